@@ -1,0 +1,1 @@
+"""Adaptive weightings, one strategy a file."""

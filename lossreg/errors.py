@@ -1,0 +1,98 @@
+"""Every exception that a caller of lossreg can meet, one hierarchy under `LossregError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class LossregError(Exception):
+    """Base of all errors that lossreg raises on purpose."""
+
+
+# --- registry -------------------------------------------------------------------------------------
+
+
+class PluginError(LossregError):
+    """A plugin cannot be used: it does not import, raises, or offers something malformed."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin was left out; the message says which and why."""
+
+
+class UnknownNameError(LossregError, LookupError):
+    """No installed plugin offers a component of that name."""
+
+
+class AmbiguousNameError(LossregError, LookupError):
+    """More than one plugin offers a component of that name; the message lists the candidates."""
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+class BatchError(LossregError):
+    """A batch is not what a loss or a preprocess needs; the message names the component and the key."""
+
+
+class MissingKeyError(BatchError, KeyError):
+    """A batch lacks a key that a loss or a preprocess reads."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ShapeError(BatchError, ValueError):
+    """A tensor has a shape that a loss cannot take."""
+
+
+class DtypeError(BatchError, TypeError):
+    """A tensor has a dtype that a loss cannot take."""
+
+
+class RangeError(BatchError, ValueError):
+    """A tensor holds values outside the range that a loss is defined on."""
+
+
+# --- composition and norms ------------------------------------------------------------------------
+
+
+class GraphError(LossregError, ValueError):
+    """Terms and preprocesses do not form a graph: a cycle, a key nobody provides, two equal names."""
+
+
+class NormError(LossregError, ValueError):
+    """A norm cannot divide its loss: zero, negative, not finite, or taken over too few samples."""
+
+
+class DistributedError(LossregError, RuntimeError):
+    """The ranks disagree or one of them failed; every rank raises the same message."""
+
+
+# --- config ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConfigProblem:
+    """One mistake in a config: where it is, what is wrong, and what to do about it."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(LossregError, ValueError):
+    """A config cannot be built; `problems` holds every mistake found in it, not the first alone."""
+
+    def __init__(self, problems: Iterable[ConfigProblem] | str) -> None:
+        self.problems: tuple[ConfigProblem, ...] = (
+            (ConfigProblem("", problems),) if isinstance(problems, str) else tuple(problems)
+        )
+        lines = [str(p) if p.path else p.message for p in self.problems]
+        if len(lines) > 1:
+            lines = [f"{len(lines)} errors in the config:", *(f"  - {line}" for line in lines)]
+        super().__init__("\n".join(lines))

@@ -1,0 +1,170 @@
+"""The base class of every loss: what it reads, its value, its norm, and errors that name what came."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.losses.norm import RunningNorm
+
+Batch: TypeAlias = Mapping[str, Any] | Tensor
+"""A mapping of tensors, or a bare tensor where a loss reads just one key of that side."""
+
+
+class Loss(RunningNorm):
+    """A named loss over `(pred_batch, gt_batch)` with a running norm.
+
+    A subclass writes `compute` and declares what it reads::
+
+        class Offset(lossreg.Loss):
+            requires = ("pred.offset", "gt.offset")
+
+            def compute(self, pred_batch, gt_batch):
+                pred = self.read(pred_batch, gt_batch, "pred.offset")
+                return (pred - self.read(pred_batch, gt_batch, "gt.offset")).abs().mean()
+
+    Args:
+        name: the term's name in logs and in `MultiLoss`; not empty, no `/` (groups nest as `group/term`).
+
+    Attributes:
+        requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
+        optional: keys that are used where they are there.
+        extra_info: what `compute` puts here is returned, detached, beside the value.
+    """
+
+    requires: Sequence[str] = ()
+    optional: Sequence[str] = ()
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(f"{type(self).__name__}: name must be a string without '/', not empty; got {name!r}")
+        self.name = name
+        self.extra_info: dict[str, Any] = {}
+
+    @abstractmethod
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the raw loss, a scalar on the graph of the predictions. The batches are read only."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute(pred_batch, gt_batch)")
+
+    def forward(self, pred_batch: Any, gt_batch: Any, normalize: bool = True) -> tuple[Tensor, dict[str, Any]]:
+        """Return `(loss, extra_info)`, the loss divided by its norm where `normalize`.
+
+        Raises:
+            MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
+        """
+        self.extra_info = {}
+        value = self.compute(pred_batch, gt_batch)
+        extra_info, self.extra_info = self.extra_info, {}
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
+        return (value / self.norm[0] if normalize else value), _detached(extra_info)
+
+    @torch.no_grad()
+    def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
+        """Add this batch, of `nums` samples, to the running average that is the norm."""
+        value, _ = self(pred_batch, gt_batch, normalize=False)
+        self.record(value, nums)
+
+    # --- reading a batch --------------------------------------------------------------------------
+
+    def read(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor:
+        """Return the tensor at `pred.<key>` or `gt.<key>`; a bare tensor stands for its side's only key.
+
+        Raises:
+            MissingKeyError: the key is not there; the message lists the keys that are.
+        """
+        tensor = self.read_optional(pred_batch, gt_batch, key)
+        if tensor is None:
+            side, _, _ = key.partition(".")
+            batch = pred_batch if side == "pred" else gt_batch
+            found = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
+            raise MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {found}")
+        return tensor
+
+    def read_optional(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor | None:
+        """Return the tensor at `key`, or None where it is not there."""
+        side, _, rest = key.partition(".")
+        batch = pred_batch if side == "pred" else gt_batch
+        if isinstance(batch, Tensor):
+            alone = [k for k in self.requires if k.startswith(side + ".")] in ([key], [])
+            return batch if alone and key not in self.optional else None
+        value = batch.get(rest)
+        if value is not None and not isinstance(value, Tensor):
+            raise DtypeError(f"loss {self.name!r}: {key!r} must be a tensor, got {type(value).__name__}")
+        return value
+
+    def check_shape(self, key: str, tensor: Tensor, expected: Sequence[int | str]) -> None:
+        """Compare a shape with one like `("N", 4, "H", "W")`: a number must be met, one letter is one size.
+
+        Raises:
+            ShapeError: names the loss, the key, what came and what was expected.
+        """
+        shape = tuple(tensor.shape)
+        sizes: dict[str, int] = {}
+        fits = len(shape) == len(expected) and all(
+            size == want if isinstance(want, int) else sizes.setdefault(want, size) == size
+            for size, want in zip(shape, expected, strict=False)
+        )
+        if not fits:
+            wanted = ", ".join(str(want) for want in expected)
+            raise ShapeError(f"loss {self.name!r}: {key!r} has shape {shape}, expected ({wanted})")
+
+    def check_float(self, key: str, tensor: Tensor) -> None:
+        """Refuse a tensor that is not of a floating-point dtype.
+
+        Raises:
+            DtypeError: names the loss, the key, what came and what was expected.
+        """
+        if not tensor.is_floating_point():
+            raise DtypeError(
+                f"loss {self.name!r}: {key!r} has dtype {str(tensor.dtype).removeprefix('torch.')}, "
+                "expected a floating-point dtype"
+            )
+
+    def check_range(self, key: str, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
+        """Refuse values outside `[low, high]`, on the CPU in eager mode, where looking costs no transfer.
+
+        Elsewhere nothing is checked: a forward never reads a tensor back from a device, and a device-side
+        assertion would take the whole process down.
+
+        Raises:
+            RangeError: names the loss, the key, the range that came and the one that was expected.
+        """
+        if tensor.device.type != "cpu" or tensor.numel() == 0 or torch.compiler.is_compiling() or _is_abstract(tensor):
+            return
+        least, most = torch.aminmax(tensor.detach())
+        try:
+            torch._assert_async((least >= low) & (most <= high))
+        except RuntimeError:
+            raise RangeError(
+                f"loss {self.name!r}: {key!r} holds values from {float(least):.6g} to {float(most):.6g}, "
+                f"expected {low:g} to {high:g}" + (f"; {hint}" if hint else "")
+            ) from None
+
+    def extra_repr(self) -> str:
+        """Show the term's name."""
+        return f"name={self.name!r}"
+
+
+def zero_on_graph(tensor: Tensor) -> Tensor:
+    """Return a scalar zero that depends on `tensor`, with zero gradients whatever values it holds.
+
+    A loss over nothing returns this, so that DistributedDataParallel sees every parameter used.
+    """
+    return tensor.reshape(-1)[:0].sum()
+
+
+def _is_abstract(tensor: Tensor) -> bool:
+    """Say whether a tensor has no values to look at: fake, meta, or inside a functional transform."""
+    return type(tensor) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _detached(extra_info: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.detach() if isinstance(value, Tensor) else value for key, value in extra_info.items()}

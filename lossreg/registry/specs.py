@@ -1,0 +1,136 @@
+"""What a plugin offers, described as frozen data: a spec names its target and imports nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lossreg.errors import PluginError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+_KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Describe one component without importing it.
+
+    Args:
+        name: the component's name, for a class the class's own name (`FocalLoss`).
+        target: where it lives, as `"package.module:Attribute"`; imported at first use only.
+        summary: one line for listings.
+        aliases: short names that find it too (`focal`).
+        targets: further dotted paths that stand for it as `_target_` in YAML (old import paths);
+            the dotted form of `target` itself always does.
+        hidden: parameters of the target that configs may not set and listings do not show.
+
+    Raises:
+        PluginError: a field is malformed; the message names the field and what was expected.
+    """
+
+    name: str
+    target: str
+    summary: str = field(default="", kw_only=True)
+    aliases: tuple[str, ...] = field(default=(), kw_only=True)
+    targets: tuple[str, ...] = field(default=(), kw_only=True)
+    hidden: tuple[str, ...] = field(default=(), kw_only=True)
+
+    kind = "component"
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self._strings("aliases")):
+            if not isinstance(name, str) or not _NAME.match(name):
+                raise PluginError(
+                    f"{type(self).__name__}: {name!r} is no name; expected letters, digits, '_', '-' or '.', "
+                    "beginning with a letter"
+                )
+        if not isinstance(self.target, str) or not _TARGET.match(self.target):
+            raise PluginError(
+                f"{type(self).__name__} {self.name!r}: target {self.target!r} is not of the form "
+                "'package.module:Attribute'"
+            )
+        self._strings("targets")
+        self._strings("hidden")
+
+    def _strings(self, attribute: str) -> tuple[str, ...]:
+        """Freeze a field of strings as a tuple, refusing a bare string, which would be taken apart."""
+        value = getattr(self, attribute)
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            raise PluginError(
+                f"{type(self).__name__} {self.name!r}: {attribute} must be a tuple of strings, got {value!r}"
+            )
+        object.__setattr__(self, attribute, tuple(value))
+        return tuple(value)
+
+    def _keys(self, attribute: str) -> None:
+        for key in self._strings(attribute):
+            if not _KEY.match(key):
+                raise PluginError(
+                    f"{type(self).__name__} {self.name!r}: {attribute} holds {key!r}; "
+                    "expected 'pred.<key>' or 'gt.<key>'"
+                )
+
+    @property
+    def dotted(self) -> tuple[str, ...]:
+        """Every dotted path that stands for this component as `_target_`."""
+        return (self.target.replace(":", "."), *self.targets)
+
+
+@dataclass(frozen=True)
+class LossSpec(Spec):
+    """Describe a loss: an `lossreg.Loss`, or any module class or function that `LossWrapper` can adapt.
+
+    Args:
+        wrap: options for the `LossWrapper` put around a target that is no `Loss`
+            (`{"target_dtype": "long"}`); see `lossreg.LossWrapper`.
+        tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
+        example: `"package.module:function"` that makes a `(pred_batch, gt_batch)` to try the loss on.
+    """
+
+    wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
+    tensors: tuple[str, ...] = field(default=(), kw_only=True)
+    example: str | None = field(default=None, kw_only=True)
+
+    kind = "loss"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._strings("tensors")
+        if self.example is not None and not _TARGET.match(self.example):
+            raise PluginError(
+                f"LossSpec {self.name!r}: example {self.example!r} is not of the form 'package.module:function'"
+            )
+
+
+@dataclass(frozen=True)
+class PreprocessSpec(Spec):
+    """Describe a preprocess node: the keys it reads and the keys it makes, each `pred.<key>` or `gt.<key>`."""
+
+    requires: tuple[str, ...] = field(default=(), kw_only=True)
+    provides: tuple[str, ...] = field(default=(), kw_only=True)
+
+    kind = "preprocess"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._keys("requires")
+        self._keys("provides")
+        if not self.provides:
+            raise PluginError(f"PreprocessSpec {self.name!r}: provides is empty; name the keys that it makes")
+
+
+@dataclass(frozen=True)
+class WeightingSpec(Spec):
+    """Describe an adaptive weighting: a `lossreg.Weighting` class."""
+
+    kind = "weighting"
+
+
+@dataclass(frozen=True)
+class ScheduleSpec(Spec):
+    """Describe a schedule: a class or function that makes a callable from epoch to weight."""
+
+    kind = "schedule"
