@@ -1,0 +1,132 @@
+"""Where in a YAML file a config path stands: `loss_list[2].weight` -> line and column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+from yaml.reader import ReaderError
+
+_BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a text: `line` and `column` count from 1; `width` is how much of the line it covers."""
+
+    line: int
+    column: int
+    width: int = 1
+
+
+class Positions:
+    """Find the keys and items of a YAML text by their config path.
+
+    The text is composed into nodes once and nothing is constructed from it: tags and aliases are not
+    expanded, so a hostile file costs no more than reading it. A text that is no YAML has no positions but
+    that of its syntax error.
+
+    Args:
+        text: the content of the file.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.removeprefix(_BOM).splitlines()
+        self.syntax_error: Position | None = None
+        self._root: yaml.Node | None = None
+        try:
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            if mark and mark.line >= len(
+                self.lines
+            ):  # the text ended in the middle of something: say of what
+                mark = error.context_mark or mark
+            self.syntax_error = _position(mark, mark) if mark else None
+        except ReaderError as error:  # a character that YAML does not allow
+            before = text[: error.position]
+            line = before.count("\n") + 1
+            self.syntax_error = Position(line, error.position - (before.rfind("\n") + 1) + 1)
+        except (yaml.YAMLError, RecursionError):
+            pass
+
+    def find(self, path: str) -> Position | None:
+        """Return where `path` stands: a key of a mapping, or an item of a list.
+
+        A path that is not in the file (a key that is missing, one that a default gave) is found at its
+        nearest ancestor that is. None where the text has no nodes at all.
+
+        Args:
+            path: `a.b[2].c`; a key may itself hold dots.
+        """
+        if self._root is None:
+            return None
+        node, found = self._root, _position(self._root.start_mark, self._root.start_mark)
+        rest = path
+        while rest:
+            step = _step(node, rest)
+            if step is None:
+                break
+            key, node, rest = step
+            found = _position(key.start_mark, _end_on_line(key, node))
+        return found
+
+    def text(self, line: int) -> str:
+        """Return line number `line` of the file, without its end; empty where there is none."""
+        return self.lines[line - 1] if 1 <= line <= len(self.lines) else ""
+
+
+def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Node, str] | None:
+    """Take one step along `path`: the node to point at, the node that is there, and the rest of the path."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            rest = _after(path, str(index))
+            if rest is not None:
+                return item, item, rest
+        return None
+    if isinstance(node, yaml.MappingNode):
+        return _entry(node, path, set())
+    return None
+
+
+def _entry(
+    node: yaml.MappingNode, path: str, seen: set[int]
+) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
+    """Find the entry of a mapping that `path` goes through: of `a` and `a.b` the longer; then in `<<`."""
+    if id(node) in seen:
+        return None
+    seen.add(id(node))
+    own = [(key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
+    fitting = [(key, value, rest) for key, value in own if (rest := _after(path, key.value)) is not None]
+    if fitting:
+        return max(fitting, key=lambda entry: len(entry[0].value))
+    for key, value in own:
+        if key.value != "<<":
+            continue
+        for parent in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            found = _entry(parent, path, seen) if isinstance(parent, yaml.MappingNode) else None
+            if found:
+                return found
+    return None
+
+
+def _after(path: str, key: str) -> str | None:
+    """Return what follows `key` in `path` (`key`, `[key]`, with or without a leading dot), or None."""
+    path = path.removeprefix(".")
+    for spelled in (f"[{key}]", key):
+        if path.startswith(spelled):
+            rest = path[len(spelled) :]
+            if not rest or rest[0] in ".[":
+                return rest
+    return None
+
+
+def _end_on_line(key: yaml.Node, value: yaml.Node) -> yaml.Mark:
+    """Return the end of `key: value` where it ends on the line it begins on, else the end of the key."""
+    same_line = value.end_mark.line == key.start_mark.line and value.start_mark.index >= key.start_mark.index
+    return value.end_mark if same_line else key.end_mark
+
+
+def _position(start: yaml.Mark, end: yaml.Mark) -> Position:
+    width = end.column - start.column if end.line == start.line else 1
+    return Position(start.line + 1, start.column + 1, max(width, 1))
