@@ -164,24 +164,30 @@ class Piecewise(_Points):
     [0.0, 0.0, 0.25, 1.0, 0.75, 0.5]
     """
 
-    _slopes: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    _segments: tuple[tuple[float, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        v, e = self.values, self.epoch_thresholds
-        _set(self, _slopes=tuple((v[i + 1] - v[i]) / (e[i + 1] - e[i]) for i in range(len(v) - 1)))
+        points = pairwise(zip(self.epoch_thresholds, self.values, strict=True))
+        _set(
+            self,
+            _segments=tuple((e, v, (w - v) / (f - e), min(v, w), max(v, w)) for (e, v), (f, w) in points),
+        )
 
     def __call__(self, epoch: float) -> float:
         """Return the weight at `epoch`."""
-        thresholds, values = self.epoch_thresholds, self.values
-        i = _reached(thresholds, epoch)
+        i = bisect_right(self.epoch_thresholds, epoch)
         if i == 0:
-            return values[0]
-        low = values[i - 1]
-        if i == len(thresholds) or epoch == thresholds[i - 1]:
-            return low
+            return self.values[0]
+        if i == len(self.values):
+            _refuse_nan(epoch)
+            return self.values[-1]
+        start, value, slope, low, high = self._segments[i - 1]
+        if epoch == start:
+            return value
         # Rounding must not carry a weight past its neighbours, as from 0 to below 0.
-        return _between(low, self._slopes[i - 1] * (epoch - thresholds[i - 1]) + low, values[i])
+        weight = slope * (epoch - start) + value
+        return low if weight < low else high if weight > high else weight
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,8 @@ class _Ramp(_Moving):
 
     def __call__(self, epoch: float) -> float:
         """Return the weight at `epoch`."""
-        if _reached((self.end_epoch,), epoch):
+        _refuse_nan(epoch)
+        if epoch >= self.end_epoch:
             return self.end
         elapsed = max(epoch - self.start_epoch, 0.0)
         return self._course(elapsed / (self.end_epoch - self.start_epoch))
@@ -471,7 +478,8 @@ class Cyclic(_Ramp):
 
     def __call__(self, epoch: float) -> float:
         """Return the weight at `epoch`."""
-        if _reached((self.end_epoch,), epoch):
+        _refuse_nan(epoch)
+        if epoch >= self.end_epoch:
             return self.end
         # Multiplied before divided: whole epochs then meet the beginning of a cycle exactly.
         elapsed = max(epoch - self.start_epoch, 0.0) * self.cycles
@@ -592,7 +600,7 @@ def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None,
         raise ValueError(
             f"term {name!r}: a list weight needs epoch_thresholds, as many as its {len(weight)} values"
         )
-    return _for_term(name, lambda: Piecewise(weight, _without_numpy(epoch_thresholds)))  # type: ignore[arg-type]
+    return _for_term(name, lambda: Piecewise(weight, _without_numpy(epoch_thresholds)))
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -605,10 +613,15 @@ def _set(schedule: Schedule, **fields: object) -> None:
 
 
 def _reached(thresholds: Sequence[float], epoch: float) -> int:
-    """Return how many thresholds `epoch` has reached, and refuse NaN, which would pass for the last."""
+    """Return how many thresholds `epoch` has reached."""
+    _refuse_nan(epoch)
+    return bisect_right(thresholds, epoch)
+
+
+def _refuse_nan(epoch: float) -> None:
+    """Refuse an epoch that compares with nothing and would pass for the last."""
     if epoch != epoch:
         raise ValueError("a schedule was asked for its weight at NaN; pass the epoch or step as a number")
-    return bisect_right(thresholds, epoch)
 
 
 def _between(a: float, value: float, b: float) -> float:
