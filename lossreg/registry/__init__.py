@@ -1,0 +1,111 @@
+"""Who offers what, under which name: discovery, look-up and in-process registration, without torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from lossreg.errors import PluginError, PluginWarning
+from lossreg.registry.catalog import LOCAL, Catalog, Entry
+from lossreg.registry.plugins import Plugin, Switches, discover
+from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
+
+__all__ = ["catalog", "find_loss", "list_losses", "refresh", "register"]
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+_catalog: Catalog | None = None
+_local: dict[tuple[str, str], Entry[Any]] = {}
+
+
+def catalog() -> Catalog:
+    """Return everything that is registered, scanning the installed packages at the first call."""
+    return refresh() if _catalog is None else _catalog
+
+
+def refresh() -> Catalog:
+    """Scan the installed packages again; what this process registered stays.
+
+    Returns:
+        the new catalog.
+
+    Raises:
+        PluginError: a plugin is broken and `LOSSREG_STRICT=1`; the old catalog is kept.
+    """
+    global _catalog
+    manager, plugins = discover(Switches.from_environment())
+    _catalog = Catalog(manager, plugins, _local.values())
+    for plugin in plugins:
+        if plugin.error is not None:
+            reason = f"{type(plugin.error).__name__}: {plugin.error}"
+            warnings.warn(f"{plugin.origin} is left out: {reason}", PluginWarning, stacklevel=2)
+    for conflict in _catalog.conflicts():
+        warnings.warn(conflict, PluginWarning, stacklevel=2)
+    return _catalog
+
+
+def list_losses(filter: str | None = None) -> list[str]:
+    """Return the canonical names of all losses, or of those that a glob matches.
+
+    Args:
+        filter: a glob such as `"*Dice*"` or `"torch/*"`, compared with canonical and bare names, case ignored.
+    """
+    return catalog().losses.names(filter)
+
+
+def find_loss(name: str) -> LossSpec:
+    """Return the spec of the loss that a canonical name, a bare name or an alias means.
+
+    Raises:
+        UnknownNameError: there is none; the message offers the nearest names.
+        AmbiguousNameError: several plugins offer it; the message lists them.
+    """
+    return catalog().losses.find(name).spec
+
+
+_SPECS: dict[str, type[Spec]] = {
+    spec_type.kind: spec_type for spec_type in (LossSpec, PreprocessSpec, WeightingSpec, ScheduleSpec)
+}
+
+
+def register(
+    name: str, *, kind: Literal["loss", "preprocess", "weighting", "schedule"] = "loss", **fields: Any
+) -> Callable[[T], T]:
+    """Register a class or function of this process under a name, in a notebook or a script.
+
+    ::
+
+        @lossreg.register("OffsetLoss", aliases=("offset",))
+        class OffsetLoss(lossreg.Loss): ...
+
+    Its canonical name is `local/<name>`. To register a name again replaces it, as a cell run twice does.
+
+    Args:
+        name: the name.
+        kind: what it is.
+        **fields: further fields of its spec (`aliases`, `summary`, `wrap`, ...).
+
+    Raises:
+        PluginError: the name or a field is malformed.
+    """
+    if kind not in _SPECS:
+        raise PluginError(f"register: kind is one of {', '.join(_SPECS)}; got {kind!r}")
+
+    def remember(target: T) -> T:
+        global _catalog
+        dotted = f"{target.__module__}:{target.__name__}"
+        known: dict[str, Any] = {"summary": _summary(target)}
+        if kind == "preprocess":
+            known |= {"requires": getattr(target, "requires", ()), "provides": getattr(target, "provides", ())}
+        spec = _SPECS[kind](name, dotted, **(known | fields))
+        current = catalog()
+        _local[kind, name] = Entry(spec, Plugin(LOCAL), local=target)
+        _catalog = Catalog(current.manager, current.plugins, _local.values())
+        return target
+
+    return remember
+
+
+def _summary(target: Any) -> str:
+    return (target.__doc__ or "").strip().split("\n", 1)[0]

@@ -1,0 +1,184 @@
+"""Names to specs: namespaces, aliases, ambiguity, suggestions, and the reverse look-up of dotted targets."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
+from lossreg.registry.plugins import Plugin
+from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
+
+S = TypeVar("S", bound=Spec)
+
+LOCAL = "local"
+"""Namespace of what this process registered with `lossreg.register`."""
+
+
+@dataclass(frozen=True)
+class Entry(Generic[S]):
+    """A spec with the plugin that offers it."""
+
+    spec: S
+    plugin: Plugin
+    local: Any = None
+
+    @property
+    def name(self) -> str:
+        """The canonical name, `plugin/Name`."""
+        return f"{self.plugin.name}/{self.spec.name}"
+
+    def load(self) -> Any:
+        """Import the target.
+
+        Raises:
+            PluginError: it is not there or its module does not import; the error itself is the cause.
+        """
+        if self.local is not None:
+            return self.local
+        module, _, attribute = self.spec.target.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{self.spec.kind} {self.name!r} of {self.plugin.origin}: its target {self.spec.target!r} "
+                f"cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        return found
+
+
+class Section(Generic[S]):
+    """All components of one kind."""
+
+    def __init__(self, kind: str, entries: Iterable[Entry[S]], failed: Iterable[Plugin]) -> None:
+        self.kind = kind
+        self._entries = sorted(entries, key=lambda entry: (entry.name, entry.plugin.distribution))
+        self._failed = list(failed)
+        self._by_name: dict[str, list[Entry[S]]] = {}
+        self._by_target: dict[str, list[Entry[S]]] = {}
+        for entry in self._entries:
+            for short in {entry.spec.name, *entry.spec.aliases}:
+                self._by_name.setdefault(short, []).append(entry)
+                self._by_name.setdefault(f"{entry.plugin.name}/{short}", []).append(entry)
+            for dotted in set(entry.spec.dotted):
+                self._by_target.setdefault(dotted, []).append(entry)
+
+    def __iter__(self) -> Iterator[Entry[S]]:
+        return iter(self._entries)
+
+    def names(self, filter: str | None = None) -> list[str]:
+        """Return canonical names, those that a glob matches by canonical or bare name, case ignored."""
+        pattern = (filter or "*").lower()
+        return [
+            entry.name
+            for entry in self._entries
+            if fnmatchcase(entry.name.lower(), pattern) or fnmatchcase(entry.spec.name.lower(), pattern)
+        ]
+
+    def find(self, name: str) -> Entry[S]:
+        """Return the one component that a canonical name, a bare name or an alias means.
+
+        Raises:
+            UnknownNameError: there is none; the message offers the nearest names, and a broken plugin that
+                may have offered it is the cause.
+            AmbiguousNameError: several plugins offer it; the message lists them.
+        """
+        return self._only(name, self._by_name.get(name, []), self._by_name)
+
+    def find_target(self, dotted: str) -> Entry[S]:
+        """Return the component that a dotted path (`torch.nn.MSELoss`) stands for; nothing is imported.
+
+        Raises:
+            UnknownNameError, AmbiguousNameError: as `find`.
+        """
+        return self._only(dotted, self._by_target.get(dotted, []), self._by_target)
+
+    def conflicts(self) -> Iterator[str]:
+        """Say which canonical names two distributions claim: neither can be used."""
+        for name, entries in sorted(self._by_name.items()):
+            if "/" in name and len(entries) > 1:
+                yield f"{self.kind} {name!r} is claimed by {_listed(entries)}; neither can be used"
+
+    def shared_aliases(self) -> Iterator[str]:
+        """Say which aliases several plugins offer: each needs its namespace to be used."""
+        for name, entries in sorted(self._by_name.items()):
+            if "/" not in name and len(entries) > 1 and any(name in entry.spec.aliases for entry in entries):
+                yield f"{self.kind} alias {name!r} is offered by {_listed(entries)}; write its namespace"
+
+    def _only(self, name: str, entries: list[Entry[S]], known: dict[str, list[Entry[S]]]) -> Entry[S]:
+        if len(entries) == 1:
+            return entries[0]
+        if entries:
+            names = {entry.name for entry in entries}
+            advice = (
+                "write one of them in full"
+                if len(names) == len(entries)
+                else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
+            )
+            raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}; {advice}")
+        suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
+        message = f"no {self.kind} is named {name!r}"
+        near = self._nearest(name, known)
+        if near:
+            message += f"; did you mean {' or '.join(map(repr, near))}?"
+        for plugin in suspects:
+            message += f"; {plugin.origin} could not be used: {plugin.error}"
+        if not near and not suspects:
+            message += f"; `lossreg list --kind {self.kind}` shows what is installed"
+        raise UnknownNameError(message) from (suspects[0].error if suspects else None)
+
+    def _nearest(self, name: str, known: Iterable[str]) -> list[str]:
+        lowered = {candidate.lower(): candidate for candidate in known}
+        return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.7)]
+
+
+class Catalog:
+    """Everything that is registered, by kind and by name."""
+
+    def __init__(self, manager: pluggy.PluginManager, plugins: Iterable[Plugin], local: Iterable[Entry[Any]] = ()) -> None:
+        self.manager = manager
+        self.plugins = tuple(plugins)
+        failed = [plugin for plugin in self.plugins if plugin.error is not None]
+        entries: list[Entry[Any]] = [Entry(spec, plugin) for plugin in self.plugins for spec in plugin.specs]
+        entries += local
+
+        def section(spec_type: type[S]) -> Section[S]:
+            chosen = [entry for entry in entries if isinstance(entry.spec, spec_type)]
+            return Section(spec_type.kind, chosen, failed)
+
+        self.losses = section(LossSpec)
+        self.preprocesses = section(PreprocessSpec)
+        self.weightings = section(WeightingSpec)
+        self.schedules = section(ScheduleSpec)
+
+    @property
+    def sections(self) -> tuple[Section[Any], ...]:
+        """The four kinds, losses first."""
+        return (self.losses, self.preprocesses, self.weightings, self.schedules)
+
+    def conflicts(self) -> list[str]:
+        """Return every claim of two distributions on one canonical name."""
+        return [line for section in self.sections for line in section.conflicts()]
+
+    def shared_aliases(self) -> list[str]:
+        """Return every alias that several plugins offer."""
+        return [line for section in self.sections for line in section.shared_aliases()]
+
+    def providers(self, key: str) -> list[Entry[PreprocessSpec]]:
+        """Return the preprocesses that make `pred.<key>` or `gt.<key>`."""
+        return [entry for entry in self.preprocesses if key in entry.spec.provides]
+
+
+def _listed(entries: Iterable[Entry[Any]]) -> str:
+    return " and ".join(
+        f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})" if entry.plugin.distribution else entry.name
+        for entry in entries
+    )
