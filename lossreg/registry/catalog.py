@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
+from lossreg.registry.packages import install_line, unmet
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
@@ -33,6 +34,12 @@ class Entry(Generic[S]):
     def name(self) -> str:
         """The canonical name, `plugin/Name`."""
         return f"{self.plugin.name}/{self.spec.name}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every text that finds it: bare, short and canonical names, and dotted targets."""
+        short = {self.spec.name, *self.spec.aliases}
+        return frozenset({*short, *(f"{self.plugin.name}/{name}" for name in short), *self.spec.dotted})
 
     def load(self) -> Any:
         """Import the target.
@@ -56,11 +63,19 @@ class Entry(Generic[S]):
 
 
 class Section(Generic[S]):
-    """All components of one kind."""
+    """All components of one kind.
+
+    Attributes:
+        kind: the kind.
+        absent: those whose package is not installed, known but not offered, each with the reason.
+    """
 
     def __init__(self, kind: str, entries: Iterable[Entry[S]], failed: Iterable[Plugin]) -> None:
         self.kind = kind
-        self._entries = sorted(entries, key=lambda entry: (entry.name, entry.plugin.distribution))
+        every = sorted(entries, key=lambda entry: (entry.name, entry.plugin.distribution))
+        reasons = {package: unmet(package) for package in {entry.spec.package for entry in every}}
+        self._entries = [entry for entry in every if not reasons[entry.spec.package]]
+        self.absent = [(entry, reason) for entry in every if (reason := reasons[entry.spec.package])]
         self._failed = list(failed)
         self._by_name: dict[str, list[Entry[S]]] = {}
         self._by_target: dict[str, list[Entry[S]]] = {}
@@ -124,6 +139,9 @@ class Section(Generic[S]):
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
             raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}; {advice}")
+        needs = [_need(entry, reason) for entry, reason in self.absent if name in entry.names]
+        if needs:
+            raise UnknownNameError(f"{self.kind} {name!r} needs {' or '.join(needs)}")
         suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
         message = f"no {self.kind} is named {name!r}"
         near = self._nearest(name, known)
@@ -182,3 +200,7 @@ def _listed(entries: Iterable[Entry[Any]]) -> str:
         f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})" if entry.plugin.distribution else entry.name
         for entry in entries
     )
+
+
+def _need(entry: Entry[Any], reason: str) -> str:
+    return f"{entry.spec.package} ({reason}): {install_line(str(entry.spec.package))}"

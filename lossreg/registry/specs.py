@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from lossreg.errors import PluginError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
@@ -26,6 +28,9 @@ class Spec:
         targets: further dotted paths that stand for it as `_target_` in YAML (old import paths);
             the dotted form of `target` itself always does.
         hidden: parameters of the target that configs may not set and listings do not show.
+        package: the distribution that the target needs beyond the plugin's own dependencies, with its lowest
+            version (`"monai>=1.4"`). Where it is not installed the component is not offered: `lossreg list
+            --all` shows it with the line that installs the package.
 
     Raises:
         PluginError: a field is malformed; the message names the field and what was expected.
@@ -37,6 +42,7 @@ class Spec:
     aliases: tuple[str, ...] = field(default=(), kw_only=True)
     targets: tuple[str, ...] = field(default=(), kw_only=True)
     hidden: tuple[str, ...] = field(default=(), kw_only=True)
+    package: str | None = field(default=None, kw_only=True)
 
     kind = "component"
 
@@ -54,6 +60,11 @@ class Spec:
             )
         self._strings("targets")
         self._strings("hidden")
+        if self.package is not None and not _is_requirement(self.package):
+            raise PluginError(
+                f"{type(self).__name__} {self.name!r}: package {self.package!r} is not of the form "
+                "'distribution>=version'"
+            )
 
     def _strings(self, attribute: str) -> tuple[str, ...]:
         """Freeze a field of strings as a tuple, refusing a bare string, which would be taken apart."""
@@ -88,11 +99,13 @@ class LossSpec(Spec):
             (`{"target_dtype": "long"}`); see `lossreg.LossWrapper`.
         tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
         example: `"package.module:function"` that makes a `(pred_batch, gt_batch)` to try the loss on.
+        example_args: constructor arguments to try it with, where it has parameters without a default.
     """
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
     tensors: tuple[str, ...] = field(default=(), kw_only=True)
     example: str | None = field(default=None, kw_only=True)
+    example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
     kind = "loss"
 
@@ -134,3 +147,10 @@ class ScheduleSpec(Spec):
     """Describe a schedule: a class or function that makes a callable from epoch to weight."""
 
     kind = "schedule"
+
+
+def _is_requirement(text: object) -> bool:
+    try:
+        return isinstance(text, str) and not Requirement(text).marker
+    except InvalidRequirement:
+        return False

@@ -1,0 +1,26 @@
+"""Which packages are installed, from their metadata alone: none of them is imported."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+
+def unmet(requirement: str | None) -> str:
+    """Say why a requirement such as `"monai>=1.4"` is not met; an empty string where it is, or there is none."""
+    if requirement is None:
+        return ""
+    wanted = Requirement(requirement)
+    try:
+        installed = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return f"{wanted.name} is not installed"
+    if wanted.specifier.contains(installed, prereleases=True):
+        return ""
+    return f"{wanted.name} {installed} is installed"
+
+
+def install_line(requirement: str) -> str:
+    """Return the command that installs what a requirement names."""
+    return f"pip install '{requirement}'"
