@@ -1,0 +1,121 @@
+"""The formulas of SegLoss as plain tensor algebra, on planes that are checked, masked and of one shape.
+
+Notation: `p` probabilities and `t` targets, (N, C, H, W); sums run over the pixels of each plane (n, c)::
+
+    TP = sum p t        FP = sum p (1 - t)        FN = sum t (1 - p)
+    dice    = 1 - (2 TP + 1) / (2 TP + FP + FN + 1 + 1e-7)          as sum p + sum t = 2 TP + FP + FN
+    tversky = (1 - TI) ** 0.25,   1 - TI = (0.01 FP + 0.99 FN) / (TP + 0.01 FP + 0.99 FN + 1e-6)
+
+`FP` and `FN` are summed as they stand, not as differences of `sum p`, `sum t` and `TP`, and `1 - TI` is
+written without the 1: both would lose all digits near a perfect prediction, where the root is steep.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Coefficients(NamedTuple):
+    """The weights of the three terms; a term with weight 0 is not computed."""
+
+    bce: float
+    dice: float
+    tversky: float
+
+
+def binary_formula(
+    pred: Tensor,
+    target: Tensor,
+    weights: Tensor | None,
+    valid: Tensor | None,
+    coefs: Coefficients,
+    from_logits: bool,
+) -> Tensor:
+    """Return the binary loss of (N, C, H, W) planes, each channel a problem of its own.
+
+    Cross-entropy follows `F.binary_cross_entropy`: logarithms end at -100, and its gradient is
+    `(p - t) / max(p (1 - p), 1e-12)`, so that value and gradient are finite for every `p` in 0 to 1.
+    """
+    pred, target = _at_least_float32(pred), _at_least_float32(target)
+    if valid is not None:  # a pixel with p = t = 0 adds nothing to any sum
+        pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
+        weights = None if weights is None else torch.where(valid, weights, 0)
+    p = torch.sigmoid(pred) if from_logits else pred
+    if valid is not None and from_logits:
+        p = torch.where(valid, p, 0)
+    loss = pred.new_zeros(())
+    if coefs.bce:
+        with torch.autocast(pred.device.type, enabled=False):  # it forbids binary_cross_entropy
+            bce = F.binary_cross_entropy_with_logits if from_logits else F.binary_cross_entropy
+            loss = loss + coefs.bce * mean_over(bce(pred, target, reduction="none"), weights, valid)
+    return loss + overlap_loss(p, target, valid, coefs)
+
+
+def multiclass_formula(
+    logits: Tensor,
+    target: Tensor,
+    weights: Tensor | None,
+    valid: Tensor | None,
+    coefs: Coefficients,
+    smoothing: float,
+) -> Tensor:
+    """Return the loss of logits (N, C, H, W) against one-hot or soft targets of the same shape.
+
+    Cross-entropy sees the smoothed target `t (1 - s) + s / C`, each class times its weight where there are
+    weights (N, 1 or C, H, W); Dice and Tversky see `softmax(logits)` and the target as it is.
+    """
+    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    if valid is not None:  # (N, 1, H, W)
+        logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
+        weights = None if weights is None else torch.where(valid, weights, 0)
+    log_p = torch.log_softmax(logits, dim=1)
+    loss = logits.new_zeros(())
+    if coefs.bce:
+        entropy = -log_p * (target * (1 - smoothing) + smoothing / logits.shape[1])
+        entropy = entropy if weights is None else entropy * weights
+        loss = loss + coefs.bce * mean_over(entropy.sum(dim=1, keepdim=True), None, valid)
+    p = log_p.exp()
+    return loss + overlap_loss(p if valid is None else torch.where(valid, p, 0), target, valid, coefs)
+
+
+def overlap_loss(p: Tensor, target: Tensor, valid: Tensor | None, coefs: Coefficients) -> Tensor:
+    """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`."""
+    if not (coefs.dice or coefs.tversky):
+        return p.flatten()[:0].sum()
+    both = p * target
+    tp, fp, fn = both.sum((2, 3)), (p - both).sum((2, 3)), (target - both).sum((2, 3))
+    losses = coefs.dice * dice(tp, fp, fn) + coefs.tversky * focal_tversky(tp, fp, fn)
+    if valid is not None:  # a plane without a valid pixel adds exactly nothing
+        losses = losses * valid.flatten(2).any(dim=2)
+    return losses.mean()
+
+
+def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """Return the Dice loss of each plane, smoothed by 1."""
+    return 1 - (2 * tp + 1) / (2 * tp + fp + fn + 1 + 1e-7)
+
+
+def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """Return the focal Tversky loss of each plane; its slope is taken as 0 at 0, where the root has none."""
+    errors = 0.01 * fp + 0.99 * fn
+    off = errors / (tp + errors + 1e-6)
+    perfect = off <= 0
+    return torch.where(perfect, 0, torch.where(perfect, 1, off) ** 0.25)
+
+
+def mean_over(values: Tensor, weights: Tensor | None, valid: Tensor | None) -> Tensor:
+    """Return the mean of `values * weights` over the valid elements, 0 where there is none."""
+    values = values if weights is None else values * weights
+    if valid is None:
+        return values.mean()
+    valid = valid.expand_as(values)
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Return a float32 tensor for half precision and for integers; float64 stays."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,34 @@
+"""What this plugin offers, described without importing torch."""
+
+from __future__ import annotations
+
+from lossreg import LossSpec, PreprocessSpec, hookimpl
+
+
+@hookimpl
+def lossreg_losses() -> list[LossSpec]:
+    """Offer the segmentation loss."""
+    return [
+        LossSpec(
+            "SegLoss",
+            "lossreg_seg.losses:SegLoss",
+            summary="Cross-entropy, Dice and focal Tversky between a segmentation and rasterised polygons",
+            aliases=("seg",),
+            targets=("pytorch_segmentation_models_trainer.custom_losses.base_loss.SegLoss",),
+        )
+    ]
+
+
+@hookimpl
+def lossreg_preprocesses() -> list[PreprocessSpec]:
+    """Offer the per-pixel weights of the cross-entropy."""
+    return [
+        PreprocessSpec(
+            "SegLossWeights",
+            "lossreg_seg.preprocess:SegLossWeights",
+            summary="Per-pixel weights from class frequencies, distances between objects, and their sizes",
+            aliases=("seg_loss_weights",),
+            requires=("gt.gt_polygons_image", "gt.class_freq", "gt.distances", "gt.sizes"),
+            provides=("gt.seg_loss_weights",),
+        )
+    ]

@@ -1,0 +1,120 @@
+"""Per-pixel weights of the cross-entropy: rare classes, narrow gaps and small objects count more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossreg import Preprocess
+from lossreg.errors import DtypeError, RangeError, ShapeError
+
+
+class SegLossWeights(Preprocess):
+    """Compute `seg_loss_weights`, the weight of each pixel and channel in the cross-entropy.
+
+    With the foreground mask `m = gt > 0`::
+
+        freq = m * class_freq + (1 - m) * (1 - sum_c class_freq)
+        w    = 1 / freq
+        w   += w0 * exp(-(distances * (H + W))^2 / sigma^2)     where use_dist
+        w   *= 1 + 1 / (sqrt(H * W) / 2 * sizes)                where use_size
+
+    The distance term is that of Ronneberger et al., U-Net, MICCAI 2015. Nothing here carries a gradient.
+
+    Args:
+        use_dist: add the distance term; the batch then needs `distances`.
+        use_size: weigh small objects up; the batch then needs `sizes`.
+        w0: height of the distance term.
+        sigma: width of the distance term in pixels, above 0.
+
+    Reads `gt.gt_polygons_image` (N, C, H, W), `gt.class_freq` (N, C) in 0 to 1, `gt.distances` (N, 1, H, W)
+    as a fraction of `H + W`, `gt.sizes` (N, 1, H, W) as a fraction of the image, above 0. Makes
+    `gt.seg_loss_weights` (N, C, H, W), float32 (float64 where the frequencies are).
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+        RangeError: the frequency at some pixel, or a size, is not above 0; the message names the samples.
+            It is looked for on the CPU in eager mode only; elsewhere such a pixel's weight is not finite.
+    """
+
+    provides = ("gt.seg_loss_weights",)
+
+    def __init__(
+        self, use_dist: bool = True, use_size: bool = True, w0: float = 50.0, sigma: float = 10.0
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(w0):
+            raise ValueError(f"SegLossWeights: w0 must be a finite number, got {w0!r}")
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise ValueError(f"SegLossWeights: sigma must be above 0, got {sigma!r}")
+        self.use_dist, self.use_size, self.w0, self.sigma = use_dist, use_size, w0, sigma
+        self.requires = (
+            "gt.gt_polygons_image",
+            "gt.class_freq",
+            *(("gt.distances",) if use_dist else ()),
+            *(("gt.sizes",) if use_size else ()),
+        )
+
+    @torch.no_grad()
+    def compute(
+        self,
+        pred_batch: Mapping[str, Any],  # noqa: ARG002
+        gt_batch: Mapping[str, Any],
+    ) -> dict[str, Tensor]:
+        """Return `{"gt.seg_loss_weights": (N, C, H, W)}`."""
+        gt = gt_batch["gt_polygons_image"]
+        if gt.dim() != 4:
+            raise ShapeError(
+                f"preprocess SegLossWeights: 'gt.gt_polygons_image' has shape {tuple(gt.shape)}, "
+                "expected (N, C, H, W)"
+            )
+        n, c, height, width = gt.shape
+        class_freq = self._floats(gt_batch, "class_freq", (n, c))[:, :, None, None]
+        freq = torch.where(gt > 0, class_freq, 1 - class_freq.sum(dim=1, keepdim=True))
+        self._refuse_samples("class_freq", freq <= 0, "leaves a pixel with a frequency that is not above 0")
+        weights = 1 / freq
+        if self.use_dist:
+            distances = self._floats(gt_batch, "distances", (n, 1, height, width)) * (height + width)
+            weights = weights + self.w0 * torch.exp(-((distances / self.sigma) ** 2))
+        if self.use_size:
+            sizes = self._floats(gt_batch, "sizes", (n, 1, height, width))
+            self._refuse_samples("sizes", sizes <= 0, "holds a size that is not above 0")
+            weights = weights * (1 + 1 / (math.sqrt(height * width) / 2 * sizes))
+        return {"gt.seg_loss_weights": weights}
+
+    def _floats(self, gt_batch: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
+        tensor: Tensor = gt_batch[key]
+        if tuple(tensor.shape) != shape:
+            raise ShapeError(
+                f"preprocess SegLossWeights: 'gt.{key}' has shape {tuple(tensor.shape)}, expected {shape}"
+            )
+        if not tensor.is_floating_point():
+            raise DtypeError(
+                f"preprocess SegLossWeights: 'gt.{key}' has dtype "
+                f"{str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype"
+            )
+        return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+    def _refuse_samples(self, key: str, bad: Tensor, fault: str) -> None:
+        """Raise for the samples in which `bad` holds anywhere, where looking costs no transfer."""
+        if (
+            bad.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or type(bad) is not Tensor
+            or torch._C._functorch.is_functorch_wrapped_tensor(bad)
+        ):
+            return
+        samples = bad.flatten(1).any(dim=1)
+        try:
+            torch._assert_async(~samples.any())
+        except RuntimeError:
+            named = ", ".join(map(str, samples.nonzero().flatten().tolist()))
+            raise RangeError(f"preprocess SegLossWeights: 'gt.{key}' {fault} in sample {named}") from None
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"use_dist={self.use_dist}, use_size={self.use_size}, w0={self.w0}, sigma={self.sigma}"
