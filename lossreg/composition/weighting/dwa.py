@@ -1,0 +1,84 @@
+"""Weighting by how fast each term fell over the last epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lossreg.composition.weighting.base import EPSILON, Weighting
+
+
+class DWA(Weighting):
+    """Dynamic weight average (Liu, Johns, Davison, CVPR 2019, https://arxiv.org/abs/1803.10704).
+
+    In epoch t a term weighs `n softmax(r / T)`, with `r_i = L_i(t-1) / L_i(t-2)` over the means of whole
+    epochs: a term that falls slowly gains. A term that has not been through two epochs has `r_i = 1`, so
+    that the weights are ones in the first two. A term's scale leaves the weights alone; bring terms to one
+    scale by their norms.
+
+    An epoch is over when the whole part of `epoch` changes. The sums of the running epoch are state, so that
+    a checkpoint in the middle of an epoch goes on where it was.
+
+    Args:
+        temperature: T, above 0; a high one evens the weights out.
+    """
+
+    epoch: Tensor  # [] the epoch that the sums belong to
+    sums: Tensor  # (n,) of the values in that epoch
+    counts: Tensor  # (n,) how many values that is
+    last: Tensor  # (n,) mean of the last whole epoch, L(t-1)
+    before: Tensor  # (n,) mean of the one before, L(t-2)
+    closed: Tensor  # (n,) how many whole epochs each term has been through
+
+    def __init__(self, temperature: float = 2.0) -> None:
+        super().__init__()
+        if not temperature > 0.0:
+            raise ValueError(f"DWA: temperature must be above 0, got {temperature!r}")
+        self.temperature = temperature
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Allocate the means of two epochs."""
+        super().bind(names)
+        n = len(self.names)
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+        for name in ("sums", "counts", "last", "before"):
+            self.register_buffer(name, torch.zeros(n))
+        self.register_buffer("closed", torch.zeros(n, dtype=torch.int64))
+
+    def forward(
+        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | None = None
+    ) -> Tensor:
+        """Return `n softmax(r / T) L` of each active term; see `Weighting.forward`.
+
+        Raises:
+            ValueError: no epoch was given, in training.
+        """
+        if self.training:
+            if epoch is None:
+                raise ValueError("DWA weighs by the means of epochs; call the loss with epoch=...")
+            with torch.no_grad():
+                self._close_epoch(math.floor(epoch))
+                mean, present = self.observe(values, active)
+                self.sums.add_(mean)
+                self.counts.add_(present)
+        rates = torch.where(self.closed >= 2, self.last / self.before.clamp_min(EPSILON), 1.0)
+        weights = len(self.names) * torch.softmax(rates / self.temperature, 0)
+        return self.weigh(weights, values, active)
+
+    def _close_epoch(self, epoch: int) -> None:
+        """Where the epoch has changed, make the sums the last mean, and begin new ones."""
+        over = self.epoch != epoch
+        closing = over & (self.counts > 0)
+        self.before.copy_(torch.where(closing, self.last, self.before))
+        self.last.copy_(torch.where(closing, self.sums / self.counts.clamp_min(1.0), self.last))
+        self.closed.add_(closing)
+        self.sums.mul_(~over)
+        self.counts.mul_(~over)
+        self.epoch.fill_(epoch)
+
+    def extra_repr(self) -> str:
+        """Show the temperature."""
+        return f"temperature={self.temperature}"

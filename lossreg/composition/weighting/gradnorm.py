@@ -1,0 +1,119 @@
+"""Weighting that evens out the gradients of the terms at shared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lossreg.composition.weighting.base import EPSILON, Weighting
+
+
+class GradNorm(Weighting):
+    """Gradient normalization (Chen et al., ICML 2018, https://arxiv.org/abs/1711.02257).
+
+    With `G_i = norm(w_i grad_W L_i)` at the shared parameters `W` and the inverse training rates
+    `r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0))`, each step moves `w` down the gradient of
+    `sum_i abs(G_i - mean(G) r_i^alpha)`, the second part held constant, and rescales it to `sum w = n`.
+
+    The step is taken in `log w`, on that sum divided by `mean(G)`:
+    `log w_i -= lr sign(G_i - mean(G) r_i^alpha) G_i / mean(G)`. The paper steps in `w` itself. So the weights
+    stay above 0, and `lr` is a relative change whatever the scale of the gradients: terms 1 : 1000 come to
+    balance, which the step in `w` overshoots.
+
+    The caller gives the shared parameters, once, by `set_shared_parameters`; the last layer that all terms
+    share is enough. Each training step costs one backward to them a term. The weights used are those of the
+    step before. Under a process group the `G_i` and `L_i` are means over the ranks. Not for
+    `torch.compile(fullgraph=True)`.
+
+    Args:
+        alpha: the strength of the pull towards terms that train slowly; 0 asks for equal norms.
+        lr: the relative step of `w`; above 0.
+    """
+
+    w: Tensor  # (n,)
+    first: Tensor  # (n,) L(0)
+    seen: Tensor  # (n,) whether there is an L(0)
+
+    def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
+        super().__init__()
+        if not alpha >= 0.0:
+            raise ValueError(f"GradNorm: alpha must be 0 or more, got {alpha!r}")
+        if not lr > 0.0:
+            raise ValueError(f"GradNorm: lr must be above 0, got {lr!r}")
+        self.alpha = alpha
+        self.lr = lr
+        self._shared: tuple[nn.Parameter, ...] = ()
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Allocate weights of 1 and the first values."""
+        super().bind(names)
+        self.register_buffer("w", torch.ones(len(self.names)))
+        self.register_buffer("first", torch.zeros(len(self.names)))
+        self.register_buffer("seen", torch.zeros(len(self.names), dtype=torch.bool))
+
+    def set_shared_parameters(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Take the parameters at which the gradients of the terms are compared.
+
+        They stay the caller's: they are in no state_dict and no parameter list of the weighting.
+
+        Raises:
+            ValueError: there are none, or one of them needs no gradient.
+        """
+        shared = tuple(parameters)
+        if not shared or not all(parameter.requires_grad for parameter in shared):
+            raise ValueError("GradNorm: give one shared parameter or more, each with requires_grad")
+        self._shared = shared
+
+    def forward(
+        self,
+        values: Tensor,
+        active: Sequence[int] | None = None,
+        epoch: float | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return `w L` of each active term; see `Weighting.forward`. State moves only where there is a graph.
+
+        Raises:
+            RuntimeError: the shared parameters are not set, in training.
+        """
+        contributions = self.weigh(self.w, values, active)
+        if self.training and torch.is_grad_enabled():
+            losses, present = self.observe(values, active)
+            norms, _ = self.observe(self._gradient_norms(values), active)
+            self._step(losses, norms, present)
+        return contributions
+
+    def _gradient_norms(self, values: Tensor) -> Tensor:
+        """Return (k,) norms of the gradient of each value at the shared parameters."""
+        if not self._shared:
+            raise RuntimeError(
+                "GradNorm: the shared parameters are not set; call set_shared_parameters(parameters) "
+                "with those of the last layer that all terms share"
+            )
+        if not values.requires_grad:
+            return torch.zeros_like(values)
+        rows = [
+            torch.autograd.grad(value, self._shared, retain_graph=True, allow_unused=True) for value in values
+        ]
+        zero = values.new_zeros((), dtype=torch.float32)
+        squares = [sum((g.float().square().sum() for g in row if g is not None), zero) for row in rows]
+        return torch.stack(squares).sqrt() if squares else values.detach()
+
+    @torch.no_grad()
+    def _step(self, losses: Tensor, norms: Tensor, present: Tensor) -> None:
+        self.first.copy_(torch.where(present & ~self.seen, losses, self.first))
+        self.seen.logical_or_(present)
+        n = present.sum().clamp_min(1)
+
+        G = torch.where(present, self.w * norms, 0.0)  # noqa: N806
+        mean = (G.sum() / n).clamp_min(EPSILON)
+        ratio = torch.where(present, losses / self.first.clamp_min(EPSILON), 0.0)
+        r = ratio / (ratio.sum() / n).clamp_min(EPSILON)
+        gradient = torch.sign(G - mean * r**self.alpha) * G / mean
+        w = self.w * torch.exp(-self.lr * gradient)
+        self.w.copy_(len(self.names) * w / w.sum())
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"alpha={self.alpha}, lr={self.lr}"

@@ -1,0 +1,100 @@
+"""Weighting by progress since the last iteration and since the first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lossreg.composition.weighting.base import EPSILON, Weighting
+
+_MODULUS = 2**31 - 1
+
+
+class ReLoBRaLo(Weighting):
+    """Relative loss balancing with random lookback (Bischof, Kraus, 2021, https://arxiv.org/abs/2110.09813).
+
+    With `h(t, t') = n softmax(L(t) / (tau L(t')))`, the weights are
+    `w(t) = alpha (rho w(t-1) + (1 - rho) h(t, 0)) + (1 - alpha) h(t, t-1)`, where `rho` is drawn at each
+    iteration and is 1 with probability `beta`. They begin as ones. A term that has made less progress gains;
+    a term's scale leaves the weights alone, so bring terms to one scale by their norms.
+
+    The draws come from a small generator (Park and Miller's, multiplier 48271) whose state is a buffer: they
+    are the same on all ranks and go on after a checkpoint. `h` is taken over the terms that are there.
+
+    Args:
+        alpha: how much of the past is kept; 0 to 1.
+        beta: the probability of keeping the last weights rather than looking back to the start; 0 to 1.
+        tau: temperature, above 0; a high one evens the weights out.
+        seed: start of the draws, 0 or more.
+    """
+
+    w: Tensor  # (n,)
+    first: Tensor  # (n,) L(0)
+    last: Tensor  # (n,) L(t-1)
+    seen: Tensor  # (n,) whether there is an L(0)
+    generator: Tensor  # [] state of the draws, 1 to _MODULUS - 1
+
+    def __init__(self, alpha: float = 0.999, beta: float = 0.999, tau: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"ReLoBRaLo: {name} must be 0 to 1, got {value!r}")
+        if not tau > 0.0:
+            raise ValueError(f"ReLoBRaLo: tau must be above 0, got {tau!r}")
+        if seed < 0:
+            raise ValueError(f"ReLoBRaLo: seed must be 0 or more, got {seed!r}")
+        self.alpha = alpha
+        self.beta = beta
+        self.tau = tau
+        self.seed = seed
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Allocate weights of 1, the first and the last values, and the generator."""
+        super().bind(names)
+        n = len(self.names)
+        self.register_buffer("w", torch.ones(n))
+        self.register_buffer("first", torch.zeros(n))
+        self.register_buffer("last", torch.zeros(n))
+        self.register_buffer("seen", torch.zeros(n, dtype=torch.bool))
+        self.register_buffer("generator", torch.tensor(1 + self.seed % (_MODULUS - 1)))
+
+    def forward(
+        self,
+        values: Tensor,
+        active: Sequence[int] | None = None,
+        epoch: float | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return `w(t) L` of each active term; see `Weighting.forward`."""
+        if self.training:
+            with torch.no_grad():
+                self._step(*self.observe(values, active))
+        return self.weigh(self.w, values, active)
+
+    def _step(self, losses: Tensor, present: Tensor) -> None:
+        first = torch.where(self.seen, self.first, losses)
+        last = torch.where(self.seen, self.last, losses)
+        rho = self._draw() <= math.floor(self.beta * _MODULUS)  # 1 with probability beta
+
+        lookback = torch.where(rho, self.w, self._balance(losses, first, present))
+        w = self.alpha * lookback + (1 - self.alpha) * self._balance(losses, last, present)
+
+        self.w.copy_(torch.where(present, w, self.w))
+        self.first.copy_(torch.where(present, first, self.first))
+        self.last.copy_(torch.where(present, losses, self.last))
+        self.seen.logical_or_(present)
+
+    def _balance(self, losses: Tensor, reference: Tensor, present: Tensor) -> Tensor:
+        """Return h: n softmax(L / (tau L')), over the terms that are there."""
+        ratios = losses / (self.tau * reference.clamp_min(EPSILON))
+        return present.sum() * torch.softmax(ratios.masked_fill(~present, -torch.inf), 0)
+
+    def _draw(self) -> Tensor:
+        """Return the next number of the generator, 1 to _MODULUS - 1."""
+        return self.generator.mul_(48271).remainder_(_MODULUS)
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"alpha={self.alpha}, beta={self.beta}, tau={self.tau}, seed={self.seed}"

@@ -1,0 +1,94 @@
+"""Weighting by the recent slope of each term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lossreg.composition.weighting.base import EPSILON, Weighting
+
+
+class SoftAdapt(Weighting):
+    """SoftAdapt (Heydari, Thompson, Mehmood, 2019, https://arxiv.org/abs/1912.12355).
+
+    A term weighs `softmax(beta s)`, with `s_i` the slope of `L_i` over the last iterations by a backward
+    finite difference: for `order = 1`, `L_i(t) - L_i(t-1)`. A term that rises, or falls more slowly, gains
+    where `beta > 0`. The weights sum to 1. Slopes are absolute, so that a term of large scale rules: bring
+    terms to one scale by their norms, or take `normalized`. Until a term has been seen `order + 1` times its
+    slope is 0.
+
+    Args:
+        beta: how sharply slopes become weights; below 0 it favours the term that falls fastest.
+        order: order of accuracy of the finite difference, over `order + 1` values; 1 to 6.
+        normalized: divide each slope by the sum of all absolute slopes.
+        loss_weighted: multiply each weight by the mean of the term over those values, then divide by the sum.
+    """
+
+    history: Tensor  # (order + 1, n), the newest last
+    counts: Tensor  # (n,) how often each term has been seen
+    _stencil: Tensor  # (order + 1,) coefficients of the finite difference
+
+    def __init__(
+        self, beta: float = 0.1, order: int = 1, normalized: bool = False, loss_weighted: bool = False
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(beta):
+            raise ValueError(f"SoftAdapt: beta must be finite, got {beta!r}")
+        if order not in range(1, 7):
+            raise ValueError(f"SoftAdapt: order must be 1 to 6, got {order!r}")
+        self.beta = beta
+        self.order = order
+        self.normalized = normalized
+        self.loss_weighted = loss_weighted
+        self.register_buffer("_stencil", torch.tensor(_backward_difference(order)), persistent=False)
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Allocate the history."""
+        super().bind(names)
+        self.register_buffer("history", torch.zeros(self.order + 1, len(self.names)))
+        self.register_buffer("counts", torch.zeros(len(self.names), dtype=torch.int64))
+
+    def forward(
+        self,
+        values: Tensor,
+        active: Sequence[int] | None = None,
+        epoch: float | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return `softmax(beta s) L` of each active term; see `Weighting.forward`."""
+        if self.training:
+            with torch.no_grad():
+                mean, present = self.observe(values, active)
+                grown = torch.cat([self.history[1:], mean[None]])
+                self.history.copy_(torch.where(present, grown, self.history))
+                self.counts.add_(present)
+        return self.weigh(self._weights(), values, active)
+
+    def _weights(self) -> Tensor:
+        slopes = torch.where(self.counts > self.order, self._stencil @ self.history, 0.0)
+        if self.normalized:
+            slopes = slopes / slopes.abs().sum().clamp_min(EPSILON)
+        if not self.loss_weighted:
+            return torch.softmax(self.beta * slopes, 0)
+        means = self.history.sum(0) / self.counts.clamp(1, self.order + 1)
+        means = torch.where(self.counts > 0, means, 1.0).clamp_min(EPSILON)
+        return torch.softmax(self.beta * slopes + means.log(), 0)
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return (
+            f"beta={self.beta}, order={self.order}, normalized={self.normalized}, "
+            f"loss_weighted={self.loss_weighted}"
+        )
+
+
+def _backward_difference(order: int) -> list[float]:
+    """Return the coefficients of the first derivative at the newest of `order + 1` values, oldest first.
+
+    They differentiate every polynomial of that degree exactly: `(-1)^j C(order, j) / j` for the value j
+    iterations ago, and the harmonic number of `order` for the newest.
+    """
+    past = [(-1) ** j * math.comb(order, j) / j for j in range(order, 0, -1)]
+    return [*past, sum(1 / k for k in range(1, order + 1))]
