@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lossreg.config.build import build_compound_loss_from_config as build_compound_loss_from_config
     from lossreg.config.build import get_loss_function as get_loss_function
     from lossreg.config.build import load_loss as load_loss
-    from lossreg.config.legacy import build_loss_from_config as build_loss_from_config
-    from lossreg.config.build import create_loss as create_loss
+    from lossreg.config.build import build_loss_from_config as build_loss_from_config
+    from lossreg.losses.create import create_loss as create_loss
     from lossreg.errors import ConfigError as ConfigError
     from lossreg.errors import LossregError as LossregError
     from lossreg.losses.base import Loss as Loss
@@ -49,9 +49,9 @@ _HOME = {
     "Weighting": "lossreg.composition.weighting.base",
     "WeightingSpec": "lossreg.registry.specs",
     "build_compound_loss_from_config": "lossreg.config.build",
-    "build_loss_from_config": "lossreg.config.legacy",
+    "build_loss_from_config": "lossreg.config.build",
     "calibrate_norms": "lossreg.training.calibration",
-    "create_loss": "lossreg.config.build",
+    "create_loss": "lossreg.losses.create",
     "find_loss": "lossreg.registry",
     "get_loss_function": "lossreg.config.build",
     "hookimpl": "lossreg.registry.hookspecs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -85,46 +86,85 @@ class RunningNorm(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def sync_norms(norms: Mapping[str, RunningNorm], world_size: int | None = None) -> None:
+def sync_norms(
+    norms: Mapping[str, RunningNorm],
+    world_size: int | None = None,
+    *,
+    failure: Exception | None = None,
+    samples: int = 0,
+) -> int:
     """Average norms over all ranks, weighted by the samples that each has seen, in one collective.
 
     Every rank gathers the same numbers and adds them in the order of the ranks, so all ranks end with the
     same norms bit for bit. Where no rank has counted a sample for a term (a norm set by hand), its norm
     becomes the plain mean of the ranks. Each rank keeps its own sum and count: to sync twice changes
-    nothing, and to record more samples and sync again is exact. Without a process group it does nothing.
+    nothing, and to record more samples and sync again is exact. Without a process group no norm changes.
 
     Args:
         norms: name of each term -> its norm; the same names in the same order on every rank.
         world_size: checked against the process group's own where given.
+        failure: what this rank failed with; then every rank raises.
+        samples: a number to add up over the ranks.
+
+    Returns:
+        the sum of `samples` over all ranks.
 
     Raises:
-        DistributedError: the ranks hold different terms, raised alike on every rank; or `world_size` is not
-            the process group's.
+        DistributedError: a rank failed or died, or the ranks hold different terms, raised alike on every rank;
+            or `world_size` is not the process group's.
+        Exception: `failure` itself, on the rank that failed.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        return
+        if failure is not None:
+            raise failure
+        return samples
     ranks = dist.get_world_size()
     if world_size is not None and world_size != ranks:
         raise DistributedError(f"sync: world_size is {world_size}, but the process group has {ranks} ranks")
-    own = {
-        name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()
-    }
-    gathered: list[Any] = [None] * ranks
-    dist.all_gather_object(gathered, own)
-    _check_terms(gathered)
+    share = _Share(
+        reason=f"{type(failure).__name__}: {failure}" if failure is not None else None,
+        samples=samples,
+        terms={name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()},
+    )
+    shares = _gather(share, ranks)
+    if failure is not None:
+        raise failure
+    _check_shares(shares)
     for name, running in norms.items():
-        rows = [rank[name] for rank in gathered]
+        rows = [other.terms[name] for other in shares]
         count = sum(row[1] for row in rows)
         average = sum(row[0] for row in rows) / count if count else sum(row[2] for row in rows) / ranks
         with torch.no_grad():
             running.norm.fill_(average)
+    return sum(other.samples for other in shares)
 
 
-def _check_terms(gathered: Sequence[Mapping[str, object]]) -> None:
-    first = list(gathered[0])
-    for rank, terms in enumerate(gathered):
-        if list(terms) != first:
+@dataclass(frozen=True)
+class _Share:
+    """What one rank tells the others: why it failed, or its samples and `(sum, count, norm)` of each term."""
+
+    reason: str | None
+    samples: int
+    terms: dict[str, tuple[float, int, float]]
+
+
+def _gather(share: _Share, ranks: int) -> list[_Share]:
+    gathered: list[Any] = [None] * ranks
+    try:
+        dist.all_gather_object(gathered, share)
+    except RuntimeError as error:
+        raise DistributedError(f"sync: another rank is gone or did not answer: {error}") from error
+    return gathered
+
+
+def _check_shares(shares: Sequence[_Share]) -> None:
+    failed = {rank: share.reason for rank, share in enumerate(shares) if share.reason is not None}
+    if failed:
+        raise DistributedError("; ".join(f"rank {rank} failed with {reason}" for rank, reason in failed.items()))
+    first = list(shares[0].terms)
+    for rank, share in enumerate(shares):
+        if list(share.terms) != first:
             raise DistributedError(
                 f"sync: the ranks were built from different configs: rank 0 has the terms {first}, "
-                f"rank {rank} has {list(terms)}; start every rank with the same config"
+                f"rank {rank} has {list(share.terms)}; start every rank with the same config"
             )

@@ -1,0 +1,402 @@
+"""MultiLoss: the weighted sum of terms, each over its norm, with the preprocesses that they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from lossreg.composition.graph import Node, build_nodes, needed_nodes, reachable
+from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.composition.weighting.base import Weighting
+from lossreg.errors import GraphError
+from lossreg.losses.base import Loss
+from lossreg.losses.norm import sync_norms
+from lossreg.losses.wrapper import LossWrapper
+
+Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
+PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a `MultiLoss`: its loss or group, and how it enters the total.
+
+    Attributes:
+        name: its name among the terms of its `MultiLoss`.
+        loss: a `Loss`, or a `MultiLoss` that is a group.
+        schedule: its weight as a callable of the epoch.
+        normalize: whether its value is divided by its norm; a group's members are, not the group.
+        optional: whether it is left out of a batch that lacks its keys.
+    """
+
+    name: str
+    loss: Loss | MultiLoss
+    schedule: Schedule
+    normalize: bool = True
+    optional: bool = False
+
+
+class MultiLoss(nn.Module):
+    """The sum over terms of `weight(epoch) * loss / norm`.
+
+    Args:
+        loss_funcs: the terms: `Loss`es, other modules or functions (wrapped by `LossWrapper`), or
+            `MultiLoss`es, whose terms are then reported as `group/term`.
+        weights: a weight for each: a number, a list of values at `epoch_thresholds`, a `Schedule`, or a
+            function of the epoch.
+        epoch_thresholds: epochs for list weights, strictly ascending.
+        pre_processes: nodes `f(pred_batch, gt_batch) -> (pred_batch, gt_batch)`; a `Preprocess` runs where a
+            term needs what it provides, any other function at every forward, in its place. What a term
+            requires and a registered preprocess provides is put in by itself.
+        name: its name where it is a term of another `MultiLoss`.
+        normalize: whether terms are divided by their norms at all.
+        unnormalized: names of terms that are not.
+        optional_terms: names of terms that are left out of a batch that lacks their keys.
+        weighting: an adaptive weighting, which the schedules multiply.
+        zero_weight: `"keep"` leaves a term of weight 0 in the autograd graph, so that
+            DistributedDataParallel sees every parameter; `"skip"` computes it without a graph.
+        batch_keys: the keys of every batch (`pred.seg`, `gt.mask`); where given, a key that comes from
+            nowhere is an error here and not at the first batch.
+        normalization_params: `min_samples` and `max_samples` for `calibrate_norms`.
+
+    Raises:
+        ValueError: numbers of terms and weights differ, or a weight or threshold is out of range.
+        TypeError: a weight or a term is of another type.
+        GraphError: two terms of one name; a cycle of preprocesses; a key that nobody provides.
+    """
+
+    calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
+
+    def __init__(
+        self,
+        loss_funcs: Sequence[Loss | MultiLoss | Callable[..., Any]],
+        weights: Sequence[Weight],
+        epoch_thresholds: Sequence[float] | None = None,
+        pre_processes: Sequence[PreprocessFunction] | None = None,
+        *,
+        name: str = "multi",
+        normalize: bool = True,
+        unnormalized: Collection[str] = (),
+        optional_terms: Collection[str] = (),
+        weighting: Weighting | None = None,
+        zero_weight: Literal["keep", "skip"] = "keep",
+        batch_keys: Collection[str] | None = None,
+        normalization_params: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if zero_weight not in ("keep", "skip"):
+            raise ValueError(f"zero_weight must be 'keep' or 'skip', got {zero_weight!r}")
+        self.name = name
+        self.normalize = normalize
+        self.zero_weight = zero_weight
+        self.normalization_params = dict(normalization_params or {})
+        losses = [_as_term(loss) for loss in loss_funcs]
+        self.loss_funcs = nn.ModuleList(losses)
+        self.names = tuple(loss.name for loss in losses)
+        _check_names(self.names, len(weights), unnormalized, optional_terms)
+        self.schedules = tuple(
+            as_schedule(weight, epoch_thresholds, name=term) for term, weight in zip(self.names, weights, strict=True)
+        )
+        self._normalized = tuple(
+            isinstance(loss, Loss) and loss.name not in set(unnormalized) for loss in losses
+        )
+        self._optional = tuple(term in set(optional_terms) for term in self.names)
+        required = [loss for loss, optional in zip(losses, self._optional, strict=True) if not optional]
+        self._nodes = build_nodes(pre_processes or (), losses, None)
+        if batch_keys is not None:
+            build_nodes([node.function for node in self._nodes], required, batch_keys)
+        self.pre_processes = nn.ModuleList(n.function for n in self._nodes if isinstance(n.function, nn.Module))
+        self.weighting = weighting
+        if weighting is not None:
+            weighting.bind(self.names)
+        self.register_buffer("calibrated", torch.tensor(False))
+        self.register_buffer("_one", torch.ones(1), persistent=False)
+        self._weight_cache: tuple[Any, Tensor] | None = None
+
+    # --- what it consists of ----------------------------------------------------------------------
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms in their order."""
+        return tuple(
+            Term(name, cast("Loss | MultiLoss", loss), schedule, normalize, optional)
+            for name, loss, schedule, normalize, optional in zip(
+                self.names, self.loss_funcs, self.schedules, self._normalized, self._optional, strict=True
+            )
+        )
+
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Term]]:
+        """Yield `(path, term)` for every loss, those of groups as `group/term`."""
+        for term in self.terms:
+            if isinstance(term.loss, MultiLoss):
+                yield from term.loss.leaves(f"{prefix}{term.name}/")
+            else:
+                yield prefix + term.name, term
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """The keys that a batch, or a preprocess outside, must bring."""
+        inside = {key for node in self._nodes if not node.automatic for key in node.provides}
+        needs = [key for node in self._nodes if not node.automatic for key in node.requires]
+        needs += [key for t in self.terms if not t.optional for key in t.loss.requires]
+        return tuple(dict.fromkeys(key for key in needs if key not in inside))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The keys that some term uses where they are there."""
+        keys = [key for t in self.terms for key in (*t.loss.optional, *(t.loss.requires if t.optional else ()))]
+        return tuple(dict.fromkeys(keys))
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Return nodes and terms in the order in which they run, as plain data.
+
+        Each item has `kind` (`preprocess`, `term` or `group`), `name`, `requires` and `optional`; a
+        preprocess also `provides` and `automatic`, a term its `loss`, `weight` and `normalize`, a group its
+        `weight` and its own `plan`.
+        """
+        items: list[dict[str, Any]] = [
+            {
+                "kind": "preprocess",
+                "name": node.name,
+                "requires": list(node.requires),
+                "optional": [],
+                "provides": list(node.provides),
+                "automatic": node.automatic,
+            }
+            for node in self._nodes
+        ]
+        for term in self.terms:
+            group = isinstance(term.loss, MultiLoss)
+            item: dict[str, Any] = {
+                "kind": "group" if group else "term",
+                "name": term.name,
+                "requires": list(term.loss.requires),
+                "optional": list(term.loss.optional),
+                "weight": str(term.schedule),
+            }
+            if isinstance(term.loss, MultiLoss):
+                item["plan"] = term.loss.plan()
+            else:
+                item |= {"loss": type(term.loss).__name__, "normalize": term.normalize}
+            items.append(item)
+        return items
+
+    def effective_weights(self, epoch: float | None = None, step: float | None = None) -> dict[str, float]:
+        """Return the weight of every loss at an epoch by path; a group's weight multiplies its members'.
+
+        Raises:
+            ValueError: a term is scheduled and `epoch` (or `step`) is not given.
+        """
+        weights: dict[str, float] = {}
+        for term, weight in zip(self.terms, self._weight_values(epoch, step), strict=True):
+            if isinstance(term.loss, MultiLoss):
+                members = term.loss.effective_weights(epoch, step)
+                weights |= {f"{term.name}/{path}": weight * member for path, member in members.items()}
+            else:
+                weights[term.name] = weight
+        return weights
+
+    # --- the value --------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        normalize: bool = True,
+        epoch: float | None = None,
+        step: float | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """Return `(total, {name: value}, {name: extra_info})`.
+
+        Args:
+            pred_batch: mapping of tensors, or a tensor where every term reads just one key.
+            gt_batch: the same for targets.
+            normalize: whether values are divided by their norms.
+            epoch: for scheduled weights; fractions count.
+            step: global step, for schedules of `unit: step`.
+
+        Returns:
+            total: scalar on the graph.
+            values: each term's value, normalised where it is, unweighted, detached.
+            extra_info: what each loss put into its `extra_info`, detached.
+
+        Raises:
+            ValueError: a term is scheduled and `epoch` (or `step`) is not given.
+            BatchError: a batch is not what a term or a preprocess needs.
+        """
+        contributions, values, extra_info = self._weighted(pred_batch, gt_batch, normalize, epoch, step)
+        return contributions.sum(), values, extra_info
+
+    def weighted_terms(
+        self, pred_batch: Any, gt_batch: Any, epoch: float | None = None, *, normalize: bool = True, step: float | None = None
+    ) -> Tensor:
+        """Return the terms' shares of the total, (k,) on the graph: what a gradient-conflict method takes."""
+        return self._weighted(pred_batch, gt_batch, normalize, epoch, step)[0]
+
+    def _weighted(
+        self, pred_batch: Any, gt_batch: Any, normalize: bool, epoch: float | None, step: float | None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        weights = self._weight_values(epoch, step)
+        pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
+        raw: list[Tensor] = []
+        groups: dict[str, dict[str, Tensor]] = {}
+        extra_info: dict[str, Any] = {}
+        for i in active:
+            name, loss = self.names[i], self.loss_funcs[i]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.zero_weight == "skip" and weights[i] == 0)):
+                if isinstance(loss, MultiLoss):
+                    value, groups[name], extra = loss(pred_batch, gt_batch, normalize, epoch, step)
+                    extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
+                else:
+                    value, extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
+            raw.append(value)
+        vector = _stack(raw)
+        if normalize and self.normalize:
+            vector = vector / self._norms(active, vector)
+        values: dict[str, Tensor] = {}
+        for i, value in zip(active, vector.detach().unbind(), strict=True):
+            name = self.names[i]
+            if name in groups:
+                values.update({f"{name}/{path}": member for path, member in groups[name].items()})
+            else:
+                values[name] = value
+        if self.weighting is not None:
+            vector = self.weighting(vector, None if len(active) == len(self.names) else active, epoch)
+        return vector * self._weight_vector(weights, active, vector), values, extra_info
+
+    def _prepare(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
+        """Run the nodes that the terms of this batch need, and say which terms those are."""
+        every = range(len(self.names))
+        if not (self._nodes or any(self._optional)):
+            return pred_batch, gt_batch, every
+        present = {f"{s}.{k}" for s, b in (("pred", pred_batch), ("gt", gt_batch)) if isinstance(b, Mapping) for k in b}
+        losses = [cast(Loss, loss) for loss in self.loss_funcs]
+        active = [
+            i for i in every if not self._optional[i] or reachable(losses[i].requires, self._nodes, present)
+        ]
+        if isinstance(pred_batch, Tensor) or isinstance(gt_batch, Tensor):
+            return pred_batch, gt_batch, active
+        for node in needed_nodes(self._nodes, [losses[i] for i in active], present):
+            pred_batch, gt_batch = _run(node, pred_batch, gt_batch)
+        return pred_batch, gt_batch, active
+
+    def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
+        norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
+        return torch.cat(norms).to(like)
+
+    def _weight_values(self, epoch: float | None, step: float | None) -> tuple[float, ...]:
+        """Evaluate every schedule."""
+        times = {"epoch": epoch, "step": step}
+        for unit, time in times.items():
+            waiting = [
+                n for n, s in zip(self.names, self.schedules, strict=True) if s.needs_epoch and s.unit == unit
+            ]
+            if waiting and time is None:
+                raise ValueError(
+                    f"MultiLoss {self.name!r}: the weights of {', '.join(map(repr, waiting))} follow a schedule; "
+                    f"pass forward(..., {unit}=...)"
+                )
+            if waiting and not math.isfinite(cast(float, time)):
+                raise ValueError(f"MultiLoss {self.name!r}: {unit} must be finite, got {time}")
+        return tuple(s(cast(float, times[s.unit])) if s.needs_epoch else s(0.0) for s in self.schedules)
+
+    def _weight_vector(self, weights: tuple[float, ...], active: Sequence[int], like: Tensor) -> Tensor:
+        """Return the active terms' weights as a tensor, made anew only when they change."""
+        key = (weights, tuple(active), like.dtype, like.device)
+        if self._weight_cache is None or self._weight_cache[0] != key:
+            self._weight_cache = (key, torch.tensor([weights[i] for i in active], dtype=like.dtype, device=like.device))
+        return self._weight_cache[1]
+
+    # --- norms ------------------------------------------------------------------------------------
+
+    def reset_norm(self) -> None:
+        """Set every norm to 1 and forget the samples behind it."""
+        for _, term in self.leaves():
+            cast(Loss, term.loss).reset_norm()
+        self.calibrated.fill_(False)
+
+    @torch.no_grad()
+    def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
+        """Add a batch of `nums` samples to every norm; all of them, or none where a term raises."""
+        for loss, value in self._raw_values(pred_batch, gt_batch):
+            loss.record(value, nums)
+
+    def _raw_values(self, pred_batch: Any, gt_batch: Any) -> list[tuple[Loss, Tensor]]:
+        pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
+        found: list[tuple[Loss, Tensor]] = []
+        for i in active:
+            loss = self.loss_funcs[i]
+            if isinstance(loss, MultiLoss):
+                found += loss._raw_values(pred_batch, gt_batch)
+            elif self._normalized[i]:
+                found.append((cast(Loss, loss), loss(pred_batch, gt_batch, normalize=False)[0]))
+        return found
+
+    def sync(self, world_size: int | None = None) -> None:
+        """Set every norm to the sample-weighted average over all ranks, in one collective for all terms.
+
+        Every rank must call it. Without a process group it does nothing; see `lossreg.losses.norm.sync_norms`.
+
+        Raises:
+            DistributedError: the ranks hold different terms; raised alike on every rank.
+        """
+        sync_norms({path: cast(Loss, term.loss) for path, term in self.leaves()}, world_size)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Take a checkpoint that does not say whether its norms were calibrated: norms in it count as such."""
+        if f"{prefix}calibrated" not in state_dict:
+            holds_norms = any(key.startswith(f"{prefix}loss_funcs.") for key in state_dict)
+            state_dict[f"{prefix}calibrated"] = torch.tensor(holds_norms)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """Show each term's weight."""
+        lines = [f"{term.name}: weight={term.schedule}" for term in self.terms]
+        return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
+
+
+def _as_term(loss: object) -> Loss | MultiLoss:
+    if isinstance(loss, (Loss, MultiLoss)):
+        return loss
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(f"MultiLoss: loss_funcs takes losses, modules and functions, got {loss!r}")
+    return LossWrapper(loss)
+
+
+def _check_names(
+    names: Sequence[str], weights: int, unnormalized: Collection[str], optional_terms: Collection[str]
+) -> None:
+    if not names:
+        raise ValueError("MultiLoss: loss_funcs is empty; give at least one loss")
+    if weights != len(names):
+        raise ValueError(f"MultiLoss: {len(names)} losses {list(names)} but {weights} weights; give one weight a loss")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise GraphError(f"MultiLoss: two terms are named {', '.join(map(repr, twice))}; names must differ")
+    for option, given in (("unnormalized", unnormalized), ("optional_terms", optional_terms)):
+        unknown = sorted(set(given) - set(names)) if not isinstance(given, str) else [given]
+        if unknown:
+            raise ValueError(f"MultiLoss: {option} holds {unknown}; the terms are {list(names)}")
+
+
+def _stack(values: Sequence[Tensor]) -> Tensor:
+    """Stack scalars of any dtypes into a vector of at least float32; of none, into a zero on no graph."""
+    if not values:
+        return torch.zeros(0)
+    dtype = torch.float32
+    for value in values:
+        dtype = torch.promote_types(dtype, value.dtype)
+    return torch.stack([value.to(dtype) for value in values])
+
+
+def _run(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
+    """Run a node on shallow copies, so that a function that writes into its batch leaves the caller's alone."""
+    result = node.function(dict(pred_batch), dict(gt_batch)) if node.opaque else node.function(pred_batch, gt_batch)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"preprocess {node.name!r} must return (pred_batch, gt_batch), got {type(result).__name__}")
+    return result

@@ -1,0 +1,529 @@
+"""The grammar of compound losses: plain data to a checked tree of terms, with every mistake at its path."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.config.reading import Data
+from lossreg.errors import AmbiguousNameError, ConfigProblem, LossregError, UnknownNameError
+from lossreg.registry import catalog, params
+from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.plugins import Plugin
+from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec, WeightingSpec
+
+_log = logging.getLogger("lossreg.config")
+
+LISTS = ("loss_list", "losses")
+_SHARED = (*LISTS, "epoch_thresholds", "pre_processes", "weighting", "zero_weight", "batch_keys")
+COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params")
+GROUP_KEYS = (*_SHARED, "name", "weight", "normalize", "optional")
+TERM_KEYS = (
+    "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
+    "pred_key", "gt_key", "args", "wrap",
+)  # fmt: skip
+NORMALIZATION_KEYS = ("min_samples", "max_samples")
+WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", "target_dtype", "reduction")
+SPECIAL_KEYS = ("_args_", "_convert_", "_partial_", "_recursive_")
+
+
+@dataclass
+class Component:
+    """A registered component with the arguments that a config gives it."""
+
+    path: str
+    entry: Entry[Any]
+    arguments: dict[str, Data]
+    name: str | None = None
+
+
+@dataclass
+class TermConfig:
+    """A term: a loss with its arguments, or a group of terms."""
+
+    path: str
+    name: str
+    weight: Schedule
+    loss: Component | None = None
+    group: CompoundConfig | None = None
+    wrap: dict[str, Data] = field(default_factory=dict)
+    normalize: bool = True
+    optional: bool = False
+
+
+@dataclass
+class CompoundConfig:
+    """A compound loss: its terms in order and the switches over all of them."""
+
+    path: str
+    terms: list[TermConfig] = field(default_factory=list)
+    normalize: bool = True
+    normalization_params: dict[str, int] = field(default_factory=dict)
+    pre_processes: list[Component] = field(default_factory=list)
+    weighting: Component | None = None
+    zero_weight: str = "keep"
+    batch_keys: list[str] | None = None
+
+
+class Grammar:
+    """Parse compound losses, collecting problems in place of raising at the first.
+
+    Args:
+        allow_import: modules, by their exact dotted path, whose own classes and functions `_target_` may name
+            beside the registered components; from Python code only.
+    """
+
+    def __init__(self, allow_import: Collection[str] = ()) -> None:
+        if isinstance(allow_import, str):
+            raise TypeError(f"allow_import takes a tuple of module paths, got the string {allow_import!r}")
+        self.allow_import = frozenset(allow_import)
+        self.problems: list[ConfigProblem] = []
+
+    def report(self, path: str, message: str, hint: str = "") -> None:
+        """Keep a problem."""
+        self.problems.append(ConfigProblem(path, message, hint))
+
+    # --- compound ---------------------------------------------------------------------------------
+
+    def compound(self, data: Data, path: str) -> CompoundConfig:
+        """Parse a `compound_loss` block."""
+        config = CompoundConfig(path)
+        if not self._mapping(data, path, "a mapping with a loss_list"):
+            return config
+        self._known(data, COMPOUND_KEYS, path)
+        config.normalize = self._bool(data, "normalize_losses", path, True)
+        config.normalization_params = self._normalization(data.get("normalization_params"), f"{path}.normalization_params")
+        self._members(data, config, None)
+        return config
+
+    def single(self, data: Data, path: str) -> Component | None:
+        """Parse the block of a lone loss: a name, or `{loss: NAME, ...}` or `{_target_: ..., ...}` with arguments."""
+        data = {"loss": data} if isinstance(data, str) else data
+        if not self._mapping(data, path, "a name, {loss: NAME, ...} or {_target_: dotted.path, ...}"):
+            return None
+        data = {key: value for key, value in data.items() if key not in SPECIAL_KEYS}
+        entry = self._loss_entry(data, path)
+        arguments = self._arguments({k: v for k, v in data.items() if k != "name"}, path, entry)
+        if entry is None:
+            return None
+        return Component(path, entry, arguments, self._name(data.get("name", _default_name(data, entry)), path))
+
+    def _members(self, data: Mapping[str, Data], config: CompoundConfig, thresholds: Data) -> None:
+        """Parse what a compound loss and a group have in common."""
+        path = config.path
+        given = data.get("epoch_thresholds")
+        thresholds = self._thresholds(given, f"{path}.epoch_thresholds") if given is not None else thresholds
+        config.zero_weight = self._choice(data, "zero_weight", path, ("keep", "skip"), "keep")
+        config.batch_keys = self._batch_keys(data.get("batch_keys"), f"{path}.batch_keys")
+        config.pre_processes = self._pre_processes(data.get("pre_processes"), f"{path}.pre_processes")
+        config.weighting = self._weighting(data.get("weighting"), f"{path}.weighting")
+        for where, default_name, item in self._items(data, path):
+            term = self._term(item, where, default_name, thresholds)
+            if term is not None:
+                config.terms.append(term)
+        self._unique(config)
+
+    def _items(self, data: Mapping[str, Data], path: str) -> list[tuple[str, str | None, Data]]:
+        """Return `(path, name, term)` for each term of a list or a mapping."""
+        present = [key for key in LISTS if data.get(key) is not None]
+        if len(present) != 1:
+            found = "both are there" if present else f"found the keys {sorted(map(str, data))}"
+            self.report(path, f"expected the terms under one of {' or '.join(LISTS)}; {found}")
+            return []
+        key = present[0]
+        items = data[key]
+        if isinstance(items, list):
+            found_items = [(f"{path}.{key}[{i}]", None, item) for i, item in enumerate(items)]
+        elif isinstance(items, Mapping):
+            found_items = [(f"{path}.{key}.{name}", str(name), item) for name, item in items.items() if item is not None]
+        else:
+            self.report(f"{path}.{key}", f"expected a list of terms or a mapping of name to term, found {_shown(items)}")
+            return []
+        if not found_items:
+            self.report(f"{path}.{key}", "is empty; expected at least one term")
+        return found_items
+
+    def _unique(self, config: CompoundConfig) -> None:
+        seen: dict[str, TermConfig] = {}
+        for term in config.terms:
+            other = seen.setdefault(term.name, term)
+            if other is not term:
+                self.report(term.path, f"has the name {term.name!r}, as has {other.path}", "give one of them another name")
+
+    # --- one term ---------------------------------------------------------------------------------
+
+    def _term(self, data: Data, path: str, default_name: str | None, thresholds: Data) -> TermConfig | None:
+        if isinstance(data, str):
+            data = {"loss": data}
+        if not self._mapping(data, path, "a term such as {loss: NAME, weight: 1.0}"):
+            return None
+        if any(key in data for key in LISTS):
+            return self._group(data, path, default_name, thresholds)
+        if isinstance(data.get("loss"), Mapping):
+            return self._nested(data, path, default_name, thresholds)
+        for key in SPECIAL_KEYS:
+            if key in data:
+                self.report(f"{path}.{key}", "is not supported: a config names components and gives them data")
+        entry = self._loss_entry(data, path)
+        wrap = self._wrap(data, path)
+        arguments = self._arguments(data, path, entry)
+        name = data.get("name", default_name)
+        if name is None and entry is not None:
+            name = _default_name(data, entry)
+        return TermConfig(
+            path,
+            self._name(name, path),
+            self._weight(data, path, thresholds),
+            loss=None if entry is None else Component(path, entry, arguments),
+            wrap=wrap,
+            normalize=self._bool(data, "normalize", path, True),
+            optional=self._bool(data, "optional", path, False),
+        )
+
+    def _nested(self, data: Mapping[str, Data], path: str, name: str | None, thresholds: Data) -> TermConfig | None:
+        """Parse `- loss: {_target_: ..., name: ...}` with the term's own keys beside it."""
+        inner = data["loss"]
+        outer = {key: value for key, value in data.items() if key != "loss"}
+        twice = sorted(set(inner) & set(outer))
+        if twice:
+            self.report(path, f"gives {', '.join(twice)} both inside and beside `loss`; keep one")
+            outer = {key: value for key, value in outer.items() if key not in twice}
+        problems = len(self.problems)
+        term = self._term({**inner, **outer}, path, name, thresholds)
+        for i in range(problems, len(self.problems)):
+            self.problems[i] = _moved(self.problems[i], path, inner)
+        return term
+
+    def _group(self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data) -> TermConfig:
+        self._known(data, GROUP_KEYS, path)
+        group = CompoundConfig(path, normalize=self._bool(data, "normalize", path, True))
+        self._members(data, group, thresholds)
+        name = data.get("name", default_name)
+        if name is None:
+            self.report(path, "is a group of terms and needs a name", "name: ...")
+            name = "group"
+        weight = self._weight(data, path, _group_thresholds(data, thresholds))
+        optional = self._bool(data, "optional", path, False)
+        return TermConfig(path, self._name(name, path), weight, group=group, optional=optional)
+
+    def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
+        given = [key for key in ("loss", "_target_") if key in data]
+        if len(given) != 1:
+            found = "found both" if given else f"found the keys {sorted(map(str, data))}"
+            near = difflib.get_close_matches("loss", [str(key) for key in data], n=1)
+            self.report(path, f"expected `loss: NAME` or `_target_: dotted.path`; {found}", f"{near[0]} -> loss" if near else "")
+            return None
+        return self._component(catalog().losses, given[0], data[given[0]], f"{path}.{given[0]}")
+
+    def _component(self, section: Section[Any], key: str, name: Data, path: str) -> Entry[Any] | None:
+        """Look a name or a dotted `_target_` up; nothing is imported."""
+        if not isinstance(name, str):
+            self.report(path, f"expected the name of a {section.kind}, found {_shown(name)}")
+            return None
+        try:
+            return section.find_target(name) if key == "_target_" else section.find(name)
+        except (UnknownNameError, AmbiguousNameError) as error:
+            allowed = self._imported(name, section, path) if key == "_target_" else None
+            if allowed is None:
+                note = "; a _target_ is looked up among registered components, never imported" if key == "_target_" else ""
+                self.report(path, f"{error}{note}")
+            return allowed
+
+    def _imported(self, dotted: str, section: Section[Any], path: str) -> Entry[Any] | None:
+        """Import a target from a module that Python code allowed by its exact path."""
+        module, _, attribute = dotted.rpartition(".")
+        if module not in self.allow_import:
+            return None
+        _log.info("importing %s for %s, by allow_import", dotted, path)
+        target = getattr(import_module(module), attribute, None)
+        if target is None or getattr(target, "__module__", None) != module:
+            return None
+        spec_type: type[Spec] = {"loss": LossSpec}.get(section.kind, LossSpec)
+        return Entry(spec_type(attribute, f"{module}:{attribute}"), Plugin(module), local=target)
+
+    def _arguments(self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None) -> dict[str, Data]:
+        arguments = {str(k): v for k, v in data.items() if k not in TERM_KEYS and k not in SPECIAL_KEYS}
+        explicit = data.get("args", {})
+        if not isinstance(explicit, Mapping):
+            self.report(f"{path}.args", f"expected a mapping of constructor arguments, found {_shown(explicit)}")
+            explicit = {}
+        for key in sorted(set(arguments) & set(explicit)):
+            self.report(f"{path}.args.{key}", "is given twice: under args and beside it")
+        merged = {**arguments, **{str(key): value for key, value in explicit.items()}}
+        self._no_targets(merged, path)
+        if entry is not None:
+            self._check(entry, merged, path, owned=("name",), own_keys=TERM_KEYS, inside=set(map(str, explicit)))
+        return merged
+
+    def _no_targets(self, value: Data, path: str) -> None:
+        """Refuse hydra's special keys inside arguments, where nothing resolves them."""
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                where = f"{path}.{key}"
+                if key == "_target_" or key in SPECIAL_KEYS:
+                    self.report(where, "is not supported inside arguments: an argument is data, never an object to make")
+                else:
+                    self._no_targets(item, where)
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                self._no_targets(item, f"{path}[{i}]")
+
+    def _check(
+        self,
+        entry: Entry[Any],
+        arguments: Mapping[str, Data],
+        path: str,
+        *,
+        owned: Sequence[str] = (),
+        own_keys: Sequence[str] = (),
+        inside: Collection[str] = (),
+    ) -> None:
+        """Bind arguments to the signature of a component's target, which is imported for it."""
+        try:
+            target = entry.load()
+        except LossregError as error:
+            self.report(path, str(error))
+            return
+        spec = entry.spec
+        tensors = spec.tensors if isinstance(spec, LossSpec) else ()
+        hidden = (*spec.hidden, *owned)
+        found = params.parameters(target, hidden=hidden, tensors=tensors)
+        names = [p.name for p in found if p.settable]
+        for problem in params.check(found, arguments, open_ended=params.takes_any(target)):
+            key = str(problem.path[0]) if problem.path else ""
+            where = path + (".args" if key in inside else "") + "".join(
+                f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path
+            )
+            if problem.message == "is not a parameter":
+                near = difflib.get_close_matches(key, [*names, *own_keys], n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'no parameters'}"
+                self.report(where, f"is not a parameter of {entry.name}", hint)
+            elif problem.message == "is missing":
+                self.report(where, f"is missing; {entry.name} needs it")
+            else:
+                self.report(where, f"{problem.message}, found {_shown(_at(arguments, problem.path))}")
+
+    # --- the parts of a term ----------------------------------------------------------------------
+
+    def _name(self, name: Data, path: str) -> str:
+        if name is None:
+            return ""
+        if not isinstance(name, str) or not name or "/" in name:
+            self.report(f"{path}.name", f"expected a name without '/', found {_shown(name)}")
+            return f"?{path}"
+        return name
+
+    def _weight(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
+        own = data.get("epoch_thresholds")
+        if own is not None and not any(key in data for key in LISTS):
+            thresholds = self._thresholds(own, f"{path}.epoch_thresholds")
+        return self._schedule(data.get("weight", 1.0), f"{path}.weight", thresholds)
+
+    def _schedule(self, weight: Data, path: str, thresholds: Data) -> Schedule:
+        """Parse a number, a list at the thresholds, or `{schedule: NAME, ...}`."""
+        if isinstance(weight, Mapping):
+            return self._named_schedule(weight, path, thresholds)
+        if thresholds is _BAD:
+            return as_schedule(1.0, name=path)
+        try:
+            return as_schedule(weight, thresholds, name=path)
+        except (TypeError, ValueError) as error:
+            self.report(path, _without_prefix(str(error), path))
+            return as_schedule(1.0, name=path)
+
+    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
+        fallback = as_schedule(1.0, name=path)
+        if "schedule" not in data:
+            self.report(path, f"expected {{schedule: NAME, ...}}, found the keys {sorted(map(str, data))}")
+            return fallback
+        entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
+        if entry is None:
+            return fallback
+        before = len(self.problems)
+        arguments = {str(key): value for key, value in data.items() if key != "schedule"}
+        if isinstance(thresholds, list) and "epoch_thresholds" not in arguments:
+            names = {p.name for p in params.parameters(entry.load())}
+            arguments |= {"epoch_thresholds": thresholds} if "epoch_thresholds" in names else {}
+        inner = arguments.pop("schedules", None)
+        self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
+        if inner is not None:
+            if not isinstance(inner, list):
+                self.report(f"{path}.schedules", f"expected a list of weights, found {_shown(inner)}")
+                return fallback
+            parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
+            arguments["schedules"] = parts
+        if len(self.problems) > before:
+            return fallback
+        try:
+            made = entry.load()(**arguments)
+            return as_schedule(made, name=path)
+        except (TypeError, ValueError) as error:
+            self.report(path, str(error))
+            return fallback
+
+    def _thresholds(self, given: Data, path: str) -> Data:
+        numbers = isinstance(given, list) and all(
+            isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in given
+        )
+        if not numbers or not given or any(b <= a for a, b in zip(given, given[1:], strict=False)):
+            self.report(path, f"expected a list of epochs in ascending order, found {_shown(given)}")
+            return _BAD
+        return given
+
+    def _wrap(self, data: Mapping[str, Data], path: str) -> dict[str, Data]:
+        options = {}
+        for key in ("pred_key", "gt_key"):
+            if data.get(key) is not None:
+                if isinstance(data[key], str):
+                    options[key] = data[key]
+                else:
+                    self.report(f"{path}.{key}", f"expected a key of the batch, found {_shown(data[key])}")
+        given = data.get("wrap", {})
+        if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}"):
+            self._known(given, WRAP_KEYS, f"{path}.wrap")
+            options |= {key: value for key, value in given.items() if key in WRAP_KEYS}
+        return options
+
+    # --- switches over all terms ------------------------------------------------------------------
+
+    def _pre_processes(self, given: Data, path: str) -> list[Component]:
+        if given is None:
+            return []
+        if not isinstance(given, list):
+            self.report(path, f"expected a list such as [{{preprocess: NAME}}], found {_shown(given)}")
+            return []
+        found = [self._preprocess(item, f"{path}[{i}]") for i, item in enumerate(given)]
+        return [component for component in found if component is not None]
+
+    def _preprocess(self, item: Data, path: str) -> Component | None:
+        data = {"preprocess": item} if isinstance(item, str) else item
+        if not self._mapping(data, path, "a name or {preprocess: NAME, ...}"):
+            return None
+        key = "_target_" if "_target_" in data else "preprocess"
+        if key not in data:
+            self.report(path, f"expected {{preprocess: NAME, ...}}, found the keys {sorted(map(str, data))}")
+            return None
+        entry = self._component(catalog().preprocesses, key, data[key], f"{path}.{key}")
+        return None if entry is None else self._configured(entry, data, key, path)
+
+    def _weighting(self, given: Data, path: str) -> Component | None:
+        if given is None:
+            return None
+        data = {"strategy": given} if isinstance(given, str) else given
+        if not self._mapping(data, path, "a name or {strategy: NAME, ...}"):
+            return None
+        entry: Entry[WeightingSpec] | None = self._component(
+            catalog().weightings, "strategy", data.get("strategy"), f"{path}.strategy"
+        )
+        return None if entry is None else self._configured(entry, data, "strategy", path)
+
+    def _configured(self, entry: Entry[Any], data: Mapping[str, Data], key: str, path: str) -> Component:
+        """Check the arguments that stand beside the key that names a component."""
+        arguments = {str(k): v for k, v in data.items() if k != key}
+        self._no_targets(arguments, path)
+        self._check(entry, arguments, path)
+        return Component(path, entry, arguments)
+
+    def _normalization(self, given: Data, path: str) -> dict[str, int]:
+        if given is None or not self._mapping(given, path, "a mapping of min_samples and max_samples"):
+            return {}
+        self._known(given, NORMALIZATION_KEYS, path)
+        counts = {}
+        for key in NORMALIZATION_KEYS:
+            value = given.get(key)
+            if value is None:
+                continue
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                counts[key] = value
+            else:
+                self.report(f"{path}.{key}", f"expected a number of samples above 0, found {_shown(value)}")
+        if counts.get("min_samples", 0) > counts.get("max_samples", math.inf):
+            self.report(path, f"min_samples {counts['min_samples']} is more than max_samples {counts['max_samples']}")
+        return counts
+
+    def _batch_keys(self, given: Data, path: str) -> list[str] | None:
+        if given is None:
+            return None
+        good = isinstance(given, list) and all(isinstance(k, str) and k.partition(".")[0] in ("pred", "gt") for k in given)
+        if not good:
+            self.report(path, f"expected a list of keys such as [pred.seg, gt.mask], found {_shown(given)}")
+            return None
+        return list(given)
+
+    # --- small checks -----------------------------------------------------------------------------
+
+    def _mapping(self, data: Data, path: str, expected: str) -> bool:
+        if isinstance(data, Mapping):
+            return True
+        self.report(path, f"expected {expected}, found {_shown(data)}")
+        return False
+
+    def _known(self, data: Mapping[str, Data], known: Sequence[str], path: str) -> None:
+        for key in data:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+                self.report(f"{path}.{key}", "is not a key of this block", hint)
+
+    def _bool(self, data: Mapping[str, Data], key: str, path: str, default: bool) -> bool:
+        value = data.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self.report(f"{path}.{key}", f"expected true or false, found {_shown(value)}")
+        return default
+
+    def _choice(self, data: Mapping[str, Data], key: str, path: str, choices: Sequence[str], default: str) -> str:
+        value = data.get(key, default)
+        if value in choices:
+            return str(value)
+        self.report(f"{path}.{key}", f"expected {' or '.join(choices)}, found {_shown(value)}")
+        return default
+
+
+_BAD: Data = object()
+
+
+def _group_thresholds(data: Mapping[str, Data], outer: Data) -> Data:
+    """Return the thresholds of a group's own weight: its own where they are well formed, else the outer ones."""
+    own = data.get("epoch_thresholds")
+    return own if isinstance(own, list) else outer
+
+
+def _default_name(data: Mapping[str, Data], entry: Entry[LossSpec]) -> str:
+    """Name a term as the file does, without the namespace; one given by its target by its first alias."""
+    if "loss" in data:
+        return str(data["loss"]).rpartition("/")[2]
+    return entry.spec.aliases[0] if entry.spec.aliases else entry.spec.name
+
+
+def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> ConfigProblem:
+    """Point a problem of a nested term at the key under `loss`, where the file has it."""
+    rest = problem.path.removeprefix(path)
+    head = rest.lstrip(".").partition(".")[0].partition("[")[0]
+    if problem.path.startswith(path) and head in inner:
+        return ConfigProblem(f"{path}.loss{rest}", problem.message, problem.hint)
+    return problem
+
+
+def _at(data: Data, path: Sequence[str | int]) -> Data:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def _shown(value: Data) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _without_prefix(message: str, path: str) -> str:
+    for prefix in (f"term {path!r}: ", f"{path}: "):
+        if message.startswith(prefix):
+            return message[len(prefix) :]
+    return message

@@ -1,0 +1,123 @@
+"""Configs of any kind to plain data: OmegaConf, mappings and namespaces; interpolations stay inside the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from lossreg.errors import ConfigError, ConfigProblem
+
+_NODE = re.compile(r"\$\{\.*[A-Za-z_][\w\-]*(\.[\w\-]+|\[[\w\-]+\])*\}")
+_RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
+_REFUSED = "\0refused:"
+
+Data = Any
+"""Plain data: None, bool, int, float, str, list, dict with string keys."""
+
+
+def read_file(path: str | Path) -> DictConfig:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML (duplicate keys included), or holds no mapping.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not a YAML file that lossreg can read: {error}") from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping at the top, found a list")
+    return loaded
+
+
+def select(cfg: Any, *keys: str) -> Any:
+    """Return what stands at a path of keys in any kind of config, or None where it does not."""
+    for key in keys:
+        if isinstance(cfg, Mapping):
+            if key not in cfg:
+                return None
+            cfg = cfg._get_node(key) if isinstance(cfg, DictConfig) else cfg[key]
+        elif isinstance(cfg, DictConfig):
+            cfg = cfg._get_node(key) if key in cfg else None
+        else:
+            cfg = getattr(cfg, key, None)
+        if cfg is None:
+            return None
+    return cfg
+
+
+def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> Data:
+    """Turn a config into plain data, its interpolations resolved within the config it belongs to.
+
+    Args:
+        cfg: a `DictConfig`, a mapping or an attribute-style namespace.
+        path: where it stands, for errors.
+        allow_resolvers: names of OmegaConf resolvers that may run (`("oc.env",)`).
+
+    Raises:
+        ConfigError: it refers to the environment or to another resolver, or holds what is not plain data.
+    """
+    if not isinstance(cfg, (DictConfig, ListConfig)):
+        try:
+            cfg = OmegaConf.create(_unwrapped(cfg))
+        except (OmegaConfBaseException, ValueError) as error:
+            raise ConfigError([ConfigProblem(path, f"is not plain data: {error}")]) from error
+    try:
+        key = cfg._get_full_key("")
+        root = OmegaConf.to_container(cfg._get_root(), resolve=False)
+        whole = OmegaConf.create(_without_resolvers(root, frozenset(allow_resolvers)))
+        own = OmegaConf.select(whole, key) if key else whole
+        data = OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError([ConfigProblem(path, f"cannot be resolved: {str(error).splitlines()[0]}")]) from error
+    problems = _refused(data, path)
+    if problems:
+        raise ConfigError(problems)
+    return data
+
+
+def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:
+    """Put a mark in place of every interpolation that is not a plain reference to another key."""
+    if isinstance(data, dict):
+        return {key: _without_resolvers(value, allowed) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_without_resolvers(value, allowed) for value in data]
+    if isinstance(data, str) and "${" in data:
+        rest = _NODE.sub("", data)
+        names = set(_RESOLVER.findall(rest))
+        if "${" in rest and not (names and names <= allowed and rest.count("${") == len(_RESOLVER.findall(rest))):
+            return _REFUSED + data.replace("${", "$ {")
+    return data
+
+
+def _refused(data: Any, path: str) -> list[ConfigProblem]:
+    if isinstance(data, dict):
+        return [p for key, value in data.items() for p in _refused(value, f"{path}.{key}" if path else str(key))]
+    if isinstance(data, list):
+        return [p for i, value in enumerate(data) for p in _refused(value, f"{path}[{i}]")]
+    if data == "???":
+        return [ConfigProblem(path, "is marked as missing ('???'); give it a value")]
+    if isinstance(data, str) and _REFUSED in data:
+        text = data.replace(_REFUSED, "").replace("$ {", "${")
+        hint = "Python code may allow it: allow_resolvers"
+        return [ConfigProblem(path, f"interpolation {text!r} reaches outside the config", hint)]
+    return []
+
+
+def _unwrapped(cfg: Any) -> Any:
+    """Take namespaces apart, at any depth."""
+    if isinstance(cfg, (DictConfig, ListConfig, str, bytes)) or cfg is None:
+        return cfg
+    if isinstance(cfg, Mapping):
+        return {key: _unwrapped(value) for key, value in cfg.items()}
+    if isinstance(cfg, Sequence):
+        return [_unwrapped(value) for value in cfg]
+    return {key: _unwrapped(value) for key, value in vars(cfg).items()} if hasattr(cfg, "__dict__") else cfg

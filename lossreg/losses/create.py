@@ -1,0 +1,87 @@
+"""From a registered name to a `Loss` object."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from lossreg.errors import PluginError
+from lossreg.losses.base import Loss
+from lossreg.losses.wrapper import LossWrapper
+from lossreg.registry import catalog
+from lossreg.registry.catalog import Entry
+from lossreg.registry.specs import LossSpec
+
+
+def create_loss(loss: str, /, **kwargs: Any) -> Loss:
+    """Create a registered loss by name, as `find_loss` finds it.
+
+    Args:
+        loss: canonical name, bare name or alias (`"seg/SegLoss"`, `"SegLoss"`, `"seg"`).
+        **kwargs: arguments of its constructor; `name`, the term's name, defaults to what `loss` says.
+
+    Returns:
+        the loss; a target that is no `Loss` comes in a `LossWrapper` with the options of its spec.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: the name means no loss, or several.
+        PluginError: the plugin's target cannot be imported, or is no loss.
+    """
+    name = kwargs.pop("name", loss.rpartition("/")[2])
+    return adopt(catalog().losses.find(loss), name, kwargs)
+
+
+def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str | None = None) -> Any:
+    """Return the component itself, unwrapped: the target called with its arguments, a function bound to them.
+
+    Args:
+        entry: the registered loss.
+        arguments: constructor arguments; lists given for the spec's `tensors` become float tensors.
+        name: passed on as `name` where the target is a `Loss`.
+    """
+    target = entry.load()
+    given = {key: _tensor(value) if key in entry.spec.tensors else value for key, value in arguments.items()}
+    if inspect.isclass(target):
+        if name is not None and issubclass(target, Loss):
+            given["name"] = name
+        return target(**given)
+    return functools.partial(target, **given) if given else target
+
+
+def adopt(
+    entry: Entry[LossSpec], name: str, arguments: Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> Loss:
+    """Create a loss and, where it is no `Loss`, have it wrapped: by a plugin's `lossreg_wrap` or `LossWrapper`.
+
+    Args:
+        entry: the registered loss.
+        name: the term's name.
+        arguments: constructor arguments.
+        options: `LossWrapper` options that overlay those of the spec.
+
+    Raises:
+        PluginError: the target cannot be imported, or is no loss.
+    """
+    made = instantiate(entry, arguments, name)
+    if isinstance(made, Loss):
+        return LossWrapper(made, name, **options) if options else made
+    if not callable(made):
+        raise PluginError(
+            f"loss {entry.name!r} of {entry.plugin.origin}: its target {entry.spec.target!r} is no loss: "
+            f"{type(made).__name__} cannot be called"
+        )
+    merged = {**entry.spec.wrap, **(options or {})}
+    wrapped = catalog().manager.hook.lossreg_wrap(loss=made, name=name, options=merged)
+    if wrapped is None:
+        return LossWrapper(made, name, **merged)
+    if not isinstance(wrapped, Loss):
+        raise PluginError(f"a plugin's lossreg_wrap turned {entry.name!r} into {type(wrapped).__name__}, not a Loss")
+    return wrapped
+
+
+def _tensor(value: Any) -> Any:
+    import torch
+
+    return value if value is None or isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float32)

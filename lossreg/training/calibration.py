@@ -1,0 +1,231 @@
+"""Norm calibration: one pass over some batches that sets the norm of every term, the same on all ranks."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from lossreg.composition.multiloss import MultiLoss
+from lossreg.errors import NormError
+from lossreg.losses.base import Loss
+from lossreg.losses.norm import RunningNorm, sync_norms
+
+LEAST_NORM = 1e-9
+"""The smallest average that may divide a loss."""
+
+BatchFunction: TypeAlias = Callable[[nn.Module, Any], tuple[Any, Any, int]]
+
+
+def default_batch(model: nn.Module, batch: Any) -> tuple[Any, Any, int]:
+    """Return `(pred_batch, gt_batch, samples)` of a mapping with `image`, or of an `(image, target)` pair.
+
+    Raises:
+        TypeError: the batch is neither; pass a `batch_fn`.
+    """
+    if isinstance(batch, Mapping) and "image" in batch:
+        return model(batch["image"]), batch, len(batch["image"])
+    if isinstance(batch, Sequence) and len(batch) == 2:
+        return model(batch[0]), batch[1], len(batch[0])
+    found = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+    raise TypeError(
+        f"calibrate_norms: a batch is a mapping with 'image' or an (image, target) pair, got {found}; "
+        "pass batch_fn(model, batch) -> (pred_batch, gt_batch, samples) for another form"
+    )
+
+
+def calibrate_norms(
+    multi_loss: MultiLoss,
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    max_samples: int | None = None,
+    min_samples: int | None = None,
+    batch_fn: BatchFunction = default_batch,
+    mode: Literal["eval", "train"] = "eval",
+    min_norm: float = 0.0,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Set every norm to the average raw value of its term over some samples.
+
+    Nothing else moves: no gradient is taken, the modes, the model's buffers and the states of all random
+    generators are put back, so that a calibrated run sees the same data order as one that is not. With a
+    process group, every rank must call it: each goes over its own share of the samples, and all end with
+    the same norms bit for bit. Where it raises, it raises on every rank and the norms are as they were.
+
+    Args:
+        multi_loss: the criterion.
+        model: the network, wrapped (DistributedDataParallel) or not; batches go to its parameters' device.
+        loader: batches.
+        max_samples: stop after the batch that reaches this many, over all ranks; at least one batch is used.
+            Default: the config's `normalization_params`, else 1000.
+        min_samples: fewer over all ranks is an error. Default: the config's, else 10.
+        batch_fn: `(model, batch) -> (pred_batch, gt_batch, samples)`.
+        mode: the mode of the model meanwhile.
+        min_norm: floor of every norm.
+        progress: whether rank 0 shows a bar in a terminal.
+
+    Returns:
+        the norm of each normalised term by path (`group/term`).
+
+    Raises:
+        NormError: too few samples, or a term's average cannot divide it; names the terms and what to do.
+        DistributedError: another rank failed, with its reason; or the ranks hold different terms.
+    """
+    most = max_samples if max_samples is not None else multi_loss.normalization_params.get("max_samples", 1000)
+    fewest = min_samples if min_samples is not None else multi_loss.normalization_params.get("min_samples", 10)
+    if most < 1 or fewest < 0:
+        raise ValueError(f"calibrate_norms: expected max_samples >= 1 and min_samples >= 0, got {most} and {fewest}")
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    means = _Means(multi_loss)
+    failure: Exception | None = None
+    with _unchanged(model, multi_loss, loader, mode):
+        try:
+            for batch, done in _batches(loader, math.ceil(most / ranks), progress):
+                pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
+                means.add(pred_batch, gt_batch, samples)
+                done(samples)
+        except Exception as error:
+            failure = error
+    return means.settle(failure, fewest, min_norm)
+
+
+class _Means:
+    """Averages beside the norms, which are set at the end: not before all is well, and not by DDP's broadcasts."""
+
+    def __init__(self, multi_loss: MultiLoss) -> None:
+        self.multi_loss = multi_loss
+        self.norms = {path: cast(Loss, term.loss) for path, term in multi_loss.leaves()}
+        self.fresh = {path: RunningNorm() for path in self.norms}
+        self.samples = 0
+
+    @torch.no_grad()
+    def add(self, pred_batch: Any, gt_batch: Any, samples: int) -> None:
+        by_loss = {id(loss): self.fresh[path] for path, loss in self.norms.items()}
+        for loss, value in self.multi_loss._raw_values(pred_batch, gt_batch):
+            by_loss[id(loss)].to(value.device).record(value, samples)
+        self.samples += samples
+
+    def settle(self, failure: Exception | None, fewest: int, min_norm: float) -> dict[str, float]:
+        """Agree with the other ranks, check, and set the norms; or raise alike on all ranks."""
+        total = sync_norms(self.fresh, failure=failure, samples=self.samples)
+        if total < fewest:
+            raise NormError(
+                f"calibrate_norms: the loader gave {total} samples, at least {fewest} are needed; "
+                "lower min_samples or give more data"
+            )
+        normalized = [path for path, term in self.multi_loss.leaves() if term.normalize]
+        values = {path: max(float(self.fresh[path].norm), min_norm) for path in normalized}
+        _check(values)
+        for path, norm in self.norms.items():
+            if path in values:
+                fresh = self.fresh[path].to(norm.norm.device)
+                norm.load_state_dict(fresh.state_dict(), strict=False)
+                norm.norm.fill_(values[path])
+        self._warn_unseen(normalized)
+        self._mark(self.multi_loss)
+        return values
+
+    def _warn_unseen(self, paths: list[str]) -> None:
+        unseen = [p for p in paths if not int(self.fresh[p].norm_count) and float(self.fresh[p].norm) == 1.0]
+        if unseen and self.samples:
+            warnings.warn(
+                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm stays 1", stacklevel=4
+            )
+
+    def _mark(self, multi_loss: MultiLoss) -> None:
+        for module in multi_loss.modules():
+            if isinstance(module, MultiLoss):
+                module.calibrated.fill_(True)
+
+
+def _check(values: Mapping[str, float]) -> None:
+    bad = {path: value for path, value in values.items() if not (math.isfinite(value) and value >= LEAST_NORM)}
+    if bad:
+        listed = ", ".join(f"{path!r} (average {value:.6g})" for path, value in bad.items())
+        raise NormError(
+            f"calibrate_norms: cannot divide by the average of {listed}; expected a finite number of at least "
+            f"{LEAST_NORM:g}. Set `normalize: false` for that term, or give a floor: min_norm"
+        )
+
+
+def _batches(
+    loader: Iterable[Any], share: int, progress: bool
+) -> Iterator[tuple[Any, Callable[[int], None]]]:
+    """Yield batches until `share` samples are done, and a function to say how many each had."""
+    first_rank = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not (progress and first_rank and console.is_terminal), transient=True) as bar:
+        task = bar.add_task("calibrating norms", total=share)
+        seen = 0
+
+        def done(samples: int) -> None:
+            nonlocal seen
+            seen += samples
+            bar.update(task, completed=min(seen, share))
+
+        for batch in loader:
+            yield batch, done
+            if seen >= share:
+                return
+
+
+@contextmanager
+def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], mode: str) -> Iterator[None]:
+    """Put modes, the model's buffers and every random state back."""
+    if mode not in ("eval", "train"):
+        raise ValueError(f"calibrate_norms: mode must be 'eval' or 'train', got {mode!r}")
+    modes = {module: module.training for root in (model, multi_loss) for module in root.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if mode == "train" else {}
+    generators = {id(g): g for g in _generators(loader)}.values()
+    states = [(g, g.get_state()) for g in generators]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(), torch.no_grad():
+        try:
+            model.train(mode == "train")
+            multi_loss.eval()
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
+            for generator, state in states:
+                generator.set_state(state)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def _generators(loader: Any) -> Iterator[torch.Generator]:
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+        generator = getattr(owner, "generator", None)
+        if isinstance(generator, torch.Generator):
+            yield generator
+
+
+def _to_device(batch: Any, model: nn.Module) -> Any:
+    """Move the tensors of a batch, at any depth, to the device of the model's first parameter."""
+    parameter = next(model.parameters(), None)
+    return batch if parameter is None else _moved(batch, parameter.device)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)) and not hasattr(batch, "_fields"):
+        return type(batch)(_moved(value, device) for value in batch)
+    return batch
