@@ -17,8 +17,14 @@ class Reader(Protocol):
     """Anything that reads keys of a batch under a name: a loss, or a group of them."""
 
     name: str
-    requires: Sequence[str]
-    optional: Sequence[str]
+
+    @property
+    def requires(self) -> Sequence[str]:
+        """The keys that must be there."""
+
+    @property
+    def optional(self) -> Sequence[str]:
+        """The keys that are used where they are there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +59,17 @@ class Node:
 def build_nodes(
     functions: Iterable[Callable[[Any, Any], tuple[Any, Any]]],
     readers: Sequence[Reader],
-    batch_keys: Collection[str] | None = None,
+    batch_keys: Collection[str] = (),
 ) -> list[Node]:
     """Return the nodes that terms need, in an order that meets their requirements.
 
     Args:
         functions: the preprocesses that the user listed.
         readers: the terms.
-        batch_keys: the keys that every batch brings, where known; then a key that comes from nowhere is found.
+        batch_keys: keys that every batch brings, for which no node is put in.
 
     Raises:
-        GraphError: a cycle, two nodes for one key, or a key that nobody provides; with the chain that leads there.
+        GraphError: a cycle, with its chain; or two nodes for one key.
         TypeError: a listed preprocess cannot be called.
     """
     listed = []
@@ -73,14 +79,11 @@ def build_nodes(
                 f"pre_processes: expected a Preprocess or a function f(pred_batch, gt_batch), got {function!r}"
             )
         listed.append(Node(function, name=_name_of(function)))
-    given = frozenset(batch_keys or ())
+    given = frozenset(batch_keys)
     makers = _makers(listed)
     early = _put_in([(f"preprocess {n.name!r}", k) for n in listed for k in n.requires], makers, given)
     late = _put_in([(f"term {r.name!r}", k) for r in readers for k in r.requires], makers, given)
-    nodes = _sorted(early, listed, late, makers)
-    if batch_keys is not None:
-        _check_sources(readers, makers, given, opaque=any(node.opaque for node in nodes))
-    return nodes
+    return _sorted(early, listed, late, makers)
 
 
 def _makers(nodes: Iterable[Node]) -> dict[str, Node]:
@@ -131,18 +134,25 @@ def _sorted(early: list[Node], listed: list[Node], late: list[Node], makers: Map
         raise GraphError(f"pre_processes form a cycle: {chain} (each needs what the next provides)") from None
 
 
-def _check_sources(readers: Sequence[Reader], makers: Mapping[str, Node], given: frozenset[str], opaque: bool) -> None:
-    """Follow each required key to the batch, and show the chain of one that comes from nowhere."""
-    if opaque:
+def check_sources(nodes: Sequence[Node], readers: Iterable[Reader], batch_keys: Collection[str]) -> None:
+    """Follow every required key to the batch.
+
+    Raises:
+        GraphError: a key that neither the batch nor a node provides, with the chain that leads to it.
+    """
+    if any(node.opaque for node in nodes):
         return  # a function that declares nothing may make any key
+    makers = _makers(nodes)
     for reader in readers:
         chains = [(key, f"term {reader.name!r} needs {key!r}") for key in reader.requires]
         while chains:
             key, chain = chains.pop()
-            if key in given:
+            if key in batch_keys:
                 continue
             if key not in makers:
-                raise GraphError(f"{chain}, which neither the batch nor a preprocess provides; batch keys: {sorted(given)}")
+                raise GraphError(
+                    f"{chain}, which neither the batch nor a preprocess provides; batch keys: {sorted(batch_keys)}"
+                )
             node = makers[key]
             chains += [(k, f"{chain}, made by preprocess {node.name!r}, which needs {k!r}") for k in node.requires]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from lossreg.composition.graph import Node, build_nodes, needed_nodes, reachable
+from lossreg.composition.graph import Node, build_nodes, check_sources, needed_nodes, reachable
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
@@ -107,9 +107,9 @@ class MultiLoss(nn.Module):
         )
         self._optional = tuple(term in set(optional_terms) for term in self.names)
         required = [loss for loss, optional in zip(losses, self._optional, strict=True) if not optional]
-        self._nodes = build_nodes(pre_processes or (), losses, None)
+        self._nodes = build_nodes(pre_processes or (), losses, batch_keys or ())
         if batch_keys is not None:
-            build_nodes([node.function for node in self._nodes], required, batch_keys)
+            check_sources(self._nodes, required, batch_keys)
         self.pre_processes = nn.ModuleList(n.function for n in self._nodes if isinstance(n.function, nn.Module))
         self.weighting = weighting
         if weighting is not None:
@@ -287,7 +287,7 @@ class MultiLoss(nn.Module):
 
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
         norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
-        return torch.cat(norms).to(like)
+        return torch.cat(cast("list[Tensor]", norms)).to(like)
 
     def _weight_values(self, epoch: float | None, step: float | None) -> tuple[float, ...]:
         """Evaluate every schedule."""

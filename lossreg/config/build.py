@@ -31,7 +31,7 @@ def build_compound_loss_from_config(
     Raises:
         ConfigError: with every mistake of the block; nothing is built.
     """
-    return _build(plain(cfg, path, allow_resolvers), path, allow_import)
+    return _build(*plain(cfg, path, allow_resolvers), path, allow_import)
 
 
 def build_loss_from_config(
@@ -49,13 +49,13 @@ def build_loss_from_config(
         ConfigError: with every mistake, or that neither block is there.
     """
     compound = select(cfg, "loss_params", "compound_loss")
-    switches = plain(compound, COMPOUND, allow_resolvers) if compound is not None else None
+    switches, problems = plain(compound, COMPOUND, allow_resolvers) if compound is not None else (None, [])
     lists = isinstance(switches, Mapping) and any(switches.get(key) is not None for key in LISTS)
     if switches is not None and (lists or not has_legacy(cfg)):
-        return _build(switches, COMPOUND, allow_import)
+        return _build(switches, problems, COMPOUND, allow_import)
     if has_legacy(cfg):
         block, path = legacy_compound(cfg, switches or {}, allow_resolvers)
-        return _build(block, path, allow_import)
+        return _build(block, problems, path, allow_import)
     raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
 
 
@@ -80,8 +80,8 @@ def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_res
         raise ConfigError(
             f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
         )
-    data = single if isinstance(single, str) else plain(single, "loss", allow_resolvers)
-    return _single(data, "loss", allow_import)
+    data, problems = (single, []) if isinstance(single, str) else plain(single, "loss", allow_resolvers)
+    return _single(data, problems, "loss", allow_import)
 
 
 def load_loss(
@@ -110,8 +110,8 @@ def load_loss(
     return get_loss_function(cfg, **allowed)
 
 
-def _build(data: Data, path: str, allow_import: Collection[str]) -> MultiLoss:
-    grammar = Grammar(allow_import)
+def _build(data: Data, problems: list[ConfigProblem], path: str, allow_import: Collection[str]) -> MultiLoss:
+    grammar = Grammar(allow_import, problems)
     config = grammar.compound(data, path)
     if not grammar.problems:
         built = _Builder(grammar).multi_loss(config, "multi")
@@ -120,8 +120,8 @@ def _build(data: Data, path: str, allow_import: Collection[str]) -> MultiLoss:
     raise ConfigError(grammar.problems)
 
 
-def _single(data: Data, path: str, allow_import: Collection[str]) -> Any:
-    grammar = Grammar(allow_import)
+def _single(data: Data, problems: list[ConfigProblem], path: str, allow_import: Collection[str]) -> Any:
+    grammar = Grammar(allow_import, problems)
     component = grammar.single(data, path)
     if component is not None and not grammar.problems:
         made = _Builder(grammar).make(component, lambda c: instantiate(c.entry, c.arguments, c.name))
@@ -140,7 +140,7 @@ class _Builder:
         before = len(self.grammar.problems)
         losses = [self._term(term) for term in config.terms]
         nodes = [self.make(node, lambda c: c.entry.load()(**c.arguments)) for node in config.pre_processes]
-        weighting = config.weighting and self.make(config.weighting, lambda c: c.entry.load()(**c.arguments))
+        weighting = self.make(config.weighting, lambda c: c.entry.load()(**c.arguments)) if config.weighting else None
         if len(self.grammar.problems) > before:
             return None
         try:

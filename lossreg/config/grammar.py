@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.config.reading import Data
@@ -26,9 +26,10 @@ COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params")
 GROUP_KEYS = (*_SHARED, "name", "weight", "normalize", "optional")
 TERM_KEYS = (
     "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
-    "pred_key", "gt_key", "args", "wrap",
+    "pred_key", "gt_key", "input", "args", "wrap",
 )  # fmt: skip
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
+INPUTS = ("logits", "probabilities")
 WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", "target_dtype", "reduction")
 SPECIAL_KEYS = ("_args_", "_convert_", "_partial_", "_recursive_")
 
@@ -67,7 +68,7 @@ class CompoundConfig:
     normalization_params: dict[str, int] = field(default_factory=dict)
     pre_processes: list[Component] = field(default_factory=list)
     weighting: Component | None = None
-    zero_weight: str = "keep"
+    zero_weight: Literal["keep", "skip"] = "keep"
     batch_keys: list[str] | None = None
 
 
@@ -77,17 +78,19 @@ class Grammar:
     Args:
         allow_import: modules, by their exact dotted path, whose own classes and functions `_target_` may name
             beside the registered components; from Python code only.
+        problems: what was found wrong before parsing.
     """
 
-    def __init__(self, allow_import: Collection[str] = ()) -> None:
+    def __init__(self, allow_import: Collection[str] = (), problems: Iterable[ConfigProblem] = ()) -> None:
         if isinstance(allow_import, str):
             raise TypeError(f"allow_import takes a tuple of module paths, got the string {allow_import!r}")
         self.allow_import = frozenset(allow_import)
-        self.problems: list[ConfigProblem] = []
+        self.problems = list(problems)
 
     def report(self, path: str, message: str, hint: str = "") -> None:
-        """Keep a problem."""
-        self.problems.append(ConfigProblem(path, message, hint))
+        """Keep a problem, unless one at the same place is known already."""
+        if all(problem.path != path for problem in self.problems):
+            self.problems.append(ConfigProblem(path, message, hint))
 
     # --- compound ---------------------------------------------------------------------------------
 
@@ -119,7 +122,8 @@ class Grammar:
         path = config.path
         given = data.get("epoch_thresholds")
         thresholds = self._thresholds(given, f"{path}.epoch_thresholds") if given is not None else thresholds
-        config.zero_weight = self._choice(data, "zero_weight", path, ("keep", "skip"), "keep")
+        if self._choice(data, "zero_weight", path, ("keep", "skip"), "keep") == "skip":
+            config.zero_weight = "skip"
         config.batch_keys = self._batch_keys(data.get("batch_keys"), f"{path}.batch_keys")
         config.pre_processes = self._pre_processes(data.get("pre_processes"), f"{path}.pre_processes")
         config.weighting = self._weighting(data.get("weighting"), f"{path}.weighting")
@@ -138,6 +142,7 @@ class Grammar:
             return []
         key = present[0]
         items = data[key]
+        found_items: list[tuple[str, str | None, Data]]
         if isinstance(items, list):
             found_items = [(f"{path}.{key}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
@@ -384,6 +389,8 @@ class Grammar:
                     options[key] = data[key]
                 else:
                     self.report(f"{path}.{key}", f"expected a key of the batch, found {_shown(data[key])}")
+        if data.get("input") is not None:
+            options["input"] = self._choice(data, "input", path, INPUTS, INPUTS[0])
         given = data.get("wrap", {})
         if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}"):
             self._known(given, WRAP_KEYS, f"{path}.wrap")

@@ -73,8 +73,9 @@ class _LegacyReader:
         found = select(self.cfg, *keys)
         if found is None or isinstance(found, (bool, int, float, str)):
             return found
-        held = plain({"value": found}, ".".join(keys), self.allow_resolvers) if not _is_config(found) else None
-        return held["value"] if held else plain(found, ".".join(keys), self.allow_resolvers)
+        data, problems = plain(found, ".".join(keys), self.allow_resolvers)
+        self.problems += problems
+        return data
 
     def _mapping(self, path: str) -> dict[str, Data]:
         found = self._value(*path.split("."))
@@ -133,8 +134,3 @@ class _LegacyReader:
             self.report(f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on")
         return {"loss": loss, "name": coef, "weight": weight}
 
-
-def _is_config(value: Any) -> bool:
-    from omegaconf import DictConfig, ListConfig
-
-    return isinstance(value, (DictConfig, ListConfig))

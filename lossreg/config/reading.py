@@ -54,7 +54,7 @@ def select(cfg: Any, *keys: str) -> Any:
     return cfg
 
 
-def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> Data:
+def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> tuple[Data, list[ConfigProblem]]:
     """Turn a config into plain data, its interpolations resolved within the config it belongs to.
 
     Args:
@@ -62,8 +62,12 @@ def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> Data:
         path: where it stands, for errors.
         allow_resolvers: names of OmegaConf resolvers that may run (`("oc.env",)`).
 
+    Returns:
+        the data, and a problem for each value that is marked as missing, or refers to the environment or to
+        another resolver; no resolver has run that is not allowed.
+
     Raises:
-        ConfigError: it refers to the environment or to another resolver, or holds what is not plain data.
+        ConfigError: it holds what is not plain data, or a reference to a key that is not there.
     """
     if not isinstance(cfg, (DictConfig, ListConfig)):
         try:
@@ -78,10 +82,7 @@ def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> Data:
         data = OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own
     except (OmegaConfBaseException, RecursionError) as error:
         raise ConfigError([ConfigProblem(path, f"cannot be resolved: {str(error).splitlines()[0]}")]) from error
-    problems = _refused(data, path)
-    if problems:
-        raise ConfigError(problems)
-    return data
+    return data, _refused(data, path)
 
 
 def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:

@@ -63,9 +63,11 @@ def adopt(
 
     Raises:
         PluginError: the target cannot be imported, or is no loss.
+        ValueError: `options` has an `input` that nobody converts.
     """
     made = instantiate(entry, arguments, name)
     if isinstance(made, Loss):
+        _refuse_input(entry, options or {})
         return LossWrapper(made, name, **options) if options else made
     if not callable(made):
         raise PluginError(
@@ -75,10 +77,20 @@ def adopt(
     merged = {**entry.spec.wrap, **(options or {})}
     wrapped = catalog().manager.hook.lossreg_wrap(loss=made, name=name, options=merged)
     if wrapped is None:
+        _refuse_input(entry, merged)
         return LossWrapper(made, name, **merged)
     if not isinstance(wrapped, Loss):
         raise PluginError(f"a plugin's lossreg_wrap turned {entry.name!r} into {type(wrapped).__name__}, not a Loss")
     return wrapped
+
+
+def _refuse_input(entry: Entry[LossSpec], options: Mapping[str, Any]) -> None:
+    """Refuse `input: logits` for a loss of which nobody knows what it takes: it would be ignored in silence."""
+    if "input" in options:
+        raise ValueError(
+            f"{entry.name} does not say whether it takes logits or probabilities, so that `input` has no meaning "
+            "for it; leave it out"
+        )
 
 
 def _tensor(value: Any) -> Any:

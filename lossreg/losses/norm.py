@@ -66,7 +66,7 @@ class RunningNorm(nn.Module):
         """Let `to(device)` move the statistics, and keep casts away from them."""
         before = {name: self._buffers[name] for name in _STATISTICS}
         self._buffers.update({name: torch.empty_like(b, dtype=torch.float32) for name, b in before.items() if b is not None})
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in before.items():
             moved = self._buffers[name]
             if buffer is None or moved is None:

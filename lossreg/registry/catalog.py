@@ -154,7 +154,7 @@ class Section(Generic[S]):
         raise UnknownNameError(message) from (suspects[0].error if suspects else None)
 
     def _nearest(self, name: str, known: Iterable[str]) -> list[str]:
-        lowered = {candidate.lower(): candidate for candidate in known}
+        lowered = {candidate.lower(): candidate for candidate in known if ("/" in candidate) <= ("/" in name)}
         return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.7)]
 
 

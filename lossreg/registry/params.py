@@ -143,7 +143,7 @@ def _by_parameter(failure: ValidationError) -> dict[tuple[str | int, ...], str]:
         elif error["type"] == "extra_forbidden":
             message = "is not a parameter"
         else:
-            message = error["msg"].replace("Input should be", "expected").replace("a valid ", "a ")
+            message = error["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer").replace("a valid ", "a ")
         merged.setdefault(path, []).append(message)
     whole: dict[tuple[str | int, ...], str] = {}
     for path, messages in merged.items():
@@ -200,7 +200,7 @@ def _plain(hint: Any) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is typing.Annotated:
         inner = _plain(args[0])
-        return inner if inner is _UNSETTABLE else typing.Annotated[(inner, *args[1:])]
+        return inner if inner is _UNSETTABLE else typing.Annotated.__class_getitem__((inner, *args[1:]))
     if origin is Literal:
         return hint
     if origin in (Union, types.UnionType):
@@ -219,7 +219,7 @@ def _plain_container(origin: Any, args: tuple[Any, ...]) -> Any:
     if origin in (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
         return list[members[0]]  # type: ignore[valid-type]
     if origin is tuple:
-        return list[members[0]] if Ellipsis in members else tuple[tuple(members)]  # type: ignore[misc]
+        return list[members[0]] if Ellipsis in members else tuple.__class_getitem__(tuple(members))  # type: ignore[valid-type]
     if origin in (dict, collections.abc.Mapping):
         return dict[str, members[1]]  # type: ignore[valid-type]
     return _UNSETTABLE
