@@ -1,0 +1,239 @@
+"""The losses of Girard et al., Polygonal Building Segmentation by Frame Field Learning, CVPR 2021.
+
+Channels of `gt_polygons_image` and of `seg` are in the order interior, edge, vertex.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lossreg import Loss
+from lossreg.errors import ShapeError
+from lossreg_crossfield.field import alignment, edge_interior, mean, wide
+from lossreg_crossfield.stencils import laplacian
+
+INTERIOR, EDGE, VERTEX = 0, 1, 2
+CHANNELS = ("interior", "edge", "vertex")
+
+
+class FrameFieldLoss(Loss):
+    """A loss that reads `pred.crossfield` or polygon channels; the ground that the five below share."""
+
+    def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return `pred.crossfield`, floating-point (N, 4, H, W)."""
+        field = self.read(pred_batch, gt_batch, "pred.crossfield")
+        self.check_shape("pred.crossfield", field, ("N", 4, "H", "W"))
+        self.check_float("pred.crossfield", field)
+        return field
+
+    def read_channels(self, pred_batch: Any, gt_batch: Any, key: str, last: int) -> Tensor:
+        """Return planes (N, C, H, W) that have the polygon channels up to `last`."""
+        planes = self.read(pred_batch, gt_batch, key)
+        if planes.dim() != 4 or planes.shape[1] <= last:
+            needed = ", ".join(CHANNELS[: last + 1])
+            raise ShapeError(
+                f"loss {self.name!r}: {key!r} has shape {tuple(planes.shape)}, expected (N, C, H, W) "
+                f"with at least {last + 1} channels: {needed}"
+            )
+        return planes
+
+    def read_mask(self, pred_batch: Any, gt_batch: Any, last: int, like: Tensor) -> Tensor:
+        """Return `gt.gt_polygons_image` (N, C, H, W) of the size of `like`, with the channels up to `last`."""
+        key = "gt.gt_polygons_image"
+        mask = self.read_channels(pred_batch, gt_batch, key, last)
+        self.check_shape(key, mask, _sized(like, mask.shape[1]))
+        return mask
+
+
+class CrossfieldAlignLoss(FrameFieldLoss):
+    """Alignment of a frame field with the tangents of the polygons' edges.
+
+    `mean(|f(z)|^2 * edge)` over samples and pixels, with `f(z) = z^4 + c2 z^2 + c0` and `z` the unit tangent:
+    0 where a direction of the field follows every edge. `L_align` of Girard et al., CVPR 2021
+    (https://arxiv.org/abs/2004.14875).
+
+    Reads `pred.crossfield` (N, 4, H, W): real and imaginary part of `c0`, then of `c2`; `gt.gt_field`
+    (N, 2, H, W), made of `gt.gt_crossfield_angle` by the preprocess `gt_field`; `gt.gt_polygons_image`
+    (N, C, H, W) in 0 to 1 with at least the channels interior and edge. Sets `extra_info["gt_field"]`.
+
+    Args:
+        name: the term's name.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+    """
+
+    requires = ("pred.crossfield", "gt.gt_field", "gt.gt_polygons_image")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the mean alignment error on the edges, 0 or more."""
+        field = self.read_field(pred_batch, gt_batch)
+        tangent = self.read_tangent(pred_batch, gt_batch, field)
+        edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE]
+        return alignment(wide(field), wide(tangent), wide(edge))
+
+    def read_tangent(self, pred_batch: Any, gt_batch: Any, field: Tensor) -> Tensor:
+        """Return `gt.gt_field`, floating-point (N, 2, H, W) of the field's size."""
+        tangent = self.read(pred_batch, gt_batch, "gt.gt_field")
+        self.check_shape("gt.gt_field", tangent, _sized(field, 2))
+        self.check_float("gt.gt_field", tangent)
+        self.extra_info["gt_field"] = tangent
+        return tangent
+
+
+class CrossfieldAlign90Loss(CrossfieldAlignLoss):
+    """Alignment of a frame field with the normals of the polygons' edges, corners left out.
+
+    `mean(|f(i z)|^2 * clamp(edge - vertex, 0, 1))`: the other direction of the field shall be at right angles
+    to the edge, save at a vertex, where it follows the other edge. `L_align90` of Girard et al., CVPR 2021
+    (https://arxiv.org/abs/2004.14875).
+
+    Reads what `CrossfieldAlignLoss` reads, with all three channels interior, edge and vertex. Sets
+    `extra_info["gt_field"]`.
+
+    Args:
+        name: the term's name.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+    """
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the mean alignment error of the normal, 0 or more."""
+        field = self.read_field(pred_batch, gt_batch)
+        tangent = self.read_tangent(pred_batch, gt_batch, field)
+        mask = self.read_mask(pred_batch, gt_batch, VERTEX, field)
+        weight = (wide(mask[:, EDGE]) - wide(mask[:, VERTEX])).clamp(0, 1)
+        return alignment(wide(field), wide(tangent), weight, turned=True)
+
+
+class CrossfieldSmoothLoss(FrameFieldLoss):
+    """Smoothness of a frame field away from the polygons' edges.
+
+    `mean(|laplacian(c)| * (1 - edge))` over samples, the four real planes `c` and pixels, with the Laplacian
+    `[[.5, 1, .5], [1, -6, 1], [.5, 1, .5]] / 12` and zeros around the image. `L_smooth` of Girard et al.,
+    CVPR 2021 (https://arxiv.org/abs/2004.14875).
+
+    Reads `pred.crossfield` (N, 4, H, W) and `gt.gt_polygons_image` (N, C, H, W) in 0 to 1 with at least the
+    channels interior and edge.
+
+    Args:
+        name: the term's name.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+    """
+
+    requires = ("pred.crossfield", "gt.gt_polygons_image")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the mean curvature off the edges, 0 or more."""
+        field = self.read_field(pred_batch, gt_batch)
+        edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE : EDGE + 1]
+        return mean(laplacian(wide(field)).abs() * (1 - wide(edge)))
+
+
+class SegCrossfieldLoss(FrameFieldLoss):
+    """Coupling of a segmentation channel with the frame field: its slopes shall run along a field direction.
+
+    `mean(|f(z)|^2 * r)` over samples and pixels, with `r = seg_grad_norm[:, k]` and
+    `z = seg_grads_normed[:, k]` for the channel `k`. `L_int align` and `L_edge align` of Girard et al., CVPR 2021
+    (https://arxiv.org/abs/2004.14875).
+
+    Reads `pred.crossfield` (N, 4, H, W), and `pred.seg_grads_normed` (N, C, 2, H, W) and `pred.seg_grad_norm`
+    (N, C, H, W), made of `pred.seg` by the preprocess `seg_grads`. Sets `extra_info["seg_slice_grads"]`,
+    (N, 2, H, W), where the batch has `pred.seg_grads`.
+
+    Args:
+        name: the term's name.
+        pred_channel: the channel `k` of the segmentation, from 0.
+        detach_grad_norm: let no gradient through the magnitude `r`, as the code of the paper does.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+    """
+
+    requires = ("pred.crossfield", "pred.seg_grads_normed", "pred.seg_grad_norm")
+    optional = ("pred.seg_grads",)
+
+    def __init__(self, name: str, pred_channel: int, detach_grad_norm: bool = False) -> None:
+        super().__init__(name)
+        if isinstance(pred_channel, bool) or not isinstance(pred_channel, int) or pred_channel < 0:
+            raise ValueError(f"loss {name!r}: pred_channel must be an integer from 0, got {pred_channel!r}")
+        self.pred_channel = pred_channel
+        self.detach_grad_norm = detach_grad_norm
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the mean alignment error over the channel's slopes, 0 or more."""
+        field = self.read_field(pred_batch, gt_batch)
+        direction = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads_normed", field, 2)
+        slope = self.read_slopes(pred_batch, gt_batch, "pred.seg_grad_norm", field)
+        if self.read_optional(pred_batch, gt_batch, "pred.seg_grads") is not None:
+            grads = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads", field, 2)
+            self.extra_info["seg_slice_grads"] = grads[:, self.pred_channel]
+        slope = slope.detach() if self.detach_grad_norm else slope
+        k = self.pred_channel
+        return alignment(wide(field), wide(direction[:, k]), wide(slope[:, k]))
+
+    def read_slopes(self, pred_batch: Any, gt_batch: Any, key: str, field: Tensor, *axes: int) -> Tensor:
+        """Return floating-point planes (N, C, *axes, H, W) of the field's size that have the channel."""
+        planes = self.read(pred_batch, gt_batch, key)
+        n, _, height, width = field.shape
+        self.check_shape(key, planes, (n, "C", *axes, height, width))
+        self.check_float(key, planes)
+        if planes.shape[1] <= self.pred_channel:
+            raise ShapeError(
+                f"loss {self.name!r}: {key!r} has shape {tuple(planes.shape)}, expected more than "
+                f"{self.pred_channel} channels, as pred_channel is {self.pred_channel}"
+            )
+        return planes
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        options = f"pred_channel={self.pred_channel}, detach_grad_norm={self.detach_grad_norm}"
+        return f"{super().extra_repr()}, {options}"
+
+
+class SegEdgeInteriorLoss(FrameFieldLoss):
+    """Coupling of the edge channel with the slope of the interior channel.
+
+    `mean(|e - g| * max((1 + cos(pi i)) / 2, (1 - cos(pi g)) / 2))` over samples and pixels, with `i` and `e`
+    the predicted interior and edge, and `g = seg_grad_norm[:, 0]` the slope of the interior: counted outside
+    of buildings, and wherever the interior is steep. `L_int edge` of Girard et al., CVPR 2021
+    (https://arxiv.org/abs/2004.14875).
+
+    Reads `pred.seg` (N, C, H, W), probabilities, with at least the channels interior and edge, and
+    `pred.seg_grad_norm` (N, C, H, W), made of it by the preprocess `seg_grads`.
+
+    Args:
+        name: the term's name.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
+    """
+
+    requires = ("pred.seg", "pred.seg_grad_norm")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return the mean difference, 0 or more."""
+        seg = self.read_channels(pred_batch, gt_batch, "pred.seg", EDGE)
+        self.check_float("pred.seg", seg)
+        slopes = self.read_channels(pred_batch, gt_batch, "pred.seg_grad_norm", INTERIOR)
+        self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
+        self.check_float("pred.seg_grad_norm", slopes)
+        return edge_interior(wide(seg[:, EDGE]), wide(seg[:, INTERIOR]), wide(slopes[:, INTERIOR]))
+
+
+def _sized(like: Tensor, channels: int) -> tuple[int, int, int, int]:
+    return like.shape[0], channels, like.shape[2], like.shape[3]

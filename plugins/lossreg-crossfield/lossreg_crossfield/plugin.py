@@ -1,0 +1,50 @@
+"""What this plugin offers, described without importing torch."""
+
+from __future__ import annotations
+
+from lossreg import LossSpec, PreprocessSpec, hookimpl
+
+
+@hookimpl
+def lossreg_losses() -> list[LossSpec]:
+    """Offer the five frame-field losses."""
+    return [
+        _loss("CrossfieldAlignLoss", "crossfield_align", "Frame field along the edges of polygons"),
+        _loss("CrossfieldAlign90Loss", "crossfield_align90", "Frame field across the edges of polygons"),
+        _loss("CrossfieldSmoothLoss", "crossfield_smooth", "Smoothness of the frame field off the edges"),
+        _loss("SegCrossfieldLoss", "seg_crossfield", "Slopes of a segmentation along the frame field"),
+        _loss("SegEdgeInteriorLoss", "seg_edge_interior", "Edge channel as the slope of the interior"),
+    ]
+
+
+@hookimpl
+def lossreg_preprocesses() -> list[PreprocessSpec]:
+    """Offer the fields that those losses read."""
+    return [
+        PreprocessSpec(
+            "GtField",
+            "lossreg_crossfield.preprocess:GtField",
+            summary="Unit tangent of the polygons from their tangent angle",
+            aliases=("gt_field",),
+            requires=("gt.gt_crossfield_angle",),
+            provides=("gt.gt_field",),
+        ),
+        PreprocessSpec(
+            "SegGrads",
+            "lossreg_crossfield.preprocess:SegGrads",
+            summary="Spatial gradient of the segmentation, its magnitude and its direction",
+            aliases=("seg_grads",),
+            requires=("pred.seg",),
+            provides=("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed"),
+        ),
+    ]
+
+
+def _loss(name: str, alias: str, summary: str) -> LossSpec:
+    return LossSpec(
+        name,
+        f"lossreg_crossfield.losses:{name}",
+        summary=summary,
+        aliases=(alias,),
+        targets=(f"pytorch_segmentation_models_trainer.custom_losses.base_loss.{name}",),
+    )

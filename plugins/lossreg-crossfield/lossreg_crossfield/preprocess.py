@@ -1,0 +1,93 @@
+"""The fields that frame-field losses compare: the polygons' tangent, and the slopes of the segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossreg import Preprocess
+from lossreg.errors import DtypeError, ShapeError
+from lossreg_crossfield.field import wide
+from lossreg_crossfield.stencils import scharr
+
+EPSILON = 1e-6
+"""Added to the magnitude of a gradient before it divides the gradient."""
+
+
+class GtField(Preprocess):
+    """Compute `gt_field`, the unit tangent `(cos a, sin a)` of the polygons from the tangent angle `a`.
+
+    Reads `gt.gt_crossfield_angle` (N, 1, H, W), radians, and makes `gt.gt_field` (N, 2, H, W) of its dtype.
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: the angle is missing, or not floating-point (N, 1, H, W).
+    """
+
+    requires = ("gt.gt_crossfield_angle",)
+    provides = ("gt.gt_field",)
+
+    def compute(
+        self,
+        pred_batch: Mapping[str, Any],  # noqa: ARG002
+        gt_batch: Mapping[str, Any],
+    ) -> dict[str, Tensor]:
+        """Return `{"gt.gt_field": (N, 2, H, W)}`."""
+        angle = _floats(self, "gt.gt_crossfield_angle", gt_batch["gt_crossfield_angle"], ("N", 1, "H", "W"))
+        return {"gt.gt_field": torch.cat([angle.cos(), angle.sin()], dim=1)}
+
+
+class SegGrads(Preprocess):
+    """Compute the spatial gradient of each channel of `seg`, its magnitude, and the gradient over that.
+
+    The gradient is twice that of Scharr (Optimal Operators in Digital Image Processing, Heidelberg, 2000): a
+    channel that rises by 1 from one pixel to the next has a slope of 2. The border pixels are repeated.
+    Where a channel is flat the magnitude is 0 and its derivative is taken as 0.
+
+    Reads `pred.seg` (N, C, H, W). Makes, in the dtype of `seg` and computed in at least float32::
+
+        pred.seg_grads         (N, C, 2, H, W)   slope along rows (down), slope along columns (right)
+        pred.seg_grad_norm     (N, C, H, W)      |seg_grads|
+        pred.seg_grads_normed  (N, C, 2, H, W)   seg_grads / (seg_grad_norm + 1e-6)
+
+    Raises:
+        MissingKeyError, ShapeError, DtypeError: `seg` is missing, or not floating-point (N, C, H, W).
+    """
+
+    requires = ("pred.seg",)
+    provides = ("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed")
+
+    def compute(
+        self,
+        pred_batch: Mapping[str, Any],
+        gt_batch: Mapping[str, Any],  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """Return the three keys of `provides`."""
+        seg = _floats(self, "pred.seg", pred_batch["seg"], ("N", "C", "H", "W"))
+        down, right = scharr(wide(seg))
+        square = down * down + right * right
+        flat = square == 0  # where the square root has no slope
+        norm = torch.where(flat, 0, torch.where(flat, 1, square).sqrt())
+        grads = torch.stack([down, right], dim=2)
+        normed = grads / (norm + EPSILON).unsqueeze(2)
+        made = (grads, norm, normed)
+        return {key: tensor.to(seg.dtype) for key, tensor in zip(self.provides, made, strict=True)}
+
+
+def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str]) -> Tensor:
+    """Return the tensor at `key` if it is floating-point and of the expected rank and fixed sizes."""
+    who = f"preprocess {type(node).__name__}: {key!r}"
+    if not isinstance(tensor, Tensor):
+        raise DtypeError(f"{who} must be a tensor, got {type(tensor).__name__}")
+    shape = tuple(tensor.shape)
+    if len(shape) != len(expected) or any(
+        isinstance(want, int) and size != want for size, want in zip(shape, expected, strict=True)
+    ):
+        raise ShapeError(f"{who} has shape {shape}, expected ({', '.join(map(str, expected))})")
+    if not tensor.is_floating_point():
+        raise DtypeError(
+            f"{who} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype"
+        )
+    return tensor
