@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -43,7 +42,7 @@ class DWA(Weighting):
         """Allocate the means of two epochs."""
         super().bind(names)
         n = len(self.names)
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("epoch", torch.zeros(()))
         for name in ("sums", "counts", "last", "before"):
             self.register_buffer(name, torch.zeros(n))
         self.register_buffer("closed", torch.zeros(n, dtype=torch.int64))
@@ -60,7 +59,7 @@ class DWA(Weighting):
             if epoch is None:
                 raise ValueError("DWA weighs by the means of epochs; call the loss with epoch=...")
             with torch.no_grad():
-                self._close_epoch(math.floor(epoch))
+                self._close_epoch(epoch)
                 mean, present = self.observe(values, active)
                 self.sums.add_(mean)
                 self.counts.add_(present)
@@ -68,16 +67,17 @@ class DWA(Weighting):
         weights = len(self.names) * torch.softmax(rates / self.temperature, 0)
         return self.weigh(weights, values, active)
 
-    def _close_epoch(self, epoch: int) -> None:
+    def _close_epoch(self, epoch: float) -> None:
         """Where the epoch has changed, make the sums the last mean, and begin new ones."""
-        over = self.epoch != epoch
+        now = (torch.zeros_like(self.epoch) + epoch).floor()  # of the tensor: a number would recompile
+        over = self.epoch != now
         closing = over & (self.counts > 0)
         self.before.copy_(torch.where(closing, self.last, self.before))
         self.last.copy_(torch.where(closing, self.sums / self.counts.clamp_min(1.0), self.last))
         self.closed.add_(closing)
         self.sums.mul_(~over)
         self.counts.mul_(~over)
-        self.epoch.fill_(epoch)
+        self.epoch.copy_(now)
 
     def extra_repr(self) -> str:
         """Show the temperature."""

@@ -1,0 +1,70 @@
+"""What the tests of all weightings share: one of each strategy, and runs to drive them by."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+
+STRATEGIES = {
+    "uncertainty": ("Uncertainty", {}),
+    "dwa": ("DWA", {"temperature": 0.5}),
+    "gradnorm": ("GradNorm", {"lr": 0.1}),
+    "softadapt": ("SoftAdapt", {"beta": 1.0}),
+    "softadapt-normalized": ("SoftAdapt", {"normalized": True, "loss_weighted": True, "order": 3}),
+    "relobralo": ("ReLoBRaLo", {"alpha": 0.8, "beta": 0.6}),
+    "cov": ("CoV", {}),
+}
+
+
+@dataclass
+class Driver:
+    """Make a strategy and put runs of losses, (steps, n), through it, three steps an epoch."""
+
+    strategy: str
+
+    def make(self, n=3):
+        name, options = STRATEGIES[self.strategy]
+        module = import_module(f"lossreg.composition.weighting.{self.strategy.partition('-')[0]}")
+        weighting = getattr(module, name)(**options)
+        weighting.bind([f"t{i}" for i in range(n)])
+        if self.strategy == "gradnorm":
+            weighting.set_shared_parameters([torch.nn.Parameter(torch.ones(1))])
+        return weighting
+
+    def values(self, weighting, losses):
+        """Put losses on a graph; each has its own value as gradient at GradNorm's shared parameter."""
+        values = torch.as_tensor(np.asarray(losses), dtype=torch.float32)
+        if self.strategy == "gradnorm":
+            return values * weighting._shared[0]
+        return values.clone().requires_grad_()
+
+    def step(self, weighting, losses, t=0, active=None):
+        """Do one iteration, with a step of descent for a learned state; return the contributions."""
+        contributions = weighting(self.values(weighting, losses), active, epoch=t // 3)
+        parameters = list(weighting.weighting_parameters())
+        if parameters and weighting.training:
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(contributions.sum(), parameters), strict=True
+            ):
+                parameter.data -= 0.1 * gradient.clamp(-10, 10)
+        return contributions.detach()
+
+    def run(self, weighting, losses, start=0):
+        """Return (steps, n) contributions."""
+        return torch.stack([self.step(weighting, row, start + t) for t, row in enumerate(losses)])
+
+    def state(self, weighting):
+        return {name: value.clone() for name, value in weighting.state_dict().items()}
+
+
+@pytest.fixture(params=list(STRATEGIES))
+def driver(request):
+    return Driver(request.param)
+
+
+@pytest.fixture(scope="session")
+def losses():
+    """A run of 12 steps of 3 terms."""
+    return np.random.default_rng(0).uniform(0.2, 3.0, size=(12, 3))
