@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 
 def unmet(requirement: str | None) -> str:
-    """Say why a requirement such as `"monai>=1.4"` is not met; an empty string where it is, or there is none."""
+    """Say why a requirement such as `"monai>=1.4"` is not met; empty where it is, or where there is none."""
     if requirement is None:
         return ""
     wanted = Requirement(requirement)
