@@ -1,0 +1,125 @@
+"""Small batches, one for each form of prediction and target, that the specs name as their examples.
+
+Each function returns `(pred_batch, gt_batch)`, the same numbers at every call.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+Example: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+_N, _C, _SIZE = 2, 3, 8
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=Generator().manual_seed(seed))
+
+
+def _uniform(*shape: int, seed: int = 1) -> Tensor:
+    return torch.rand(shape, generator=Generator().manual_seed(seed))
+
+
+def _integers(high: int, *shape: int, seed: int = 2) -> Tensor:
+    return torch.randint(high, shape, generator=Generator().manual_seed(seed))
+
+
+def _batch(pred: Tensor, gt: Tensor) -> Example:
+    return {"seg": pred}, {"gt_polygons_image": gt}
+
+
+# --- maps and their targets -----------------------------------------------------------------------
+
+
+def values() -> Example:
+    """Real numbers and targets of the same shape, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _normal(_N, _C, _SIZE, _SIZE, seed=3))
+
+
+def counts() -> Example:
+    """Logarithms of rates and counts, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(5, _N, _C, _SIZE, _SIZE).float())
+
+
+def signs() -> Example:
+    """Real numbers and targets 1 or -1, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(2, _N, _C, _SIZE, _SIZE) * 2.0 - 1)
+
+
+def mask_logits() -> Example:
+    """Logits and targets 0 or 1, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(2, _N, _C, _SIZE, _SIZE).float())
+
+
+def mask_probabilities() -> Example:
+    """Probabilities and targets 0 or 1, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE).sigmoid(), _integers(2, _N, _C, _SIZE, _SIZE).float())
+
+
+def class_logits() -> Example:
+    """Logits (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(_C, _N, _SIZE, _SIZE))
+
+
+def class_log_probabilities() -> Example:
+    """Log-probabilities (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE).log_softmax(1), _integers(_C, _N, _SIZE, _SIZE))
+
+
+def distributions() -> Example:
+    """Log-probabilities and probabilities of classes, (2, 3, 8, 8)."""
+    shape = (_N, _C, _SIZE, _SIZE)
+    return _batch(_normal(*shape).log_softmax(1), _normal(*shape, seed=3).softmax(1))
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def features_and_classes() -> Example:
+    """Features (4, 6) and indices (4,) of ten classes."""
+    return _batch(_normal(4, 6), _integers(10, 4))
+
+
+def scores_and_classes() -> Example:
+    """Scores (4, 5) of classes and class indices (4,)."""
+    return _batch(_normal(4, 5), _integers(5, 4))
+
+
+def scores_and_label_lists() -> Example:
+    """Scores (2, 4) of classes and each sample's classes (2, 4), filled up with -1."""
+    return _batch(_normal(2, 4), torch.tensor([[3, 0, -1, 1], [2, -1, 0, 1]]))
+
+
+def ranked_scores() -> Example:
+    """Two scores (4,) and which of them is to be the higher, 1 or -1."""
+    return {"input1": _normal(4), "input2": _normal(4, seed=3)}, {"target": _integers(2, 4) * 2.0 - 1}
+
+
+def labelled_pairs() -> Example:
+    """Two embeddings (4, 6) and whether they are alike, 1 or -1, (4,)."""
+    return {"input1": _normal(4, 6), "input2": _normal(4, 6, seed=3)}, {"target": _integers(2, 4) * 2.0 - 1}
+
+
+def triplets() -> Example:
+    """Embeddings (4, 6) of an anchor, a positive and a negative sample; no target."""
+    names = ("anchor", "positive", "negative")
+    return {name: _normal(4, 6, seed=seed) for seed, name in enumerate(names)}, {}
+
+
+def means_and_variances() -> Example:
+    """Predicted means and variances and the values that came, (2, 3, 8, 8)."""
+    shape = (_N, _C, _SIZE, _SIZE)
+    return {"input": _normal(*shape), "var": _uniform(*shape) + 0.1}, {"target": _normal(*shape, seed=3)}
+
+
+def sequences() -> Example:
+    """Log-probabilities (T=12, N=2, C=5) and label sequences (2, 4) of lengths 4 and 3; 0 is the blank."""
+    gt = {
+        "targets": _integers(4, 2, 4) + 1,
+        "input_lengths": torch.tensor([12, 11]),
+        "target_lengths": torch.tensor([4, 3]),
+    }
+    return {"log_probs": _normal(12, 2, 5).log_softmax(-1)}, gt

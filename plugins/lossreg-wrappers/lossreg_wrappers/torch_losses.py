@@ -1,0 +1,179 @@
+"""Plugin `torch`: every loss of `torch.nn`. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lossreg import LossSpec, hookimpl
+from lossreg_wrappers.wrap import lossreg_wrap
+
+__all__ = ["lossreg_losses", "lossreg_wrap"]
+
+_OBSOLETE = ("size_average", "reduce")
+
+_VALUES = {"takes": "values", "target": "values"}
+_CLASSES = {"takes": "softmax logits", "target": "indices"}
+
+
+@hookimpl
+def lossreg_losses() -> Sequence[LossSpec]:
+    """Return the losses of `torch.nn`, in the order of the alphabet."""
+    return (
+        _loss(
+            "AdaptiveLogSoftmaxWithLoss",
+            "softmax over very many classes, rare ones in clusters; has weights of its own to train",
+            {"takes": "values", "target": "indices"},
+            target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
+            also="torch.nn.modules.adaptive",
+            hidden=("device", "dtype"),
+            example="features_and_classes",
+            args={"in_features": 6, "n_classes": 10, "cutoffs": [4]},
+        ),
+        _loss(
+            "BCELoss",
+            "binary cross-entropy of probabilities",
+            {"takes": "sigmoid probabilities", "target": "mask"},
+            tensors=("weight",),
+            example="mask_probabilities",
+        ),
+        _loss(
+            "BCEWithLogitsLoss",
+            "binary cross-entropy of logits",
+            {"takes": "sigmoid logits", "target": "mask"},
+            tensors=("weight", "pos_weight"),
+            example="mask_logits",
+        ),
+        _loss(
+            "CTCLoss",
+            "connectionist temporal classification: sequences without alignment, log-probabilities (T, N, C)",
+            {
+                "takes": "softmax log-probabilities",
+                "axis": -1,
+                "inputs": ("pred.log_probs", "gt.targets", "gt.input_lengths", "gt.target_lengths"),
+            },
+            example="sequences",
+        ),
+        _loss(
+            "CosineEmbeddingLoss",
+            "cosine distance of pairs of embeddings labelled 1 (alike) or -1",
+            {"takes": "values", "inputs": ("pred.input1", "pred.input2", "gt.target")},
+            example="labelled_pairs",
+        ),
+        _loss(
+            "CrossEntropyLoss",
+            "cross-entropy of logits with class indices or class probabilities",
+            _CLASSES,
+            tensors=("weight",),
+            example="class_logits",
+        ),
+        _loss(
+            "GaussianNLLLoss",
+            "negative log-likelihood of a normal distribution with predicted mean and variance",
+            {"takes": "values", "inputs": ("pred.input", "gt.target", "pred.var")},
+            example="means_and_variances",
+        ),
+        _loss(
+            "HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _VALUES, example="signs"
+        ),
+        _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, example="values"),
+        _loss(
+            "KLDivLoss",
+            "Kullback-Leibler divergence of log-probabilities from a distribution",
+            {"takes": "softmax log-probabilities", "target": "values"},
+            example="distributions",
+            args={"reduction": "batchmean"},
+        ),
+        _loss("L1Loss", "mean absolute error", _VALUES, example="values"),
+        _loss(
+            "LinearCrossEntropyLoss",
+            "cross-entropy fused with the linear layer before it; has weights of its own to train",
+            {"takes": "values", "target": "indices"},
+            tensors=("weight",),
+            hidden=("device", "dtype", "options"),
+            package="torch>=2.13",
+            example="features_and_classes",
+            args={"in_features": 6, "num_classes": 10},
+        ),
+        _loss("MSELoss", "mean squared error", _VALUES, example="values"),
+        _loss(
+            "MarginRankingLoss",
+            "hinge of the difference of two scores, for targets 1 (first is higher) or -1",
+            {"takes": "values", "inputs": ("pred.input1", "pred.input2", "gt.target")},
+            example="ranked_scores",
+        ),
+        _loss(
+            "MultiLabelMarginLoss",
+            "multi-class hinge where a sample has several classes: indices, filled up with -1",
+            {"takes": "values", "target": "indices"},
+            example="scores_and_label_lists",
+        ),
+        _loss(
+            "MultiLabelSoftMarginLoss",
+            "mean over classes of the binary cross-entropy of logits",
+            {"takes": "sigmoid logits", "target": "mask"},
+            tensors=("weight",),
+            example="mask_logits",
+        ),
+        _loss(
+            "MultiMarginLoss",
+            "multi-class hinge of scores (N, C) with class indices",
+            {"takes": "values", "target": "indices"},
+            tensors=("weight",),
+            example="scores_and_classes",
+        ),
+        _loss(
+            "NLLLoss",
+            "negative log-likelihood of class indices under log-probabilities",
+            {"takes": "softmax log-probabilities", "target": "indices"},
+            tensors=("weight",),
+            example="class_log_probabilities",
+        ),
+        _loss(
+            "PoissonNLLLoss",
+            "negative log-likelihood of a Poisson distribution with predicted (log-)rate",
+            _VALUES,
+            example="counts",
+        ),
+        _loss("SmoothL1Loss", "squared below `beta`, absolute above", _VALUES, example="values"),
+        _loss("SoftMarginLoss", "logistic loss for targets 1 or -1", _VALUES, example="signs"),
+        _loss(
+            "TripletMarginLoss",
+            "hinge of how much nearer an anchor is to a positive than to a negative sample",
+            {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
+            example="triplets",
+        ),
+        _loss(
+            "TripletMarginWithDistanceLoss",
+            "triplet hinge under a distance of your own (a Python function; by default the Euclidean one)",
+            {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
+            example="triplets",
+        ),
+    )
+
+
+def _loss(
+    name: str,
+    summary: str,
+    wrap: Mapping[str, Any],
+    *,
+    example: str,
+    args: Mapping[str, Any] | None = None,
+    target: str | None = None,
+    also: str = "torch.nn.modules.loss",
+    tensors: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = (),
+    package: str | None = None,
+) -> LossSpec:
+    return LossSpec(
+        name,
+        target or f"torch.nn:{name}",
+        summary=summary,
+        targets=(f"torch.nn.{name}", f"{also}.{name}"),
+        wrap=wrap,
+        tensors=tensors,
+        hidden=_OBSOLETE + hidden,
+        package=package,
+        example=f"lossreg_wrappers.examples:{example}",
+        example_args=args or {},
+    )

@@ -1,0 +1,158 @@
+"""Conversions between what a model puts out and what a loss takes, and the errors where they cannot be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lossreg_wrappers.adapter import LibraryLoss
+from lossreg_wrappers.forms import Form, choose
+from torch import nn
+
+import lossreg
+from lossreg.errors import RangeError, ShapeError
+
+LOGITS = torch.linspace(-4, 4, 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+MASK = (torch.arange(2 * 3 * 4 * 4) % 2).float().reshape(2, 3, 4, 4)
+CLASSES = torch.arange(2 * 4 * 4).reshape(2, 4, 4) % 3
+
+BINARY = nn.functional.binary_cross_entropy_with_logits(LOGITS, MASK)
+MULTI = nn.functional.cross_entropy(LOGITS, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("loss", "given_as", "pred", "gt", "expected"),
+    [
+        ("BCELoss", "logits", LOGITS, MASK, BINARY),
+        ("BCELoss", "probabilities", LOGITS.sigmoid(), MASK, BINARY),
+        ("BCEWithLogitsLoss", "logits", LOGITS, MASK, BINARY),
+        ("BCEWithLogitsLoss", "probabilities", LOGITS.sigmoid(), MASK, BINARY),
+        ("CrossEntropyLoss", "logits", LOGITS, CLASSES, MULTI),
+        ("CrossEntropyLoss", "probabilities", LOGITS.softmax(1), CLASSES, MULTI),
+        ("NLLLoss", "logits", LOGITS, CLASSES, MULTI),
+        ("NLLLoss", "probabilities", LOGITS.softmax(1), CLASSES, MULTI),
+    ],
+)
+def test_one_output_feeds_losses_of_both_kinds(term, loss, given_as, pred, gt, expected):
+    total, _, _ = term({"loss": f"torch/{loss}", "input": given_as})(pred, gt)
+    torch.testing.assert_close(total, expected)
+
+
+def test_conversion_follows_the_class_axis(term):
+    logits = torch.randn(12, 2, 5)
+    gt = {
+        "targets": torch.randint(1, 5, (2, 4)),
+        "input_lengths": torch.tensor([12, 12]),
+        "target_lengths": torch.tensor([4, 4]),
+    }
+    total, _, _ = term({"loss": "torch/CTCLoss", "input": "logits"})({"log_probs": logits}, gt)
+    torch.testing.assert_close(total, nn.CTCLoss()(logits.log_softmax(-1), *gt.values()))
+
+
+@given(st.floats(0, 1, width=32))
+def test_converted_probabilities_give_finite_gradients(probability):
+    p = torch.full((1, 1, 1, 1), probability, requires_grad=True)
+    made = LibraryLoss(nn.BCEWithLogitsLoss(), takes="sigmoid logits", target="mask", input="probabilities")
+    value, _ = made(p, torch.ones(1, 1, 1, 1))
+    value.backward()
+    assert value.isfinite()
+    assert p.grad.isfinite().all()
+
+
+def test_logits_where_probabilities_are_taken_are_seen_at_the_first_batch():
+    with pytest.raises(
+        RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"
+    ):
+        lossreg.create_loss("torch/BCELoss")(LOGITS, MASK)
+
+
+def test_logits_under_a_term_that_says_probabilities_are_seen_at_the_first_batch(term):
+    built = term({"loss": "torch/BCEWithLogitsLoss", "input": "probabilities"})
+    with pytest.raises(RangeError, match="set `input: logits` or leave `input` out"):
+        built(LOGITS, MASK)
+
+
+def test_logits_where_log_probabilities_are_taken_are_seen_at_the_first_batch():
+    with pytest.raises(RangeError, match="set `input: logits` or `input: probabilities`"):
+        lossreg.create_loss("torch/NLLLoss")(LOGITS, CLASSES)
+
+
+def test_input_without_meaning_is_an_error_at_build(term):
+    with pytest.raises(lossreg.ConfigError, match="`input: logits` has no meaning"):
+        term({"loss": "torch/MSELoss", "input": "logits"})
+
+
+def test_an_unknown_input_is_an_error_at_build(term):
+    with pytest.raises(lossreg.ConfigError, match="input: expected logits or probabilities"):
+        term({"loss": "torch/BCELoss", "input": "sigmoid"})
+
+
+def test_conversion_needs_an_activation():
+    with pytest.raises(ValueError, match=r"neither a sigmoid nor a softmax belongs to the loss .*; set it"):
+        LibraryLoss(nn.BCELoss(), "bce", takes="probabilities", input="logits", advice="set it")
+
+
+def test_a_target_of_another_shape_is_an_error_that_says_what_to_write():
+    made = LibraryLoss(
+        nn.MSELoss(), "dice", takes="values", target="one-hot", advice="set `to_onehot_y: true`"
+    )
+    with pytest.raises(ShapeError, match=r"has shape \(2, 4, 4\).*\(2, 3, 4, 4\).*set `to_onehot_y: true`"):
+        made(LOGITS, CLASSES)
+
+
+def test_keys_of_many_arguments_can_be_renamed(term):
+    pred = {"a": torch.randn(4, 6), "b": torch.randn(4, 6)}
+    gt = {"alike": torch.ones(4), "other": torch.zeros(4)}
+    built = term({"loss": "torch/CosineEmbeddingLoss", "wrap": {"inputs": ["pred.a", "pred.b", "gt.alike"]}})
+    torch.testing.assert_close(
+        built(pred, gt)[0], nn.CosineEmbeddingLoss()(pred["a"], pred["b"], gt["alike"])
+    )
+
+
+def test_the_only_key_of_a_side_can_be_renamed_alone(term):
+    pred = {"input1": torch.randn(4, 6), "input2": torch.randn(4, 6)}
+    gt = {"alike": torch.ones(4), "other": torch.zeros(4)}
+    built = term({"loss": "torch/CosineEmbeddingLoss", "gt_key": "alike"})
+    torch.testing.assert_close(built(pred, gt)[0], nn.CosineEmbeddingLoss()(*pred.values(), gt["alike"]))
+
+
+def test_one_key_for_two_predictions_is_an_error(term):
+    with pytest.raises(lossreg.ConfigError, match="reads 2 keys of that side; list all its keys as `inputs`"):
+        term({"loss": "torch/CosineEmbeddingLoss", "pred_key": "a"})
+
+
+def test_plain_tensors_of_a_loss_become_buffers():
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.ones(3, dtype=torch.float64)
+
+        def forward(self, pred, target):
+            return (self.weight * (pred - target)).mean()
+
+    made = LibraryLoss(Weighted(), takes="values")
+    assert made.to(torch.float32).loss_func.weight.dtype == torch.float32
+    assert set(made.state_dict()) == set(lossreg.LossWrapper(nn.MSELoss()).state_dict())
+
+
+@pytest.mark.parametrize("text", ["logit", "tanh logits", "softmax", ""])
+def test_a_malformed_form_is_refused(text):
+    with pytest.raises(ValueError, match="takes: expected"):
+        Form.parse(text)
+
+
+def test_the_first_rule_that_holds_is_chosen():
+    class Inner(nn.Module):
+        sigmoid = True
+
+    class Outer(nn.Module):
+        dice = Inner()
+        softmax = False
+
+    rules = (
+        ({"softmax": True}, "softmax logits"),
+        ({"dice.sigmoid": True}, "sigmoid logits"),
+        ({}, "values"),
+    )
+    assert choose(rules, Outer()) == "sigmoid logits"
