@@ -78,7 +78,7 @@ def test_the_term_that_does_worst_gains():
 
 
 def test_a_large_scale_rules_unless_slopes_are_normalized():
-    """The documented exception: slopes are absolute, so that 1000 takes the weight; normalized, it is bounded."""
+    """The documented exception: slopes are absolute, so that 1000 takes the weight."""
     plain, normalized = bound(2), bound(2, normalized=True)
     for weighting in (plain, normalized):
         weighting(torch.tensor([1.0, 1000.0]))
