@@ -312,6 +312,12 @@ class MultiLoss(nn.Module):
             self._weight_cache = (key, torch.tensor([weights[i] for i in active], dtype=like.dtype, device=like.device))
         return self._weight_cache[1]
 
+    def weighting_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
+        for module in self.modules():
+            if isinstance(module, Weighting):
+                yield from module.weighting_parameters()
+
     # --- norms ------------------------------------------------------------------------------------
 
     def reset_norm(self) -> None:
