@@ -1,0 +1,4 @@
+"""A lossreg plugin to copy.
+
+Nothing is imported here: lossreg reads `plugin.py` at start-up, and listing losses must not wait for torch.
+"""

@@ -1,0 +1,16 @@
+"""Batches that the specs name as examples, for `lossreg.testing` and for the tests here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def heights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return `(pred_batch, gt_batch)` of height maps, (2, 1, 8, 8), the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> Tensor:
+        return torch.rand(2, 1, 8, 8, generator=generator)
+
+    return {"height": draw()}, {"height": draw()}
