@@ -1,0 +1,71 @@
+"""The `lossreg` command: what is installed, what a file says, and what it will do, before a run is paid for.
+
+Each command lives in a module that is imported when it is called, and imports torch only when it must.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import click
+
+from lossreg import __version__
+from lossreg.errors import LossregError
+
+_COMMANDS = {
+    "list": ("lossreg.cli.catalog:list_command", "List what is installed: losses, preprocesses, schedules, weightings."),
+    "show": ("lossreg.cli.catalog:show_command", "Show one component: its parameters and a YAML line to paste."),
+    "plugins": ("lossreg.cli.catalog:plugins_command", "List the plugins, what they offer, and which are broken."),
+    "check": ("lossreg.cli.check:check_command", "Check a YAML file: every error at its line, or a table of terms."),
+    "plot": ("lossreg.cli.plot:plot_command", "Plot each term's weight over the epochs."),
+    "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
+    "demo": ("lossreg.demo.command:demo_command", "Train a small network under a seven-term loss from a YAML file."),
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported at their use, and whose errors are messages, not tracebacks."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except LossregError as error:
+                raise click.ClickException(str(error)) from error
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: lossreg check config.yaml",
+)
+@click.version_option(__version__, prog_name="lossreg")
+def main() -> None:
+    """Find, check and picture losses that are composed in YAML.
+
+    Exit codes: 0 all is well; 1 the file has errors, or a name is unknown; 2 the command was misused.
+    """
+
+

@@ -1,0 +1,245 @@
+"""`lossreg list`, `lossreg show` and `lossreg plugins`: what is installed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from lossreg.errors import AmbiguousNameError, UnknownNameError
+from lossreg.registry import catalog
+from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.plugins import Plugin
+from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
+
+_KINDS = ("loss", "preprocess", "schedule", "weighting")
+_PLURALS = {"loss": "losses", "preprocess": "preprocesses", "schedule": "schedules", "weighting": "weightings"}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+# --- list -----------------------------------------------------------------------------------------
+
+
+@click.command("list", epilog='Example: lossreg list "*Dice*"')
+@click.argument("pattern", metavar="[GLOB]", required=False)
+@click.option("--kind", type=click.Choice(_KINDS), default="loss", show_default=True, help="What to list.")
+@as_json
+def list_command(pattern: str | None, kind: str, as_json: bool) -> None:
+    """List installed losses: name, summary and the plugin that offers them.
+
+    GLOB chooses by full or bare name, case ignored: "torch/*", "*dice*".
+    """
+    from lossreg.cli import console
+
+    section = _section(kind)
+    chosen = set(section.names(pattern))
+    entries = [entry for entry in section if entry.name in chosen]
+    if pattern is not None and not entries:
+        raise click.ClickException(
+            f"no {kind} matches {pattern!r}; `lossreg list --kind {kind}` shows all {len(list(section))}"
+        )
+    if as_json:
+        console.show_json([_described(entry) for entry in entries])
+        return
+    if not entries:
+        click.echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
+        return
+    rows = [(entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin)) for entry in entries]
+    console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
+
+
+def _section(kind: str) -> Section[Any]:
+    return next(section for section in catalog().sections if section.kind == kind)
+
+
+def _described(entry: Entry[Any]) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "kind": entry.spec.kind,
+        "summary": entry.spec.summary,
+        "aliases": list(entry.spec.aliases),
+        "plugin": entry.plugin.name,
+        "distribution": entry.plugin.distribution,
+        "version": entry.plugin.version,
+    }
+
+
+def _origin(plugin: Plugin) -> str:
+    return f"{plugin.distribution} {plugin.version}" if plugin.distribution else "this process"
+
+
+# --- show -----------------------------------------------------------------------------------------
+
+
+@click.command("show", epilog="Example: lossreg show crossfield_align")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(_KINDS), help="Where a loss and, say, a schedule share a name.")
+@as_json
+def show_command(name: str, kind: str | None, as_json: bool) -> None:
+    """Show one component: summary, origin, parameters with types and defaults, and a YAML line to paste.
+
+    NAME is a full name (seg/SegLoss), a bare name (SegLoss) or an alias (seg).
+    """
+    from rich.text import Text
+
+    from lossreg.cli import console
+    from lossreg.registry.params import Parameter, parameters
+
+    entry = _find(name, kind)
+    target = entry.load()
+    tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
+    settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
+    line = _yaml_line(entry, [p.name for p in settable if p.required])
+    keys = _keys(entry.spec, target)
+    if as_json:
+        described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
+        console.show_json(described | {"parameters": [_parameter(p) for p in settable], "yaml": line})
+        return
+
+    facts = {
+        "Kind": entry.spec.kind,
+        "From": f"{_origin(entry.plugin)} ({entry.spec.target})",
+        "Aliases": ", ".join(entry.spec.aliases),
+        "Also as _target_": ", ".join(entry.spec.targets),
+        **{key.capitalize(): ", ".join(value) for key, value in keys.items()},
+    }
+    width = max(len(key) for key, value in facts.items() if value) + 2
+    console.show(Text(entry.name, style="bold"))
+    if entry.spec.summary:
+        console.show(Text(entry.spec.summary))
+    click.echo()
+    for key, value in facts.items():
+        if value:
+            click.echo(f"{key + ':':<{width}}{value}")
+    click.echo()
+
+    def default(p: Parameter) -> str:
+        return "required" if p.required else repr(p.default)
+
+    if settable:
+        rows = [(p.name, p.annotation or "any", default(p), p.doc) for p in settable]
+        console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows))
+    else:
+        click.echo("It has no parameters.")
+    click.echo(f"\nIn YAML:\n\n  {line}")
+
+
+def _find(name: str, kind: str | None) -> Entry[Any]:
+    """Find a component of one kind, or of any: an error tells of the kinds that were searched."""
+    found: list[Entry[Any]] = []
+    errors: list[UnknownNameError | AmbiguousNameError] = []
+    for section in catalog().sections:
+        if kind in (None, section.kind):
+            try:
+                found.append(section.find(name))
+            except (UnknownNameError, AmbiguousNameError) as error:
+                errors.append(error)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        kinds = " and ".join(f"{entry.name} is a {entry.spec.kind}" for entry in found)
+        raise click.ClickException(f"{kinds}; choose with --kind")
+    # an ambiguity, or a suggestion, says more than that a schedule is not named so either
+    telling = [e for e in errors if isinstance(e, AmbiguousNameError) or "did you mean" in str(e)]
+    raise (telling or errors)[0]
+
+
+def _parameter(parameter: Any) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "type": parameter.annotation,
+        "required": parameter.required,
+        **({} if parameter.required else {"default": parameter.default}),
+        "doc": parameter.doc,
+    }
+
+
+def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
+    """Return the batch keys that a component reads and makes, where it says so."""
+    source = spec if isinstance(spec, PreprocessSpec) else target
+    keys = {name: getattr(source, name, ()) for name in ("requires", "optional", "provides")}
+    return {
+        name: list(value)
+        for name, value in keys.items()
+        if value and isinstance(value, Sequence) and not isinstance(value, str)
+    }
+
+
+def _yaml_line(entry: Entry[Any], required: Sequence[str]) -> str:
+    """Return a line for a config; what has no default stands as `???`, OmegaConf's mark of a missing value."""
+    name = _shortest_name(entry)
+    arguments = "".join(f", {parameter}: ???" for parameter in required if parameter != "name")
+    return {
+        "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
+        "preprocess": f"- {{preprocess: {name}{arguments}}}",
+        "schedule": f"weight: {{schedule: {name}{arguments}}}",
+        "weighting": f"weighting: {{strategy: {name}{arguments}}}",
+    }[entry.spec.kind]
+
+
+def _shortest_name(entry: Entry[Any]) -> str:
+    """Return the first alias, or the bare name, that means this component alone; else its full name."""
+    section = _section(entry.spec.kind)
+    for name in (*entry.spec.aliases, entry.spec.name):
+        try:
+            if section.find(name) is entry:
+                return str(name)
+        except AmbiguousNameError:
+            continue
+    return entry.name
+
+
+# --- plugins --------------------------------------------------------------------------------------
+
+
+@click.command("plugins", epilog="Example: lossreg plugins --json")
+@as_json
+def plugins_command(as_json: bool) -> None:
+    """List the plugins that were found: distribution, version, what they offer, and why some are left out.
+
+    A broken plugin takes no other down. LOSSREG_DISABLE=name,... blocks plugins, LOSSREG_STRICT=1 makes a
+    broken one an error.
+    """
+    from lossreg.cli import console
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says the same
+        found = catalog()
+    if as_json:
+        console.show_json(
+            {"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()}
+        )
+        return
+    rows = [(p.name, p.distribution, p.version, _offer(p)) for p in found.plugins]
+    console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
+    for plugin in found.plugins:
+        if plugin.error is not None:
+            click.echo(f"\n{plugin.origin} is left out:\n  {type(plugin.error).__name__}: {plugin.error}")
+    for conflict in found.conflicts():
+        click.echo(f"\n{conflict}")
+
+
+def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
+    return {kind: sorted(spec.name for spec in plugin.specs if spec.kind == kind) for kind in _KINDS}
+
+
+def _described_plugin(plugin: Plugin) -> dict[str, Any]:
+    error = plugin.error
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "offers": {_PLURALS[kind]: names for kind, names in _by_kind(plugin).items()},
+        "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+    }
+
+
+def _offer(plugin: Plugin) -> str:
+    if plugin.error is not None:
+        return "left out, see below"
+    counts = {kind: len(names) for kind, names in _by_kind(plugin).items()}
+    offers = [f"{n} {kind if n == 1 else _PLURALS[kind]}" for kind, n in counts.items() if n]
+    return ", ".join(offers) or "nothing"

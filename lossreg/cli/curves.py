@@ -1,0 +1,173 @@
+"""Pictures of weights over the epochs: one strip a term, each to its own scale, on a common axis of epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII = " .:-=+*#%@"
+_SAMPLES = 600
+_BLUE = "#1f6fb4"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The weight of one term.
+
+    Attributes:
+        name: the term's name.
+        weight: epoch (or step) -> weight.
+        knots: epochs at which the weight changes its course, ascending.
+    """
+
+    name: str
+    weight: Callable[[float], float]
+    knots: tuple[float, ...] = ()
+
+
+def last_epoch(curves: Sequence[Curve]) -> float:
+    """Return how far a picture should reach: a tenth beyond the last knot, or 10 where nothing moves."""
+    last = max((knot for curve in curves for knot in curve.knots), default=0.0)
+    return last + max(1.0, round(last / 10)) if last > 0 else 10.0
+
+
+def knots_within(curves: Sequence[Curve], epochs: float) -> list[float]:
+    """Return the epochs to label: 0, every knot of every curve up to `epochs`, and `epochs` itself."""
+    return sorted({0.0, epochs, *(knot for curve in curves for knot in curve.knots if 0 <= knot <= epochs)})
+
+
+def values(curves: Sequence[Curve], epochs: Sequence[float]) -> dict[str, list[float]]:
+    """Return each term's weights at `epochs`."""
+    return {curve.name: [curve.weight(epoch) for epoch in epochs] for curve in curves}
+
+
+# --- in the terminal ------------------------------------------------------------------------------
+
+
+def draw_text(curves: Sequence[Curve], epochs: float, *, width: int = 80, ascii_only: bool = False) -> str:
+    """Draw each curve as a strip of blocks over its values at its knots, to `width` columns.
+
+    A strip is filled from 0 up (or down) to the term's own largest weight, so that small weights are seen.
+    """
+    ramp = _ASCII if ascii_only else _BLOCKS
+    margin = max([len(curve.name) for curve in curves] + [len("epoch")]) + 2
+    columns = max(width - margin, 20)
+    at = [epochs * i / (columns - 1) for i in range(columns)]
+    lines = []
+    for curve in curves:
+        weights = [curve.weight(epoch) for epoch in at]
+        peak = max(map(abs, weights)) or 1.0
+        # any weight that is not zero shows: the lowest block is kept for zero alone
+        strip = "".join(ramp[math.ceil(abs(weight) / peak * (len(ramp) - 1) - 1e-9)] for weight in weights)
+        knots = knots_within([curve], epochs)
+        labels = _labels(knots, [number(curve.weight(knot)) for knot in knots], epochs, columns)
+        lines += [f"{curve.name:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
+    knots = knots_within(curves, epochs)
+    lines.append(f"{'epoch':<{margin}}{_labels(knots, [number(knot) for knot in knots], epochs, columns)}")
+    return "\n".join(lines)
+
+
+def _labels(positions: Sequence[float], texts: Sequence[str], epochs: float, columns: int) -> str:
+    """Write each text under its epoch, leaving out what would touch the one before; the last one is kept."""
+    line = [" "] * columns
+
+    def write(position: float, text: str) -> None:
+        start = min(round(position / epochs * (columns - 1)), columns - len(text))
+        around = line[max(start - 1, 0) : start + len(text) + 1]
+        if start >= 0 and not "".join(around).strip():
+            line[start : start + len(text)] = text
+
+    for i in (-1, *range(len(texts) - 1)):
+        write(positions[i], texts[i])
+    return "".join(line)
+
+
+def number(value: float) -> str:
+    """Write a number in few digits: `0.3333`, `10`, `1e-05`."""
+    return f"{value:.4g}"
+
+
+# --- as a file ------------------------------------------------------------------------------------
+
+
+def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str = "epoch") -> None:
+    """Draw one panel a term with the values at its knots, and save it; the suffix says as what (PNG, SVG, PDF).
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: matplotlib writes no file of that suffix.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    at = sorted({epochs * i / _SAMPLES for i in range(_SAMPLES + 1)} | set(_around(curves, epochs)))
+    shared = knots_within(curves, epochs)
+    columns = 1 if len(curves) <= 8 else 2
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(8 * columns, 0.6 + 1.15 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for curve, axes in zip(curves, panels.T.flat, strict=False):
+        weights = [curve.weight(epoch) for epoch in at]
+        low, high = min(0.0, *weights), max(0.0, *weights)
+        span = (high - low) or 1.0
+        axes.plot(at, weights, color=_BLUE, linewidth=2, solid_joinstyle="miter")
+        axes.fill_between(at, weights, color=_BLUE, alpha=0.12, linewidth=0)
+        own = knots_within([curve], epochs) if curve.knots else [0.0]
+        _mark(axes, curve, own, epochs)
+        axes.set_ylim(low - 0.12 * span, high + 0.42 * span)
+        axes.set_yticks(sorted({low, high}), [number(tick) for tick in sorted({low, high})])
+        axes.set_title(curve.name, loc="left", fontsize=10, fontweight="bold", pad=4)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(0, epochs)
+        axes.set_xticks(_apart(shared, epochs / 30), map(number, _apart(shared, epochs / 30)))
+        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+        axes.tick_params(labelsize=9)
+    for axes in list(panels.T.flat)[len(curves) :]:
+        axes.set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel(unit)
+    figure.savefig(path, dpi=130)
+
+
+def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float) -> None:
+    """Put a dot and the value at each knot, leaving out the text where two would touch."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=3, foreground="white")]
+    texts = set(_apart(knots, epochs / 18))
+    for knot in knots:
+        weight = curve.weight(knot)
+        axes.plot([knot], [weight], "o", color=_BLUE, markersize=4, clip_on=False)
+        if knot in texts:
+            end = knot >= epochs
+            offset = (0 if end else 4, 4)
+            text = axes.annotate(number(weight), (knot, weight), xytext=offset, textcoords="offset points")
+            text.set(ha="right" if end else "left", fontsize=9, path_effects=halo)
+
+
+def _apart(positions: Sequence[float], distance: float) -> list[float]:
+    """Return the positions less those nearer than `distance` to the one before, or to the last."""
+    kept: list[float] = []
+    for position in positions[:-1]:
+        if (not kept or position - kept[-1] >= distance) and positions[-1] - position >= distance:
+            kept.append(position)
+    return [*kept, *positions[-1:]]
+
+
+def _around(curves: Sequence[Curve], epochs: float) -> list[float]:
+    """Return each knot and the last instant before it, so that a jump is drawn upright."""
+    inner = [knot for knot in knots_within(curves, epochs) if 0 < knot <= epochs]
+    return [*inner, *(math.nextafter(knot, 0) for knot in inner)]
+
+
+def table_rows(curves: Sequence[Curve], epochs: Sequence[float]) -> Mapping[str, list[str]]:
+    """Return each term's weights at `epochs`, written out."""
+    return {name: [number(weight) for weight in row] for name, row in values(curves, epochs).items()}
