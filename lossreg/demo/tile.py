@@ -1,0 +1,211 @@
+"""A user's own tile: a raster and building footprints in its coordinates, cut into patches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from shapely import Polygon, affinity
+from shapely.geometry.base import BaseGeometry
+
+from lossreg.demo.samples import Samples
+from lossreg.demo.targets import EDGE_WIDTH, Array, draw_targets
+from lossreg.errors import LossregError
+
+
+class TileError(LossregError):
+    """A tile or its labels cannot be used; the message says why."""
+
+
+def load_tile(image: Path, labels: Path, *, count: int, size: int, seed: int) -> tuple[Samples, Samples]:
+    """Cut a tile into training and held-out patches.
+
+    One side of the tile, about a quarter of it, is held out: of the four the one whose share of the buildings
+    is closest to its share of the area. The held-out patches cover it side by side. Training patches lie
+    anywhere in the rest, two of three on a building, the others wherever they fall.
+
+    Args:
+        image: a raster that rasterio reads, of any number of bands and any dtype.
+        labels: GeoJSON with polygons in the raster's coordinates.
+        count: number of training patches.
+        size: side of a patch in pixels.
+        seed: places the training patches; not negative.
+
+    Raises:
+        TileError: a file cannot be read, the tile is too small, or footprints are not where they must be.
+    """
+    pixels, transform = read_raster(image)
+    height, width = pixels.shape[1:]
+    if min(height, width) < size or max(height, width) < 2 * size:
+        raise TileError(
+            f"{image}: {width} x {height} pixels are too few; two patches of {size} x {size} must fit"
+        )
+    polygons = read_polygons(labels, transform)
+    tree = shapely.STRtree(polygons)
+    if not len(tree.query(shapely.box(0, 0, width, height), predicate="intersects")):
+        raise TileError(_no_overlap(image, labels, polygons, transform, (height, width)))
+    held_out, rest = _split(polygons, (height, width), size)
+
+    def patch(row: int, column: int) -> dict[str, Array]:
+        window = shapely.box(column, row, column + size, row + size)
+        near = [polygons[i] for i in sorted(tree.query(window.buffer(EDGE_WIDTH)))]
+        shifted = [affinity.translate(polygon, -column, -row) for polygon in near]
+        cut = pixels[:, row : row + size, column : column + size]
+        return {"image": cut, **draw_targets(shifted, size, size)}
+
+    spots = _training_spots(np.random.default_rng(seed), polygons, rest, size)
+    training = Samples.stack([patch(*next(spots)) for _ in range(count)])
+    squares = itertools.product(
+        range(held_out.top, held_out.bottom - size + 1, size),
+        range(held_out.left, held_out.right - size + 1, size),
+    )
+    return training, Samples.stack([patch(*square) for square in squares])
+
+
+class _Window(NamedTuple):
+    """A rectangle of pixels, the last row and column not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def box(self) -> Polygon:
+        return shapely.box(self.left, self.top, self.right, self.bottom)
+
+
+def _split(polygons: list[Polygon], shape: tuple[int, int], size: int) -> tuple[_Window, _Window]:
+    """Return the part of the tile that is held out, and the rest; each is at least a patch wide."""
+    height, width = shape
+    across, down = (max(1, round(extent / size / 4)) * size for extent in (width, height))
+    choices = []
+    if width >= 2 * size:
+        choices += [
+            (_Window(0, 0, height, across), _Window(0, across, height, width)),
+            (_Window(0, width - across, height, width), _Window(0, 0, height, width - across)),
+        ]
+    if height >= 2 * size:
+        choices += [
+            (_Window(0, 0, down, width), _Window(down, 0, height, width)),
+            (_Window(height - down, 0, height, width), _Window(0, 0, height - down, width)),
+        ]
+
+    def built(window: _Window) -> float:
+        return float(shapely.area(shapely.intersection(polygons, window.box)).sum())
+
+    def unevenness(choice: tuple[_Window, _Window]) -> float:
+        held_out = choice[0]
+        whole = built(_Window(0, 0, height, width))
+        return abs(built(held_out) / whole - held_out.box.area / (height * width))
+
+    usable = [choice for choice in choices if built(choice[0]) > 0 and built(choice[1]) > 0]
+    if not usable:
+        raise TileError(
+            "no side of the tile can be held out with buildings in it and buildings in the rest; "
+            "give a tile with more buildings, or smaller patches (--size)"
+        )
+    return min(usable, key=unevenness)
+
+
+def _training_spots(
+    rng: np.random.Generator, polygons: list[Polygon], part: _Window, size: int
+) -> Iterator[tuple[int, int]]:
+    """Draw upper left corners (row, column) of patches inside a part of the tile, without end."""
+    inside = [polygon for polygon in polygons if polygon.intersects(part.box)]
+    while True:
+        x, y = rng.uniform((part.left, part.top), (part.right, part.bottom))
+        if rng.random() < 2 / 3:
+            building = inside[rng.integers(len(inside))].centroid
+            x, y = np.array([building.x, building.y]) + rng.uniform(-size / 3, size / 3, 2)
+        row = int(np.clip(y - size / 2, part.top, part.bottom - size))
+        column = int(np.clip(x - size / 2, part.left, part.right - size))
+        yield row, column
+
+
+def read_raster(path: Path) -> tuple[Array, Affine]:
+    """Read a raster as (C, H, W), each band's 2nd to 98th percentile brought to 0 to 1, with its transform.
+
+    Values beyond the percentiles are cut off half a range further; pixels without data become 0. Alpha bands
+    are left out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                bands = [b for b in source.indexes if source.colorinterp[b - 1] != ColorInterp.alpha]
+                pixels = source.read(bands, out_dtype="float32")
+                valid = (source.read_masks(bands) > 0) & np.isfinite(pixels)
+                transform = source.transform
+    except RasterioError as error:
+        raise TileError(f"{path}: not a raster that can be read: {error}") from error
+    if not valid.any():
+        raise TileError(f"{path}: the raster holds no data")
+    return np.stack([_scaled(band, mask) for band, mask in zip(pixels, valid, strict=True)]), transform
+
+
+def _scaled(band: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
+    low, high = np.percentile(band[valid], [2, 98]) if valid.any() else (0.0, 1.0)
+    scaled = (band - low) / max(high - low, 1e-6)
+    return np.where(valid, scaled.clip(-0.5, 1.5), 0).astype(np.float32)
+
+
+def read_polygons(path: Path, transform: Affine) -> list[Polygon]:
+    """Read the polygons of a GeoJSON file, in pixel coordinates of a raster with that transform."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        geometries = [shapely.force_2d(shapely.from_geojson(json.dumps(g))) for g in _geometries(document)]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, shapely.errors.ShapelyError) as error:
+        raise TileError(f"{path}: not GeoJSON that can be read: {error}") from error
+    inverse = ~transform
+    to_pixels = [inverse.a, inverse.b, inverse.d, inverse.e, inverse.xoff, inverse.yoff]
+    polygons = [affinity.affine_transform(p, to_pixels) for g in geometries for p in _polygons(g)]
+    if not polygons:
+        raise TileError(f"{path}: no polygons in it")
+    return polygons
+
+
+def _geometries(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield the geometries of a GeoJSON object of any kind."""
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "FeatureCollection":
+        for feature in document.get("features") or ():
+            yield from _geometries(feature)
+    elif kind == "Feature":
+        if document.get("geometry") is not None:
+            yield document["geometry"]
+    elif kind is not None:
+        yield document
+
+
+def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
+    """Yield the polygons that a geometry consists of, mended where they cross themselves."""
+    for part in shapely.get_parts(shapely.make_valid(geometry)):
+        if isinstance(part, Polygon):
+            if not part.is_empty:
+                yield part
+        elif hasattr(part, "geoms"):
+            yield from _polygons(part)
+
+
+def _no_overlap(
+    image: Path, labels: Path, polygons: list[Polygon], transform: Affine, shape: tuple[int, int]
+) -> str:
+    def extent(bounds: Any) -> str:
+        (x0, y0), (x1, y1) = transform * (bounds[0], bounds[1]), transform * (bounds[2], bounds[3])
+        return f"x {min(x0, x1):.10g} to {max(x0, x1):.10g}, y {min(y0, y1):.10g} to {max(y0, y1):.10g}"
+
+    return (
+        f"no footprint of {labels} lies on {image}: the tile covers {extent((0, 0, *shape[::-1]))}, the "
+        f"footprints {extent(shapely.total_bounds(polygons))}; both must be in the same coordinates"
+    )
