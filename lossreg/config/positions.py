@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import yaml
@@ -23,8 +24,7 @@ class Positions:
     """Find the keys and items of a YAML text by their config path.
 
     The text is composed into nodes once and nothing is constructed from it: tags and aliases are not
-    expanded, so a hostile file costs no more than reading it. A text that is no YAML has no positions but
-    that of its syntax error.
+    expanded, so a hostile file costs no more than reading it. A text that is no YAML has no positions.
 
     Args:
         text: the content of the file.
@@ -32,23 +32,9 @@ class Positions:
 
     def __init__(self, text: str) -> None:
         self.lines = text.removeprefix(_BOM).splitlines()
-        self.syntax_error: Position | None = None
         self._root: yaml.Node | None = None
-        try:
+        with suppress(yaml.YAMLError, RecursionError):
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            if mark and mark.line >= len(
-                self.lines
-            ):  # the text ended in the middle of something: say of what
-                mark = error.context_mark or mark
-            self.syntax_error = _position(mark, mark) if mark else None
-        except ReaderError as error:  # a character that YAML does not allow
-            before = text[: error.position]
-            line = before.count("\n") + 1
-            self.syntax_error = Position(line, error.position - (before.rfind("\n") + 1) + 1)
-        except (yaml.YAMLError, RecursionError):
-            pass
 
     def find(self, path: str) -> Position | None:
         """Return where `path` stands: a key of a mapping, or an item of a list.
@@ -74,6 +60,22 @@ class Positions:
     def text(self, line: int) -> str:
         """Return line number `line` of the file, without its end; empty where there is none."""
         return self.lines[line - 1] if 1 <= line <= len(self.lines) else ""
+
+
+def error_position(error: yaml.YAMLError, text: str) -> Position | None:
+    """Return where in `text` a YAML error stands; None where it does not say.
+
+    Where the text ends in the middle of something (a list that is not closed), that is where it began.
+    """
+    if isinstance(error, ReaderError):  # a character that YAML does not allow
+        before = text[: error.position]
+        return Position(before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return None
+    mark = error.problem_mark or error.context_mark
+    if mark and mark.line >= len(text.splitlines()):
+        mark = error.context_mark or mark
+    return _position(mark, mark) if mark else None
 
 
 def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Node, str] | None:

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossreg.config.positions import Position, Positions
+from lossreg.config.positions import Position, Positions, error_position
 
 TEXT = """\
 # a comment
@@ -76,10 +76,12 @@ def test_a_merge_that_multiplies_is_walked_once() -> None:
     [("x: 1\na: [1,\nb: 2\n", 2), ("a: 'open\n", 1), ("a: 1\n b: 2\n", 2), ("ok: 1\nbad: \x07\n", 2)],
 )
 def test_a_syntax_error_has_a_position(text: str, line: int) -> None:
-    positions = Positions(text)
-    assert positions.syntax_error is not None
-    assert positions.syntax_error.line == line
-    assert positions.find("a") is None
+    with pytest.raises(yaml.YAMLError) as failure:
+        yaml.safe_load(text)
+    found = error_position(failure.value, text)
+    assert found is not None
+    assert found.line == line
+    assert Positions(text).find("a") is None
 
 
 def test_an_empty_file_has_no_positions() -> None:
