@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
 from lossreg.composition.graph import Node, build_nodes, check_sources, needed_nodes, reachable
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
@@ -114,9 +114,11 @@ class MultiLoss(nn.Module):
         self.weighting = weighting
         if weighting is not None:
             weighting.bind(self.names)
+        self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("_one", torch.ones(1), persistent=False)
-        self._weight_cache: tuple[Any, Tensor] | None = None
+        self.clock = Clock(dict(zip(self.names, self.schedules, strict=True)), f"MultiLoss {name!r}")
+        self.register_forward_pre_hook(before_forward, with_kwargs=True)
 
     # --- what it consists of ----------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class MultiLoss(nn.Module):
             ValueError: a term is scheduled and `epoch` (or `step`) is not given.
         """
         weights: dict[str, float] = {}
-        for term, weight in zip(self.terms, self._weight_values(epoch, step), strict=True):
+        for term, weight in zip(self.terms, weights_at(self.clock.schedules, epoch, step, self.clock.owner), strict=True):
             if isinstance(term.loss, MultiLoss):
                 members = term.loss.effective_weights(epoch, step)
                 weights |= {f"{term.name}/{path}": weight * member for path, member in members.items()}
@@ -241,21 +243,23 @@ class MultiLoss(nn.Module):
     def _weighted(
         self, pred_batch: Any, gt_batch: Any, normalize: bool, epoch: float | None, step: float | None
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        weights = self._weight_values(epoch, step)
+        if not torch.compiler.is_compiling():
+            self.set_time(epoch, step)
         pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
         raw: list[Tensor] = []
         groups: dict[str, dict[str, Tensor]] = {}
         extra_info: dict[str, Any] = {}
         for i in active:
             name, loss = self.names[i], self.loss_funcs[i]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.zero_weight == "skip" and weights[i] == 0)):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._skips(i)):
                 if isinstance(loss, MultiLoss):
-                    value, groups[name], extra = loss(pred_batch, gt_batch, normalize, epoch, step)
+                    time = (epoch, step) if self.clock.inlined else (INHERITED, None)
+                    value, groups[name], extra = loss(pred_batch, gt_batch, normalize, *time)
                     extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
                 else:
                     value, extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
             raw.append(value)
-        vector = _stack(raw)
+        vector = _stack(raw, self.calibrated)
         if normalize and self.normalize:
             vector = vector / self._norms(active, vector)
         values: dict[str, Tensor] = {}
@@ -265,9 +269,23 @@ class MultiLoss(nn.Module):
                 values.update({f"{name}/{path}": member for path, member in groups[name].items()})
             else:
                 values[name] = value
+        weights, when = self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
+        every = len(active) == len(self.names)
         if self.weighting is not None:
-            vector = self.weighting(vector, None if len(active) == len(self.names) else active, epoch)
-        return vector * self._weight_vector(weights, active, vector), values, extra_info
+            vector = self.weighting(vector, None if every else active, when)
+        return vector * (weights if every else weights[list(active)]).to(vector), values, extra_info
+
+    def _skips(self, position: int) -> bool:
+        """Say whether a term is to be computed without a graph; inside a larger compiled function none is."""
+        return self.zero_weight == "skip" and not self.clock.inlined and self.clock.zero[position]
+
+    def set_time(self, epoch: float | Literal["inherited"] | None, step: float | None) -> None:
+        """Evaluate the schedules of the terms and of all groups at a time; once for each value of it."""
+        if isinstance(epoch, str):  # INHERITED
+            return
+        for loss in self._groups:
+            loss.set_time(epoch, step)
+        self.clock.set(epoch, step, self.calibrated.device)
 
     def _prepare(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
         """Run the nodes that the terms of this batch need, and say which terms those are."""
@@ -288,35 +306,6 @@ class MultiLoss(nn.Module):
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
         norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
         return torch.cat(cast("list[Tensor]", norms)).to(like)
-
-    def _weight_values(self, epoch: float | None, step: float | None) -> tuple[float, ...]:
-        """Evaluate every schedule."""
-        times = {"epoch": epoch, "step": step}
-        for unit, time in times.items():
-            waiting = [
-                n for n, s in zip(self.names, self.schedules, strict=True) if s.needs_epoch and s.unit == unit
-            ]
-            if waiting and time is None:
-                raise ValueError(
-                    f"MultiLoss {self.name!r}: the weights of {', '.join(map(repr, waiting))} follow a schedule; "
-                    f"pass forward(..., {unit}=...)"
-                )
-            if waiting and not math.isfinite(cast(float, time)):
-                raise ValueError(f"MultiLoss {self.name!r}: {unit} must be finite, got {time}")
-        return tuple(s(cast(float, times[s.unit])) if s.needs_epoch else s(0.0) for s in self.schedules)
-
-    def _weight_vector(self, weights: tuple[float, ...], active: Sequence[int], like: Tensor) -> Tensor:
-        """Return the active terms' weights as a tensor, made anew only when they change."""
-        key = (weights, tuple(active), like.dtype, like.device)
-        if self._weight_cache is None or self._weight_cache[0] != key:
-            self._weight_cache = (key, torch.tensor([weights[i] for i in active], dtype=like.dtype, device=like.device))
-        return self._weight_cache[1]
-
-    def weighting_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
-        for module in self.modules():
-            if isinstance(module, Weighting):
-                yield from module.weighting_parameters()
 
     # --- norms ------------------------------------------------------------------------------------
 
@@ -390,10 +379,10 @@ def _check_names(
             raise ValueError(f"MultiLoss: {option} holds {unknown}; the terms are {list(names)}")
 
 
-def _stack(values: Sequence[Tensor]) -> Tensor:
-    """Stack scalars of any dtypes into a vector of at least float32; of none, into a zero on no graph."""
+def _stack(values: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Stack scalars of any dtypes into a vector of at least float32."""
     if not values:
-        return torch.zeros(0)
+        return torch.zeros(0, device=like.device)
     dtype = torch.float32
     for value in values:
         dtype = torch.promote_types(dtype, value.dtype)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from itertools import groupby
 from typing import Any
 
 import pluggy
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from lossreg.errors import PluginError
 from lossreg.registry import core_plugin, hookspecs
+from lossreg.registry.hookspecs import PROJECT
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
 HOOK_GROUP = "lossreg"
 LOSS_GROUP = "lossreg.losses"
+
+_HEADER = re.compile(r"^\s*\[lossreg(\.losses)?\]", re.MULTILINE)
+_NAMELESS = "unknown"
 
 _HOOKS: Mapping[str, type[Spec]] = {
     "lossreg_losses": LossSpec,
@@ -77,7 +83,8 @@ class Switches:
 
     def block(self, name: str, distribution: str) -> bool:
         """Say whether the user switched this plugin off, by its name or its distribution's."""
-        return name in self.disabled or distribution in self.disabled
+        disabled = {canonicalize_name(entry) for entry in self.disabled}
+        return not disabled.isdisjoint({canonicalize_name(name), canonicalize_name(distribution)})
 
 
 def discover(switches: Switches) -> tuple[pluggy.PluginManager, list[Plugin]]:
@@ -86,12 +93,11 @@ def discover(switches: Switches) -> tuple[pluggy.PluginManager, list[Plugin]]:
     Raises:
         PluginError: a plugin is broken and `switches.strict`.
     """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = [_ask(manager, "core", "lossreg", _core_version(), lambda: core_plugin)]
-    if switches.autoload:
-        plugins += _hook_plugins(manager, switches)
-        plugins += _one_line_plugins(switches)
+    for dist in _distributions() if switches.autoload else ():
+        plugins += _plugins_of(manager, dist, switches)
     if switches.strict:
         for plugin in plugins:
             if plugin.error is not None:
@@ -99,27 +105,42 @@ def discover(switches: Switches) -> tuple[pluggy.PluginManager, list[Plugin]]:
     return manager, plugins
 
 
-def _hook_plugins(manager: pluggy.PluginManager, switches: Switches) -> Iterator[Plugin]:
-    for entry_point in _entry_points(HOOK_GROUP):
-        distribution, version = _distribution(entry_point)
-        if not switches.block(entry_point.name, distribution):
-            yield _ask(manager, entry_point.name, distribution, version, entry_point.load, entry_point.dist)
+def _plugins_of(
+    manager: pluggy.PluginManager, dist: metadata.Distribution, switches: Switches
+) -> Iterator[Plugin]:
+    """Yield a plugin for each module with hooks, and one for all losses that have a line of their own."""
+    distribution, version = _name_and_version(dist)
+    try:
+        entry_points = sorted(dist.entry_points, key=lambda entry_point: entry_point.name)
+    except Exception as error:
+        if _HEADER.search(_text(dist)) and not switches.block(distribution, distribution):
+            reason = PluginError(f"its entry_points.txt cannot be read: {error}")
+            yield Plugin(distribution, distribution, version, error=reason)
+        return
+    for entry_point in entry_points:
+        if entry_point.group == HOOK_GROUP and not switches.block(entry_point.name, distribution):
+            yield _ask(manager, entry_point.name, distribution, version, entry_point.load, dist)
+    lines = [entry_point for entry_point in entry_points if entry_point.group == LOSS_GROUP]
+    if lines and not switches.block(distribution, distribution):
+        yield _read(lines, distribution, version, dist)
 
 
-def _one_line_plugins(switches: Switches) -> Iterator[Plugin]:
-    """Yield a plugin for each distribution that lists losses in its metadata; none of them is imported."""
-    for (distribution, version), entry_points in groupby(_entry_points(LOSS_GROUP), key=_distribution):
-        if switches.block(distribution, distribution):
-            continue
-        lines = list(entry_points)
-        try:
-            _check_core_version(lines[0].dist)
-            specs = tuple(LossSpec(line.name, f"{line.module}:{line.attr}") for line in lines)
-            _check_unique(specs)
-        except PluginError as error:
-            yield Plugin(distribution, distribution, version, error=error)
-        else:
-            yield Plugin(distribution, distribution, version, specs)
+def _read(
+    lines: Sequence[metadata.EntryPoint], distribution: str, version: str, dist: metadata.Distribution
+) -> Plugin:
+    """Return the plugin of a distribution that lists losses in its metadata; nothing is imported."""
+    try:
+        _check_core_version(dist)
+        specs = tuple(_spec_of(line) for line in lines)
+        _check_unique(specs)
+    except PluginError as error:
+        return Plugin(distribution, distribution, version, error=error)
+    return Plugin(distribution, distribution, version, specs)
+
+
+def _spec_of(line: metadata.EntryPoint) -> LossSpec:
+    module, _, attribute = line.value.partition("[")[0].partition(":")
+    return LossSpec(line.name, f"{module.strip()}:{attribute.strip()}")
 
 
 def _ask(
@@ -136,6 +157,8 @@ def _ask(
         _check_core_version(dist)
         module = load()
         manager.register(module, name=identity)
+        if not manager.get_hookcallers(module):
+            raise PluginError("it implements no hook; mark its functions with @lossreg.hookimpl")
         manager.check_pending()  # all others passed before: what it reports is this plugin's
         specs = tuple(_specs_of(manager, module))
         _check_unique(specs)
@@ -164,22 +187,26 @@ def _check_unique(specs: Iterable[Spec]) -> None:
     seen: dict[tuple[str, str], Spec] = {}
     for spec in specs:
         for name in {spec.name, *spec.aliases}:
-            other = seen.setdefault((spec.kind, name), spec)
-            if other is not spec:
+            if (spec.kind, name) in seen:
+                other = seen[spec.kind, name]
                 raise PluginError(f"it offers {name!r} twice: as {other.target} and as {spec.target}")
+            seen[spec.kind, name] = spec
 
 
 def _check_core_version(dist: metadata.Distribution | None) -> None:
     """Refuse a plugin whose metadata asks for another version of lossreg than the one installed."""
+    installed = _core_version()
     for line in (dist.requires or ()) if dist is not None else ():
         if not line.lower().startswith("lossreg"):
             continue
-        from packaging.requirements import Requirement
-
-        requirement = Requirement(line)
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            raise PluginError(f"its requirement {line!r} cannot be read: {error}") from error
+        if canonicalize_name(requirement.name) != "lossreg":
+            continue
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        installed = _core_version()
-        if requirement.name == "lossreg" and applies and not requirement.specifier.contains(installed, prereleases=True):
+        if applies and not requirement.specifier.contains(installed, prereleases=True):
             raise PluginError(f"it wants lossreg{requirement.specifier}; lossreg {installed} is installed")
 
 
@@ -189,11 +216,28 @@ def _core_version() -> str:
     return __version__
 
 
-def _entry_points(group: str) -> list[metadata.EntryPoint]:
-    """Return a group's entry points ordered by distribution and name, whatever the order of installation."""
-    return sorted(metadata.entry_points(group=group), key=lambda e: (_distribution(e), e.name))
+def _distributions() -> list[metadata.Distribution]:
+    """Return the distributions with entry points of ours, by name, whatever the order of installation.
+
+    Read one by one: `metadata.entry_points` raises for all of them where one cannot be read.
+    """
+    found: dict[str, metadata.Distribution] = {}
+    for dist in metadata.distributions():
+        name, _ = _name_and_version(dist)
+        key = canonicalize_name(name) if name != _NAMELESS else f"{name} {len(found)}"
+        found.setdefault(key, dist)  # of two copies on the path, Python imports the first
+    return [dist for _, dist in sorted(found.items()) if PROJECT in _text(dist)]
 
 
-def _distribution(entry_point: metadata.EntryPoint) -> tuple[str, str]:
-    dist = entry_point.dist
-    return ("unknown", "") if dist is None else (dist.metadata["Name"] or "unknown", dist.version or "")
+def _name_and_version(dist: metadata.Distribution) -> tuple[str, str]:
+    try:
+        return dist.metadata["Name"] or _NAMELESS, dist.version or ""
+    except Exception:  # metadata that is missing or no text
+        return _NAMELESS, ""
+
+
+def _text(dist: metadata.Distribution) -> str:
+    try:
+        return dist.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeDecodeError):
+        return ""
