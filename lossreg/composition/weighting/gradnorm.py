@@ -17,10 +17,11 @@ class GradNorm(Weighting):
     `r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0))`, each step moves `w` down the gradient of
     `sum_i abs(G_i - mean(G) r_i^alpha)`, the second part held constant, and rescales it to `sum w = n`.
 
-    The step is taken in `log w`, on that sum divided by `mean(G)`:
-    `log w_i -= lr sign(G_i - mean(G) r_i^alpha) G_i / mean(G)`. The paper steps in `w` itself. So the weights
-    stay above 0, and `lr` is a relative change whatever the scale of the gradients: terms 1 : 1000 come to
-    balance, which the step in `w` overshoots.
+    The step goes by the sign of that gradient, in `log w`: a weight is multiplied by `exp(lr)` where its
+    `G_i` is below its target and divided by it where it is above. The paper leaves the rule of the step
+    open; public implementations take Adam's, in `w` itself. In `log w` the weights stay above 0, and `lr` is
+    a relative change whatever the scale of the gradients, so that terms 1 : 1000 come to balance, where the
+    weights go on to tremble by about `lr`.
 
     The caller gives the shared parameters, once, by `set_shared_parameters`; the last layer that all terms
     share is enough. Each training step costs one backward to them a term. The weights used are those of the
@@ -110,8 +111,8 @@ class GradNorm(Weighting):
         mean = (G.sum() / n).clamp_min(EPSILON)
         ratio = torch.where(present, losses / self.first.clamp_min(EPSILON), 0.0)
         r = ratio / (ratio.sum() / n).clamp_min(EPSILON)
-        gradient = torch.sign(G - mean * r**self.alpha) * G / mean
-        w = self.w * torch.exp(-self.lr * gradient)
+        gradient = torch.sign(G - mean * r**self.alpha) * G  # by log w
+        w = self.w * torch.exp(-self.lr * gradient.sign())
         self.w.copy_(len(self.names) * w / w.sum())
 
     def extra_repr(self) -> str:

@@ -21,7 +21,7 @@ def step_by_hand(w, losses, first, gradient_norms, alpha, lr):
     G = w * gradient_norms  # noqa: N806
     r = (losses / first) / (losses / first).mean()
     derivative = np.sign(G - G.mean() * r**alpha) * gradient_norms  # of sum |G - target| by w
-    w = w * np.exp(-lr * w * derivative / G.mean())  # a step in log w: d/d log w = w d/dw
+    w = w * np.exp(-lr * np.sign(w * derivative))  # in log w: d/d log w = w d/dw
     return len(w) * w / w.sum()
 
 

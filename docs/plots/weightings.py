@@ -1,0 +1,87 @@
+"""Draw the weights of every weighting on one made-up run as `weighting-NAME.svg`.
+
+python docs/plots/weightings.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from lossreg.composition.weighting.base import Weighting
+from lossreg.composition.weighting.cov import CoV
+from lossreg.composition.weighting.dwa import DWA
+from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.softadapt import SoftAdapt
+from lossreg.composition.weighting.uncertainty import Uncertainty
+
+STEPS, STEPS_AN_EPOCH = 600, 20
+TERMS = ("falls fast", "falls slowly", "falls slowly, 10 times as large")
+
+DRAWN: dict[str, Weighting] = {
+    "uncertainty": Uncertainty(),
+    "dwa": DWA(temperature=0.5),
+    "gradnorm": GradNorm(),
+    "softadapt": SoftAdapt(),
+    "relobralo": ReLoBRaLo(alpha=0.95, beta=0.99),
+    "cov": CoV(),
+}
+
+
+def losses() -> np.ndarray:
+    """Return (steps, 3) made-up losses, with the noise of batches."""
+    t = np.arange(STEPS) / STEPS
+    curves = np.stack([np.exp(-6 * t) + 0.02, np.exp(-1.5 * t), 10 * np.exp(-1.5 * t)], axis=1)
+    return curves * np.random.default_rng(0).lognormal(0, 0.05, curves.shape)
+
+
+def weights(weighting: Weighting) -> np.ndarray:
+    """Return (steps, 3) weights: what each value is multiplied by."""
+    weighting.bind(TERMS)
+    shared = torch.nn.Parameter(torch.ones(1))
+    if isinstance(weighting, GradNorm):
+        weighting.set_shared_parameters([shared])
+    parameters = list(weighting.weighting_parameters())
+    optimizer = torch.optim.Adam(parameters, lr=0.02) if parameters else None
+    found = []
+    for step, row in enumerate(losses()):
+        values = torch.tensor(row, dtype=torch.float32) * shared
+        contributions = weighting(values, epoch=step // STEPS_AN_EPOCH)
+        found.append(torch.autograd.grad(contributions.sum(), values, retain_graph=True)[0].numpy())
+        if optimizer is not None:
+            optimizer.zero_grad()
+            contributions.sum().backward()
+            optimizer.step()
+    return np.array(found)
+
+
+def draw(curves: np.ndarray, path: Path, label: str) -> None:
+    """Draw the curves of the three terms, on a logarithmic axis where they are far apart."""
+    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    axes = figure.subplots()
+    epochs = np.arange(STEPS) / STEPS_AN_EPOCH
+    for i, name in enumerate(TERMS):
+        axes.plot(epochs, curves[:, i], label=name, color=f"C{i}", linestyle=(0, (5, 3)) if i == 2 else "-")
+    axes.set(xlabel="epoch", ylabel=label, xlim=(0, STEPS / STEPS_AN_EPOCH))
+    if curves.max() > 5 * curves.min():
+        axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, fontsize="small", loc="outside upper left", ncols=len(TERMS))
+    figure.savefig(path, transparent=True)
+
+
+def main(folder: Path) -> None:
+    """Write the losses, and one SVG a weighting, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(losses(), folder / "weighting-losses.svg", "loss")
+    for name, weighting in DRAWN.items():
+        draw(weights(weighting), folder / f"weighting-{name}.svg", "weight")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "_plots")
