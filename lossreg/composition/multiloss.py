@@ -307,6 +307,12 @@ class MultiLoss(nn.Module):
         norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
         return torch.cat(cast("list[Tensor]", norms)).to(like)
 
+    def weighting_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
+        for module in self.modules():
+            if isinstance(module, Weighting):
+                yield from module.weighting_parameters()
+
     # --- norms ------------------------------------------------------------------------------------
 
     def reset_norm(self) -> None:

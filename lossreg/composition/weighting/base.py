@@ -37,7 +37,7 @@ class Weighting(nn.Module):
 
     @abstractmethod
     def forward(
-        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | None = None
+        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | Tensor | None = None
     ) -> Tensor:
         """Return the contribution of each term, before its schedule.
 
@@ -46,7 +46,7 @@ class Weighting(nn.Module):
         Args:
             values: (k,) values of the active terms, on the graph.
             active: their positions among the n bound terms; None where all are there.
-            epoch: what `MultiLoss.forward` was given.
+            epoch: what `MultiLoss.forward` was given, as a number or a scalar tensor.
 
         Returns:
             (k,) on the graph, coefficient times value.

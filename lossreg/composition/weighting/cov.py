@@ -36,7 +36,7 @@ class CoV(Weighting):
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
-        epoch: float | None = None,  # noqa: ARG002
+        epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return `w L` of each active term, by the iterations before; see `Weighting.forward`."""
         contributions = self.weigh(self._weights(), values, active)

@@ -48,7 +48,7 @@ class DWA(Weighting):
         self.register_buffer("closed", torch.zeros(n, dtype=torch.int64))
 
     def forward(
-        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | None = None
+        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | Tensor | None = None
     ) -> Tensor:
         """Return `n softmax(r / T) L` of each active term; see `Weighting.forward`.
 
@@ -67,7 +67,7 @@ class DWA(Weighting):
         weights = len(self.names) * torch.softmax(rates / self.temperature, 0)
         return self.weigh(weights, values, active)
 
-    def _close_epoch(self, epoch: float) -> None:
+    def _close_epoch(self, epoch: float | Tensor) -> None:
         """Where the epoch has changed, make the sums the last mean, and begin new ones."""
         now = (torch.zeros_like(self.epoch) + epoch).floor()  # of the tensor: a number would recompile
         over = self.epoch != now

@@ -71,7 +71,7 @@ class GradNorm(Weighting):
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
-        epoch: float | None = None,  # noqa: ARG002
+        epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return `w L` of each active term; see `Weighting.forward`. State moves only where there is a graph.
 

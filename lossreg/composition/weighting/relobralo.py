@@ -65,7 +65,7 @@ class ReLoBRaLo(Weighting):
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
-        epoch: float | None = None,  # noqa: ARG002
+        epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return `w(t) L` of each active term; see `Weighting.forward`."""
         if self.training:

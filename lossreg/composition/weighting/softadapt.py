@@ -55,7 +55,7 @@ class SoftAdapt(Weighting):
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
-        epoch: float | None = None,  # noqa: ARG002
+        epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return `softmax(beta s) L` of each active term; see `Weighting.forward`."""
         if self.training:

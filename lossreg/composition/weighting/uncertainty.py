@@ -64,7 +64,7 @@ class Uncertainty(Weighting):
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
-        epoch: float | None = None,  # noqa: ARG002
+        epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return `exp(-s) L / 2 + s / 2` of each active term; see `Weighting.forward`."""
         s, halves = _shared(self.s), self._halves
