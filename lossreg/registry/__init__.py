@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
 from lossreg.errors import PluginError, PluginWarning
@@ -34,6 +35,7 @@ def refresh() -> Catalog:
         PluginError: a plugin is broken and `LOSSREG_STRICT=1`; the old catalog is kept.
     """
     global _catalog
+    invalidate_caches()  # of the import system: a package may have come since it last looked
     manager, plugins = discover(Switches.from_environment())
     _catalog = Catalog(manager, plugins, _local.values())
     for plugin in plugins:

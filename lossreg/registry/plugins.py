@@ -53,7 +53,9 @@ class Plugin:
     @property
     def origin(self) -> str:
         """Name the plugin with its distribution, for messages."""
-        return f"plugin {self.name!r}" + (f" ({self.distribution} {self.version})" if self.distribution else "")
+        return f"plugin {self.name!r}" + (
+            f" ({self.distribution} {self.version})" if self.distribution else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,12 @@ def _distributions() -> list[metadata.Distribution]:
     """
     found: dict[str, metadata.Distribution] = {}
     for dist in metadata.distributions():
-        name, _ = _name_and_version(dist)
-        key = canonicalize_name(name) if name != _NAMELESS else f"{name} {len(found)}"
-        found.setdefault(key, dist)  # of two copies on the path, Python imports the first
+        if PROJECT in _text(dist):
+            name, _ = _name_and_version(dist)
+            try:  # of two copies on the path, Python imports the first
+                found[canonicalize_name(name)] = metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                found[f"{name} {len(found)}"] = dist
     return [dist for _, dist in sorted(found.items()) if PROJECT in _text(dist)]
 
 
