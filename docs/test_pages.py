@@ -1,0 +1,105 @@
+"""Run every code block of every page, top to bottom, in one namespace and one temporary folder a page.
+
+What is done with a block stands in its language:
+
+- `python`: executed; with `>>>` it is a doctest.
+- `yaml`: builds a loss. A first line `# name.yaml` also saves it, for the blocks below.
+- `console`: each line after `$ ` is run, and must print what follows it (`...` stands for anything).
+- `toml`: parses.
+- `bash`, `text`, `mermaid`: shown, not run; they install things or draw them.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from sybil import Example, Sybil
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+import lossreg
+import lossreg.registry
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*/README.md")
+    for page in ROOT.glob(pattern)
+    if "_build" not in page.parts
+)
+LANGUAGES = {"python", "yaml", "console", "toml", "bash", "text", "mermaid"}
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def build_loss(example: Example) -> None:
+    """Build a loss of a YAML block: a whole file, a `compound_loss` block, or terms of a list."""
+    source = str(example.parsed)
+    if name := re.match(r"# (\S+\.ya?ml)\n", source):
+        Path(name[1]).write_text(source, encoding="utf-8")
+    config = yaml.safe_load(source)
+    if isinstance(config, list):
+        config = {"loss_list": config}
+    if {"loss_params", "loss"} & set(config):
+        lossreg.get_loss_function(config)
+    else:
+        lossreg.build_compound_loss_from_config(config)
+
+
+def run_session(example: Example) -> str | None:
+    """Run the commands of a console block and compare what they print."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", str(example.parsed), re.MULTILINE):
+        run = subprocess.run(
+            command, shell=True, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
+        )  # fmt: skip
+        printed = run.stdout + run.stderr
+        if not expected.strip() and run.returncode:
+            return f"$ {command}\nended with {run.returncode}:\n{printed}"
+        if expected.strip() and not doctest.OutputChecker().check_output(expected, printed, OPTIONS):
+            return f"$ {command}\nexpected:\n{expected}\nprinted (exit {run.returncode}):\n{printed}"
+    return None
+
+
+def parse_toml(example: Example) -> None:
+    """Parse a TOML block."""
+    tomllib.loads(str(example.parsed))
+
+
+SYBIL = Sybil(
+    parsers=[
+        PythonCodeBlockParser(doctest_optionflags=OPTIONS),
+        CodeBlockParser("yaml", build_loss),
+        CodeBlockParser("console", run_session),
+        CodeBlockParser("toml", parse_toml),
+        SkipParser(),
+    ],
+    pattern="*.md",
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lossreg.registry, "_local", {})  # what a page registers, no other page sees
+    monkeypatch.setattr(lossreg.registry, "_catalog", None)
+    for example in SYBIL.parse(page).examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_says_its_language(page: Path):
+    fences = re.findall(r"^ *```+(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    unknown = {fence.strip() for fence in fences[::2]} - LANGUAGES
+    assert {fence for fence in unknown if not fence.startswith("{")} == set()
