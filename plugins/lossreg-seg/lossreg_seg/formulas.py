@@ -1,4 +1,4 @@
-"""The formulas of SegLoss as plain tensor algebra, on planes that are checked, masked and of one shape.
+"""The formulas of SegLoss in plain algebra: what the compiler sees, and what the fast kernel must equal.
 
 Notation: `p` probabilities and `t` targets, (N, C, H, W); sums run over the pixels of each plane (n, c)::
 
@@ -27,32 +27,37 @@ class Coefficients(NamedTuple):
     tversky: float
 
 
-def binary_formula(
-    pred: Tensor,
-    target: Tensor,
-    weights: Tensor | None,
-    valid: Tensor | None,
-    coefs: Coefficients,
-    from_logits: bool,
-) -> Tensor:
+class Binary(NamedTuple):
+    """What a binary problem is, apart from its tensors."""
+
+    coefs: Coefficients
+    from_logits: bool = False
+    smoothing: float = 0.0
+    ignore_index: int | None = None
+
+
+def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
     """Return the binary loss of (N, C, H, W) planes, each channel a problem of its own.
 
     Cross-entropy follows `F.binary_cross_entropy`: logarithms end at -100, and its gradient is
     `(p - t) / max(p (1 - p), 1e-12)`, so that value and gradient are finite for every `p` in 0 to 1.
     """
-    pred, target = _at_least_float32(pred), _at_least_float32(target)
+    valid = where_valid(target, task.ignore_index)
+    pred, target = at_least_float32(pred), at_least_float32(target)
+    if task.smoothing:
+        target = target * (1 - task.smoothing) + task.smoothing / 2
     if valid is not None:  # a pixel with p = t = 0 adds nothing to any sum
         pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
         weights = None if weights is None else torch.where(valid, weights, 0)
-    p = torch.sigmoid(pred) if from_logits else pred
-    if valid is not None and from_logits:
+    p = torch.sigmoid(pred) if task.from_logits else pred
+    if valid is not None and task.from_logits:
         p = torch.where(valid, p, 0)
     loss = pred.new_zeros(())
-    if coefs.bce:
+    if task.coefs.bce:
         with torch.autocast(pred.device.type, enabled=False):  # it forbids binary_cross_entropy
-            bce = F.binary_cross_entropy_with_logits if from_logits else F.binary_cross_entropy
-            loss = loss + coefs.bce * mean_over(bce(pred, target, reduction="none"), weights, valid)
-    return loss + overlap_loss(p, target, valid, coefs)
+            bce = F.binary_cross_entropy_with_logits if task.from_logits else F.binary_cross_entropy
+            loss = loss + task.coefs.bce * mean_over(bce(pred, target, reduction="none"), weights, valid)
+    return loss + overlap_loss(p, target, valid, task.coefs)
 
 
 def multiclass_formula(
@@ -68,7 +73,7 @@ def multiclass_formula(
     Cross-entropy sees the smoothed target `t (1 - s) + s / C`, each class times its weight where there are
     weights (N, 1 or C, H, W); Dice and Tversky see `softmax(logits)` and the target as it is.
     """
-    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    logits, target = at_least_float32(logits), at_least_float32(target)
     if valid is not None:  # (N, 1, H, W)
         logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
         weights = None if weights is None else torch.where(valid, weights, 0)
@@ -88,7 +93,9 @@ def overlap_loss(p: Tensor, target: Tensor, valid: Tensor | None, coefs: Coeffic
         return p.flatten()[:0].sum()
     both = p * target
     tp, fp, fn = both.sum((2, 3)), (p - both).sum((2, 3)), (target - both).sum((2, 3))
-    losses = coefs.dice * dice(tp, fp, fn) + coefs.tversky * focal_tversky(tp, fp, fn)
+    losses = coefs.dice * dice(tp, fp, fn)
+    if coefs.tversky:
+        losses = losses + coefs.tversky * focal_tversky(tp, fp, fn)
     if valid is not None:  # a plane without a valid pixel adds exactly nothing
         losses = losses * valid.flatten(2).any(dim=2)
     return losses.mean()
@@ -116,6 +123,22 @@ def mean_over(values: Tensor, weights: Tensor | None, valid: Tensor | None) -> T
     return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
+def where_valid(target: Tensor, ignore_index: int | None) -> Tensor | None:
+    """Return where the target is not `ignore_index`; None where its dtype cannot hold that value."""
+    if ignore_index is None or not can_hold(target.dtype, ignore_index):
+        return None
+    return torch.ne(target, ignore_index)
+
+
+def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
+    """Say whether a tensor of `dtype` may hold `ignore_index`."""
+    if dtype.is_floating_point:
+        return True
+    if dtype == torch.bool:
+        return ignore_index in (0, 1)
+    return torch.iinfo(dtype).min <= ignore_index <= torch.iinfo(dtype).max
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
     """Return a float32 tensor for half precision and for integers; float64 stays."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

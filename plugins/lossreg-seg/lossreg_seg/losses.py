@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import zero_on_graph
 from lossreg_seg.channels import ChannelSelector, channel_indices, parse_selector, take_channels
-from lossreg_seg.formulas import Coefficients, binary_formula, multiclass_formula
+from lossreg_seg.formulas import Binary, Coefficients, binary_formula, multiclass_formula, where_valid
+from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
 from lossreg_seg.mixup import mixup_batch
 
 _PRED, _GT, _WEIGHTS = "pred.seg", "gt.gt_polygons_image", "gt.seg_loss_weights"
@@ -41,8 +42,8 @@ class SegLoss(Loss):
     Tversky compare `softmax(pred.seg)` with the unsmoothed target.
 
     A pixel whose target is `ignore_index` is out of every sum and count, in the binary case for its own
-    channel, in the multi-class case for all. A batch in which all is ignored, or that is empty, gives a zero on the
-    graph. Sums are taken in float32 (float64 for float64 predictions) whatever the autocast dtype.
+    channel, in the multi-class case for all. A batch in which all is ignored, or that is empty, gives a zero
+    on the graph. Sums are taken in float32 (float64 for float64 predictions) whatever the autocast dtype.
 
     Dice follows Milletari et al., V-Net (3DV 2016); focal Tversky Abraham and Khan (ISBI 2019).
 
@@ -191,14 +192,22 @@ class SegLoss(Loss):
         weights = None if weights is None else self._weights(weights, pred, target.shape[1])
         if pred.numel() == 0:
             return zero_on_graph(pred)
-        valid = self._valid(target)
-        shown = target if valid is None else torch.where(valid, target, 0)
-        self.check_range(gt_key, shown, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
-        if not self.use_mixed_precision:
-            self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
-        if self.smoothing:
-            target = target * (1 - self.smoothing) + self.smoothing / 2
-        return binary_formula(pred, target, weights, valid, self.coefs, self.use_mixed_precision)
+        task = Binary(self.coefs, self.use_mixed_precision, self.smoothing, self.ignore_index)
+        if BinaryLoss.applies(pred, target, weights):
+            try:
+                return cast(Tensor, BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
+            except OutOfRangeError:
+                pass  # said below by name
+        self._check_ranges(pred, gt_key, target)
+        return binary_formula(pred, target, weights, task)
+
+    def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor) -> None:
+        """Refuse probabilities and targets outside 0 to 1, ignored pixels apart."""
+        valid = where_valid(target, self.ignore_index)
+        if valid is not None:
+            pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
+        self.check_range(gt_key, target, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
+        self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
 
     def _multiclass(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
         target, valid = self._one_hot(gt_key, gt, pred)
@@ -231,12 +240,6 @@ class SegLoss(Loss):
             )
         return taken
 
-    def _valid(self, target: Tensor) -> Tensor | None:
-        """Return where the target is not `ignore_index`; None where its dtype cannot hold that value."""
-        if self.ignore_index is None or (target.dtype == torch.bool and self.ignore_index not in (0, 1)):
-            return None
-        return target != self.ignore_index
-
     def _one_hot(self, key: str, gt: Tensor, pred: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the multi-class target as (N, n_classes, H, W) and its valid pixels (N, 1, H, W)."""
         n, classes, height, width = pred.shape
@@ -247,7 +250,7 @@ class SegLoss(Loss):
             taken = self._channels(key, gt, pred)
             gt = gt if taken.shape[1] == 1 and gt.shape[1] == classes else taken
         if gt.shape[1] == classes:
-            valid = self._valid(gt)
+            valid = where_valid(gt, self.ignore_index)
             if valid is not None:
                 valid = valid.all(dim=1, keepdim=True)
                 gt = torch.where(valid, gt, 0)
@@ -265,7 +268,7 @@ class SegLoss(Loss):
                 f"loss {self.name!r}: {key!r} has dtype {str(gt.dtype).removeprefix('torch.')}, expected an "
                 "integer dtype for class indices; convert it with .long()"
             )
-        valid = self._valid(gt)
+        valid = where_valid(gt, self.ignore_index)
         indices = (gt if valid is None else torch.where(valid, gt, 0)).long()
         self.check_range(key, indices, 0, classes - 1, hint=f"n_classes is {classes}")
         return torch.zeros_like(pred, requires_grad=False).scatter_(1, indices, 1), valid
@@ -274,5 +277,6 @@ class SegLoss(Loss):
         """Show the options that matter most."""
         return (
             f"name={self.name!r}, gt_channel_selector={self.gt_channel_selector!r}, "
-            f"n_classes={self.n_classes}, bce={self.coefs.bce:g}, dice={self.coefs.dice:g}, tversky={self.coefs.tversky:g}"
+            f"n_classes={self.n_classes}, bce={self.coefs.bce:g}, dice={self.coefs.dice:g}, "
+            f"tversky={self.coefs.tversky:g}"
         )

@@ -1,0 +1,297 @@
+"""The binary loss with its gradient worked out by hand: one sweep each way, with nothing kept but sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
+
+_BLOCK = 1 << 18  # elements on the CPU; a block and its buffers stay in the second-level cache
+_BLOCK_HALF = 1 << 16  # the same in half precision, where the float32 buffers are most of the memory
+_BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
+
+
+class OutOfRangeError(Exception):
+    """A prediction or a target lies outside 0 to 1."""
+
+
+class BinaryLoss(torch.autograd.Function):
+    """`binary_formula`, several times faster, saving its inputs and two numbers for each plane.
+
+    Value. With `count` valid elements and `E = 0.01 FP + 0.99 FN`::
+
+        bce_coef / count * sum -w (t log p + (1 - t) log(1 - p))
+            + mean over (n, c) of  dice_coef * (1 - R) + tversky_coef * x ** 0.25
+
+        D = 2 TP + FP + FN + 1 + 1e-7,    R = (2 TP + 1) / D
+        S = TP + E + 1e-6,                x = E / S
+
+    Where every `t` is 0 or 1, one logarithm does: `-log r`, with `r = p` where `t = 1`, else `1 - p`.
+
+    Gradient. `TP`, `FP` and `FN` have the derivatives `t`, `1 - t` and `-t` in `p`, so that of a plane's
+    overlap loss `l` is `A t + B`, with the two numbers `A = l_TP - l_FP - l_FN` and `B = l_FP`::
+
+        dice:     l_TP = (2 R - 2) / D,  l_FP = l_FN = R / D                          A = -2 / D
+                                                                                      B = R / D
+        tversky:  y = x ** 0.25,  y' = 0.25 x ** -0.75  (0 where x = 0)
+                  l_TP = -y' x / S,  l_FP = 0.01 y' (1 - x) / S,  l_FN = 99 l_FP      A = -y' / S
+                                                                                      B = 0.01 y' (1 - x) / S
+
+    That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`.
+    On logits, with `p = sigmoid(z)`, the cross-entropy is `softplus(z) - t z`, or `softplus((1 - 2 t) z)`
+    where every `t` is 0 or 1, and the whole gradient is `w (p - t) + p (1 - p) (A t + B)`.
+
+    An ignored pixel is set to `p = t = 0`, which adds nothing to any sum.
+
+    The planes are read in blocks that fit the cache, and only there, where need be, converted to float32. On
+    the CPU, where that costs no transfer, each block is looked at: its range is checked, and what it does not
+    call for (a mask, a second logarithm) is left out. A second derivative is that of `binary_formula`.
+    """
+
+    @staticmethod
+    def applies(pred: Tensor, target: Tensor, weights: Tensor | None) -> bool:
+        """Say whether tensors are concrete, in eager mode, and `pred` the only one to be differentiated.
+
+        Where they are not (compiled, fake, meta, inside a functional transform) the formula itself must do.
+        """
+        constants = [target] if weights is None else [target, weights]
+        return (
+            not torch.compiler.is_compiling()
+            and all(map(_is_concrete, [pred, *constants]))
+            and not any(constant.requires_grad for constant in constants)
+        )
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
+        """Return the loss, a scalar, of planes (N, C, H, W).
+
+        Raises:
+            OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
+        """
+        planes = _Planes(pred, target, weights, task)
+        tp, fp, fn, entropy, count = (planes.zeros() for _ in range(5))
+        for span in planes.spans:
+            t, mask, hard = planes.target(span, look=pred.device.type == "cpu")
+            p = planes.probability(span, mask, look=pred.device.type == "cpu")
+            count += t.shape[2] if mask is None else mask.sum(2)
+            if task.coefs.bce:
+                entropy += _cross_entropy(planes, span, p, t, mask, hard).sum(2)
+            if task.coefs.dice or task.coefs.tversky:
+                both = torch.mul(p, t, out=planes.buffer("a", span))
+                in_both = both.sum(2)
+                tp += in_both
+                if task.coefs.tversky:
+                    fp += torch.sub(p, both, out=planes.buffer("b", span)).sum(2)
+                    fn += torch.sub(t, both, out=both).sum(2)
+                else:  # Dice needs no more than sum p + sum t
+                    fp += p.sum(2) - in_both
+                    fn += t.sum(2) - in_both
+        total = count.sum().clamp(min=1)
+        present = (count > 0) / count.numel()
+        overlap, slope, level = (present * part for part in _overlap(tp, fp, fn, task.coefs))
+        ctx.save_for_backward(
+            pred,
+            target,
+            weights,
+            *((part * total)[..., None].to(planes.dtype) for part in (slope, level)),
+            total,
+        )
+        ctx.task, ctx.masked = task, planes.masked
+        return (task.coefs.bce * entropy.sum() / total + overlap.sum()).to(planes.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of `pred`, in its dtype."""
+        pred, target, weights, slope, level, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            value = binary_formula(pred, target, weights, ctx.task)
+            return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
+        planes = _Planes(pred, target, weights, ctx.task, ctx.masked)
+        scale = (grad_output / total).to(planes.dtype)
+        grad = torch.empty_like(planes.pred)
+        for span in planes.spans:
+            t, mask, _ = planes.target(span)
+            p = planes.probability(span, mask)
+            block = grad[..., span]
+            out = block if block.dtype == planes.dtype else planes.buffer("grad", span)
+            gradient = _logits_gradient if ctx.task.from_logits else _probability_gradient
+            gradient(planes, span, p, t, slope, level, out).mul_(scale)
+            if mask is not None:
+                out.mul_(mask)
+            if out is not block:
+                block.copy_(out)
+        return torch.unflatten(grad, 2, pred.shape[2:]), None, None, None
+
+
+class _Planes:
+    """The planes (N, C, pixels) of a batch, read block by block as float32 (float64 where `pred` is)."""
+
+    def __init__(
+        self, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary, masked: bool | None = None
+    ) -> None:
+        self.pred, self.targets, self.task = pred.flatten(2), target.flatten(2), task
+        self.weights = None if weights is None else weights.flatten(2)
+        self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+        n, c, pixels = self.pred.shape
+        elements = _BLOCK if pred.dtype == self.dtype else _BLOCK_HALF
+        step = max(1, (elements if pred.device.type == "cpu" else _BLOCK_ELSEWHERE) // (n * c))
+        self.spans = [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
+        self._buffers: dict[str, Tensor] = {}
+        ignored = task.ignore_index
+        self._ignored = ignored if ignored is not None and can_hold(target.dtype, ignored) else None
+        a_look_tells = pred.device.type == "cpu" and ignored not in (0, 1)
+        self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
+
+    def zeros(self) -> Tensor:
+        """Return zeros (N, C) to sum up blocks in, of double precision where the device has it."""
+        exact = self.dtype if self.pred.device.type == "mps" else torch.float64
+        return torch.zeros(self.pred.shape[:2], dtype=exact, device=self.pred.device)
+
+    def buffer(self, name: str, span: slice) -> Tensor:
+        """Return a block of undefined content, the same memory for each span."""
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty_like(self.pred[..., self.spans[0]], dtype=self.dtype)
+        return self._buffers[name][..., : span.stop - span.start]
+
+    def read(self, source: Tensor, span: slice, name: str) -> Tensor:
+        """Return a block in the dtype of the sums, converted into the buffer `name` where need be."""
+        block = source[..., span]
+        if block.dtype == self.dtype:
+            return block
+        return self.buffer(name, span).copy_(block.view(torch.uint8) if block.dtype == torch.bool else block)
+
+    def target(self, span: slice, look: bool = False) -> tuple[Tensor, Tensor | None, bool]:
+        """Return a block of targets, its mask if any, and whether all are known to be 0 or 1."""
+        raw = self.read(self.targets, span, "raw target")
+        hard = not self.targets.is_floating_point()
+        t, mask = self._masked(raw, span)
+        if look:
+            inside, hard = self._look(t, span)
+            if not inside and self._ignored is not None and not self.masked:
+                self.masked = True
+                t, mask = self._masked(raw, span)
+                inside, hard = self._look(t, span)
+            if not inside:
+                raise OutOfRangeError
+        if not self.task.smoothing:
+            return t, mask, hard
+        t = torch.mul(t, 1 - self.task.smoothing, out=self.buffer("target", span)).add_(
+            self.task.smoothing / 2
+        )
+        return t if mask is None else t.mul_(mask), mask, False
+
+    def _masked(self, raw: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        if not self.masked or self._ignored is None:
+            return raw, None
+        mask = torch.ne(raw, self._ignored, out=self.buffer("mask", span))
+        return torch.mul(raw, mask, out=self.buffer("target", span)), mask
+
+    def _look(self, t: Tensor, span: slice) -> tuple[bool, bool]:
+        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1: by the sign of `t - t^2`."""
+        low, high = torch.aminmax(torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)))
+        hard = _holds((low >= 0) & (high <= 0))
+        return hard or _holds(low >= 0), hard
+
+    def probability(self, span: slice, mask: Tensor | None, look: bool = False) -> Tensor:
+        """Return a block of probabilities, 0 where ignored."""
+        p = self.read(self.pred, span, "pred")
+        if self.task.from_logits:
+            p = torch.sigmoid(p, out=self.buffer("p", span))
+        if mask is not None:
+            p = torch.mul(p, mask, out=self.buffer("p", span))
+        if look and not self.task.from_logits:
+            low, high = torch.aminmax(p)
+            if not _holds((low >= 0) & (high <= 1)):
+                raise OutOfRangeError
+        return p
+
+
+def _cross_entropy(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool
+) -> Tensor:
+    """Return the weighted cross-entropy of each element of a block."""
+    a = planes.buffer("a", span)
+    if planes.task.from_logits:
+        z = planes.read(planes.pred, span, "pred")
+        entropy = (
+            F.softplus(torch.addcmul(z, t, z, value=-2, out=a))
+            if hard
+            else F.softplus(z).addcmul_(t, z, value=-1)
+        )
+        entropy = entropy if mask is None else entropy.mul_(mask)
+    elif hard:
+        entropy = torch.sub(1, p, out=a).lerp_(p, t).log_().clamp_min_(-100).neg_()
+    else:
+        log_p = torch.log(p, out=planes.buffer("b", span)).clamp_min_(-100)
+        log_q = torch.neg(p, out=a).log1p_().clamp_min_(-100)
+        entropy = log_q.lerp_(log_p, t).neg_()
+    if planes.weights is None:
+        return entropy
+    return entropy.mul_(planes.read(planes.weights, span, "weights"))
+
+
+def _probability_gradient(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor
+) -> Tensor:
+    """Write `bce_coef w (p - t) / max(p (1 - p), 1e-12) + A t + B` to `out`."""
+    if not planes.task.coefs.bce:
+        return torch.mul(t, slope, out=out).add_(level)
+    variance = torch.sub(1, p, out=planes.buffer("a", span)).mul_(p).clamp_min_(1e-12)
+    error = torch.sub(p, t, out=out)
+    if planes.weights is not None:
+        error.mul_(planes.read(planes.weights, span, "weights"))
+    return torch.addcdiv(level, error, variance, value=planes.task.coefs.bce, out=out).addcmul_(t, slope)
+
+
+def _logits_gradient(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor
+) -> Tensor:
+    """Write `bce_coef w (p - t) + p (1 - p) (A t + B)` to `out`."""
+    torch.mul(t, slope, out=out).add_(level)
+    torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
+    if not planes.task.coefs.bce:
+        return out
+    error = torch.sub(p, t, out=planes.buffer("a", span))
+    if planes.weights is not None:
+        error.mul_(planes.read(planes.weights, span, "weights"))
+    return out.add_(error, alpha=planes.task.coefs.bce)
+
+
+def _overlap(tp: Tensor, fp: Tensor, fn: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the value, `A` and `B` of each plane, as derived above."""
+    size = 2 * tp + fp + fn + 1 + 1e-7
+    ratio = (2 * tp + 1) / size
+    value, slope, level = coefs.dice * (1 - ratio), -2 * coefs.dice / size, coefs.dice * ratio / size
+    if coefs.tversky:
+        errors = 0.01 * fp + 0.99 * fn
+        size = tp + errors + 1e-6
+        off = (errors / size).clamp(min=0)
+        steepness = torch.where(off > 0, 0.25 * coefs.tversky * off**-0.75, 0) / size
+        value, slope, level = (
+            value + coefs.tversky * off**0.25,
+            slope - steepness,
+            level + 0.01 * steepness * (1 - off),
+        )
+    return value, slope, level
+
+
+def _is_concrete(tensor: Tensor) -> bool:
+    """Say whether a tensor is neither fake nor meta nor inside a functional transform."""
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and not tensor.is_meta
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def _holds(condition: Tensor) -> bool:
+    """Say whether a condition on the CPU holds."""
+    try:
+        torch._assert_async(condition)
+    except RuntimeError:
+        return False
+    return True
