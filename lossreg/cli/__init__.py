@@ -15,13 +15,28 @@ from lossreg import __version__
 from lossreg.errors import LossregError
 
 _COMMANDS = {
-    "list": ("lossreg.cli.catalog:list_command", "List what is installed: losses, preprocesses, schedules, weightings."),
-    "show": ("lossreg.cli.catalog:show_command", "Show one component: its parameters and a YAML line to paste."),
-    "plugins": ("lossreg.cli.catalog:plugins_command", "List the plugins, what they offer, and which are broken."),
-    "check": ("lossreg.cli.check:check_command", "Check a YAML file: every error at its line, or a table of terms."),
+    "list": (
+        "lossreg.cli.catalog:list_command",
+        "List what is installed: losses, preprocesses, schedules, weightings.",
+    ),
+    "show": (
+        "lossreg.cli.catalog:show_command",
+        "Show one component: its parameters and a YAML line to paste.",
+    ),
+    "plugins": (
+        "lossreg.cli.catalog:plugins_command",
+        "List the plugins, what they offer, and which are broken.",
+    ),
+    "check": (
+        "lossreg.cli.check:check_command",
+        "Check a YAML file: every error at its line, or a table of terms.",
+    ),
     "plot": ("lossreg.cli.plot:plot_command", "Plot each term's weight over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
-    "demo": ("lossreg.demo.command:demo_command", "Train a small network under a seven-term loss from a YAML file."),
+    "demo": (
+        "lossreg.demo.command:demo_command",
+        "Train a small network under a seven-term loss from a YAML file.",
+    ),
 }
 
 
@@ -67,5 +82,3 @@ def main() -> None:
 
     Exit codes: 0 all is well; 1 the file has errors, or a name is unknown; 2 the command was misused.
     """
-
-

@@ -15,7 +15,12 @@ from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
 
 _KINDS = ("loss", "preprocess", "schedule", "weighting")
-_PLURALS = {"loss": "losses", "preprocess": "preprocesses", "schedule": "schedules", "weighting": "weightings"}
+_PLURALS = {
+    "loss": "losses",
+    "preprocess": "preprocesses",
+    "schedule": "schedules",
+    "weighting": "weightings",
+}
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -47,7 +52,10 @@ def list_command(pattern: str | None, kind: str, as_json: bool) -> None:
     if not entries:
         click.echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
         return
-    rows = [(entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin)) for entry in entries]
+    rows = [
+        (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin))
+        for entry in entries
+    ]
     console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
 
 
@@ -95,7 +103,9 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     line = _yaml_line(entry, [p.name for p in settable if p.required])
     keys = _keys(entry.spec, target)
     if as_json:
-        described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
+        described = (
+            _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
+        )
         console.show_json(described | {"parameters": [_parameter(p) for p in settable], "yaml": line})
         return
 
@@ -169,7 +179,7 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
 
 
 def _yaml_line(entry: Entry[Any], required: Sequence[str]) -> str:
-    """Return a line for a config; what has no default stands as `???`, OmegaConf's mark of a missing value."""
+    """Return a line for a config; what has no default stands as `???`, OmegaConf's mark for missing."""
     name = _shortest_name(entry)
     arguments = "".join(f", {parameter}: ???" for parameter in required if parameter != "name")
     return {
@@ -182,14 +192,9 @@ def _yaml_line(entry: Entry[Any], required: Sequence[str]) -> str:
 
 def _shortest_name(entry: Entry[Any]) -> str:
     """Return the first alias, or the bare name, that means this component alone; else its full name."""
-    section = _section(entry.spec.kind)
-    for name in (*entry.spec.aliases, entry.spec.name):
-        try:
-            if section.find(name) is entry:
-                return str(name)
-        except AmbiguousNameError:
-            continue
-    return entry.name
+    others = [other.spec for other in _section(entry.spec.kind) if other is not entry]
+    taken = {name for spec in others for name in (spec.name, *spec.aliases)}
+    return next((name for name in (*entry.spec.aliases, entry.spec.name) if name not in taken), entry.name)
 
 
 # --- plugins --------------------------------------------------------------------------------------

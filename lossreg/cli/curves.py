@@ -1,15 +1,18 @@
-"""Pictures of weights over the epochs: one strip a term, each to its own scale, on a common axis of epochs."""
+"""Pictures of weights over the epochs: one strip a term, each to its own scale, on a common axis."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from lossreg.composition.multiloss import MultiLoss
+    from lossreg.composition.schedules import Schedule
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#%@"
@@ -22,18 +25,58 @@ class Curve:
     """The weight of one term.
 
     Attributes:
-        name: the term's name.
-        weight: epoch (or step) -> weight.
-        knots: epochs at which the weight changes its course, ascending.
+        name: the term's name, of a group's member `group/term`.
+        weight: time -> weight.
+        knots: times at which the weight changes its course, ascending.
+        moves: whether it depends on time at all.
+        unit: what time counts: `"epoch"`, `"step"`, or `"both"` where a group goes by one and its member
+            by the other, so that no single axis can show the weight.
     """
 
     name: str
     weight: Callable[[float], float]
     knots: tuple[float, ...] = ()
+    moves: bool = True
+    unit: str = "epoch"
+
+
+def curves_of(loss: MultiLoss, steps_per_epoch: float | None = None) -> list[Curve]:
+    """Return the curve of every term, in order; the weight of a group multiplies those of its members.
+
+    Args:
+        loss: the criterion.
+        steps_per_epoch: where given, schedules of unit `step` are drawn over epochs as well.
+    """
+    return [_product(path, chain, steps_per_epoch) for path, chain in _chains(loss)]
+
+
+def _chains(loss: MultiLoss) -> Iterator[tuple[str, list[Schedule]]]:
+    """Yield each term's path and the schedules that multiply to its weight, outermost first."""
+    from lossreg.composition.multiloss import MultiLoss
+
+    for term in loss.terms:
+        if isinstance(term.loss, MultiLoss):
+            for path, chain in _chains(term.loss):
+                yield f"{term.name}/{path}", [term.schedule, *chain]
+        else:
+            yield term.name, [term.schedule]
+
+
+def _product(name: str, chain: Sequence[Schedule], steps_per_epoch: float | None) -> Curve:
+    moving = [schedule for schedule in chain if schedule.needs_epoch]
+    rate = {"epoch": 1.0, "step": steps_per_epoch or 1.0}
+    units = {schedule.unit for schedule in moving}
+    unit = "epoch" if steps_per_epoch or not units else units.pop() if len(units) == 1 else "both"
+    knots = {knot / rate[schedule.unit] for schedule in moving for knot in schedule.knots}
+
+    def weight(time: float) -> float:
+        return math.prod(schedule(time * rate[schedule.unit]) for schedule in chain)
+
+    return Curve(name, weight, tuple(sorted(knots)), bool(moving), unit)
 
 
 def last_epoch(curves: Sequence[Curve]) -> float:
-    """Return how far a picture should reach: a tenth beyond the last knot, or 10 where nothing moves."""
+    """Return how far a picture should reach: a tenth beyond the last knot, or 10 where there is none."""
     last = max((knot for curve in curves for knot in curve.knots), default=0.0)
     return last + max(1.0, round(last / 10)) if last > 0 else 10.0
 
@@ -43,21 +86,18 @@ def knots_within(curves: Sequence[Curve], epochs: float) -> list[float]:
     return sorted({0.0, epochs, *(knot for curve in curves for knot in curve.knots if 0 <= knot <= epochs)})
 
 
-def values(curves: Sequence[Curve], epochs: Sequence[float]) -> dict[str, list[float]]:
-    """Return each term's weights at `epochs`."""
-    return {curve.name: [curve.weight(epoch) for epoch in epochs] for curve in curves}
-
-
 # --- in the terminal ------------------------------------------------------------------------------
 
 
-def draw_text(curves: Sequence[Curve], epochs: float, *, width: int = 80, ascii_only: bool = False) -> str:
+def draw_text(
+    curves: Sequence[Curve], epochs: float, *, width: int = 80, ascii_only: bool = False, unit: str = "epoch"
+) -> str:
     """Draw each curve as a strip of blocks over its values at its knots, to `width` columns.
 
     A strip is filled from 0 up (or down) to the term's own largest weight, so that small weights are seen.
     """
     ramp = _ASCII if ascii_only else _BLOCKS
-    margin = max([len(curve.name) for curve in curves] + [len("epoch")]) + 2
+    margin = max([len(curve.name) for curve in curves] + [len(unit)]) + 2
     columns = max(width - margin, 20)
     at = [epochs * i / (columns - 1) for i in range(columns)]
     lines = []
@@ -66,11 +106,11 @@ def draw_text(curves: Sequence[Curve], epochs: float, *, width: int = 80, ascii_
         peak = max(map(abs, weights)) or 1.0
         # any weight that is not zero shows: the lowest block is kept for zero alone
         strip = "".join(ramp[math.ceil(abs(weight) / peak * (len(ramp) - 1) - 1e-9)] for weight in weights)
-        knots = knots_within([curve], epochs)
+        knots = knots_within([curve], epochs) if curve.moves else [0.0]
         labels = _labels(knots, [number(curve.weight(knot)) for knot in knots], epochs, columns)
         lines += [f"{curve.name:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
     knots = knots_within(curves, epochs)
-    lines.append(f"{'epoch':<{margin}}{_labels(knots, [number(knot) for knot in knots], epochs, columns)}")
+    lines.append(f"{unit:<{margin}}{_labels(knots, [number(knot) for knot in knots], epochs, columns)}")
     return "\n".join(lines)
 
 
@@ -98,7 +138,7 @@ def number(value: float) -> str:
 
 
 def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str = "epoch") -> None:
-    """Draw one panel a term with the values at its knots, and save it; the suffix says as what (PNG, SVG, PDF).
+    """Draw one panel a term with the values at its knots; the suffix of `path` says as what to save it.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -120,7 +160,7 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
         span = (high - low) or 1.0
         axes.plot(at, weights, color=_BLUE, linewidth=2, solid_joinstyle="miter")
         axes.fill_between(at, weights, color=_BLUE, alpha=0.12, linewidth=0)
-        own = knots_within([curve], epochs) if curve.knots else [0.0]
+        own = knots_within([curve], epochs) if curve.moves else [0.0]
         _mark(axes, curve, own, epochs)
         axes.set_ylim(low - 0.12 * span, high + 0.42 * span)
         axes.set_yticks(sorted({low, high}), [number(tick) for tick in sorted({low, high})])
@@ -166,8 +206,3 @@ def _around(curves: Sequence[Curve], epochs: float) -> list[float]:
     """Return each knot and the last instant before it, so that a jump is drawn upright."""
     inner = [knot for knot in knots_within(curves, epochs) if 0 < knot <= epochs]
     return [*inner, *(math.nextafter(knot, 0) for knot in inner)]
-
-
-def table_rows(curves: Sequence[Curve], epochs: Sequence[float]) -> Mapping[str, list[str]]:
-    """Return each term's weights at `epochs`, written out."""
-    return {name: [number(weight) for weight in row] for name, row in values(curves, epochs).items()}

@@ -1,0 +1,255 @@
+"""`lossreg graph`: what a criterion computes from what, for a terminal, Mermaid, Graphviz or a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from lossreg.cli.loading import load_multi_loss, source
+
+Kind = Literal["batch key", "preprocess", "key", "term", "group", "total"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A node of the drawing.
+
+    Attributes:
+        id: its identity, a plain word.
+        kind: what it stands for; a `key` is made by a preprocess, a `batch key` comes with the batch.
+        title: its first line.
+        detail: its second line; may be empty.
+    """
+
+    id: str
+    kind: Kind
+    title: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An edge of the drawing, dashed where a key is used only if it is there."""
+
+    start: str
+    end: str
+    dashed: bool = False
+
+
+@dataclass
+class Drawing:
+    """Boxes and arrows; every arrow leads from a box to a later one."""
+
+    boxes: list[Box] = field(default_factory=list)
+    arrows: list[Arrow] = field(default_factory=list)
+
+    def box(self, kind: Kind, title: str, detail: str = "") -> str:
+        """Add a box and return its id."""
+        made = Box(f"n{len(self.boxes)}", kind, title, detail)
+        self.boxes.append(made)
+        return made.id
+
+
+def running(plan: Sequence[Mapping[str, Any]], made: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """Return a plan without the nodes of groups that never run, since the graph around makes their keys.
+
+    Args:
+        plan: what `MultiLoss.plan()` returned.
+        made: the keys that the graph around makes.
+    """
+    items = []
+    inside = made | {key for item in plan for key in item.get("provides", ())}
+    for item in plan:
+        if item["kind"] == "preprocess" and item["automatic"] and made.issuperset(item["provides"]):
+            continue
+        items.append(dict(item))
+        if item["kind"] == "group":
+            items[-1]["plan"] = running(item["plan"], inside)
+    return items
+
+
+def flat(plan: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the items of a plan and of the groups in it."""
+    for item in plan:
+        yield item
+        yield from flat(item.get("plan", ()))
+
+
+def drawing_of(plan: Sequence[Mapping[str, Any]]) -> Drawing:
+    """Lay a plan (`MultiLoss.plan()`) out as boxes and arrows, from the keys of the batch to the total."""
+    drawing = Drawing()
+    sources: dict[str, str] = {}
+    ends = _add(drawing, plan, sources, "")
+    total = drawing.box("total", "total")
+    drawing.arrows += [Arrow(end, total) for end in ends]
+    return drawing
+
+
+def _add(
+    drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], prefix: str
+) -> list[str]:
+    """Add the items of a plan and return the ids of its terms; `sources` says which box holds a key."""
+    ends = []
+    for item in plan:
+        if item["kind"] == "preprocess":
+            keys = _read(drawing, item, sources)
+            made = drawing.box("preprocess", item["name"], "put in by itself" if item["automatic"] else "")
+            drawing.arrows += [Arrow(key, made, dashed) for key, dashed in keys]
+            for key in item["provides"]:
+                sources[key] = drawing.box("key", key)
+                drawing.arrows.append(Arrow(made, sources[key]))
+        elif item["kind"] == "group":
+            members = _add(drawing, item["plan"], sources, f"{prefix}{item['name']}/")
+            group = drawing.box("group", prefix + item["name"], _weight(item))
+            drawing.arrows += [Arrow(member, group) for member in members]
+            ends.append(group)
+        else:
+            keys = _read(drawing, item, sources)
+            term = drawing.box("term", prefix + item["name"], f"{item['loss']}, {_weight(item)}")
+            drawing.arrows += [Arrow(key, term, dashed) for key, dashed in keys]
+            ends.append(term)
+    return ends
+
+
+def _read(drawing: Drawing, item: Mapping[str, Any], sources: dict[str, str]) -> list[tuple[str, bool]]:
+    """Return the boxes of the keys that an item reads, and whether it can do without."""
+    found = []
+    for kind in ("requires", "optional"):
+        for key in item[kind]:
+            if key not in sources:
+                sources[key] = drawing.box("batch key", key)
+            found.append((sources[key], kind == "optional"))
+    return found
+
+
+def _weight(item: Mapping[str, Any]) -> str:
+    """Write a weight short: the number of a constant, else the name of its schedule."""
+    name, _, fields = item["weight"].partition("(")
+    if name == "Constant":
+        value = float(fields.removeprefix("value=").removesuffix(")"))
+        return f"weight {value:g}"
+    return f"weight {name.lower()}"
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def text(plan: Sequence[Mapping[str, Any]]) -> str:
+    """Write a plan as an outline: the order in which things run, each with the keys that it reads."""
+    return "\n".join(_outline(plan, ""))
+
+
+def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
+    for item in plan:
+        reads = (
+            ", ".join([*item["requires"], *(f"{key} (if there)" for key in item["optional"])]) or "anything"
+        )
+        if item["kind"] == "preprocess":
+            yield f"{indent}preprocess {item['name']}" + (" (put in by itself)" if item["automatic"] else "")
+            yield f"{indent}    reads {reads}"
+            yield f"{indent}    makes {', '.join(item['provides']) or 'anything'}"
+        elif item["kind"] == "group":
+            yield f"{indent}group {item['name']}, {_weight(item)}"
+            yield from _outline(item["plan"], indent + "    ")
+        else:
+            plain = "" if item["normalize"] else ", not normalised"
+            yield f"{indent}term {item['name']}: {item['loss']}, {_weight(item)}{plain}"
+            yield f"{indent}    reads {reads}"
+
+
+# --- Mermaid and Graphviz -------------------------------------------------------------------------
+
+_MERMAID = {
+    "batch key": ("[/", "/]"),
+    "preprocess": ("([", "])"),
+    "key": ("[/", "/]"),
+    "term": ("[", "]"),
+    "group": ("[[", "]]"),
+    "total": ("((", "))"),
+}
+
+
+def mermaid(drawing: Drawing) -> str:
+    """Write a Mermaid flowchart, which GitHub and many editors draw."""
+    lines = ["flowchart LR"]
+    for box in drawing.boxes:
+        opening, closing = _MERMAID[box.kind]
+        label = "<br/>".join(_entities(line) for line in (box.title, box.detail) if line)
+        lines.append(f'    {box.id}{opening}"{label}"{closing}')
+    lines += [f"    {a.start} {'-.->' if a.dashed else '-->'} {a.end}" for a in drawing.arrows]
+    return "\n".join(lines)
+
+
+def _entities(line: str) -> str:
+    """Write what Mermaid would read as syntax inside a quoted label as entities."""
+    return line.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+
+
+_DOT = {
+    "batch key": 'shape=note, fillcolor="#f2f2f2"',
+    "preprocess": 'shape=box, style="rounded,filled", fillcolor="#fdebc8"',
+    "key": 'shape=note, fillcolor="#fdf6e8"',
+    "term": 'shape=box, fillcolor="#d6e6f5"',
+    "group": 'shape=box, peripheries=2, fillcolor="#d9efdc"',
+    "total": 'shape=circle, fillcolor="#cfcfe8"',
+}
+
+
+def dot(drawing: Drawing) -> str:
+    """Write a Graphviz digraph."""
+    lines = [
+        "digraph loss {",
+        "    rankdir=LR;",
+        '    node [style=filled, fontname="sans-serif", fontsize=11];',
+    ]
+    for box in drawing.boxes:
+        label = "\\n".join(_escaped(line) for line in (box.title, box.detail) if line)
+        lines.append(f'    {box.id} [label="{label}", {_DOT[box.kind]}];')
+    lines += [f"    {a.start} -> {a.end}{' [style=dashed]' if a.dashed else ''};" for a in drawing.arrows]
+    return "\n".join([*lines, "}"])
+
+
+def _escaped(line: str) -> str:
+    return line.replace("\\", "\\\\").replace('"', '\\"')
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@click.command("graph", epilog="Example: lossreg graph config.yaml --format svg -o graph.svg")
+@source
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "mermaid", "dot", "svg")),
+    default="text",
+    show_default=True,
+    help="How to write the graph.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write to."
+)
+def graph_command(file: Path, key: str | None, form: str, output: Path | None) -> None:
+    """Draw the graph of FILE: keys of the batch, preprocesses, what they make, terms, groups.
+
+    Arrows are dashed where a key is used only if the batch has it.
+    """
+    from lossreg.cli.vector import svg
+
+    plan = running(load_multi_loss(file, key).plan())
+    if form == "text":
+        written = text(plan)
+    else:
+        written = {"mermaid": mermaid, "dot": dot, "svg": svg}[form](drawing_of(plan))
+    if output is None:
+        click.echo(written)
+        return
+    try:
+        output.write_text(written + "\n", encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+    click.echo(f"wrote {output}")

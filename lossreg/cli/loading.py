@@ -1,0 +1,129 @@
+"""A file to a criterion for the commands that take one; its mistakes are shown at their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import yaml
+
+from lossreg.config.positions import Position, Positions, error_position
+from lossreg.errors import ConfigError, ConfigProblem
+
+if TYPE_CHECKING:
+    from lossreg.composition.multiloss import MultiLoss
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake in a file.
+
+    Attributes:
+        path: the config path (`loss_list[2].weight`); empty where the mistake is the file's as a whole.
+        message: what is wrong.
+        fix: what to do about it; may be empty.
+        line, column: where, from 1; None where the file has no such place.
+        text: that line.
+        width: how much of the line it covers.
+    """
+
+    path: str
+    message: str
+    fix: str
+    line: int | None = None
+    column: int | None = None
+    text: str = ""
+    width: int = 1
+
+
+def source(command: F) -> F:
+    """Give a command its arguments FILE and --key."""
+    command = click.option(
+        "--key",
+        metavar="PATH",
+        help="Dotted path of the compound loss in FILE, such as loss_params.compound_loss. "
+        "By default FILE is a training config, or a compound loss itself.",
+    )(command)
+    file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+    return click.argument("file", type=file)(command)
+
+
+def load(file: Path, key: str | None) -> Any:
+    """Build the criterion of a file; where it has mistakes, show them and exit with 1."""
+    from lossreg.config.build import load_loss
+
+    try:
+        return load_loss(file, key)
+    except ConfigError as error:
+        show_mistakes(file, mistakes(file, error))
+        raise click.exceptions.Exit(1) from None
+
+
+def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
+    """Build the `MultiLoss` of a file; a file with a lone loss is an error, as it has no terms to show."""
+    from lossreg.composition.multiloss import MultiLoss
+
+    loss = load(file, key)
+    if not isinstance(loss, MultiLoss):
+        raise click.ClickException(
+            f"{file}: describes a single loss ({type(loss).__name__}), without terms and weights to show"
+        )
+    return loss
+
+
+def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
+    """Find the place of each problem in the file; in the order of its lines."""
+    text = file.read_bytes().decode("utf-8", errors="replace")
+    if isinstance(error.__cause__, yaml.YAMLError):
+        return [_syntax(error.__cause__, text)]
+    positions = Positions(text)
+    found = [_located(problem, positions) for problem in error.problems]
+    return sorted(found, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
+
+
+def _located(problem: ConfigProblem, positions: Positions) -> Mistake:
+    place = positions.find(problem.path) if problem.path else None
+    return _placed(Mistake(problem.path, problem.message, problem.hint), place, positions.lines)
+
+
+def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
+    reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
+    message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
+    return _placed(Mistake("", message, ""), error_position(error, text), text.splitlines())
+
+
+def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mistake:
+    if place is None:
+        return mistake
+    text = lines[place.line - 1] if place.line <= len(lines) else ""
+    return Mistake(mistake.path, mistake.message, mistake.fix, place.line, place.column, text, place.width)
+
+
+def as_data(mistake: Mistake) -> dict[str, Any]:
+    """Return a mistake for JSON."""
+    return {key: value for key, value in asdict(mistake).items() if key != "width"}
+
+
+def show_mistakes(file: Path, found: list[Mistake]) -> None:
+    """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix."""
+    for mistake in found:
+        place = f"{file}:{mistake.line}:{mistake.column}: " if mistake.line else f"{file}: "
+        message = mistake.message.removeprefix(f"{file}: ")
+        click.secho(f"{place}{mistake.path}".rstrip(": "), bold=True)
+        click.echo(f"  error: {message}")
+        if mistake.line and mistake.column:
+            margin = len(str(mistake.line)) + 2
+            text = mistake.text.replace("\t", " ")
+            click.echo(f"  {mistake.line} | {text}")
+            click.echo(
+                f"{'':{margin}} | {'':{mistake.column - 1}}" + click.style("^" * mistake.width, fg="red")
+            )
+        if mistake.fix:
+            click.echo("  fix: " + click.style(mistake.fix, fg="green"))
+        click.echo()
+    click.echo(f"{len(found)} error{'' if len(found) == 1 else 's'} in {file}")

@@ -1,0 +1,110 @@
+"""`lossreg plot`: each term's weight over the epochs, before a run is paid for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lossreg.cli.loading import load_multi_loss, source
+
+if TYPE_CHECKING:
+    from lossreg.cli.curves import Curve
+
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+
+@click.command("plot", epilog="Example: lossreg plot config.yaml -o weights.svg --epochs 100")
+@source
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Picture to write; its suffix says as what: .png, .svg or .pdf.",
+)
+@click.option(
+    "--epochs",
+    type=_ABOVE_ZERO,
+    help="How many epochs to show; by default a little beyond the last threshold.",
+)
+@click.option(
+    "--steps-per-epoch", type=_ABOVE_ZERO, help="Show schedules that count steps over epochs of so many."
+)
+@click.option("--text", is_flag=True, help="Draw in the terminal, without matplotlib.")
+def plot_command(
+    file: Path,
+    key: str | None,
+    output: Path | None,
+    epochs: float | None,
+    steps_per_epoch: float | None,
+    text: bool,
+) -> None:
+    """Plot the weight of each term of FILE over the epochs, with its values at the thresholds.
+
+    Without -o, or without matplotlib, or with --text, the plot is drawn in the terminal. An adaptive
+    weighting is not shown: it multiplies these weights by what it learns in training.
+    """
+    from lossreg.cli.curves import curves_of, draw_text, last_epoch
+
+    loss = load_multi_loss(file, key)
+    curves = curves_of(loss, steps_per_epoch)
+    unit = _one_unit(curves)
+    reach = epochs if epochs is not None else last_epoch(curves)
+    if output is not None and not text:
+        if _write(curves, reach, output, unit):
+            click.echo(f"wrote {output}")
+            return
+        click.echo(
+            "matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True
+        )
+    drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
+    if output is not None and text:
+        output.write_text(drawing + "\n", encoding="utf-8")
+        click.echo(f"wrote {output}")
+    else:
+        click.echo(drawing)
+    if loss.weighting is not None:
+        click.echo(f"\nWeighting: {type(loss.weighting).__name__}, multiplied by these weights", err=True)
+
+
+def _one_unit(curves: list[Curve]) -> str:
+    """Return what the axis counts, where all moving weights count the same."""
+    units = {curve.unit for curve in curves if curve.moves}
+    if len(units) > 1 or "both" in units:
+        steps = ", ".join(curve.name for curve in curves if curve.moves and curve.unit != "epoch")
+        raise click.UsageError(f"some weights count epochs and some steps ({steps}); give --steps-per-epoch")
+    return units.pop() if units else "epoch"
+
+
+def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
+    """Write the picture; False where there is no matplotlib."""
+    from lossreg.cli.curves import draw_file
+
+    try:
+        draw_file(curves, epochs, output, unit=unit)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        return False
+    except ValueError as error:
+        raise click.UsageError(f"{output}: {error}") from None
+    except OSError as error:
+        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+    return True
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+
+
+def _prints_blocks() -> bool:
+    """Say whether standard output can encode block characters."""
+    try:
+        "█".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
