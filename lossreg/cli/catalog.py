@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
+
+if TYPE_CHECKING:
+    from lossreg.registry.params import Parameter
 
 _KINDS = ("loss", "preprocess", "schedule", "weighting")
 _PLURALS = {
@@ -94,19 +98,19 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     from rich.text import Text
 
     from lossreg.cli import console
-    from lossreg.registry.params import Parameter, parameters
+    from lossreg.registry.params import parameters
 
     entry = _find(name, kind)
     target = entry.load()
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
     settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
-    line = _yaml_line(entry, [p.name for p in settable if p.required])
+    line = _yaml_line(entry, settable)
     keys = _keys(entry.spec, target)
     if as_json:
         described = (
             _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
         )
-        console.show_json(described | {"parameters": [_parameter(p) for p in settable], "yaml": line})
+        console.show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
         return
 
     facts = {
@@ -126,12 +130,9 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
             click.echo(f"{key + ':':<{width}}{value}")
     click.echo()
 
-    def default(p: Parameter) -> str:
-        return "required" if p.required else repr(p.default)
-
     if settable:
-        rows = [(p.name, p.annotation or "any", default(p), p.doc) for p in settable]
-        console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows))
+        rows = [(p.name, p.annotation or "any", _default(entry, p), _doc(entry, p)) for p in settable]
+        console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows), width=120)
     else:
         click.echo("It has no parameters.")
     click.echo(f"\nIn YAML:\n\n  {line}")
@@ -157,11 +158,31 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
     raise (telling or errors)[0]
 
 
-def _parameter(parameter: Any) -> dict[str, Any]:
+def _given(entry: Entry[Any], parameter: Parameter) -> bool:
+    """Say whether the term itself gives this parameter: its own name."""
+    return entry.spec.kind == "loss" and parameter.name == "name"
+
+
+def _default(entry: Entry[Any], parameter: Parameter) -> str:
+    if _given(entry, parameter):
+        return _shortest_name(entry)
+    return "required" if parameter.required else json.dumps(parameter.default, default=repr)
+
+
+def _doc(entry: Entry[Any], parameter: Parameter) -> str:
+    """Return what a parameter is, and that a term has a key of that name of its own, where it does."""
+    from lossreg.config.grammar import TERM_KEYS
+
+    clashes = entry.spec.kind == "loss" and parameter.name in TERM_KEYS and not _given(entry, parameter)
+    return f"(under args:) {parameter.doc}" if clashes else parameter.doc
+
+
+def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
+    required = parameter.required and not _given(entry, parameter)
     return {
         "name": parameter.name,
         "type": parameter.annotation,
-        "required": parameter.required,
+        "required": required,
         **({} if parameter.required else {"default": parameter.default}),
         "doc": parameter.doc,
     }
@@ -178,10 +199,10 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
     }
 
 
-def _yaml_line(entry: Entry[Any], required: Sequence[str]) -> str:
+def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
     """Return a line for a config; what has no default stands as `???`, OmegaConf's mark for missing."""
     name = _shortest_name(entry)
-    arguments = "".join(f", {parameter}: ???" for parameter in required if parameter != "name")
+    arguments = "".join(f", {p.name}: ???" for p in parameters if p.required and not _given(entry, p))
     return {
         "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
         "preprocess": f"- {{preprocess: {name}{arguments}}}",

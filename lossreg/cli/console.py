@@ -16,11 +16,11 @@ from rich.text import Text
 _UNLIMITED = 10_000
 
 
-def show(*renderables: RenderableType) -> None:
-    """Print to standard output; where that is no terminal, without colour, frame or line breaks."""
+def show(*renderables: RenderableType, width: int = _UNLIMITED) -> None:
+    """Print to standard output; where that is no terminal, without colour, lines broken at `width` only."""
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=_UNLIMITED, no_color=True)
+        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
     for renderable in renderables:
         with console.capture() as capture:
             console.print(renderable)

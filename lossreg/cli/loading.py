@@ -16,6 +16,8 @@ from lossreg.errors import ConfigError, ConfigProblem
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
 
+_LONGEST = 120  # characters of a line that are shown
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -88,7 +90,8 @@ def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
 
 def _located(problem: ConfigProblem, positions: Positions) -> Mistake:
     place = positions.find(problem.path) if problem.path else None
-    return _placed(Mistake(problem.path, problem.message, problem.hint), place, positions.lines)
+    path = problem.path.lstrip(".")
+    return _placed(Mistake(path, problem.message, problem.hint), place, positions.lines)
 
 
 def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
@@ -113,17 +116,28 @@ def show_mistakes(file: Path, found: list[Mistake]) -> None:
     """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix."""
     for mistake in found:
         place = f"{file}:{mistake.line}:{mistake.column}: " if mistake.line else f"{file}: "
-        message = mistake.message.removeprefix(f"{file}: ")
-        click.secho(f"{place}{mistake.path}".rstrip(": "), bold=True)
-        click.echo(f"  error: {message}")
+        click.secho(printable(f"{place}{mistake.path}").rstrip(": "), bold=True)
+        click.echo(printable(f"  error: {mistake.message.removeprefix(f'{file}: ')}"))
         if mistake.line and mistake.column:
-            margin = len(str(mistake.line)) + 2
-            text = mistake.text.replace("\t", " ")
-            click.echo(f"  {mistake.line} | {text}")
-            click.echo(
-                f"{'':{margin}} | {'':{mistake.column - 1}}" + click.style("^" * mistake.width, fg="red")
-            )
+            _show_line(mistake.line, mistake.column, mistake.text, mistake.width)
         if mistake.fix:
-            click.echo("  fix: " + click.style(mistake.fix, fg="green"))
+            click.echo("  fix: " + click.style(printable(mistake.fix), fg="green"))
         click.echo()
     click.echo(f"{len(found)} error{'' if len(found) == 1 else 's'} in {file}")
+
+
+def _show_line(number: int, column: int, text: str, width: int) -> None:
+    """Print a line with marks under what is meant; of a long line, what is around it."""
+    skipped = max(column - 1 - _LONGEST // 2, 0) if len(text) > _LONGEST else 0
+    shown = printable(text[skipped : skipped + _LONGEST], "?")
+    before = column - 1 - skipped
+    marks = max(min(width, len(shown) - before), 1)
+    click.echo(f"  {number} | {shown}")
+    click.echo(f"  {'':{len(str(number))}} | {'':{before}}" + click.style("^" * marks, fg="red"))
+
+
+def printable(text: str, instead: str | None = None) -> str:
+    """Return text of a stranger's file without what a terminal would obey: control characters escaped."""
+    return "".join(
+        char if char.isprintable() else " " if char == "\t" else instead or repr(char)[1:-1] for char in text
+    )
