@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import textwrap
 import venv
 from collections.abc import Callable, Iterable, Mapping
@@ -43,28 +44,13 @@ class Environment:
             ]
         )
 
-    def uninstall(self, *distributions: str) -> None:
-        _run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "--python",
-                self.python,
-                "uninstall",
-                "--quiet",
-                "--yes",
-                *distributions,
-            ]
-        )
-
-    def run(self, code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run code in the environment, outside the source tree; the caller looks at the exit code."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LOSSREG"))}
         return subprocess.run(
-            [self.python, "-c", textwrap.dedent(code)],
+            [self.python, "-c", textwrap.dedent(code), *arguments],
             cwd=self.folder,
-            env=clean | {"OMP_NUM_THREADS": "1"} | environ,
+            env=clean | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -139,8 +125,7 @@ def package(tmp_path: Path) -> Callable[..., Path]:
         entry_points: Mapping[str, Mapping[str, str]],
         requires: Iterable[str] = ("lossreg",),
     ) -> Path:
-        project = tmp_path / distribution
-        project.mkdir()
+        project = Path(tempfile.mkdtemp(dir=tmp_path))
         for name, text in files.items():
             (project / name).write_text(textwrap.dedent(text))
         lines = [
@@ -160,6 +145,6 @@ def package(tmp_path: Path) -> Callable[..., Path]:
                 *(f'{name} = "{to}"' for name, to in points.items()),
             ]
         (project / "pyproject.toml").write_text("\n".join(lines))
-        return build(project, tmp_path / "dist")
+        return build(project, project / "dist")
 
     return make

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from zipfile import ZipFile
 
 import pytest
 
 pytestmark = pytest.mark.needs_plugins
 
+# Trains a step, then again with each folder of the command line added to what is installed, in one process,
+# since every one has to import torch; and asks for a loss by name. Prints what came of it as JSON lines.
 TRAIN = """
 import json, sys, warnings
-import torch
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    import lossreg
+import torch, lossreg
+
+def train(asked):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lossreg.refresh()
+    torch.manual_seed(0)
     criterion = lossreg.load_loss("loss.yaml")
-torch.manual_seed(0)
-model = torch.nn.Conv2d(1, 1, 3, padding=1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-image, target = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
-totals = []
-for _ in range(2):
-    total, values, _ = criterion({"seg": model(image)}, {"gt_polygons_image": target}, epoch=1)
-    optimizer.zero_grad(); total.backward(); optimizer.step()
-    totals.append(total.item())
-print(json.dumps({"totals": totals, "terms": list(values), "warnings": [str(w.message) for w in caught]}))
+    model = torch.nn.Conv2d(1, 1, 3, padding=1)
+    image, target = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
+    totals = []
+    for _ in range(2):
+        total, values, _ = criterion({"seg": model(image)}, {"gt_polygons_image": target}, epoch=1)
+        gradients = torch.autograd.grad(total, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients):
+                parameter -= 0.1 * gradient
+        totals.append(total.item())
+    try:
+        error = asked and repr(lossreg.create_loss(asked))
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    warned = [str(w.message) for w in caught]
+    print(json.dumps({"totals": totals, "terms": list(values), "warnings": warned, "error": error}))
+
+train(None)
+for item in sys.argv[1:]:
+    folder, asked = item.split("=")
+    sys.path.append(folder)
+    train(asked)
+    sys.path.remove(folder)
 """
 
 
-def _train(environment, yaml):
+def _train(environment, yaml, *arguments):
     (environment.folder / "loss.yaml").write_text(yaml)
-    done = environment.run(TRAIN)
+    done = environment.run(TRAIN, *arguments)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 # --- one line of pyproject.toml -------------------------------------------------------------------
@@ -62,14 +82,14 @@ def test_one_line_is_enough_and_a_broken_neighbour_changes_nothing_but_a_warning
 ):
     yaml = "loss_list: [{loss: AcmeLoss, power: 1.5, weight: 2.0}]"
     environment = new_environment(wheels["core"], acme)
-    alone = _train(environment, yaml)
+    (alone,) = _train(environment, yaml)
     assert alone["terms"] == ["AcmeLoss"]
     assert alone["totals"][1] < alone["totals"][0]
     assert alone["warnings"] == []
 
     broken = {"broken.py": "raise RuntimeError('not today')"}
     environment.install(package("broken-neighbour", broken, {"lossreg": {"broken": "broken"}}))
-    beside = _train(environment, yaml)
+    (beside,) = _train(environment, yaml)
     assert beside["totals"] == alone["totals"]
     (warning,) = beside["warnings"]
     assert warning == "plugin 'broken' (broken-neighbour 1.0) is left out: RuntimeError: not today"
@@ -84,7 +104,7 @@ HOOKS = {
         @hookimpl
         def lossreg_losses():
             return [
-                LossSpec("BirchLoss", "birch_losses:BirchLoss", aliases=("birch",)),
+                LossSpec("BirchLoss", "birch_losses:BirchLoss"),
                 LossSpec("SpareLoss", "birch_losses:BirchLoss"),
             ]
 
@@ -157,7 +177,7 @@ LIBRARY = {
 ALL = """
 loss_list:
   - {loss: acme-losses/AcmeLoss, name: acme, weight: 1.0}
-  - {loss: birch, weight: {schedule: Halving, start: 2.0}}
+  - {loss: birch/BirchLoss, name: birch, weight: {schedule: Halving, start: 2.0}}
   - {_target_: oldlib.legacy.Gap, name: gap, weight: 0.5}
 """
 
@@ -169,98 +189,75 @@ def strangers(wheels, new_environment, package, acme):
     return new_environment(wheels["core"], acme, birch, cedar, package("oldlib", LIBRARY, {}, ()))
 
 
-FAULT = "faulty-losses"
-FINE = "from lossreg import LossSpec, hookimpl\n\n@hookimpl\ndef lossreg_losses():\n    return "
+@dataclass(frozen=True)
+class Fault:
+    """A package's fault: its module, the warning at discovery, and the error for whom asks for its loss."""
 
-DISCOVERED = {  # fault: (the plugin's module, what the package wants, what the warning says)
-    "raises at import": ("1 / 0", (), "ZeroDivisionError: division by zero"),
-    "does not import": ("import no_such_module", (), "No module named 'no_such_module'"),
-    "leaves the process": ("raise SystemExit(3)", (), "called sys.exit(3)"),
-    "raises in the hook": (FINE + "[1 / 0]", (), "ZeroDivisionError: division by zero"),
-    "returns nonsense": (FINE + "42", (), "lossreg_losses() returned 42; expected a list of LossSpec"),
-    "returns other specs": (FINE + "['MSE']", (), "returned 'MSE' in its list; expected a LossSpec"),
-    "names a malformed target": (
-        FINE + "[LossSpec('A', 'a.b.C')]",
-        (),
-        "not of the form 'package.module:Attr",
+    module: str
+    warned: str
+    error: str
+    requires: tuple[str, ...] = ("lossreg",)
+    asked: str = "fault/A"
+
+
+SPECS = "from lossreg import LossSpec, hookimpl\n\n@hookimpl\ndef lossreg_losses():\n    return "
+OFFERS_A = SPECS + "[LossSpec('A', 'a:A')]"
+LEFT_OUT = (
+    "UnknownNameError: no loss is named 'fault/A'; plugin 'fault' (faulty-losses 1.0) could not be used: "
+)
+
+FAULTS = {
+    "raises at import": Fault("1 / 0", "ZeroDivisionError: division by zero", LEFT_OUT + "division by zero"),
+    "does not import": Fault("import nowhere", "No module named 'nowhere'", LEFT_OUT + "No module named"),
+    "leaves the process": Fault(
+        "raise SystemExit(3)", "called sys.exit(3)", LEFT_OUT + "it called sys.exit(3)"
     ),
-    "names an unknown hook": (
-        "from lossreg import hookimpl\n\n@hookimpl\ndef lossreg_optimizers():\n    return []",
-        (),
-        "lossreg_optimizers",
+    "raises in the hook": Fault(SPECS + "[1 / 0]", "ZeroDivisionError", LEFT_OUT + "division by zero"),
+    "returns nonsense": Fault(SPECS + "42", "lossreg_losses() returned 42; expected a list", LEFT_OUT),
+    "returns no specs": Fault(SPECS + "['A']", "returned 'A' in its list; expected a LossSpec", LEFT_OUT),
+    "malformed target": Fault(SPECS + "[LossSpec('A', 'a.A')]", "not of the form 'package.module:", LEFT_OUT),
+    "unknown hook": Fault(
+        OFFERS_A + "\n\n@hookimpl\ndef lossreg_optimizers():\n    return []", "lossreg_optimizers", LEFT_OUT
     ),
-    "wants a newer core": (FINE + "[LossSpec('A', 'a:A')]", ("lossreg>=99",), "wants lossreg>=99"),
+    "wants a newer core": Fault(OFFERS_A, "it wants lossreg>=99", LEFT_OUT, ("lossreg>=99",)),
+    "target module not there": Fault(OFFERS_A, "", "PluginError: loss 'fault/A' of plugin 'fault'"),
+    "target not there": Fault(SPECS + "[LossSpec('A', 'json:A')]", "", "has no attribute 'A'"),
+    "target is no loss": Fault(SPECS + "[LossSpec('A', 'sys:maxsize')]", "", "is no loss: "),
 }
 
 
-def test_three_packages_share_a_config_whatever_a_fourth_does(strangers, package):
-    alone = _train(strangers, ALL)
+def test_three_packages_share_a_config_whatever_a_fourth_does(strangers, package, tmp_path):
+    arguments = []
+    for i, fault in enumerate(FAULTS.values()):
+        points = {"lossreg": {"fault": f"fault{i}"}}
+        wheel = package("faulty-losses", {f"fault{i}.py": fault.module}, points, fault.requires)
+        ZipFile(wheel).extractall(tmp_path / f"installed{i}")
+        arguments.append(f"{tmp_path / f'installed{i}'}={fault.asked}")
+
+    alone, *beside = _train(strangers, ALL, *arguments)
     assert alone["terms"] == ["acme", "birch", "gap"]
     assert alone["totals"][1] < alone["totals"][0]
     assert alone["warnings"] == []
-
-    for i, (fault, (module, requires, expected)) in enumerate(DISCOVERED.items()):
-        name = f"{FAULT}-{i}"
-        strangers.install(
-            package(name, {f"fault{i}.py": module}, {"lossreg": {"fault": f"fault{i}"}}, requires)
-        )
-        beside = _train(strangers, ALL)
-        assert beside["totals"] == alone["totals"], fault
-        (warning,) = beside["warnings"]
-        assert warning.startswith(f"plugin 'fault' ({name} 1.0) is left out: "), fault
-        assert expected in warning, fault
-        strangers.uninstall(name)
+    for (name, fault), result in zip(FAULTS.items(), beside, strict=True):
+        assert result["totals"] == alone["totals"], name
+        assert fault.error in result["error"], name
+        if fault.warned:
+            (warning,) = result["warnings"]
+            assert warning.startswith("plugin 'fault' (faulty-losses 1.0) is left out: "), name
+            assert fault.warned in warning, name
+        else:
+            assert result["warnings"] == [], name
 
 
-def test_a_taken_name_is_reported_and_takes_nothing_else_down(strangers, package):
-    alone = _train(strangers, ALL)
-    module = (
-        FINE + "[LossSpec('SpareLoss', 'claim:Claim'), LossSpec('Claim', 'claim:Claim', aliases=('birch',))]"
-    )
-    strangers.install(package(FAULT, {"claim.py": module}, {"lossreg": {"birch": "claim"}}))
-    beside = _train(strangers, ALL.replace("loss: birch,", "loss: birch/BirchLoss, name: birch,"))
-    assert beside["totals"] == alone["totals"]
-    assert len(beside["warnings"]) == 3
-    assert all("birch-losses 1.0" in text and "faulty-losses 1.0" in text for text in beside["warnings"])
-    done = strangers.run(
-        """
-        import warnings, lossreg
-        from lossreg.errors import AmbiguousNameError
-        warnings.simplefilter("ignore")
-        try:
-            lossreg.create_loss("birch/SpareLoss")
-        except AmbiguousNameError as error:
-            print(error)
-        """
-    )
-    assert "birch/SpareLoss (birch-losses 1.0) and birch/SpareLoss (faulty-losses 1.0)" in done.stdout, (
-        done.stderr
-    )
-
-
-@pytest.mark.parametrize(
-    ("target", "reason"),
-    [
-        ("late:Missing", "has no attribute 'Missing'"),
-        ("no_such_module:Loss", "No module named 'no_such_module'"),
-        ("late:NUMBER", "is no loss: "),
-    ],
-    ids=["target is not there", "module is not there", "target is not a loss"],
-)
-def test_a_bad_target_is_met_only_by_who_uses_it(strangers, package, target, reason):
-    alone = _train(strangers, ALL)
-    files = {"late.py": "NUMBER = 3"}
-    strangers.install(package(FAULT, files, {"lossreg.losses": {"LateLoss": target}}))
-    assert _train(strangers, ALL) == alone
-    done = strangers.run(
-        """
-        import lossreg
-        from lossreg.errors import PluginError
-        try:
-            lossreg.create_loss("LateLoss")
-        except PluginError as error:
-            print(error)
-        """
-    )
-    assert reason in done.stdout, done.stdout + done.stderr
-    assert "faulty-losses 1.0" in done.stdout
+def test_a_taken_name_is_reported_and_takes_nothing_else_down(strangers, package, tmp_path):
+    claims = SPECS + "[LossSpec('SpareLoss', 'claim:Claim'), LossSpec('AcmeLoss', 'claim:Claim')]"
+    wheel = package("faulty-losses", {"claim.py": claims}, {"lossreg": {"birch": "claim"}})
+    ZipFile(wheel).extractall(tmp_path / "installed")
+    installed = tmp_path / "installed"
+    alone, canonical, bare = _train(strangers, ALL, f"{installed}=birch/SpareLoss", f"{installed}=AcmeLoss")
+    assert canonical["totals"] == bare["totals"] == alone["totals"]
+    both = "birch/SpareLoss (birch-losses 1.0) and birch/SpareLoss (faulty-losses 1.0)"
+    (warning,) = canonical["warnings"]
+    assert f"loss 'birch/SpareLoss' is claimed by {both}" in warning
+    assert f"AmbiguousNameError: loss 'birch/SpareLoss' is offered by {both}" in canonical["error"]
+    assert "acme-losses/AcmeLoss (acme-losses 1.0) and birch/AcmeLoss (faulty-losses 1.0)" in bare["error"]

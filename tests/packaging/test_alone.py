@@ -36,11 +36,6 @@ def test_the_cores_sdist_has_its_data(sdist):
 
 
 @pytest.mark.parametrize("plugin", NAMES)
-def test_a_plugins_wheel_is_typed(wheels, plugin):
-    assert f"lossreg_{plugin}/py.typed" in zipfile.ZipFile(wheels[plugin]).namelist()
-
-
-@pytest.mark.parametrize("plugin", NAMES)
 def test_a_plugin_works_alone_from_its_wheel(wheels, plugin, new_environment):
     environment = new_environment(wheels["core"], wheels[plugin])
     done = environment.run(
