@@ -96,4 +96,4 @@ def _distances(polygons: Sequence[Polygon], shape: tuple[int, int]) -> Array:
             distance = distance_transform_edt(outside)
             second = np.minimum(second, np.maximum(first, distance))
             first = np.minimum(first, distance)
-    return ((first + second) / far).astype(np.float32)
+    return np.asarray((first + second) / far, dtype=np.float32)

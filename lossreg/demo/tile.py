@@ -107,7 +107,7 @@ def _split(polygons: list[Polygon], shape: tuple[int, int], size: int) -> tuple[
     def unevenness(choice: tuple[_Window, _Window]) -> float:
         held_out = choice[0]
         whole = built(_Window(0, 0, height, width))
-        return abs(built(held_out) / whole - held_out.box.area / (height * width))
+        return abs(built(held_out) / whole - float(held_out.box.area) / (height * width))
 
     usable = [choice for choice in choices if built(choice[0]) > 0 and built(choice[1]) > 0]
     if not usable:

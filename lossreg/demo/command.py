@@ -1,0 +1,191 @@
+"""The command `lossreg demo`. Nothing here imports torch before the arguments are read."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from lossreg.demo.files import CHECKPOINT, CONFIG, METRICS, PANEL, TERMS, replacing
+from lossreg.errors import LossregError
+
+if TYPE_CHECKING:
+    from lossreg.demo.train import Run, Settings
+
+_EXTRA = ("matplotlib", "rasterio", "shapely", "skimage")
+_PACKAGED = Path(__file__).with_name("demo.yaml")
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command("demo", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--epochs", type=click.IntRange(min=1), default=12, help="Passes over the training images.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed, same numbers.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-run"),
+    help="Folder of the results; those of an earlier run in it are replaced.",
+)
+@click.option("--config", type=_FILE, show_default="the packaged demo.yaml", help="YAML of another loss.")
+@click.option("--image", type=_FILE, help="GeoTIFF to train on in place of generated scenes; needs --labels.")
+@click.option("--labels", type=_FILE, help="GeoJSON footprints in the coordinates of --image.")
+@click.option(
+    "--scenes", "count", type=click.IntRange(min=1), default=256, help="Training scenes, or patches."
+)
+@click.option(
+    "--size", type=click.IntRange(min=32), default=128, help="Their side in pixels, a multiple of 8."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, help="Images a step, over all processes."
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
+@click.option("--nproc", type=click.IntRange(min=1), default=1, help="Train on that many processes.")
+@click.pass_context
+def demo_command(
+    context: click.Context, /, output: Path, config: Path | None, resume: bool, nproc: int, **options: Any
+) -> None:
+    """Train a small U-Net under a seven-term loss that a YAML file describes.
+
+    It learns buildings in generated scenes, or in a tile of yours: their interior, edges and vertices, and a
+    frame field along their edges. Norms are calibrated first; weights ramp over the epochs. The output folder
+    holds metrics.csv, the resolved config.yaml, checkpoint.pt, terms.png and panel.png.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", nproc))
+    _check_options(options, processes)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if processes > 1 and "RANK" not in os.environ:
+            _launch(context, nproc)
+        else:
+            given = {
+                name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            }
+            _run(output, config, resume, options, given)
+    except (LossregError, OSError) as error:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(1) from error  # the first process says it
+        raise click.ClickException(str(error)) from error
+
+
+def _check_options(options: dict[str, Any], processes: int) -> None:
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        raise click.ClickException(f'lossreg demo needs {", ".join(missing)}: pip install "lossreg[demo]"')
+    if (options["image"] is None) != (options["labels"] is None):
+        raise click.UsageError("--image and --labels go together")
+    if options["size"] % 8:
+        raise click.UsageError(f"--size must be a multiple of 8, got {options['size']}")
+    if options["batch_size"] % processes:
+        raise click.UsageError(
+            f"--batch-size {options['batch_size']} cannot be shared by {processes} processes alike"
+        )
+    if options["count"] < options["batch_size"]:
+        raise click.UsageError(f"--scenes {options['count']} do not fill a batch of {options['batch_size']}")
+
+
+def _launch(context: click.Context, nproc: int) -> None:
+    """Start this command on `nproc` processes of this machine, by torchrun."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    arguments = []
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        if name != "nproc" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            arguments += [parameter.opts[0], *([] if value is True else [str(value)])]
+    try:
+        torchrun(["--standalone", f"--nproc-per-node={nproc}", "-m", "lossreg.demo", *arguments])
+    except ChildFailedError as error:
+        raise LossregError("a process failed; what it said stands above") from error
+
+
+def _run(output: Path, config: Path | None, resume: bool, options: dict[str, Any], given: set[str]) -> None:
+    """Train in this process, one of several where torchrun started it."""
+    from lossreg.demo import train
+    from lossreg.demo.means import process_group, rank
+    from lossreg.demo.report import Report
+
+    began = time.monotonic()
+    with process_group():
+        state = train.read_checkpoint(output) if resume and (output / CHECKPOINT).exists() else None
+        if state is None:
+            settings = train.Settings(**_plain(options))
+            text = train.resolved_config(config or _PACKAGED)
+        else:
+            settings, text = _continued(state, config, options, given)
+        run = train.build_run(settings, text)
+        if state is not None:
+            train.restore(run, state)
+        first = rank() == 0
+        if first:
+            _prepare_folder(output, text, keep=state is not None)
+        with Report(settings.epochs, run.steps, run.epoch, quiet=not first) as report:
+            report.say(_opening(run, resume))
+            train.train(run, output, report.step, report.epoch)
+            if first:
+                from lossreg.demo.pictures import draw_pictures
+
+                draw_pictures(run, output)
+            report.say(_closing(run, output, time.monotonic() - began))
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+
+
+def _continued(
+    state: dict[str, Any], config: Path | None, options: dict[str, Any], given: set[str]
+) -> tuple[Settings, str]:
+    """Take the settings of a checkpoint, of which the command line may change the number of epochs alone."""
+    from lossreg.demo import train
+
+    was = train.Settings(**state["settings"])
+    wanted = replace(was, **{name: value for name, value in _plain(options).items() if name in given})
+    changed = [field.name for field in fields(was) if getattr(was, field.name) != getattr(wanted, field.name)]
+    if config is not None and train.resolved_config(config) != state["config"]:
+        changed.append("config")
+    changed = [name for name in changed if name != "epochs"]
+    if changed:
+        raise LossregError(
+            f"--resume: the checkpoint was made with another {', '.join(changed)}; leave that option out, or "
+            "train anew without --resume"
+        )
+    return wanted, state["config"]
+
+
+def _prepare_folder(output: Path, text: str, *, keep: bool) -> None:
+    """Write the config, and clear away what an earlier run left."""
+    if not keep:
+        for name in (CHECKPOINT, METRICS, TERMS, PANEL):
+            (output / name).unlink(missing_ok=True)
+    with replacing(output / CONFIG) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def _opening(run: Run, resume: bool) -> str:
+    source = f"patches of {run.settings.image}" if run.settings.image else "generated scenes"
+    line = (
+        f"{len(run.training)} {source} to train on, {len(run.held_out)} held out, {run.steps} steps an epoch"
+    )
+    if resume:
+        line += (
+            f"; going on at epoch {run.epoch}"
+            if run.epoch
+            else "; no epoch is done yet, starting at the first"
+        )
+    return line
+
+
+def _closing(run: Run, output: Path, seconds: float) -> str:
+    iou = run.history[-1]["iou"]
+    return (
+        f"IoU on the held-out images: {iou:.4f}, before training {run.untrained_iou:.4f}\n"
+        f"{output}: {METRICS}, {CONFIG}, {CHECKPOINT}, {TERMS}, {PANEL}; {seconds:.0f} s"
+    )

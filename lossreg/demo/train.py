@@ -1,0 +1,324 @@
+"""The training run: norms first, then epochs under the loss, with a checkpoint after each."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lossreg import Loss, MultiLoss, build_loss_from_config, calibrate_norms, load_loss
+from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.config.reading import plain, read_file
+from lossreg.demo.files import CHECKPOINT, METRICS, replacing
+from lossreg.demo.means import StepMeans, rank, world_size
+from lossreg.demo.network import FrameFieldUNet
+from lossreg.demo.samples import Samples
+from lossreg.errors import ConfigError, LossregError
+
+_LEARNING_RATE = 3e-3
+_DECAY = (
+    0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
+)
+_HELD_OUT = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the numbers of a run, beside its loss.
+
+    Attributes:
+        epochs: passes over the training images.
+        seed: of the images, the network's parameters and the order; not negative.
+        image, labels: a tile and its footprints; None for generated scenes.
+        count: number of training images.
+        size: their side in pixels, a multiple of 8.
+        batch_size: images a step, over all processes.
+    """
+
+    epochs: int = 12
+    seed: int = 0
+    image: str | None = None
+    labels: str | None = None
+    count: int = 256
+    size: int = 128
+    batch_size: int = 8
+
+
+class Objective(nn.Module):
+    """The network and its loss as one module, so that DistributedDataParallel sees the parameters of both."""
+
+    def __init__(self, network: FrameFieldUNet, criterion: MultiLoss) -> None:
+        super().__init__()
+        self.network, self.criterion = network, criterion
+
+    def forward(self, batch: dict[str, Tensor], epoch: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total of a batch, and its terms by path."""
+        total, terms, _ = self.criterion(self.network(batch["image"]), batch, epoch=epoch, step=step)
+        return total, terms
+
+
+@dataclass
+class Run:
+    """A run between two epochs.
+
+    Attributes:
+        settings: what it was told.
+        config: the YAML of its loss, references resolved.
+        objective: the network and the criterion.
+        optimizer: over the parameters of both.
+        training, held_out: the images.
+        epoch: the next one, from 0.
+        untrained_iou: of the network before training, on the held-out images.
+        history: a row of `metrics.csv` for each epoch that is done.
+    """
+
+    settings: Settings
+    config: str
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    training: Samples
+    held_out: Samples
+    epoch: int = 0
+    untrained_iou: float = math.nan
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def network(self) -> FrameFieldUNet:
+        """The network alone."""
+        return self.objective.network
+
+    @property
+    def criterion(self) -> MultiLoss:
+        """The loss alone."""
+        return self.objective.criterion
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch."""
+        return len(self.training) // self.settings.batch_size
+
+
+def resolved_config(path: Path) -> str:
+    """Return the YAML of a loss config with its references resolved, once it builds what a run can use.
+
+    Raises:
+        ConfigError: with every mistake of the file.
+    """
+    criterion = load_loss(path)
+    if not isinstance(criterion, MultiLoss):
+        raise ConfigError(
+            f"{path}: the demo trains under a loss_params.compound_loss or loss_params.multi_loss; "
+            f"this file gives a single {type(criterion).__name__}"
+        )
+    data, problems = plain(read_file(path), str(path))
+    if problems:
+        raise ConfigError(problems)
+    if "loss_params" not in data:  # the file is the compound block itself
+        data = {"loss_params": {"compound_loss": data}}
+    return OmegaConf.to_yaml(OmegaConf.create(data))
+
+
+def build_run(settings: Settings, config: str) -> Run:
+    """Make the images, the network and the criterion of a run that has not begun.
+
+    Args:
+        settings: what decides its numbers.
+        config: what `resolved_config` returned.
+    """
+    training, held_out = _samples(settings)
+    torch.manual_seed(settings.seed)
+    objective = Objective(FrameFieldUNet(training.channels), build_loss_from_config(OmegaConf.create(config)))
+    weighting = list(objective.criterion.weighting_parameters())
+    others = [p for p in objective.parameters() if all(p is not w for w in weighting)]
+    optimizer = torch.optim.AdamW(
+        [{"params": others, "weight_decay": 1e-4}, {"params": weighting, "weight_decay": 0.0}],
+        lr=_LEARNING_RATE,
+    )
+    for module in objective.criterion.modules():
+        if isinstance(module, GradNorm):
+            module.set_shared_parameters(objective.network.shared_parameters())
+    return Run(settings, config, objective, optimizer, training, held_out)
+
+
+def _samples(settings: Settings) -> tuple[Samples, Samples]:
+    made: dict[str, Any] = {"size": settings.size, "seed": settings.seed}
+    if settings.image is not None and settings.labels is not None:
+        from lossreg.demo.tile import load_tile
+
+        training, held_out = load_tile(
+            Path(settings.image), Path(settings.labels), count=settings.count, **made
+        )
+    else:
+        from lossreg.demo.scenes import generate_scenes
+
+        training = generate_scenes(settings.count, **made)
+        held_out = generate_scenes(min(_HELD_OUT, settings.count), **made, stream=1)
+    class_freq = training.class_freq()
+    return training.with_class_freq(class_freq), held_out.with_class_freq(class_freq)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def save(run: Run, output: Path) -> None:
+    """Write the checkpoint and `metrics.csv`, from the first process alone."""
+    if rank() != 0:
+        return
+    state = {
+        "settings": asdict(run.settings),
+        "config": run.config,
+        "epoch": run.epoch,
+        "untrained_iou": run.untrained_iou,
+        "history": run.history,
+        "network": run.network.state_dict(),
+        "criterion": run.criterion.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    with replacing(output / CHECKPOINT) as draft:
+        torch.save(state, draft)
+    with replacing(output / METRICS) as draft, draft.open("w", newline="") as file:
+        writer = csv.DictWriter(file, metric_columns(run.criterion), restval="")
+        writer.writeheader()
+        writer.writerows(run.history)
+
+
+def read_checkpoint(output: Path) -> dict[str, Any]:
+    """Read the checkpoint of a run.
+
+    Raises:
+        LossregError: it is not one.
+    """
+    path = output / CHECKPOINT
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        Settings(**state["settings"])
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise LossregError(f"{path}: not a checkpoint of this demo: {error}") from error
+    return dict(state)
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Put a run that was just built where its checkpoint was taken."""
+    run.network.load_state_dict(state["network"])
+    run.criterion.load_state_dict(state["criterion"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.epoch, run.untrained_iou, run.history = state["epoch"], state["untrained_iou"], state["history"]
+    torch.set_rng_state(state["rng"])
+
+
+def metric_columns(criterion: MultiLoss) -> list[str]:
+    """Return the columns of `metrics.csv`: per term its raw value, its norm, and its weight in the end."""
+    paths = [path for path, _ in criterion.leaves()]
+    return [
+        "epoch",
+        "total",
+        "iou",
+        *(f"{column}/{p}" for p in paths for column in ("value", "norm", "weight")),
+    ]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def train(
+    run: Run,
+    output: Path,
+    on_step: Callable[[float], None] = lambda _: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+) -> None:
+    """Train to the last epoch, from wherever the run stands.
+
+    Under a process group, each process takes its share of every batch, and all end with the same numbers.
+
+    Args:
+        run: a run that was just built, or restored.
+        output: folder of the checkpoint and `metrics.csv`.
+        on_step: called with each step's total on this process.
+        on_epoch: called with each epoch's row of `metrics.csv`.
+
+    Raises:
+        NormError: a term's average cannot divide it.
+        LossregError: a term is not finite any more.
+    """
+    parallel: nn.Module = run.objective
+    if run.epoch == 0 and not run.history:
+        run.untrained_iou = heldout_iou(run)
+        if run.criterion.normalize:
+            shares = run.training.batches(run.settings.batch_size, rank=rank(), world_size=world_size())
+            calibrate_norms(run.criterion, run.network, shares, progress=False)
+        save(run, output)
+    if world_size() > 1:
+        parallel = DistributedDataParallel(run.objective, broadcast_buffers=False)
+    while run.epoch < run.settings.epochs:
+        row = _train_epoch(run, parallel, on_step)
+        run.epoch += 1
+        run.history.append({**row, "iou": heldout_iou(run)})
+        save(run, output)
+        on_epoch(run.history[-1])
+
+
+def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None]) -> dict[str, float]:
+    """Train one epoch, and return its row of `metrics.csv` without the IoU."""
+    objective.train()
+    for group in run.optimizer.param_groups:
+        group["lr"] = _LEARNING_RATE * _DECAY**run.epoch
+    step = run.epoch * run.steps
+    with StepMeans(run.criterion) as means:
+        for batch in run.training.batches(
+            run.settings.batch_size,
+            seed=run.settings.seed,
+            epoch=run.epoch,
+            rank=rank(),
+            world_size=world_size(),
+        ):
+            total, terms = objective(batch, run.epoch, step)
+            run.optimizer.zero_grad()
+            total.backward()
+            run.optimizer.step()
+            means.add(total, terms)
+            step += 1
+            on_step(total.item())
+    means.gather()
+    row: dict[str, float] = {"epoch": run.epoch, "total": means.total}
+    weights = run.criterion.effective_weights(run.epoch, step - 1)
+    for path, term in run.criterion.leaves():
+        if path in means.terms:
+            norm = float(cast(Loss, term.loss).norm) if term.normalize else 1.0
+            row[f"value/{path}"] = means.terms[path] * norm
+            row[f"norm/{path}"] = norm
+            row[f"weight/{path}"] = weights[path] * means.coefficient(path)
+    _refuse_nonfinite(row)
+    return row
+
+
+def _refuse_nonfinite(row: dict[str, float]) -> None:
+    bad = {name.removeprefix("value/"): value for name, value in row.items() if not math.isfinite(value)}
+    if bad:
+        listed = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        raise LossregError(
+            f"epoch {row['epoch']}: {listed}; the run stops, its last checkpoint is from before"
+        )
+
+
+@torch.no_grad()
+def heldout_iou(run: Run) -> float:
+    """Return the IoU of the interior channel over all held-out pixels, at a threshold of one half."""
+    run.network.eval()
+    both = torch.zeros(2, dtype=torch.float64)  # intersection, union
+    for batch in run.held_out.batches(run.settings.batch_size, rank=rank(), world_size=world_size()):
+        built = run.network(batch["image"])["seg"][:, 0] > 0.5
+        wanted = batch["gt_polygons_image"][:, 0] > 0.5
+        both += torch.stack([(built & wanted).sum(), (built | wanted).sum()])
+    if world_size() > 1:
+        dist.all_reduce(both)
+    return float(both[0] / both[1].clamp_min(1))
