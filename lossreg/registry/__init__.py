@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import warnings
 from collections.abc import Callable
 from importlib import invalidate_caches
@@ -9,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from lossreg.errors import PluginError, PluginWarning
 from lossreg.registry.catalog import LOCAL, Catalog, Entry
-from lossreg.registry.plugins import Plugin, Switches, discover
-from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
+from lossreg.registry.plugins import Plugin, Switches, check_unique, discover
+from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec, is_target
 
 __all__ = ["catalog", "find_loss", "list_losses", "refresh", "register"]
 
@@ -51,7 +53,7 @@ def list_losses(filter: str | None = None) -> list[str]:
     """Return the canonical names of all losses, or of those that a glob matches.
 
     Args:
-        filter: a glob such as `"*Dice*"` or `"torch/*"`, compared with canonical and bare names, case ignored.
+        filter: a glob such as `"*Dice*"` or `"torch/*"`, compared with canonical and bare names in any case.
     """
     return catalog().losses.names(filter)
 
@@ -93,20 +95,34 @@ def register(
     """
     if kind not in _SPECS:
         raise PluginError(f"register: kind is one of {', '.join(_SPECS)}; got {kind!r}")
+    spec_type = _SPECS[kind]
+    known = [field.name for field in dataclasses.fields(spec_type) if field.name not in ("name", "target")]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise PluginError(f"register: a {kind} has no field {unknown[0]!r}; expected {', '.join(known)}")
 
     def remember(target: T) -> T:
         global _catalog
-        dotted = f"{target.__module__}:{target.__name__}"
-        known: dict[str, Any] = {"summary": _summary(target)}
+        if not hasattr(target, "__name__"):
+            raise PluginError(f"register: takes a class or a function, got {target!r}")
+        given: dict[str, Any] = {"summary": _summary(target)}
         if kind == "preprocess":
-            known |= {"requires": getattr(target, "requires", ()), "provides": getattr(target, "provides", ())}
-        spec = _SPECS[kind](name, dotted, **(known | fields))
+            given |= {key: getattr(target, key, ()) for key in ("requires", "provides")}
+        spec = spec_type(name, _home(name, target), **(given | fields))
+        local = _local | {(kind, name): Entry(spec, Plugin(LOCAL), local=target)}
+        check_unique(entry.spec for entry in local.values())
         current = catalog()
-        _local[kind, name] = Entry(spec, Plugin(LOCAL), local=target)
+        _local.update(local)
         _catalog = Catalog(current.manager, current.plugins, _local.values())
         return target
 
     return remember
+
+
+def _home(name: str, target: Any) -> str:
+    """Return where an object lives, under its own name where it is a lambda or its script no module."""
+    home = f"{target.__module__}:{target.__name__}"
+    return home if is_target(home) else f"{LOCAL}:{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
 
 
 def _summary(target: Any) -> str:

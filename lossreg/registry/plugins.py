@@ -134,7 +134,7 @@ def _read(
     try:
         _check_core_version(dist)
         specs = tuple(_spec_of(line) for line in lines)
-        _check_unique(specs)
+        check_unique(specs)
     except PluginError as error:
         return Plugin(distribution, distribution, version, error=error)
     return Plugin(distribution, distribution, version, specs)
@@ -163,7 +163,7 @@ def _ask(
             raise PluginError("it implements no hook; mark its functions with @lossreg.hookimpl")
         manager.check_pending()  # all others passed before: what it reports is this plugin's
         specs = tuple(_specs_of(manager, module))
-        _check_unique(specs)
+        check_unique(specs)
     except (Exception, SystemExit) as error:
         if manager.has_plugin(identity):
             manager.unregister(name=identity)
@@ -184,7 +184,7 @@ def _specs_of(manager: pluggy.PluginManager, module: Any) -> Iterator[Spec]:
                 yield spec
 
 
-def _check_unique(specs: Iterable[Spec]) -> None:
+def check_unique(specs: Iterable[Spec]) -> None:
     """Refuse a plugin that offers two components of one kind under one name or alias."""
     seen: dict[tuple[str, str], Spec] = {}
     for spec in specs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class Spec:
                     f"{type(self).__name__}: {name!r} is no name; expected letters, digits, '_', '-' or '.', "
                     "beginning with a letter"
                 )
-        if not isinstance(self.target, str) or not _TARGET.match(self.target):
+        if not is_target(self.target):
             raise PluginError(
                 f"{type(self).__name__} {self.name!r}: target {self.target!r} is not of the form "
                 "'package.module:Attribute'"
@@ -69,7 +69,8 @@ class Spec:
     def _strings(self, attribute: str) -> tuple[str, ...]:
         """Freeze a field of strings as a tuple, refusing a bare string, which would be taken apart."""
         value = getattr(self, attribute)
-        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        listed = isinstance(value, Iterable) and not isinstance(value, str)
+        if not listed or not all(isinstance(item, str) for item in value):
             raise PluginError(
                 f"{type(self).__name__} {self.name!r}: {attribute} must be a tuple of strings, got {value!r}"
             )
@@ -112,15 +113,16 @@ class LossSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._strings("tensors")
-        if self.example is not None and not _TARGET.match(self.example):
+        if self.example is not None and not is_target(self.example):
             raise PluginError(
-                f"LossSpec {self.name!r}: example {self.example!r} is not of the form 'package.module:function'"
+                f"LossSpec {self.name!r}: example {self.example!r} is not of the form "
+                "'package.module:function'"
             )
 
 
 @dataclass(frozen=True)
 class PreprocessSpec(Spec):
-    """Describe a preprocess node: the keys it reads and the keys it makes, each `pred.<key>` or `gt.<key>`."""
+    """Describe a preprocess: the keys it reads and the keys it makes, each `pred.<key>` or `gt.<key>`."""
 
     requires: tuple[str, ...] = field(default=(), kw_only=True)
     provides: tuple[str, ...] = field(default=(), kw_only=True)
@@ -147,6 +149,11 @@ class ScheduleSpec(Spec):
     """Describe a schedule: a class or function that makes a callable from epoch to weight."""
 
     kind = "schedule"
+
+
+def is_target(text: object) -> bool:
+    """Say whether a text is of the form `"package.module:Attribute"`."""
+    return isinstance(text, str) and _TARGET.match(text) is not None
 
 
 def _is_requirement(text: object) -> bool:
