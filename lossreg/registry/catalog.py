@@ -161,7 +161,9 @@ class Section(Generic[S]):
 class Catalog:
     """Everything that is registered, by kind and by name."""
 
-    def __init__(self, manager: pluggy.PluginManager, plugins: Iterable[Plugin], local: Iterable[Entry[Any]] = ()) -> None:
+    def __init__(
+        self, manager: pluggy.PluginManager, plugins: Iterable[Plugin], local: Iterable[Entry[Any]] = ()
+    ) -> None:
         self.manager = manager
         self.plugins = tuple(plugins)
         failed = [plugin for plugin in self.plugins if plugin.error is not None]
@@ -197,7 +199,9 @@ class Catalog:
 
 def _listed(entries: Iterable[Entry[Any]]) -> str:
     return " and ".join(
-        f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})" if entry.plugin.distribution else entry.name
+        f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})"
+        if entry.plugin.distribution
+        else entry.name
         for entry in entries
     )
 

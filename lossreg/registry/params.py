@@ -82,7 +82,14 @@ def parameters(
         settable = plain is not _UNSETTABLE
         shown = plain if settable else hint
         found.append(
-            Parameter(name, _text(shown), parameter.default, docs.get(name, ""), settable, plain if settable else None)
+            Parameter(
+                name,
+                _text(shown),
+                parameter.default,
+                docs.get(name, ""),
+                settable,
+                plain if settable else None,
+            )
         )
     return found
 
@@ -92,7 +99,9 @@ def takes_any(target: Any) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in _raw_signature(target).values())
 
 
-def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False) -> Iterator[ParameterProblem]:
+def check(
+    found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False
+) -> Iterator[ParameterProblem]:
     """Compare values from a config with parameters: unknown, missing, of a wrong type, out of choices.
 
     Args:
@@ -125,7 +134,7 @@ def model(found: list[Parameter], *, open_ended: bool = False) -> type[BaseModel
     for p in found:
         if p.settable:
             default = ... if p.required else _plain_default(p.default)
-            # an alias, since pydantic keeps names with a leading underscore and its own method names to itself
+            # an alias, since pydantic keeps its own method names and a leading underscore to itself
             fields[f"p_{p.name}"] = (p.type, Field(default, alias=p.name, description=p.doc or None))
     config = ConfigDict(extra="allow" if open_ended else "forbid", protected_namespaces=())
     return create_model("Parameters", __config__=config, **fields)
@@ -143,7 +152,12 @@ def _by_parameter(failure: ValidationError) -> dict[tuple[str | int, ...], str]:
         elif error["type"] == "extra_forbidden":
             message = "is not a parameter"
         else:
-            message = error["msg"].replace("Input should be", "expected").replace("a valid integer", "an integer").replace("a valid ", "a ")
+            message = (
+                error["msg"]
+                .replace("Input should be", "expected")
+                .replace("a valid integer", "an integer")
+                .replace("a valid ", "a ")
+            )
         merged.setdefault(path, []).append(message)
     whole: dict[tuple[str | int, ...], str] = {}
     for path, messages in merged.items():
@@ -162,9 +176,11 @@ def _raw_signature(target: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _signature(target: Any) -> dict[str, inspect.Parameter]:
-    """Return named parameters; of a function, those with a default: the others are the tensors it compares."""
+    """Return named parameters; of a function, those with a default: the others are tensors to compare."""
     named = {
-        name: p for name, p in _raw_signature(target).items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        name: p
+        for name, p in _raw_signature(target).items()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
     if not inspect.isclass(target):
         named = {name: p for name, p in named.items() if p.default is not p.empty}
@@ -206,7 +222,7 @@ def _plain(hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         members = [plain for arg in args if (plain := _plain(arg)) is not _UNSETTABLE]
         solid = [m for m in members if m is not None and m is not type(None)]
-        return Union[tuple(members)] if solid else _UNSETTABLE
+        return Union[tuple(members)] if solid else _UNSETTABLE  # noqa: UP007
     if hint in (list, tuple, dict) or hint in (collections.abc.Sequence, collections.abc.Mapping):
         return list[JsonValue] if hint not in (dict, collections.abc.Mapping) else dict[str, JsonValue]
     return _plain_container(origin, args)
