@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, c
 REQUIRED = inspect.Parameter.empty
 """Default of a parameter that has none."""
 
+_WORDS = {
+    "Input should be": "expected",
+    "a valid integer": "an integer",
+    "a valid array": "a list",
+    "an object": "a mapping",
+    "a valid ": "a ",
+}
 _UNSETTABLE = object()
+_LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _SCALARS = (bool, int, float, str, type(None))
 
 
@@ -115,14 +124,16 @@ def check(
     closed = {p.name for p in found if not p.settable}
     for name in sorted(closed & set(values)):
         yield ParameterProblem((name,), "takes a Python object; a config file cannot give one")
-    plain = {name: value for name, value in values.items() if name not in closed}
+    texts: dict[str, str] = {}
+    for name in (name for name in values if name not in closed):
+        try:
+            texts[name] = json.dumps(values[name])
+        except (TypeError, ValueError) as error:  # noqa: PERF203 (each value has its own problem)
+            yield ParameterProblem((name,), f"is not plain data: {error}")
+    plain = ", ".join(f"{json.dumps(str(name))}: {text}" for name, text in texts.items())
+    others = [p for p in found if p.name in texts or p.name not in values]
     try:
-        text = json.dumps(plain)
-    except (TypeError, ValueError) as error:
-        yield ParameterProblem((), f"holds a value that is not plain data: {error}")
-        return
-    try:
-        model(found, open_ended=open_ended).model_validate_json(text, strict=True)
+        model(others, open_ended=open_ended).model_validate_json(f"{{{plain}}}", strict=True)
     except ValidationError as failure:
         for path, messages in _by_parameter(failure).items():
             yield ParameterProblem(path, messages)
@@ -152,12 +163,9 @@ def _by_parameter(failure: ValidationError) -> dict[tuple[str | int, ...], str]:
         elif error["type"] == "extra_forbidden":
             message = "is not a parameter"
         else:
-            message = (
-                error["msg"]
-                .replace("Input should be", "expected")
-                .replace("a valid integer", "an integer")
-                .replace("a valid ", "a ")
-            )
+            message = error["msg"]
+            for theirs, ours in _WORDS.items():
+                message = message.replace(theirs, ours)
         merged.setdefault(path, []).append(message)
     whole: dict[tuple[str | int, ...], str] = {}
     for path, messages in merged.items():
@@ -188,11 +196,17 @@ def _signature(target: Any) -> dict[str, inspect.Parameter]:
 
 
 def _hints(target: Any) -> dict[str, Any]:
-    function = inspect.unwrap(target.__init__) if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # a name that exists for the type checker only; the raw annotation has to do
-        return {}
+    """Evaluate annotations one by one: a name that only the type checker knows spoils its own alone."""
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    known = getattr(function, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(alone, globalns=known, include_extras=True)
+        except Exception:  # the raw annotation has to do
+            hints[name] = annotation
+    return hints
 
 
 def _docs(target: Any) -> dict[str, str]:
@@ -223,21 +237,19 @@ def _plain(hint: Any) -> Any:
         members = [plain for arg in args if (plain := _plain(arg)) is not _UNSETTABLE]
         solid = [m for m in members if m is not None and m is not type(None)]
         return Union[tuple(members)] if solid else _UNSETTABLE  # noqa: UP007
-    if hint in (list, tuple, dict) or hint in (collections.abc.Sequence, collections.abc.Mapping):
-        return list[JsonValue] if hint not in (dict, collections.abc.Mapping) else dict[str, JsonValue]
-    return _plain_container(origin, args)
+    return _plain_container(origin or hint, args)
 
 
 def _plain_container(origin: Any, args: tuple[Any, ...]) -> Any:
     members = [Ellipsis if arg is Ellipsis else _plain(arg) for arg in args]
     if _UNSETTABLE in members:
         return _UNSETTABLE
-    if origin in (list, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
-        return list[members[0]]  # type: ignore[valid-type]
-    if origin is tuple:
-        return list[members[0]] if Ellipsis in members else tuple.__class_getitem__(tuple(members))  # type: ignore[valid-type]
-    if origin in (dict, collections.abc.Mapping):
-        return dict[str, members[1]]  # type: ignore[valid-type]
+    if origin is tuple and members and Ellipsis not in members:
+        return tuple.__class_getitem__(tuple(members))
+    if origin in _LISTS:
+        return list.__class_getitem__(members[0] if members else JsonValue)
+    if origin in _MAPPINGS:
+        return dict.__class_getitem__((str, members[1] if members else JsonValue))
     return _UNSETTABLE
 
 

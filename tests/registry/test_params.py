@@ -1,0 +1,424 @@
+"""Parameters of a component, read off its signature, and values of a config held against them."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Optional, Union
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+from torch import Tensor, nn
+
+from lossreg.registry.params import REQUIRED, check, model, parameters, takes_any
+
+
+def of(annotation, default=REQUIRED):
+    """The parameters of a class whose only one has this annotation."""
+
+    class Component:
+        def __init__(self, value):
+            pass
+
+    Component.__init__.__annotations__ = {} if annotation is REQUIRED else {"value": annotation}
+    Component.__init__.__defaults__ = () if default is REQUIRED else (default,)
+    return parameters(Component)
+
+
+def problems(target, values, **options):
+    return [(p.path, p.message) for p in check(parameters(target), values, **options)]
+
+
+def fits(annotation, value):
+    return not list(check(of(annotation), {"value": value}))
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+class Documented(nn.Module):
+    """A loss.
+
+    Args:
+        name: the term's name.
+        alpha: weight of the rare class, in [0, 1];
+            more is more.
+        mode (str): which way.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        alpha: float = 0.25,
+        mode: Literal["mean", "sum"] = "mean",
+        *,
+        weight: Tensor | None = None,
+        callback: Callable[[Tensor], Tensor] = torch.abs,
+        sizes: Sequence[int] = (1, 2),
+        anything=None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+
+
+def test_a_signature_is_read_in_its_order():
+    found = parameters(Documented)
+    assert [(p.name, p.annotation, p.default, p.settable) for p in found] == [
+        ("name", "str", REQUIRED, True),
+        ("alpha", "float", 0.25, True),
+        ("mode", "'mean' | 'sum'", "mean", True),
+        ("weight", "Tensor | None", None, False),
+        ("callback", found[4].annotation, torch.abs, False),
+        ("sizes", "list[int]", (1, 2), True),
+        ("anything", "", None, True),
+    ]
+    assert [p.required for p in found] == [True, False, False, False, False, False, False]
+    assert takes_any(Documented)
+
+
+def test_its_docstring_is_read_too():
+    docs = {p.name: p.doc for p in parameters(Documented)}
+    assert docs["name"] == "the term's name."
+    assert docs["alpha"] == "weight of the rare class, in [0, 1]; more is more."
+    assert docs["mode"] == "which way."
+    assert docs["sizes"] == ""
+
+
+def test_the_docstring_of_a_constructor_counts():
+    class Loss:
+        """A loss."""
+
+        def __init__(self, alpha=1):
+            """Make it.
+
+            Args:
+                alpha: the power.
+            """
+
+    assert parameters(Loss)[0].doc == "the power."
+
+
+def test_hidden_parameters_are_left_out():
+    assert [p.name for p in parameters(Documented, hidden=("alpha", "callback", "weight"))] == [
+        "name",
+        "mode",
+        "sizes",
+        "anything",
+    ]
+
+
+def test_of_a_function_the_options_are_read_and_not_the_tensors():
+    def focal(pred: Tensor, target: Tensor, alpha: float = 0.25, *, reduction: str = "mean") -> Tensor:
+        return pred
+
+    assert [p.name for p in parameters(focal)] == ["alpha", "reduction"]
+    assert [p.name for p in parameters(functools.partial(focal, alpha=1))] == ["alpha", "reduction"]
+    assert not takes_any(focal)
+
+
+def test_parameters_of_tensors_are_lists_of_numbers():
+    found = parameters(nn.CrossEntropyLoss, tensors=("weight",))
+    weight = next(p for p in found if p.name == "weight")
+    assert weight.settable
+    assert not list(check(found, {"weight": [0.2, 0.8]}))
+    assert not list(check(found, {"weight": None, "ignore_index": -1}))
+    assert [p.path for p in check(found, {"weight": ["a"]})] == [("weight",)]
+    assert [p.path for p in check(parameters(nn.CrossEntropyLoss), {"weight": [0.2]})] == [("weight",)]
+
+
+@pytest.mark.parametrize("target", [object, dict, print, torch.add, 5, None, type, nn.functional.mse_loss])
+def test_what_has_no_signature_worth_the_name_is_read_without_a_fuss(target):
+    assert list(check(parameters(target), {}, open_ended=takes_any(target))) == []
+
+
+def test_every_loss_of_torch_can_be_read():
+    for name in dir(nn):
+        target = getattr(nn, name)
+        if name.endswith("Loss") and isinstance(target, type):
+            found = parameters(target)
+            defaults = {p.name: p.default for p in found if p.settable and not p.required}
+            assert [str(p) for p in check(found, defaults)] == [
+                f"ParameterProblem(path=('{p.name}',), message='is missing')" for p in found if p.required
+            ], name
+
+
+def test_a_dataclass_with_written_out_annotations_is_read():
+    @dataclass
+    class Ramp:
+        start: float
+        end: float = 1.0
+        names: tuple[str, ...] = ()
+
+    assert [(p.name, p.annotation) for p in parameters(Ramp)] == [
+        ("start", "float"),
+        ("end", "float"),
+        ("names", "list[str]"),
+    ]
+
+
+def test_one_name_that_only_the_type_checker_knows_spoils_no_other(packages):
+    source = """
+    from __future__ import annotations
+    from typing import TYPE_CHECKING, Optional
+
+    if TYPE_CHECKING:
+        from torch import Tensor
+
+    class Loss:
+        def __init__(self, alpha: float = 0.5, w: Tensor | None = None, power: Optional[int] = 2):
+            pass
+    """
+    packages.add("acme", modules={"acme_losses.py": source})
+    import acme_losses
+
+    found = parameters(acme_losses.Loss)
+    assert [(p.name, p.annotation, p.settable) for p in found] == [
+        ("alpha", "float", True),
+        ("w", "Tensor | None", False),
+        ("power", "int | None", True),
+    ]
+    assert not list(check(found, {"alpha": 1.0, "power": None}))
+    assert [p.path for p in check(found, {"alpha": "x", "power": 1.5})] == [("alpha",), ("power",)]
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+Any_T = typing.TypeVar("Any_T")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (REQUIRED, ""),
+        (Any, ""),
+        (object, ""),
+        (int, "int"),
+        (None, "None"),
+        (bool | None, "bool | None"),
+        (Optional[float], "float | None"),  # noqa: UP045
+        (Union[int, str], "int | str"),  # noqa: UP007
+        (int | Tensor, "int"),
+        (list, "list[Any]"),
+        (tuple, "list[Any]"),
+        (dict, "dict[str, Any]"),
+        (Sequence, "list[Any]"),
+        (Iterable, "list[Any]"),
+        (Mapping, "dict[str, Any]"),
+        (typing.List, "list[Any]"),  # noqa: UP006
+        (typing.Tuple, "list[Any]"),  # noqa: UP006
+        (typing.Dict, "dict[str, Any]"),  # noqa: UP006
+        (typing.Sequence, "list[Any]"),
+        (typing.List[int], "list[int]"),  # noqa: UP006
+        (list[list[float]], "list[list[float]]"),
+        (tuple[int, ...], "list[int]"),
+        (tuple[int, str], "tuple[int, str]"),
+        (Mapping[str, float], "dict[str, float]"),
+        (dict[str, list[int] | None], "dict[str, list[int] | None]"),
+        (Literal["a", 1, None], "'a' | 1 | None"),
+        (Annotated[float, Field(ge=0, le=1)], "float"),
+        (Annotated[int, "a note"] | None, "int | None"),
+    ],
+)
+def test_plain_annotations_can_be_set(annotation, text):
+    (parameter,) = of(annotation)
+    assert (parameter.annotation, parameter.settable) == (text, True)
+    json.dumps(model([parameter]).model_json_schema())
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Tensor,
+        Tensor | None,
+        nn.Module,
+        Callable,
+        Callable[[int], int],
+        Callable[..., Any],
+        list[Tensor],
+        dict[str, nn.Module],
+        tuple[Tensor, int],
+        type,
+        type[int],
+        torch.dtype,
+        Colour,
+        bytes,
+        complex,
+        Any_T,
+        "Tensor",
+        "NotThereAtAll",
+    ],
+)
+def test_objects_cannot(annotation):
+    (parameter,) = of(annotation)
+    assert not parameter.settable
+    (problem,) = check([parameter], {"value": 1})
+    assert (problem.path, problem.message) == (
+        ("value",),
+        "takes a Python object; a config file cannot give one",
+    )
+
+
+# --- validation -------------------------------------------------------------------------------------
+
+
+class Strict:
+    def __init__(
+        self,
+        alpha: float,
+        count: int = 1,
+        mode: Literal["mean", "sum"] = "mean",
+        on: bool = False,
+        name: str | None = None,
+        sizes: list[int] | int = 1,
+        table: dict[str, list[float]] | None = None,
+    ) -> None:
+        pass
+
+
+def test_values_that_fit_raise_no_problem():
+    assert not problems(Strict, {"alpha": 1})
+    assert not problems(
+        Strict, {"alpha": 1.5, "count": 2, "mode": "sum", "on": True, "name": None, "sizes": [1, 2]}
+    )
+    assert not problems(Strict, {"alpha": float("inf"), "sizes": 3, "table": {"a": [1, 2.5], "b": []}})
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, [(("alpha",), "is missing")]),
+        ({"alpha": 1, "beta": 2}, [(("beta",), "is not a parameter")]),
+        ({"alpha": "1"}, [(("alpha",), "expected a number")]),
+        ({"alpha": True}, [(("alpha",), "expected a number")]),
+        ({"alpha": None}, [(("alpha",), "expected a number")]),
+        ({"alpha": 1, "count": 1.0}, [(("count",), "expected an integer")]),
+        ({"alpha": 1, "count": True}, [(("count",), "expected an integer")]),
+        ({"alpha": 1, "on": 1}, [(("on",), "expected a boolean")]),
+        ({"alpha": 1, "on": "yes"}, [(("on",), "expected a boolean")]),
+        ({"alpha": 1, "mode": "none"}, [(("mode",), "expected 'mean' or 'sum'")]),
+        ({"alpha": 1, "name": 5}, [(("name",), "expected a string")]),
+        ({"alpha": 1, "sizes": "abc"}, [(("sizes",), "expected a list or an integer")]),
+        ({"alpha": 1, "sizes": [1, "b"]}, [(("sizes",), "expected an integer")]),
+        ({"alpha": 1, "table": {"a": [1, "x"]}}, [(("table", 1), "expected a number")]),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_what_was_expected(values, expected):
+    assert problems(Strict, values) == expected
+
+
+def test_all_problems_come_at_once():
+    found = problems(Strict, {"count": "x", "on": 2, "gamma": 1})
+    assert {path[0] for path, _ in found} == {"alpha", "count", "on", "gamma"}
+
+
+def test_with_options_of_its_own_a_component_takes_unknown_names():
+    found = problems(
+        Documented, {"name": "a", "whatever": [1], "alpha": "x"}, open_ended=takes_any(Documented)
+    )
+    assert found == [(("alpha",), "expected a number")]
+
+
+def test_constraints_of_an_annotation_hold():
+    class Bounded:
+        def __init__(self, alpha: Annotated[float, Field(ge=0, le=1)] = 0.5):
+            pass
+
+    assert not problems(Bounded, {"alpha": 1})
+    ((path, message),) = problems(Bounded, {"alpha": 1.5})
+    assert path == ("alpha",)
+    assert "less than or equal to 1" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["model_config", "schema", "json", "copy", "_alpha", "model_fields", "self_", "lambda_"]
+)
+def test_any_name_may_be_a_parameter(name):
+    namespace = {}
+    exec(f"class Loss:\n    def __init__(self, {name}: int = 1): pass", namespace)
+    assert not problems(namespace["Loss"], {name: 2})
+    assert problems(namespace["Loss"], {name: "x"}) == [((name,), "expected an integer")]
+    assert name in model(parameters(namespace["Loss"])).model_json_schema()["properties"]
+
+
+def test_what_is_no_plain_data_is_a_problem_and_no_exception():
+    ((path, message),) = problems(Strict, {"alpha": torch.ones(1)})
+    assert path == ("alpha",)
+    assert "plain data" in message
+
+
+def test_the_json_schema_says_what_a_config_may_hold():
+    schema = model(parameters(Strict)).model_json_schema()
+    assert schema["required"] == ["alpha"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["mode"]["enum"] == ["mean", "sum"]
+    assert schema["properties"]["count"]["default"] == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NUMBERS = st.integers(-(2**63), 2**63) | st.floats()
+TYPES = {
+    "int": (int, st.integers()),
+    "float": (float, NUMBERS),
+    "bool": (bool, st.booleans()),
+    "str": (str, st.text(st.characters(codec="utf-8"))),
+    "none": (type(None), st.none()),
+    "literal": (Literal["a", "b"], st.sampled_from(["a", "b"])),
+    "any": (Any, JSON),
+    "list[int]": (list[int], st.lists(st.integers())),
+    "tuple": (tuple[int, str], st.tuples(st.integers(), st.text(max_size=3))),
+    "dict[str, float]": (dict[str, float], st.dictionaries(st.text(max_size=3), NUMBERS)),
+}
+
+
+@given(names=st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=3), data=st.data())
+def test_a_value_of_a_union_fits_it(names, data):
+    union = functools.reduce(lambda a, b: Union[a, b], (TYPES[n][0] for n in names))  # noqa: UP007
+    value = data.draw(TYPES[data.draw(st.sampled_from(names))][1])
+    assert fits(union, value)
+
+
+def is_a(value, name):
+    """Plain Python's answer to whether a JSON value is of a type."""
+    return {
+        "int": type(value) is int,
+        "float": type(value) in (int, float),
+        "bool": type(value) is bool,
+        "str": type(value) is str,
+        "none": value is None,
+        "literal": value in ("a", "b") if isinstance(value, str) else False,
+        "any": True,
+        "list[int]": isinstance(value, list) and all(type(item) is int for item in value),
+        "tuple": isinstance(value, list)
+        and len(value) == 2
+        and type(value[0]) is int
+        and type(value[1]) is str,
+        "dict[str, float]": isinstance(value, dict) and all(type(v) in (int, float) for v in value.values()),
+    }[name]
+
+
+@given(name=st.sampled_from(sorted(TYPES)), value=JSON)
+def test_a_value_fits_exactly_where_it_is_of_the_type(name, value):
+    assert fits(TYPES[name][0], value) == is_a(value, name)
+
+
+@given(st.dictionaries(st.text(max_size=6) | st.sampled_from(["alpha", "count", "sizes"]), JSON, max_size=4))
+def test_any_mapping_is_checked_without_an_exception(values):
+    found = problems(Strict, values)
+    assert {path[0] for path, _ in found} <= {*values, "alpha"}
+    assert all(message for _, message in found)
+    assert {(name,) for name in set(values) - {p.name for p in parameters(Strict)}} <= {
+        path for path, _ in found
+    }
