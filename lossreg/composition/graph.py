@@ -92,7 +92,9 @@ def _makers(nodes: Iterable[Node]) -> dict[str, Node]:
         for key in node.provides:
             other = makers.setdefault(key, node)
             if other is not node:
-                raise GraphError(f"pre_processes: {other.name!r} and {node.name!r} both provide {key!r}; keep one of them")
+                raise GraphError(
+                    f"pre_processes: {other.name!r} and {node.name!r} both provide {key!r}; keep one of them"
+                )
     return makers
 
 

@@ -102,10 +102,11 @@ class MultiLoss(nn.Module):
         self.schedules = tuple(
             as_schedule(weight, epoch_thresholds, name=term) for term, weight in zip(self.names, weights, strict=True)
         )
-        self._normalized = tuple(
-            isinstance(loss, Loss) and loss.name not in set(unnormalized) for loss in losses
-        )
-        self._optional = tuple(term in set(optional_terms) for term in self.names)
+        self._normalized = tuple(isinstance(loss, Loss) and loss.name not in set(unnormalized) for loss in losses)
+        for loss in losses:
+            if isinstance(loss, MultiLoss) and loss.name in optional_terms:
+                loss.make_optional()  # each of its terms is; the group itself is always there
+        self._optional = tuple(isinstance(loss, Loss) and loss.name in optional_terms for loss in losses)
         required = [loss for loss, optional in zip(losses, self._optional, strict=True) if not optional]
         self._nodes = build_nodes(pre_processes or (), losses, batch_keys or ())
         if batch_keys is not None:
@@ -195,13 +196,21 @@ class MultiLoss(nn.Module):
             ValueError: a term is scheduled and `epoch` (or `step`) is not given.
         """
         weights: dict[str, float] = {}
-        for term, weight in zip(self.terms, weights_at(self.clock.schedules, epoch, step, self.clock.owner), strict=True):
+        for term, weight in zip(
+            self.terms, weights_at(self.clock.schedules, epoch, step, self.clock.owner), strict=True
+        ):
             if isinstance(term.loss, MultiLoss):
                 members = term.loss.effective_weights(epoch, step)
                 weights |= {f"{term.name}/{path}": weight * member for path, member in members.items()}
             else:
                 weights[term.name] = weight
         return weights
+
+    def make_optional(self) -> None:
+        """Leave each term out of a batch that lacks its keys."""
+        self._optional = tuple(isinstance(loss, Loss) for loss in self.loss_funcs)
+        for group in self._groups:
+            group.make_optional()
 
     # --- the value --------------------------------------------------------------------------------
 
@@ -235,7 +244,13 @@ class MultiLoss(nn.Module):
         return contributions.sum(), values, extra_info
 
     def weighted_terms(
-        self, pred_batch: Any, gt_batch: Any, epoch: float | None = None, *, normalize: bool = True, step: float | None = None
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        epoch: float | None = None,
+        *,
+        normalize: bool = True,
+        step: float | None = None,
     ) -> Tensor:
         """Return the terms' shares of the total, (k,) on the graph: what a gradient-conflict method takes."""
         return self._weighted(pred_batch, gt_batch, normalize, epoch, step)[0]
@@ -256,11 +271,14 @@ class MultiLoss(nn.Module):
                     time = (epoch, step) if self.clock.inlined else (INHERITED, None)
                     value, groups[name], extra = loss(pred_batch, gt_batch, normalize, *time)
                     extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
+                    if not groups[name]:  # none of its terms was there: it was called for its weighting's sake
+                        continue
                 else:
                     value, extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
             raw.append(value)
-        vector = _stack(raw, self.calibrated)
-        if normalize and self.normalize:
+        active = [i for i in active if groups.get(self.names[i], True)]
+        vector = _stack(raw) if raw else _empty(pred_batch, cast(Tensor, self._one))
+        if raw and normalize and self.normalize:
             vector = vector / self._norms(active, vector)
         values: dict[str, Tensor] = {}
         for i, value in zip(active, vector.detach().unbind(), strict=True):
@@ -269,7 +287,9 @@ class MultiLoss(nn.Module):
                 values.update({f"{name}/{path}": member for path, member in groups[name].items()})
             else:
                 values[name] = value
-        weights, when = self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
+        weights, when = (
+            self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
+        )
         every = len(active) == len(self.names)
         if self.weighting is not None:
             vector = self.weighting(vector, None if every else active, when)
@@ -294,9 +314,7 @@ class MultiLoss(nn.Module):
             return pred_batch, gt_batch, every
         present = {f"{s}.{k}" for s, b in (("pred", pred_batch), ("gt", gt_batch)) if isinstance(b, Mapping) for k in b}
         losses = [cast(Loss, loss) for loss in self.loss_funcs]
-        active = [
-            i for i in every if not self._optional[i] or reachable(losses[i].requires, self._nodes, present)
-        ]
+        active = [i for i in every if not self._optional[i] or reachable(losses[i].requires, self._nodes, present)]
         if isinstance(pred_batch, Tensor) or isinstance(gt_batch, Tensor):
             return pred_batch, gt_batch, active
         for node in needed_nodes(self._nodes, [losses[i] for i in active], present):
@@ -385,14 +403,19 @@ def _check_names(
             raise ValueError(f"MultiLoss: {option} holds {unknown}; the terms are {list(names)}")
 
 
-def _stack(values: Sequence[Tensor], like: Tensor) -> Tensor:
+def _stack(values: Sequence[Tensor]) -> Tensor:
     """Stack scalars of any dtypes into a vector of at least float32."""
-    if not values:
-        return torch.zeros(0, device=like.device)
     dtype = torch.float32
     for value in values:
         dtype = torch.promote_types(dtype, value.dtype)
     return torch.stack([value.to(dtype) for value in values])
+
+
+def _empty(pred_batch: Any, like: Tensor) -> Tensor:
+    """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
+    batch = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
+    tensors = [t.reshape(-1)[:0].to(like) for t in batch if isinstance(t, Tensor) and t.is_floating_point()]
+    return torch.cat(tensors) if tensors else like[:0]
 
 
 def _run(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:

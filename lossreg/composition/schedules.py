@@ -524,17 +524,14 @@ class Chain(_Moving):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.schedules, (str, bytes)) or not isinstance(self.schedules, Sequence):
-            raise TypeError(
-                f"Chain: schedules must be a list of schedules, got {type(self.schedules).__name__}"
-            )
+            raise TypeError(f"Chain: schedules must be a list of schedules, got {type(self.schedules).__name__}")
         if not self.schedules:
             raise ValueError("Chain: schedules is empty; give one or more")
         parts = tuple(_part(i, schedule) for i, schedule in enumerate(self.schedules))
         boundaries = _ascending(self, "boundaries", self.boundaries, empty=True)
         if len(boundaries) != len(parts) - 1:
             raise ValueError(
-                f"Chain: {len(parts)} schedules need {len(parts) - 1} boundaries between them, "
-                f"got {len(boundaries)}"
+                f"Chain: {len(parts)} schedules need {len(parts) - 1} boundaries between them, got {len(boundaries)}"
             )
         for i, part in enumerate(parts):
             if part.needs_epoch and part.unit != self.unit:
@@ -597,9 +594,7 @@ def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None,
             f"or a callable from epoch to weight; got {_described(weight)}"
         )
     if epoch_thresholds is None:
-        raise ValueError(
-            f"term {name!r}: a list weight needs epoch_thresholds, as many as its {len(weight)} values"
-        )
+        raise ValueError(f"term {name!r}: a list weight needs epoch_thresholds, as many as its {len(weight)} values")
     return _for_term(name, lambda: Piecewise(weight, _without_numpy(epoch_thresholds)))
 
 
@@ -664,9 +659,7 @@ def _positive(owner: Schedule, argument: str, value: Any) -> float:
 def _numbers(owner: Schedule, argument: str, values: Any, empty: bool = False) -> tuple[float, ...]:
     values = _without_numpy(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        raise TypeError(
-            f"{type(owner).__name__}: {argument} must be a list of numbers, got {_described(values)}"
-        )
+        raise TypeError(f"{type(owner).__name__}: {argument} must be a list of numbers, got {_described(values)}")
     if not values and not empty:
         raise ValueError(f"{type(owner).__name__}: {argument} is empty; give one number or more")
     return tuple(_number(owner, f"{argument}[{i}]", value) for i, value in enumerate(values))

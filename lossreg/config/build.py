@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lossreg.composition.multiloss import MultiLoss
-from lossreg.config.grammar import LISTS, CompoundConfig, Component, Grammar, TermConfig
+from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar, TermConfig
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
-from lossreg.config.reading import Data, plain, read_file, select
+from lossreg.config.reading import Data, has, plain, read_file
 from lossreg.errors import ConfigError, ConfigProblem, LossregError
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
@@ -18,7 +18,11 @@ COMPOUND = "loss_params.compound_loss"
 
 
 def build_compound_loss_from_config(
-    cfg: Any, *, path: str = COMPOUND, allow_import: Collection[str] = (), allow_resolvers: Collection[str] = ()
+    cfg: Any,
+    *,
+    path: str = COMPOUND,
+    allow_import: Collection[str] = (),
+    allow_resolvers: Collection[str] = (),
 ) -> MultiLoss:
     """Build a `MultiLoss` from a `compound_loss` block.
 
@@ -31,7 +35,7 @@ def build_compound_loss_from_config(
     Raises:
         ConfigError: with every mistake of the block; nothing is built.
     """
-    return _build(*plain(cfg, path, allow_resolvers), path, allow_import)
+    return _build(*plain(cfg, path, allow_resolvers=allow_resolvers), path, allow_import)
 
 
 def build_loss_from_config(
@@ -48,8 +52,7 @@ def build_loss_from_config(
     Raises:
         ConfigError: with every mistake, or that neither block is there.
     """
-    compound = select(cfg, "loss_params", "compound_loss")
-    switches, problems = plain(compound, COMPOUND, allow_resolvers) if compound is not None else (None, [])
+    switches, problems = plain(cfg, COMPOUND, *COMPOUND.split("."), allow_resolvers=allow_resolvers)
     lists = isinstance(switches, Mapping) and any(switches.get(key) is not None for key in LISTS)
     if switches is not None and (lists or not has_legacy(cfg)):
         return _build(switches, problems, COMPOUND, allow_import)
@@ -73,19 +76,22 @@ def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_res
     Raises:
         ConfigError: with every mistake, or (a `ValueError` too) that none of the three is there.
     """
-    if select(cfg, "loss_params", "compound_loss") is not None or has_legacy(cfg):
+    if has(cfg, *COMPOUND.split(".")) or has_legacy(cfg):
         return build_loss_from_config(cfg, allow_import=allow_import, allow_resolvers=allow_resolvers)
-    single = select(cfg, "loss")
-    if single is None:
+    if not has(cfg, "loss"):
         raise ConfigError(
             f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
         )
-    data, problems = (single, []) if isinstance(single, str) else plain(single, "loss", allow_resolvers)
+    data, problems = plain(cfg, "loss", "loss", allow_resolvers=allow_resolvers)
     return _single(data, problems, "loss", allow_import)
 
 
 def load_loss(
-    path: str | Path, key: str | None = None, *, allow_import: Collection[str] = (), allow_resolvers: Collection[str] = ()
+    path: str | Path,
+    key: str | None = None,
+    *,
+    allow_import: Collection[str] = (),
+    allow_resolvers: Collection[str] = (),
 ) -> Any:
     """Build the criterion that a YAML file describes.
 
@@ -101,10 +107,10 @@ def load_loss(
     cfg = read_file(path)
     allowed: dict[str, Any] = {"allow_import": allow_import, "allow_resolvers": allow_resolvers}
     if key is not None:
-        block = select(cfg, *key.split("."))
-        if block is None:
+        keys = key.split(".")
+        if not has(cfg, *keys):
             raise ConfigError(f"{path}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
-        return build_compound_loss_from_config(block, path=key, **allowed)
+        return _build(*plain(cfg, key, *keys, allow_resolvers=allow_resolvers), key, allow_import)
     if any(name in cfg for name in LISTS):
         return build_compound_loss_from_config(cfg, path="", **allowed)
     return get_loss_function(cfg, **allowed)
@@ -174,4 +180,3 @@ class _Builder:
         except Exception as error:  # a third party's constructor may raise anything
             self.grammar.report(component.path, f"{component.entry.name} refused its arguments: {error}")
             return None
-

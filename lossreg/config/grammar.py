@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, Literal
 
 from lossreg.composition.schedules import Schedule, as_schedule
@@ -16,7 +17,7 @@ from lossreg.errors import AmbiguousNameError, ConfigProblem, LossregError, Unkn
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.plugins import Plugin
-from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec, WeightingSpec
+from lossreg.registry.specs import LossSpec, WeightingSpec
 
 _log = logging.getLogger("lossreg.config")
 
@@ -101,7 +102,9 @@ class Grammar:
             return config
         self._known(data, COMPOUND_KEYS, path)
         config.normalize = self._bool(data, "normalize_losses", path, True)
-        config.normalization_params = self._normalization(data.get("normalization_params"), f"{path}.normalization_params")
+        config.normalization_params = self._normalization(
+            data.get("normalization_params"), f"{path}.normalization_params"
+        )
         self._members(data, config, None)
         return config
 
@@ -146,9 +149,14 @@ class Grammar:
         if isinstance(items, list):
             found_items = [(f"{path}.{key}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
-            found_items = [(f"{path}.{key}.{name}", str(name), item) for name, item in items.items() if item is not None]
+            found_items = [
+                (f"{path}.{key}.{name}", str(name), item) for name, item in items.items() if item is not None
+            ]
         else:
-            self.report(f"{path}.{key}", f"expected a list of terms or a mapping of name to term, found {_shown(items)}")
+            self.report(
+                f"{path}.{key}",
+                f"expected a list of terms or a mapping of name to term, found {_shown(items)}",
+            )
             return []
         if not found_items:
             self.report(f"{path}.{key}", "is empty; expected at least one term")
@@ -156,10 +164,14 @@ class Grammar:
 
     def _unique(self, config: CompoundConfig) -> None:
         seen: dict[str, TermConfig] = {}
-        for term in config.terms:
+        for term in (term for term in config.terms if term.name):
             other = seen.setdefault(term.name, term)
             if other is not term:
-                self.report(term.path, f"has the name {term.name!r}, as has {other.path}", "give one of them another name")
+                self.report(
+                    term.path,
+                    f"has the name {term.name!r}, as has {other.path}",
+                    "give one of them another name",
+                )
 
     # --- one term ---------------------------------------------------------------------------------
 
@@ -222,7 +234,11 @@ class Grammar:
         if len(given) != 1:
             found = "found both" if given else f"found the keys {sorted(map(str, data))}"
             near = difflib.get_close_matches("loss", [str(key) for key in data], n=1)
-            self.report(path, f"expected `loss: NAME` or `_target_: dotted.path`; {found}", f"{near[0]} -> loss" if near else "")
+            self.report(
+                path,
+                f"expected `loss: NAME` or `_target_: dotted.path`; {found}",
+                f"{near[0]} -> loss" if near else "",
+            )
             return None
         return self._component(catalog().losses, given[0], data[given[0]], f"{path}.{given[0]}")
 
@@ -236,21 +252,22 @@ class Grammar:
         except (UnknownNameError, AmbiguousNameError) as error:
             allowed = self._imported(name, section, path) if key == "_target_" else None
             if allowed is None:
-                note = "; a _target_ is looked up among registered components, never imported" if key == "_target_" else ""
+                note = (
+                    "; a _target_ is looked up among registered components, never imported" if key == "_target_" else ""
+                )
                 self.report(path, f"{error}{note}")
             return allowed
 
     def _imported(self, dotted: str, section: Section[Any], path: str) -> Entry[Any] | None:
         """Import a target from a module that Python code allowed by its exact path."""
         module, _, attribute = dotted.rpartition(".")
-        if module not in self.allow_import:
+        if module not in self.allow_import or section.kind != LossSpec.kind:
             return None
         _log.info("importing %s for %s, by allow_import", dotted, path)
         target = getattr(import_module(module), attribute, None)
         if target is None or getattr(target, "__module__", None) != module:
-            return None
-        spec_type: type[Spec] = {"loss": LossSpec}.get(section.kind, LossSpec)
-        return Entry(spec_type(attribute, f"{module}:{attribute}"), Plugin(module), local=target)
+            return None  # not there, or imported there from elsewhere
+        return Entry(LossSpec(attribute, f"{module}:{attribute}"), Plugin(module), local=target)
 
     def _arguments(self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None) -> dict[str, Data]:
         arguments = {str(k): v for k, v in data.items() if k not in TERM_KEYS and k not in SPECIAL_KEYS}
@@ -263,7 +280,7 @@ class Grammar:
         merged = {**arguments, **{str(key): value for key, value in explicit.items()}}
         self._no_targets(merged, path)
         if entry is not None:
-            self._check(entry, merged, path, owned=("name",), own_keys=TERM_KEYS, inside=set(map(str, explicit)))
+            self._check(entry, merged, path, own_keys=TERM_KEYS, inside=set(map(str, explicit)))
         return merged
 
     def _no_targets(self, value: Data, path: str) -> None:
@@ -272,7 +289,10 @@ class Grammar:
             for key, item in value.items():
                 where = f"{path}.{key}"
                 if key == "_target_" or key in SPECIAL_KEYS:
-                    self.report(where, "is not supported inside arguments: an argument is data, never an object to make")
+                    self.report(
+                        where,
+                        "is not supported inside arguments: an argument is data, never an object to make",
+                    )
                 else:
                     self._no_targets(item, where)
         elif isinstance(value, list):
@@ -297,13 +317,15 @@ class Grammar:
             return
         spec = entry.spec
         tensors = spec.tensors if isinstance(spec, LossSpec) else ()
-        hidden = (*spec.hidden, *owned)
+        hidden = (*spec.hidden, *owned, *(("name",) if _is_loss(target) else ()))
         found = params.parameters(target, hidden=hidden, tensors=tensors)
         names = [p.name for p in found if p.settable]
         for problem in params.check(found, arguments, open_ended=params.takes_any(target)):
             key = str(problem.path[0]) if problem.path else ""
-            where = path + (".args" if key in inside else "") + "".join(
-                f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path
+            where = (
+                path
+                + (".args" if key in inside else "")
+                + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
             )
             if problem.message == "is not a parameter":
                 near = difflib.get_close_matches(key, [*names, *own_keys], n=1)
@@ -376,7 +398,7 @@ class Grammar:
         numbers = isinstance(given, list) and all(
             isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in given
         )
-        if not numbers or not given or any(b <= a for a, b in zip(given, given[1:], strict=False)):
+        if not numbers or not given or any(b <= a for a, b in pairwise(given)):
             self.report(path, f"expected a list of epochs in ascending order, found {_shown(given)}")
             return _BAD
         return given
@@ -457,7 +479,9 @@ class Grammar:
     def _batch_keys(self, given: Data, path: str) -> list[str] | None:
         if given is None:
             return None
-        good = isinstance(given, list) and all(isinstance(k, str) and k.partition(".")[0] in ("pred", "gt") for k in given)
+        good = isinstance(given, list) and all(
+            isinstance(k, str) and k.partition(".")[0] in ("pred", "gt") for k in given
+        )
         if not good:
             self.report(path, f"expected a list of keys such as [pred.seg, gt.mask], found {_shown(given)}")
             return None
@@ -516,6 +540,11 @@ def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> Conf
     if problem.path.startswith(path) and head in inner:
         return ConfigProblem(f"{path}.loss{rest}", problem.message, problem.hint)
     return problem
+
+
+def _is_loss(target: Any) -> bool:
+    """Say whether a target is a `Loss`, which takes the term's name, without importing that class."""
+    return any((c.__module__, c.__name__) == ("lossreg.losses.base", "Loss") for c in getattr(target, "__mro__", ()))
 
 
 def _at(data: Data, path: Sequence[str | int]) -> Data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lossreg.config.reading import Data, plain, select
+from lossreg.config.reading import Data, has, plain
 from lossreg.errors import ConfigError, ConfigProblem
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
@@ -26,7 +26,7 @@ _COEFS = (
 
 def has_legacy(cfg: Any) -> bool:
     """Say whether a training config has the legacy block, in either spelling."""
-    return any(select(cfg, *block.split(".")) is not None for block in LEGACY_BLOCKS)
+    return any(has(cfg, *block.split(".")) for block in LEGACY_BLOCKS)
 
 
 def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Collection[str] = ()) -> tuple[Data, str]:
@@ -61,7 +61,7 @@ class _LegacyReader:
         self.problems: list[ConfigProblem] = []
         self.cfg = cfg
         self.allow_resolvers = allow_resolvers
-        self.path = next(path for path in LEGACY_BLOCKS if select(cfg, *path.split(".")) is not None)
+        self.path = next(path for path in LEGACY_BLOCKS if has(cfg, *path.split(".")))
         self.block = self._mapping(self.path)
         self.coefs = self._mapping(f"{self.path}.coefs")
         self.channels = [channel for channel in _CHANNELS if self.on("seg_params", f"compute_{channel}")]
@@ -70,11 +70,8 @@ class _LegacyReader:
         self.problems.append(ConfigProblem(path, message))
 
     def _value(self, *keys: str) -> Data:
-        found = select(self.cfg, *keys)
-        if found is None or isinstance(found, (bool, int, float, str)):
-            return found
-        data, problems = plain(found, ".".join(keys), self.allow_resolvers)
-        self.problems += problems
+        data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers)
+        self.problems += [problem for problem in problems if problem not in self.problems]
         return data
 
     def _mapping(self, path: str) -> dict[str, Data]:
@@ -119,7 +116,10 @@ class _LegacyReader:
 
     def _seg(self) -> dict[str, Data]:
         if not self.channels:
-            self.report("seg_params", "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is")
+            self.report(
+                "seg_params",
+                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is",
+            )
         precision = str(self._value("pl_trainer", "precision"))
         return {
             **self._term("seg", "seg/SegLoss"),
@@ -133,4 +133,3 @@ class _LegacyReader:
         if weight is None:
             self.report(f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on")
         return {"loss": loss, "name": coef, "weight": weight}
-

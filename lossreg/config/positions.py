@@ -91,9 +91,7 @@ def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Node, str] | None
     return None
 
 
-def _entry(
-    node: yaml.MappingNode, path: str, seen: set[int]
-) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
+def _entry(node: yaml.MappingNode, path: str, seen: set[int]) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
     """Find the entry of a mapping that `path` goes through: of `a` and `a.b` the longer; then in `<<`."""
     if id(node) in seen:
         return None

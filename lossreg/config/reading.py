@@ -38,51 +38,75 @@ def read_file(path: str | Path) -> DictConfig:
     return loaded
 
 
-def select(cfg: Any, *keys: str) -> Any:
-    """Return what stands at a path of keys in any kind of config, or None where it does not."""
+def has(cfg: Any, *keys: str) -> bool:
+    """Say whether a value stands at a path of keys in any kind of config; null is none."""
     for key in keys:
-        if isinstance(cfg, Mapping):
-            if key not in cfg:
-                return None
-            cfg = cfg._get_node(key) if isinstance(cfg, DictConfig) else cfg[key]
-        elif isinstance(cfg, DictConfig):
-            cfg = cfg._get_node(key) if key in cfg else None
+        if isinstance(cfg, DictConfig):
+            cfg = cfg._get_node(key, validate_access=False)
+            if cfg is None or cfg._is_none():
+                return False
         else:
-            cfg = getattr(cfg, key, None)
-        if cfg is None:
-            return None
-    return cfg
+            cfg = cfg.get(key) if isinstance(cfg, Mapping) else getattr(cfg, key, None)
+            if cfg is None:
+                return False
+    return True
 
 
-def plain(cfg: Any, path: str, allow_resolvers: Collection[str] = ()) -> tuple[Data, list[ConfigProblem]]:
-    """Turn a config into plain data, its interpolations resolved within the config it belongs to.
+def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()) -> tuple[Data, list[ConfigProblem]]:
+    """Turn what stands at `keys` of a config into plain data, interpolations resolved within that config.
 
     Args:
         cfg: a `DictConfig`, a mapping or an attribute-style namespace.
-        path: where it stands, for errors.
+        path: where the value stands, for errors.
+        keys: the way to it; none for the whole of `cfg`.
         allow_resolvers: names of OmegaConf resolvers that may run (`("oc.env",)`).
 
     Returns:
-        the data, and a problem for each value that is marked as missing, or refers to the environment or to
-        another resolver; no resolver has run that is not allowed.
+        the data (None where nothing stands there), and a problem for each value that is marked as missing, or
+        refers to the environment or to another resolver; no resolver has run that is not allowed.
 
     Raises:
         ConfigError: it holds what is not plain data, or a reference to a key that is not there.
     """
+    if not has(cfg, *keys):
+        return None, []
+    while keys and not isinstance(cfg, DictConfig):
+        cfg = cfg[keys[0]] if isinstance(cfg, Mapping) else getattr(cfg, keys[0])
+        keys = keys[1:]
     if not isinstance(cfg, (DictConfig, ListConfig)):
         try:
-            cfg = OmegaConf.create(_unwrapped(cfg))
+            cfg = OmegaConf.create({"value": _unwrapped(cfg)})
         except (OmegaConfBaseException, ValueError) as error:
-            raise ConfigError([ConfigProblem(path, f"is not plain data: {error}")]) from error
+            reason = str(error).splitlines()[0]
+            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}")]) from error
+        keys = ("value",)
+    data = _resolved(cfg, keys, path, frozenset(allow_resolvers))
+    return data, _refused(data, path)
+
+
+def _resolved(cfg: Any, keys: Sequence[str], path: str, allowed: frozenset[str]) -> Data:
+    """Resolve references in a copy of the whole config, in which every resolver that may not run is marked."""
     try:
-        key = cfg._get_full_key("")
         root = OmegaConf.to_container(cfg._get_root(), resolve=False)
-        whole = OmegaConf.create(_without_resolvers(root, frozenset(allow_resolvers)))
-        own = OmegaConf.select(whole, key) if key else whole
-        data = OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own
+        whole = OmegaConf.create(_without_resolvers(root, allowed))
+        own: Any = whole
+        for key in (*_way(cfg), *keys):
+            own = own._get_node(key)
+        if isinstance(own, (DictConfig, ListConfig)) and not own._is_interpolation():
+            return OmegaConf.to_container(own, resolve=True)
+        own = own._dereference_node()
+        return OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own._value()
     except (OmegaConfBaseException, RecursionError) as error:
         raise ConfigError([ConfigProblem(path, f"cannot be resolved: {str(error).splitlines()[0]}")]) from error
-    return data, _refused(data, path)
+
+
+def _way(cfg: Any) -> list[Any]:
+    """Return the keys from the root of a config to one of its nodes."""
+    keys: list[Any] = []
+    while cfg._get_parent() is not None:
+        keys.insert(0, cfg._key())
+        cfg = cfg._get_parent()
+    return keys
 
 
 def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:

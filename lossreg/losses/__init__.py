@@ -1,0 +1,1 @@
+"""What one loss is: the base class, its norm, and the adapter for foreign losses."""

@@ -163,7 +163,10 @@ def zero_on_graph(tensor: Tensor) -> Tensor:
 
 def _is_abstract(tensor: Tensor) -> bool:
     """Say whether a tensor has no values to look at: fake, meta, or inside a functional transform."""
-    return type(tensor) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return type(tensor) not in (
+        Tensor,
+        torch.nn.Parameter,
+    ) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _detached(extra_info: dict[str, Any]) -> dict[str, Any]:

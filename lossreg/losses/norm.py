@@ -65,7 +65,9 @@ class RunningNorm(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         """Let `to(device)` move the statistics, and keep casts away from them."""
         before = {name: self._buffers[name] for name in _STATISTICS}
-        self._buffers.update({name: torch.empty_like(b, dtype=torch.float32) for name, b in before.items() if b is not None})
+        self._buffers.update(
+            {name: torch.empty_like(b, dtype=torch.float32) for name, b in before.items() if b is not None}
+        )
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in before.items():
             moved = self._buffers[name]

@@ -140,7 +140,8 @@ class _Means:
         unseen = [p for p in paths if not int(self.fresh[p].norm_count) and float(self.fresh[p].norm) == 1.0]
         if unseen and self.samples:
             warnings.warn(
-                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm stays 1", stacklevel=4
+                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm stays 1",
+                stacklevel=4,
             )
 
     def _mark(self, multi_loss: MultiLoss) -> None:
@@ -159,13 +160,13 @@ def _check(values: Mapping[str, float]) -> None:
         )
 
 
-def _batches(
-    loader: Iterable[Any], share: int, progress: bool
-) -> Iterator[tuple[Any, Callable[[int], None]]]:
+def _batches(loader: Iterable[Any], share: int, progress: bool) -> Iterator[tuple[Any, Callable[[int], None]]]:
     """Yield batches until `share` samples are done, and a function to say how many each had."""
     first_rank = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
     console = Console(stderr=True)
-    with Progress(console=console, disable=not (progress and first_rank and console.is_terminal), transient=True) as bar:
+    with Progress(
+        console=console, disable=not (progress and first_rank and console.is_terminal), transient=True
+    ) as bar:
         task = bar.add_task("calibrating norms", total=share)
         seen = 0
 
@@ -209,7 +210,12 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
 
 def _generators(loader: Any) -> Iterator[torch.Generator]:
     batch_sampler = getattr(loader, "batch_sampler", None)
-    for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+    for owner in (
+        loader,
+        getattr(loader, "sampler", None),
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+    ):
         generator = getattr(owner, "generator", None)
         if isinstance(generator, torch.Generator):
             yield generator

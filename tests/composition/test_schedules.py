@@ -67,9 +67,7 @@ ramps = st.builds(
     st.integers(-20, 20),
     st.floats(0.1, 100.0),
 )
-through_points = st.builds(
-    lambda kind, p: kind(*p), st.sampled_from([Piecewise, Step, Pchip, Akima]), points()
-)
+through_points = st.builds(lambda kind, p: kind(*p), st.sampled_from([Piecewise, Step, Pchip, Akima]), points())
 moving = ramps | through_points
 
 
@@ -81,9 +79,7 @@ def test_piecewise_is_interp1d_at_every_epoch(case):
     values, thresholds, epoch = case
     reference = interp1d(thresholds, values, bounds_error=False, fill_value=(values[0], values[-1]))
     scale = max(map(abs, values))
-    assert Piecewise(values, thresholds)(epoch) == pytest.approx(
-        float(reference(epoch)), rel=1e-12, abs=1e-12 * scale
-    )
+    assert Piecewise(values, thresholds)(epoch) == pytest.approx(float(reference(epoch)), rel=1e-12, abs=1e-12 * scale)
 
 
 @pytest.mark.parametrize(("kind", "reference"), [(Pchip, PchipInterpolator), (Akima, Akima1DInterpolator)])
@@ -421,10 +417,7 @@ def test_importing_schedules_imports_neither_torch_nor_numpy_nor_scipy():
         "Piecewise([0, 1], [0, 9])(3), Cosine(0, 1, 9)(3);"
         "print(sorted({'torch', 'numpy', 'scipy'} & set(sys.modules)))"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_the_core_plugin_names_every_schedule():

@@ -94,9 +94,7 @@ class GradNorm(Weighting):
             )
         if not values.requires_grad:
             return torch.zeros_like(values)
-        rows = [
-            torch.autograd.grad(value, self._shared, retain_graph=True, allow_unused=True) for value in values
-        ]
+        rows = [torch.autograd.grad(value, self._shared, retain_graph=True, allow_unused=True) for value in values]
         zero = values.new_zeros((), dtype=torch.float32)
         squares = [sum((g.float().square().sum() for g in row if g is not None), zero) for row in rows]
         return torch.stack(squares).sqrt() if squares else values.detach()

@@ -78,10 +78,7 @@ class SoftAdapt(Weighting):
 
     def extra_repr(self) -> str:
         """Show the options."""
-        return (
-            f"beta={self.beta}, order={self.order}, normalized={self.normalized}, "
-            f"loss_weighted={self.loss_weighted}"
-        )
+        return f"beta={self.beta}, order={self.order}, normalized={self.normalized}, loss_weighted={self.loss_weighted}"
 
 
 def _backward_difference(order: int) -> list[float]:

@@ -112,9 +112,7 @@ def test_values_are_reported_unweighted():
 
 
 def test_a_group_has_a_weighting_of_its_own():
-    group = MultiLoss(
-        [Distance("a"), Distance("b", "gt.b")], [1.0, 2.0], name="group", weighting=Uncertainty()
-    )
+    group = MultiLoss([Distance("a"), Distance("b", "gt.b")], [1.0, 2.0], name="group", weighting=Uncertainty())
     criterion = MultiLoss([group, Distance("c")], [0.5, 1.0], weighting=DWA())
     assert [p is group.weighting.s for p in criterion.weighting_parameters()] == [True]
     y = torch.ones(2, 2)

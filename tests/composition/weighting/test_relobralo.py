@@ -36,9 +36,7 @@ def test_follows_the_formula_over_steps(alpha, beta, tau):
     for t, losses in enumerate(run):
         contributions = weighting(torch.tensor(losses, dtype=torch.float32))
         rho = next(rhos)
-        w = alpha * (rho * w + (1 - rho) * h(losses, run[0], tau)) + (1 - alpha) * h(
-            losses, run[max(t - 1, 0)], tau
-        )
+        w = alpha * (rho * w + (1 - rho) * h(losses, run[0], tau)) + (1 - alpha) * h(losses, run[max(t - 1, 0)], tau)
         np.testing.assert_allclose(contributions, w * losses, rtol=1e-4)
 
 

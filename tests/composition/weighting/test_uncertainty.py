@@ -67,9 +67,7 @@ def test_weight_decay_would_pull_it_which_is_why_its_group_has_none():
     torch.nn.init.constant_(weighting.s, 1.0)
     decayed = copy.deepcopy(weighting)
     for module, decay in ((weighting, 0.0), (decayed, 0.5)):
-        optimizer = torch.optim.AdamW(
-            [{"params": module.weighting_parameters(), "weight_decay": decay}], lr=0.1
-        )
+        optimizer = torch.optim.AdamW([{"params": module.weighting_parameters(), "weight_decay": decay}], lr=0.1)
         module(torch.full((3,), float(np.e))).sum().backward()  # at its optimum: no gradient
         optimizer.step()
     np.testing.assert_allclose(weighting.s.detach(), np.ones(3), atol=0.11)

@@ -1,0 +1,279 @@
+"""YAML to MultiLoss: the dialects, the dispatch, and every mistake at its path."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import nn
+
+from lossreg import (
+    LossWrapper,
+    MultiLoss,
+    build_compound_loss_from_config,
+    get_loss_function,
+    load_loss,
+)
+from lossreg.errors import ConfigError
+
+PRED = {"x": torch.full((2, 3), 2.0)}
+GT = {"t": torch.zeros(2, 3)}
+
+
+def build(block: Any, **options: Any) -> MultiLoss:
+    return build_compound_loss_from_config(block, **options)
+
+
+def problems(block: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        build(block)
+    return [str(problem).removeprefix("loss_params.compound_loss.") for problem in caught.value.problems]
+
+
+TERM = {"loss": "offset", "offset": 1.0}
+
+
+class TestDialects:
+    @pytest.mark.parametrize(
+        "block",
+        [
+            {"loss_list": [{"loss": "offset", "name": "o", "offset": 1.0, "weight": 2.0}]},
+            {"losses": [{"loss": "offset", "name": "o", "offset": 1.0, "weight": 2.0}]},
+            {"losses": {"o": {"loss": "local/OffsetLoss", "offset": 1.0, "weight": 2.0}}},
+            {"loss_list": [{"_target_": "old.place.OffsetLoss", "name": "o", "offset": 1.0, "weight": 2.0}]},
+            {"losses": [{"loss": {"_target_": "old.place.OffsetLoss", "name": "o", "offset": 1.0}, "weight": 2.0}]},
+            {"losses": [{"loss": "offset", "name": "o", "args": {"offset": 1.0}, "weight": 2.0}]},
+            {"losses": [{"loss": "offset", "name": "o", "offset": "${offset}", "weight": 2.0}], "x": None},
+        ],
+    )
+    def test_each_builds_the_same(self, block: dict[str, Any]) -> None:
+        cfg: Any = block
+        if "x" in block:
+            del block["x"]
+            cfg = OmegaConf.create({"offset": 1.0, "block": block}).block
+        result, values, _ = build(cfg)(PRED, GT)
+        assert result.item() == 6.0
+        assert {name: value.item() for name, value in values.items()} == {"o": 3.0}
+
+    @pytest.mark.parametrize("kind", [dict, OmegaConf.create, lambda d: SimpleNamespace(**d)])
+    def test_from_any_kind_of_config(self, kind: Any) -> None:
+        assert build(kind({"loss_list": [TERM]}))(PRED, GT)[0].item() == 3.0
+
+    def test_a_term_may_be_a_bare_name(self) -> None:
+        assert list(build({"losses": ["offset"]})(PRED, GT)[1]) == ["offset"]
+
+    def test_a_term_of_a_mapping_can_be_removed_by_an_override(self) -> None:
+        assert build({"losses": {"a": TERM, "b": None}}).names == ("a",)
+
+    def test_names_default_to_what_the_file_says(self) -> None:
+        block = {"losses": [{"loss": "local/OffsetLoss"}, "offset", {"loss": "Foreign"}]}
+        assert build(block).names == ("OffsetLoss", "offset", "Foreign")
+        assert build({"losses": [{"_target_": "old.place.OffsetLoss"}]}).names == ("offset",)
+
+    @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_.\- ]{0,20}", fullmatch=True))
+    def test_names_survive_a_yaml_round_trip(self, name: str) -> None:
+        text = OmegaConf.to_yaml(OmegaConf.create({"losses": [{"loss": "offset", "name": name}]}))
+        assert build(OmegaConf.create(text)).names == (name,)
+
+
+class TestTerms:
+    def test_foreign_losses_are_wrapped_with_their_tensors(self) -> None:
+        multi_loss = build({"losses": [{"loss": "Foreign", "args": {"weight": [1.0, 2.0, 3.0], "name": "clash"}}]})
+        wrapped = multi_loss.loss_funcs[0]
+        assert isinstance(wrapped, LossWrapper)
+        assert wrapped.loss_func.label == "clash"
+        assert multi_loss(PRED, GT)[0].item() == 4.0
+        assert "loss_funcs.0.loss_func.weight" in multi_loss.state_dict()
+
+    def test_functions_take_their_options(self) -> None:
+        assert build({"losses": [{"loss": "scaled_l1", "scale": 3.0}]})(PRED, GT)[0].item() == 6.0
+
+    def test_keys_and_wrap_options_reach_the_wrapper(self) -> None:
+        term = {"loss": "Foreign", "pred_key": "x", "gt_key": "t", "wrap": {"reduction": "sum"}}
+        assert build({"losses": [term]})({**PRED, "z": PRED["x"]}, {**GT, "z": GT["t"]})[0].item() == 12.0
+
+    def test_normalize_false_and_optional(self) -> None:
+        multi_loss = build({"losses": {"a": {**TERM, "normalize": False}, "b": {**TERM, "optional": True}}})
+        assert [(t.normalize, t.optional) for t in multi_loss.terms] == [(False, False), (True, True)]
+
+    def test_switches_over_all_terms(self) -> None:
+        params = {"min_samples": 5, "max_samples": 50}
+        multi_loss = build({"losses": [TERM], "normalize_losses": False, "normalization_params": params})
+        assert multi_loss.normalize is False
+        assert multi_loss.normalization_params == params
+
+    def test_preprocesses_are_listed_with_options_or_put_in(self) -> None:
+        listed = build({"losses": [TERM], "pre_processes": [{"preprocess": "MakeX", "factor": 2.0}]})
+        put_in = build({"losses": [TERM]})
+        pred = {"y": torch.full((2,), 2.0)}
+        assert listed(pred, {})[0].item() == 5.0
+        assert put_in(pred, {})[0].item() == 3.0
+
+    def test_schedules(self) -> None:
+        cosine = {"schedule": "cosine", "start": 0.0, "end": 1.0, "epochs": 10}
+        block = {
+            "epoch_thresholds": [0, 10],
+            "losses": {
+                "list": {**TERM, "weight": [0.0, 1.0]},
+                "own": {**TERM, "weight": [0.0, 1.0], "epoch_thresholds": [0, 20]},
+                "step": {**TERM, "weight": {"schedule": "step", "values": [1.0, 3.0]}},
+                "chain": {
+                    **TERM,
+                    "weight": {
+                        "schedule": "chain",
+                        "schedules": [{"schedule": "constant", "value": 2.0}, 7],
+                        "boundaries": [5],
+                    },
+                },
+            },
+        }
+        del cosine
+        assert build(block).effective_weights(5) == {"list": 0.5, "own": 0.25, "step": 1.0, "chain": 7.0}
+
+    def test_weightings(self) -> None:
+        multi_loss = build({"losses": {"a": TERM, "b": TERM}, "weighting": {"strategy": "dwa", "temperature": 3.0}})
+        assert multi_loss.weighting.temperature == 3.0
+        assert build({"losses": {"a": TERM, "b": TERM}, "weighting": "uncertainty"}).weighting.names == (
+            "a",
+            "b",
+        )
+
+    def test_groups_nest_with_schedules_and_switches_of_their_own(self) -> None:
+        inner = {"losses": [{**TERM, "name": "deep"}], "name": "inner", "weight": 3.0}
+        group = {"loss_list": [TERM, inner], "name": "g", "weight": [0.0, 2.0], "normalize": False}
+        multi_loss = build({"epoch_thresholds": [0, 10], "losses": [{**TERM, "name": "top"}, group]})
+        assert multi_loss.effective_weights(5) == {"top": 1.0, "g/offset": 1.0, "g/inner/deep": 3.0}
+        assert multi_loss.loss_funcs[1].normalize is False
+
+
+class TestDispatch:
+    def test_compound_goes_before_single(self) -> None:
+        cfg = {"loss_params": {"compound_loss": {"loss_list": [TERM]}}, "loss": {"loss": "Foreign"}}
+        assert isinstance(get_loss_function(cfg), MultiLoss)
+
+    def test_a_single_loss_comes_unwrapped(self) -> None:
+        single = get_loss_function({"loss": {"loss": "Foreign", "args": {"weight": [1.0]}}})
+        assert type(single).__name__ == "Foreign"
+        assert get_loss_function({"loss": {"_target_": "old.place.OffsetLoss", "name": "n"}}).name == "n"
+        assert get_loss_function(SimpleNamespace(loss="offset")).name == "offset"
+
+    def test_none_of_the_three_is_a_value_error_that_names_them(self) -> None:
+        with pytest.raises(ValueError, match=r"expected loss_params.compound_loss, loss_params.multi_loss .* or loss"):
+            get_loss_function({"loss_params": {}})
+
+    def test_files_of_both_kinds(self, tmp_path: Path) -> None:
+        whole, block = tmp_path / "whole.yaml", tmp_path / "block.yaml"
+        whole.write_text("loss_params: {compound_loss: {loss_list: [offset]}}\nother: {deep: {losses: [offset]}}\n")
+        block.write_text("losses: {a: offset}\n")
+        assert load_loss(whole).names == ("offset",)
+        assert load_loss(block).names == ("a",)
+        assert load_loss(whole, "other.deep").names == ("offset",)
+        with pytest.raises(ConfigError, match=r"has no key 'nowhere'; its keys are \['loss_params', 'other'\]"):
+            load_loss(whole, "nowhere")
+
+
+class TestMistakes:
+    def test_all_are_reported_at_once_each_at_its_path(self) -> None:
+        found = problems(
+            {
+                "normalise_losses": True,
+                "normalization_params": {"max_samples": 0},
+                "epoch_thresholds": [0, 10],
+                "loss_list": [
+                    {"loss": "ofset"},
+                    {"loss": "offset", "name": "a", "ofset": 1.0},
+                    {"loss": "offset", "name": "b", "offset": "much", "mode": "cube"},
+                    {"loss": "offset", "name": "c", "weight": [0.0, 1.0, 2.0]},
+                    {"loss": "offset", "name": "d", "weight": "${oc.env:HOME}"},
+                    {"loss": "offset", "name": "e", "channels": [0, "x"]},
+                    {"loss": {"loss": "offset", "name": "f", "hook": 1}, "weight": True},
+                    {"lost": "offset"},
+                    {"loss": "offset", "name": "a"},
+                ],
+            }
+        )
+        assert [line.partition(": ")[0] for line in found] == [
+            "loss_list[4].weight",
+            "normalise_losses",
+            "normalization_params.max_samples",
+            "loss_list[0].loss",
+            "loss_list[1].ofset",
+            "loss_list[2].offset",
+            "loss_list[2].mode",
+            "loss_list[3].weight",
+            "loss_list[5].channels[1]",
+            "loss_list[6].loss.hook",
+            "loss_list[6].weight",
+            "loss_list[7]",
+            "loss_list[8]",
+        ]
+        text = "\n".join(found)
+        assert "did you mean 'normalize_losses'?" in text
+        assert "did you mean 'offset'?" in text
+        assert "expected a number, found 'much'" in text
+        assert "expected 'abs' or 'square', found 'cube'" in text
+        assert "lost -> loss" in text
+
+    @pytest.mark.parametrize(
+        ("block", "line"),
+        [
+            ([], "loss_params.compound_loss: expected a mapping with a loss_list, found []"),
+            ({}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; found the keys []"),
+            ({"losses": []}, "losses: is empty; expected at least one term"),
+            ({"losses": 3}, "losses: expected a list of terms or a mapping of name to term, found 3"),
+            ({"losses": [3]}, "losses[0]: expected a term such as {loss: NAME, weight: 1.0}, found 3"),
+            ({"losses": [TERM], "loss_list": [TERM]}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; both are there"),
+            ({"losses": [{**TERM, "name": "a/b"}]}, "losses[0].name: expected a name without '/', found 'a/b'"),
+            ({"losses": [{**TERM, "args": {"offset": 1}}]}, "losses[0].args.offset: is given twice: under args and beside it"),
+            ({"losses": [{**TERM, "weight": {"a": 1}}]}, "losses[0].weight: expected {schedule: NAME, ...}, found the keys ['a']"),
+            ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize: expected true or false, found 'no'"),
+            ({"losses": [{**TERM, "offset": -1.0}]}, "losses[0]: local/OffsetLoss refused its arguments: offset must be 0 or more, got -1.0"),
+            ({"losses": [{"losses": [TERM]}]}, "losses[0]: is a group of terms and needs a name (name: ...)"),
+            ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds: expected a list of epochs in ascending order, found [5, 0]"),
+            ({"losses": [TERM], "zero_weight": "drop"}, "zero_weight: expected keep or skip, found 'drop'"),
+            ({"losses": [TERM], "pre_processes": ["MakeY"]}, "pre_processes[0].preprocess: no preprocess is named 'MakeY'; did you mean 'MakeX'?"),
+            ({"losses": [TERM], "batch_keys": ["gt.a"]}, "loss_params.compound_loss: term 'offset' needs 'pred.x', made by preprocess 'MakeX', which needs 'pred.y', which neither the batch nor a preprocess provides; batch keys: ['gt.a']"),
+            ({"losses": [{**TERM, "hook": {"_target_": "os.system"}}]}, "losses[0].hook._target_: is not supported inside arguments: an argument is data, never an object to make"),
+            ({"losses": [{"_target_": "os.system", "_partial_": True}]}, "losses[0]._partial_: is not supported: a config names components and gives them data"),
+        ],
+    )  # fmt: skip
+    def test_each_mistake_says_what_was_found_and_expected(self, block: Any, line: str) -> None:
+        found = problems(block)
+        assert line in found
+
+    def test_targets_are_never_imported(self) -> None:
+        import sys
+
+        found = problems({"losses": [{"_target_": "antigravity.fly"}, {"_target_": "this.s"}]})
+        assert all("is looked up among registered components, never imported" in line for line in found)
+        assert not {"antigravity", "this"} & set(sys.modules)
+
+
+class TestAllowImport:
+    def test_a_module_is_allowed_by_its_exact_path(self) -> None:
+        block = {"losses": [{"_target_": "torch.nn.modules.loss.L1Loss", "name": "l1"}]}
+        multi_loss = build(block, allow_import=("torch.nn.modules.loss",))
+        assert isinstance(multi_loss.loss_funcs[0].loss_func, nn.L1Loss)
+
+    @pytest.mark.parametrize(
+        ("target", "allowed"),
+        [
+            ("torch.nn.modules.loss.Callable", ("torch.nn.modules.loss",)),  # imported there, not its own
+            (
+                "torch.nn.modules.loss.F.l1_loss",
+                ("torch.nn.modules.loss",),
+            ),  # reaches on through an attribute
+            ("subprocess.call", ("torch.nn.modules.loss",)),
+            ("os.system", ("os.path",)),
+        ],
+    )
+    def test_nothing_further_is_reached(self, target: str, allowed: tuple[str, ...]) -> None:
+        with pytest.raises(ConfigError, match="never imported"):
+            build({"losses": [{"_target_": target}]}, allow_import=allowed)

@@ -1,0 +1,193 @@
+"""The legacy block builds what its compound form builds."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from lossreg import build_loss_from_config, get_loss_function
+from lossreg.config.legacy import legacy_compound
+from lossreg.errors import ConfigError
+
+CFG: dict[str, Any] = {
+    "compute_seg": True,
+    "compute_crossfield": True,
+    "seg_params": {"compute_interior": True, "compute_edge": True, "compute_vertex": False},
+    "loss_params": {
+        "multi_loss": {
+            "normalization_params": {"min_samples": 10, "max_samples": 100},
+            "coefs": {
+                "epoch_thresholds": [0, 5, 10],
+                "seg": 10,
+                "crossfield_align": 1,
+                "crossfield_align90": 0.2,
+                "crossfield_smooth": 0.005,
+                "seg_interior_crossfield": [0, 0, 0.2],
+                "seg_edge_crossfield": [0, 0, 0.2],
+                "seg_edge_interior": [0, 0.1, 0.2],
+            },
+        },
+        "seg_loss_params": {
+            "bce_coef": 1.0,
+            "dice_coef": 0.2,
+            "use_dist": True,
+            "use_size": False,
+            "w0": 50,
+            "sigma": 10,
+        },
+    },
+    "pl_trainer": {"precision": 32},
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """Return CFG with the values at dotted paths (`a__b` for `a.b`) replaced, or removed where None."""
+    cfg = copy.deepcopy(CFG)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = cfg
+        for parent in parents:
+            node = node[parent]
+        node.pop(last, None)
+        if value is not None:
+            node[last] = value
+    return cfg
+
+
+def terms(cfg: Any) -> dict[str, Any]:
+    block, _ = legacy_compound(cfg, {})
+    return {term["name"]: term for term in block["loss_list"]}
+
+
+def test_all_terms_with_their_weights_and_parameters() -> None:
+    block, path = legacy_compound(CFG, {})
+    assert path == "loss_params.multi_loss"
+    assert [(t["name"], t["weight"]) for t in block["loss_list"]] == [
+        (name, CFG["loss_params"]["multi_loss"]["coefs"][name])
+        for name in (
+            "seg", "crossfield_align", "crossfield_align90", "crossfield_smooth",
+            "seg_interior_crossfield", "seg_edge_crossfield", "seg_edge_interior",
+        )
+    ]  # fmt: skip
+    assert block["loss_list"][0] | {"weight": 0, "name": 0} == {
+        "loss": "seg/SegLoss", "name": 0, "weight": 0, "gt_channel_selector": [True, True, False],
+        "use_mixed_precision": False, "bce_coef": 1.0, "dice_coef": 0.2,
+    }  # fmt: skip
+    assert block["pre_processes"] == [
+        {"preprocess": "seg/SegLossWeights", "use_dist": True, "use_size": False, "w0": 50, "sigma": 10}
+    ]
+    assert block["epoch_thresholds"] == [0, 5, 10]
+    assert block["normalization_params"] == {"min_samples": 10, "max_samples": 100}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"compute_crossfield": False}, {"seg", "seg_edge_interior"}),
+        ({"compute_seg": False}, {"crossfield_align", "crossfield_align90", "crossfield_smooth"}),
+        (
+            {"seg_params__compute_interior": False},
+            {"seg", "crossfield_align", "crossfield_align90", "crossfield_smooth", "seg_edge_crossfield"},
+        ),
+        (
+            {"seg_params__compute_edge": False},
+            {"seg", "crossfield_align", "crossfield_align90", "crossfield_smooth", "seg_interior_crossfield"},
+        ),
+    ],
+)
+def test_flags_choose_the_terms(changes: dict[str, Any], expected: set[str]) -> None:
+    assert set(terms(changed(**changes))) == expected
+
+
+def test_pred_channel_counts_the_channels_that_are_on() -> None:
+    both = terms(CFG)
+    assert (both["seg_interior_crossfield"]["pred_channel"], both["seg_edge_crossfield"]["pred_channel"]) == (
+        0,
+        1,
+    )
+    assert terms(changed(seg_params__compute_interior=False))["seg_edge_crossfield"]["pred_channel"] == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "mixed"),
+    [
+        (16, True),
+        ("16", True),
+        ("16-mixed", True),
+        ("bf16-mixed", True),
+        (32, False),
+        ("32-true", False),
+        (None, False),
+    ],
+)
+def test_precision_decides_on_logits(precision: Any, mixed: bool) -> None:
+    assert terms(changed(pl_trainer__precision=precision))["seg"]["use_mixed_precision"] is mixed
+
+
+def test_both_spellings_and_parameters_inside_the_block() -> None:
+    cfg = changed()
+    cfg["loss_params"]["multiloss"] = cfg["loss_params"].pop("multi_loss")
+    cfg["loss_params"]["multiloss"]["seg_loss_params"] = cfg["loss_params"].pop("seg_loss_params")
+    block, path = legacy_compound(OmegaConf.create(cfg), {})
+    assert path == "loss_params.multiloss"
+    assert block == legacy_compound(CFG, {})[0]
+
+
+def test_every_missing_key_is_reported() -> None:
+    cfg = changed(loss_params__multi_loss__coefs__seg=None, compute_seg="yes")
+    with pytest.raises(ConfigError) as caught:
+        legacy_compound(cfg, {})
+    assert "compute_seg: expected true or false, found 'yes'" in [str(p) for p in caught.value.problems]
+    with pytest.raises(ConfigError, match=r"loss_params.multi_loss.coefs.seg: is missing"):
+        legacy_compound(changed(loss_params__multi_loss__coefs__seg=None), {})
+    with pytest.raises(ConfigError, match="neither compute_seg nor compute_crossfield is on"):
+        legacy_compound(changed(compute_seg=False, compute_crossfield=False), {})
+
+
+@pytest.mark.needs_plugins
+def test_it_builds_and_an_empty_compound_block_gives_it_its_switches() -> None:
+    cfg = changed()
+    cfg["loss_params"]["compound_loss"] = {"normalize_losses": False}
+    multi_loss = get_loss_function(cfg)
+    assert len(multi_loss.names) == 7
+    assert multi_loss.normalize is False
+    assert multi_loss.effective_weights(10)["seg_edge_interior"] == 0.2
+    assert build_loss_from_config(CFG).normalize is True
+
+
+@pytest.mark.needs_plugins
+def test_the_guides_yaml_builds_as_it_stands() -> None:
+    text = """
+loss_params:
+  compound_loss:
+    normalize_losses: true
+    normalization_params:
+      max_samples: 1000
+    loss_list:
+      - _target_: pytorch_segmentation_models_trainer.custom_losses.base_loss.SegLoss
+        name: seg
+        gt_channel_selector: 0
+        bce_coef: 0.5
+        dice_coef: 0.5
+        weight: 1.0
+      - _target_: pytorch_segmentation_models_trainer.custom_losses.base_loss.CrossfieldAlignLoss
+        name: crossfield_align
+        weight:
+          - 0.0
+          - 0.0
+          - 1.0
+          - 1.0
+    epoch_thresholds: [0, 5, 10, 50]
+"""
+    multi_loss = get_loss_function(OmegaConf.create(text))
+    assert multi_loss.effective_weights(7.5) == {"seg": 1.0, "crossfield_align": 0.5}
+
+
+@pytest.mark.needs_plugins
+def test_a_single_torch_loss_stays_one() -> None:
+    from torch import nn
+
+    assert type(get_loss_function({"loss": {"_target_": "torch.nn.MSELoss"}})) is nn.MSELoss
