@@ -36,15 +36,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--config", type=_FILE, show_default="the packaged demo.yaml", help="YAML of another loss.")
 @click.option("--image", type=_FILE, help="GeoTIFF to train on in place of generated scenes; needs --labels.")
 @click.option("--labels", type=_FILE, help="GeoJSON footprints in the coordinates of --image.")
-@click.option(
-    "--scenes", "count", type=click.IntRange(min=1), default=256, help="Training scenes, or patches."
-)
-@click.option(
-    "--size", type=click.IntRange(min=32), default=128, help="Their side in pixels, a multiple of 8."
-)
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=8, help="Images a step, over all processes."
-)
+@click.option("--scenes", "count", type=click.IntRange(min=1), default=256, help="Training scenes, or patches.")
+@click.option("--size", type=click.IntRange(min=32), default=128, help="Their side in pixels, a multiple of 8.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Images a step, over all processes.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
 @click.option("--nproc", type=click.IntRange(min=1), default=1, help="Train on that many processes.")
 @click.pass_context
@@ -64,9 +58,7 @@ def demo_command(
         if processes > 1 and "RANK" not in os.environ:
             _launch(context, nproc)
         else:
-            given = {
-                name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-            }
+            given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
             _run(output, config, resume, options, given)
     except (LossregError, OSError) as error:
         if os.environ.get("RANK", "0") != "0":
@@ -83,9 +75,7 @@ def _check_options(options: dict[str, Any], processes: int) -> None:
     if options["size"] % 8:
         raise click.UsageError(f"--size must be a multiple of 8, got {options['size']}")
     if options["batch_size"] % processes:
-        raise click.UsageError(
-            f"--batch-size {options['batch_size']} cannot be shared by {processes} processes alike"
-        )
+        raise click.UsageError(f"--batch-size {options['batch_size']} cannot be shared by {processes} processes alike")
     if options["count"] < options["batch_size"]:
         raise click.UsageError(f"--scenes {options['count']} do not fill a batch of {options['batch_size']}")
 
@@ -171,15 +161,9 @@ def _prepare_folder(output: Path, text: str, *, keep: bool) -> None:
 
 def _opening(run: Run, resume: bool) -> str:
     source = f"patches of {run.settings.image}" if run.settings.image else "generated scenes"
-    line = (
-        f"{len(run.training)} {source} to train on, {len(run.held_out)} held out, {run.steps} steps an epoch"
-    )
+    line = f"{len(run.training)} {source} to train on, {len(run.held_out)} held out, {run.steps} steps an epoch"
     if resume:
-        line += (
-            f"; going on at epoch {run.epoch}"
-            if run.epoch
-            else "; no epoch is done yet, starting at the first"
-        )
+        line += f"; going on at epoch {run.epoch}" if run.epoch else "; no epoch is done yet, starting at the first"
     return line
 
 

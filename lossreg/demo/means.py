@@ -50,11 +50,7 @@ class StepMeans:
         self._counts: dict[str, int] = defaultdict(int)
         self._paths = sorted(
             ["total", *(f"term {path}" for path, _ in criterion.leaves())]
-            + [
-                f"coefficient {prefix}{name}"
-                for prefix, weighting in self._weightings
-                for name in weighting.names
-            ]
+            + [f"coefficient {prefix}{name}" for prefix, weighting in self._weightings for name in weighting.names]
         )
 
     def __enter__(self) -> StepMeans:
@@ -113,9 +109,7 @@ class StepMeans:
         def listen(weighting: Any, arguments: tuple[Any, ...], contributions: Tensor) -> None:
             values, active = arguments[0].detach(), arguments[1] if len(arguments) > 1 else None
             names = weighting.names if active is None else [weighting.names[i] for i in active]
-            for name, value, contribution in zip(
-                names, values.tolist(), contributions.detach().tolist(), strict=True
-            ):
+            for name, value, contribution in zip(names, values.tolist(), contributions.detach().tolist(), strict=True):
                 if value != 0:
                     self._record(f"coefficient {prefix}{name}", contribution / value)
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from lossreg.demo.files import PANEL, TERMS, replacing
 from lossreg.demo.train import Run
 
 _CHANNELS = np.array([[0.20, 0.45, 0.95], [1.00, 0.78, 0.10], [0.95, 0.15, 0.25]])  # interior, edge, vertex
-_ROWS = 4
+_ROWS = 3
 _SPACING = 5  # pixels between the crosses of the frame field
 
 Floats = NDArray[np.float64]
@@ -58,6 +59,7 @@ def draw_terms(run: Run) -> Figure:
     iou.legend(frameon=False)
     for axes in (values, weights, iou):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*values.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
@@ -142,4 +144,4 @@ def _draw_field(axes: Axes, crossfield: Tensor, seg: Tensor) -> None:
         centre = np.stack([columns, rows], axis=1)
         segments = np.stack([centre - steps, centre + steps], axis=1)
         colours = [(*colour, alpha) for alpha in opacity]
-        axes.add_collection(LineCollection(list(segments), colors=colours, linewidths=1.0))
+        axes.add_collection(LineCollection(list(segments), colors=colours, linewidths=1.2), autolim=False)

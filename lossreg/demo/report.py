@@ -35,9 +35,7 @@ class Report:
             disable=quiet or not self.console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task(
-            "", total=epochs * steps, completed=done * steps, epoch=done, loss=float("nan")
-        )
+        self._task = self._bar.add_task("", total=epochs * steps, completed=done * steps, epoch=done, loss=float("nan"))
 
     def __enter__(self) -> Report:
         self._bar.start()

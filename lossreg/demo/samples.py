@@ -51,8 +51,7 @@ class Samples:
         if turns is None:
             return picked
         singles = [
-            turned({key: tensor[i] for key, tensor in picked.items()}, int(turn))
-            for i, turn in enumerate(turns)
+            turned({key: tensor[i] for key, tensor in picked.items()}, int(turn)) for i, turn in enumerate(turns)
         ]
         return {key: torch.stack([single[key] for single in singles]) for key in picked}
 

@@ -16,12 +16,9 @@ from lossreg.demo.targets import Array, draw_targets
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_ROOFS = np.array(
-    [[0.62, 0.33, 0.24], [0.46, 0.44, 0.45], [0.50, 0.36, 0.27], [0.76, 0.73, 0.68], [0.38, 0.42, 0.50]]
-)
+_ROOFS = np.array([[0.62, 0.33, 0.24], [0.46, 0.44, 0.45], [0.50, 0.36, 0.27], [0.76, 0.73, 0.68], [0.38, 0.42, 0.50]])
 _GRASS, _SOIL, _TREE, _ASPHALT = (
-    np.array(colour)
-    for colour in ([0.36, 0.46, 0.26], [0.55, 0.49, 0.37], [0.16, 0.28, 0.14], [0.47, 0.46, 0.45])
+    np.array(colour) for colour in ([0.36, 0.46, 0.26], [0.55, 0.49, 0.37], [0.16, 0.28, 0.14], [0.47, 0.46, 0.45])
 )
 
 

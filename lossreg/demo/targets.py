@@ -37,9 +37,7 @@ def draw_targets(polygons: Sequence[Polygon], height: int, width: int) -> dict[s
     """
     rings = [ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
     edges = [edge for ring in rings for edge in _edges(np.asarray(ring.coords)[:, :2])]
-    dots = [
-        MultiPoint(np.asarray(ring.coords)[:, :2]).buffer(VERTEX_RADIUS, quad_segs=_ROUND) for ring in rings
-    ]
+    dots = [MultiPoint(np.asarray(ring.coords)[:, :2]).buffer(VERTEX_RADIUS, quad_segs=_ROUND) for ring in rings]
     lines = [(_wider(LineString(edge)), edge) for edge in edges]
     shape = (height, width)
     return {

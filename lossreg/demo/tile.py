@@ -47,9 +47,7 @@ def load_tile(image: Path, labels: Path, *, count: int, size: int, seed: int) ->
     pixels, transform = read_raster(image)
     height, width = pixels.shape[1:]
     if min(height, width) < size or max(height, width) < 2 * size:
-        raise TileError(
-            f"{image}: {width} x {height} pixels are too few; two patches of {size} x {size} must fit"
-        )
+        raise TileError(f"{image}: {width} x {height} pixels are too few; two patches of {size} x {size} must fit")
     polygons = read_polygons(labels, transform)
     tree = shapely.STRtree(polygons)
     if not len(tree.query(shapely.box(0, 0, width, height), predicate="intersects")):
@@ -167,12 +165,14 @@ def read_polygons(path: Path, transform: Affine) -> list[Polygon]:
         geometries = [shapely.force_2d(shapely.from_geojson(json.dumps(g))) for g in _geometries(document)]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, shapely.errors.ShapelyError) as error:
         raise TileError(f"{path}: not GeoJSON that can be read: {error}") from error
-    inverse = ~transform
-    to_pixels = [inverse.a, inverse.b, inverse.d, inverse.e, inverse.xoff, inverse.yoff]
-    polygons = [affinity.affine_transform(p, to_pixels) for g in geometries for p in _polygons(g)]
+    polygons = [_mapped(p, ~transform) for g in geometries for p in _polygons(g)]
     if not polygons:
         raise TileError(f"{path}: no polygons in it")
     return polygons
+
+
+def _mapped(polygon: Polygon, transform: Affine) -> Polygon:
+    return affinity.affine_transform(polygon, [*transform[:2], *transform[3:5], transform[2], transform[5]])
 
 
 def _geometries(document: Any) -> Iterator[dict[str, Any]]:
@@ -198,14 +198,13 @@ def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
             yield from _polygons(part)
 
 
-def _no_overlap(
-    image: Path, labels: Path, polygons: list[Polygon], transform: Affine, shape: tuple[int, int]
-) -> str:
-    def extent(bounds: Any) -> str:
-        (x0, y0), (x1, y1) = transform * (bounds[0], bounds[1]), transform * (bounds[2], bounds[3])
-        return f"x {min(x0, x1):.10g} to {max(x0, x1):.10g}, y {min(y0, y1):.10g} to {max(y0, y1):.10g}"
+def _no_overlap(image: Path, labels: Path, polygons: list[Polygon], transform: Affine, shape: tuple[int, int]) -> str:
+    def extent(polygons: list[Polygon]) -> str:
+        left, bottom, right, top = shapely.total_bounds([_mapped(polygon, transform) for polygon in polygons])
+        return f"x {left:.10g} to {right:.10g}, y {bottom:.10g} to {top:.10g}"
 
+    whole = shapely.box(0, 0, shape[1], shape[0])
     return (
-        f"no footprint of {labels} lies on {image}: the tile covers {extent((0, 0, *shape[::-1]))}, the "
-        f"footprints {extent(shapely.total_bounds(polygons))}; both must be in the same coordinates"
+        f"no footprint of {labels} lies on {image}: the tile covers {extent([whole])}, the "
+        f"footprints {extent(polygons)}; both must be in the same coordinates"
     )

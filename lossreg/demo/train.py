@@ -25,9 +25,7 @@ from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
 
 _LEARNING_RATE = 3e-3
-_DECAY = (
-    0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
-)
+_DECAY = 0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
 _HELD_OUT = 32
 
 
@@ -154,9 +152,7 @@ def _samples(settings: Settings) -> tuple[Samples, Samples]:
     if settings.image is not None and settings.labels is not None:
         from lossreg.demo.tile import load_tile
 
-        training, held_out = load_tile(
-            Path(settings.image), Path(settings.labels), count=settings.count, **made
-        )
+        training, held_out = load_tile(Path(settings.image), Path(settings.labels), count=settings.count, **made)
     else:
         from lossreg.demo.scenes import generate_scenes
 
@@ -305,9 +301,7 @@ def _refuse_nonfinite(row: dict[str, float]) -> None:
     bad = {name.removeprefix("value/"): value for name, value in row.items() if not math.isfinite(value)}
     if bad:
         listed = ", ".join(f"{name} is {value}" for name, value in bad.items())
-        raise LossregError(
-            f"epoch {row['epoch']}: {listed}; the run stops, its last checkpoint is from before"
-        )
+        raise LossregError(f"epoch {row['epoch']}: {listed}; the run stops, its last checkpoint is from before")
 
 
 @torch.no_grad()
