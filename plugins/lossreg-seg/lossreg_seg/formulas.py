@@ -12,6 +12,7 @@ written without the 1: both would lose all digits near a perfect prediction, whe
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
     `(p - t) / max(p (1 - p), 1e-12)`, so that value and gradient are finite for every `p` in 0 to 1.
     """
     valid = where_valid(target, task.ignore_index)
-    pred, target = at_least_float32(pred), at_least_float32(target)
+    pred, target, weights = in_one_dtype(pred, target, weights)
     if task.smoothing:
         target = target * (1 - task.smoothing) + task.smoothing / 2
     if valid is not None:  # a pixel with p = t = 0 adds nothing to any sum
@@ -54,9 +55,10 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
         p = torch.where(valid, p, 0)
     loss = pred.new_zeros(())
     if task.coefs.bce:
-        with torch.autocast(pred.device.type, enabled=False):  # it forbids binary_cross_entropy
-            bce = F.binary_cross_entropy_with_logits if task.from_logits else F.binary_cross_entropy
-            loss = loss + task.coefs.bce * mean_over(bce(pred, target, reduction="none"), weights, valid)
+        bce = F.binary_cross_entropy_with_logits if task.from_logits else F.binary_cross_entropy
+        with _no_autocast(pred.device.type):
+            entropy = bce(pred, target, reduction="none")
+        loss = loss + task.coefs.bce * mean_over(entropy, weights, valid)
     return loss + overlap_loss(p, target, valid, task.coefs)
 
 
@@ -73,7 +75,7 @@ def multiclass_formula(
     Cross-entropy sees the smoothed target `t (1 - s) + s / C`, each class times its weight where there are
     weights (N, 1 or C, H, W); Dice and Tversky see `softmax(logits)` and the target as it is.
     """
-    logits, target = at_least_float32(logits), at_least_float32(target)
+    logits, target, weights = in_one_dtype(logits, target, weights)
     if valid is not None:  # (N, 1, H, W)
         logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
         weights = None if weights is None else torch.where(valid, weights, 0)
@@ -139,6 +141,14 @@ def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
     return torch.iinfo(dtype).min <= ignore_index <= torch.iinfo(dtype).max
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a float32 tensor for half precision and for integers; float64 stays."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def in_one_dtype(pred: Tensor, target: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return all three in float64 where `pred` is, else in float32."""
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    return pred.to(dtype), target.to(dtype), None if weights is None else weights.to(dtype)
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[None]:
+    """Return a context without autocast, which forbids `F.binary_cross_entropy` even in float32."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()

@@ -73,23 +73,21 @@ class BinaryLoss(torch.autograd.Function):
             OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
         """
         planes = _Planes(pred, target, weights, task)
-        tp, fp, fn, entropy, count = (planes.zeros() for _ in range(5))
-        for span in planes.spans:
-            t, mask, hard = planes.target(span, look=pred.device.type == "cpu")
-            p = planes.probability(span, mask, look=pred.device.type == "cpu")
-            count += t.shape[2] if mask is None else mask.sum(2)
+        looking = pred.device.type == "cpu"
+        sums, bounds = planes.zeros(5, *pred.shape[:2]), planes.zeros(2)
+        for span, (tp, fp, fn, entropy, count), bound in zip(planes.spans, sums, bounds, strict=True):
+            t, mask, hard = planes.target(span, looking)
+            p = planes.probability(span, mask)
+            if looking:
+                torch.aminmax(p, out=(bound[0], bound[1]))
             if task.coefs.bce:
-                entropy += _cross_entropy(planes, span, p, t, mask, hard).sum(2)
+                torch.sum(_cross_entropy(planes, span, p, t, mask, hard), 2, out=entropy)
             if task.coefs.dice or task.coefs.tversky:
-                both = torch.mul(p, t, out=planes.buffer("a", span))
-                in_both = both.sum(2)
-                tp += in_both
-                if task.coefs.tversky:
-                    fp += torch.sub(p, both, out=planes.buffer("b", span)).sum(2)
-                    fn += torch.sub(t, both, out=both).sum(2)
-                else:  # Dice needs no more than sum p + sum t
-                    fp += p.sum(2) - in_both
-                    fn += t.sum(2) - in_both
+                _overlap_sums(planes, span, p, t, tp, fp, fn)
+            count.fill_(t.shape[2]) if mask is None else torch.sum(mask, 2, out=count)
+        if looking and not _holds(((bounds >= 0) & (bounds <= 1)).all()):
+            raise OutOfRangeError
+        tp, fp, fn, entropy, count = sums.sum(0, dtype=planes.exact)
         total = count.sum().clamp(min=1)
         present = (count > 0) / count.numel()
         overlap, slope, level = (present * part for part in _overlap(tp, fp, fn, task.coefs))
@@ -136,6 +134,7 @@ class _Planes:
         self.pred, self.targets, self.task = pred.flatten(2), target.flatten(2), task
         self.weights = None if weights is None else weights.flatten(2)
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+        self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
         n, c, pixels = self.pred.shape
         elements = _BLOCK if pred.dtype == self.dtype else _BLOCK_HALF
         step = max(1, (elements if pred.device.type == "cpu" else _BLOCK_ELSEWHERE) // (n * c))
@@ -146,10 +145,9 @@ class _Planes:
         a_look_tells = pred.device.type == "cpu" and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
 
-    def zeros(self) -> Tensor:
-        """Return zeros (N, C) to sum up blocks in, of double precision where the device has it."""
-        exact = self.dtype if self.pred.device.type == "mps" else torch.float64
-        return torch.zeros(self.pred.shape[:2], dtype=exact, device=self.pred.device)
+    def zeros(self, *shape: int) -> Tensor:
+        """Return zeros of a shape for each block."""
+        return self.pred.new_zeros((len(self.spans), *shape), dtype=self.dtype)
 
     def buffer(self, name: str, span: slice) -> Tensor:
         """Return a block of undefined content, the same memory for each span."""
@@ -171,7 +169,7 @@ class _Planes:
         t, mask = self._masked(raw, span)
         if look:
             inside, hard = self._look(t, span)
-            if not inside and self._ignored is not None and not self.masked:
+            if not (inside or self.masked or self._ignored is None):
                 self.masked = True
                 t, mask = self._masked(raw, span)
                 inside, hard = self._look(t, span)
@@ -192,21 +190,20 @@ class _Planes:
 
     def _look(self, t: Tensor, span: slice) -> tuple[bool, bool]:
         """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1: by the sign of `t - t^2`."""
-        low, high = torch.aminmax(torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)))
-        hard = _holds((low >= 0) & (high <= 0))
-        return hard or _holds(low >= 0), hard
+        bounds = t.new_empty(2)
+        torch.aminmax(
+            torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)), out=(bounds[0], bounds[1])
+        )
+        hard = _holds(~bounds.any())
+        return hard or _holds(bounds[0] >= 0), hard
 
-    def probability(self, span: slice, mask: Tensor | None, look: bool = False) -> Tensor:
+    def probability(self, span: slice, mask: Tensor | None) -> Tensor:
         """Return a block of probabilities, 0 where ignored."""
         p = self.read(self.pred, span, "pred")
         if self.task.from_logits:
             p = torch.sigmoid(p, out=self.buffer("p", span))
         if mask is not None:
             p = torch.mul(p, mask, out=self.buffer("p", span))
-        if look and not self.task.from_logits:
-            low, high = torch.aminmax(p)
-            if not _holds((low >= 0) & (high <= 1)):
-                raise OutOfRangeError
         return p
 
 
@@ -232,6 +229,20 @@ def _cross_entropy(
     if planes.weights is None:
         return entropy
     return entropy.mul_(planes.read(planes.weights, span, "weights"))
+
+
+def _overlap_sums(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, tp: Tensor, fp: Tensor, fn: Tensor
+) -> None:
+    """Write `TP`, `FP` and `FN` of a block, (N, C) each."""
+    both = torch.mul(p, t, out=planes.buffer("a", span))
+    torch.sum(both, 2, out=tp)
+    if planes.task.coefs.tversky:
+        torch.sum(torch.sub(p, both, out=planes.buffer("b", span)), 2, out=fp)
+        torch.sum(torch.sub(t, both, out=both), 2, out=fn)
+    else:  # Dice needs their sum alone, which loses no digits that matter there
+        torch.sum(p, 2, out=fp).sub_(tp)
+        torch.sum(t, 2, out=fn).sub_(tp)
 
 
 def _probability_gradient(

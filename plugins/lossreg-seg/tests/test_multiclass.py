@@ -1,0 +1,155 @@
+"""SegLoss on classes that exclude each other. The original raises on every one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from lossreg_seg import SegLoss
+
+Make = Callable[..., SegLoss]
+ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
+C = 4
+
+
+@pytest.fixture
+def z() -> Tensor:
+    return 3 * torch.randn(2, C, 7, 5)
+
+
+@pytest.fixture
+def indices() -> Tensor:
+    return torch.randint(0, C, (2, 7, 5))
+
+
+def one_hot(indices: Tensor) -> Tensor:
+    return F.one_hot(indices, C).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy_is_torchs_own(
+    seg: Make, value_and_grad: ValueAndGrad, z: Tensor, indices: Tensor, smoothing: float
+) -> None:
+    indices[0, :3] = 255
+    loss = seg(
+        n_classes=C, bce_coef=1.0, dice_coef=0.0, use_label_smooth=smoothing > 0, smooth_factor=smoothing
+    )
+    torchs = torch.nn.CrossEntropyLoss(ignore_index=255, label_smoothing=smoothing)
+    for mine, other in zip(value_and_grad(loss, z, indices), value_and_grad(torchs, z, indices), strict=True):
+        assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("coefs", [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
+def test_overlap_is_that_of_the_softmax_and_the_one_hot_target(
+    seg: Make,
+    textbook: Callable[..., Tensor],
+    value_and_grad: ValueAndGrad,
+    z: Tensor,
+    indices: Tensor,
+    coefs: tuple[float, float, float],
+) -> None:
+    loss = seg(
+        n_classes=C,
+        bce_coef=coefs[0],
+        dice_coef=coefs[1],
+        tversky_focal_coef=coefs[2],
+        use_label_smooth=True,
+        smooth_factor=0.2,
+    )
+    want = value_and_grad(lambda z, t: textbook(z.softmax(1), t, *coefs), z.double(), one_hot(indices))
+    for mine, other in zip(value_and_grad(loss, z, indices), want, strict=True):
+        assert_close(mine, other.float(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda i: i,
+        lambda i: i[:, None],
+        lambda i: i[:, None].to(torch.uint8),
+        lambda i: one_hot(i),
+        lambda i: one_hot(i).long(),
+        lambda i: one_hot(i).bool(),
+    ],
+)
+@pytest.mark.parametrize("selector", [0, slice(None), slice(0, C)])
+def test_all_forms_of_the_target_agree(
+    seg: Make, z: Tensor, indices: Tensor, form: Callable[[Tensor], Tensor], selector: Any
+) -> None:
+    loss = seg(n_classes=C, gt_channel_selector=selector, tversky_focal_coef=0.3)
+    assert_close(loss(z, form(indices))[0], seg(n_classes=C, tversky_focal_coef=0.3)(z, indices)[0])
+
+
+def test_the_selector_picks_the_channel_of_class_indices(seg: Make, z: Tensor, indices: Tensor) -> None:
+    raster = torch.stack([torch.zeros_like(indices), indices], dim=1)
+    picked = seg(n_classes=C, gt_channel_selector=1)(z, raster)[0]
+    assert_close(picked, seg(n_classes=C)(z, indices)[0])
+
+
+def test_soft_targets(seg: Make, value_and_grad: ValueAndGrad, z: Tensor) -> None:
+    soft = torch.rand(2, C, 7, 5).softmax(1)
+    loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0)
+    torchs = value_and_grad(F.cross_entropy, z, soft)
+    for mine, other in zip(value_and_grad(loss, z, soft), torchs, strict=True):
+        assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("hot", [False, True])
+def test_ignored_pixels_are_out_of_every_sum(
+    seg: Make, value_and_grad: ValueAndGrad, z: Tensor, indices: Tensor, hot: bool
+) -> None:
+    loss = seg(n_classes=C, tversky_focal_coef=0.4, use_label_smooth=True, smooth_factor=0.1)
+    target = one_hot(indices) if hot else indices[:, None]
+    kept, slope = value_and_grad(loss, z[:, :, :4], target[:, :, :4])
+    target[:, :, 4:] = 255
+    z[:, :, 5] = torch.inf
+    value, grad = value_and_grad(loss, z, target)
+    assert_close(value, kept)
+    assert_close(grad[:, :, :4], slope)
+    assert not grad[:, :, 4:].any()
+
+
+def test_all_ignored_is_a_zero_on_the_graph(seg: Make, value_and_grad: ValueAndGrad, z: Tensor) -> None:
+    value, grad = value_and_grad(
+        seg(n_classes=C, tversky_focal_coef=0.4), z, torch.full((2, 7, 5), 255)
+    )
+    assert value == 0
+    assert grad.isfinite().all()
+    assert not grad.any()
+
+
+def test_weights_scale_the_pixels(seg: Make, z: Tensor, indices: Tensor) -> None:
+    w = torch.rand(2, 1, 7, 5)
+    loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0)
+    value, _ = loss({"seg": z}, {"gt_polygons_image": indices, "seg_loss_weights": w})
+    assert_close(value, (F.cross_entropy(z, indices, reduction="none") * w[:, 0]).mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(seg: Make, dtype: torch.dtype) -> None:
+    z, target = torch.randn(1, 3, 512, 512), torch.randint(0, 3, (1, 512, 512))
+    value, _ = seg(n_classes=3, tversky_focal_coef=0.2)(z.to(dtype), target)
+    assert value.dtype == torch.float32
+    assert_close(value, seg(n_classes=3, tversky_focal_coef=0.2)(z.to(dtype).float(), target)[0])
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "error", "text"),
+    [
+        ((2, 3, 4, 4), torch.zeros(2, 4, 4).long(), ValueError, r"'pred.seg' has shape .* expected \(N, 4, H, W\)"),
+        ((2, 4, 4, 4), torch.zeros(2, 4, 5).long(), ValueError, r"\(2, 4, 5\), expected \(2, 4, 4\)"),
+        ((2, 4, 4, 4), torch.zeros(2, 2, 4, 4), ValueError, r"takes 2 channels .* expected 1 .* or 4"),
+        ((2, 4, 4, 4), torch.zeros(2, 4, 4), TypeError, r"dtype float32, expected an integer dtype.*\.long"),
+        ((2, 4, 4, 4), torch.full((2, 4, 4), 4), ValueError, r"from 4 to 4, expected 0 to 3; n_classes is 4"),
+        ((2, 4, 4, 4), torch.full((2, 4, 4, 4), 1.5), ValueError, r"expected 0 to 1; .*one-hot"),
+    ],
+)
+def test_errors(seg: Make, pred: tuple[int, ...], gt: Tensor, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        seg(n_classes=C)(torch.rand(pred), gt)
