@@ -5,8 +5,10 @@ Each command lives in a module that is imported when it is called, and imports t
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -59,6 +61,8 @@ class _Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file may hold what a terminal cannot show
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:

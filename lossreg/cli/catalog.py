@@ -56,10 +56,7 @@ def list_command(pattern: str | None, kind: str, as_json: bool) -> None:
     if not entries:
         click.echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
         return
-    rows = [
-        (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin))
-        for entry in entries
-    ]
+    rows = [(entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin)) for entry in entries]
     console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
 
 
@@ -107,9 +104,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     line = _yaml_line(entry, settable)
     keys = _keys(entry.spec, target)
     if as_json:
-        described = (
-            _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
-        )
+        described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
         console.show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
         return
 
@@ -200,9 +195,9 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
 
 
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
-    """Return a line for a config; what has no default stands as `???`, OmegaConf's mark for missing."""
+    """Return a line for a config; what has no default stands as "???", OmegaConf's mark for missing."""
     name = _shortest_name(entry)
-    arguments = "".join(f", {p.name}: ???" for p in parameters if p.required and not _given(entry, p))
+    arguments = "".join(f', {p.name}: "???"' for p in parameters if p.required and not _given(entry, p))
     return {
         "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
         "preprocess": f"- {{preprocess: {name}{arguments}}}",
@@ -235,9 +230,7 @@ def plugins_command(as_json: bool) -> None:
         warnings.simplefilter("ignore")  # the table says the same
         found = catalog()
     if as_json:
-        console.show_json(
-            {"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()}
-        )
+        console.show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()})
         return
     rows = [(p.name, p.distribution, p.version, _offer(p)) for p in found.plugins]
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))

@@ -142,7 +142,6 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: matplotlib writes no file of that suffix.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -89,9 +89,7 @@ def drawing_of(plan: Sequence[Mapping[str, Any]]) -> Drawing:
     return drawing
 
 
-def _add(
-    drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], prefix: str
-) -> list[str]:
+def _add(drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], prefix: str) -> list[str]:
     """Add the items of a plan and return the ids of its terms; `sources` says which box holds a key."""
     ends = []
     for item in plan:
@@ -145,9 +143,7 @@ def text(plan: Sequence[Mapping[str, Any]]) -> str:
 
 def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
     for item in plan:
-        reads = (
-            ", ".join([*item["requires"], *(f"{key} (if there)" for key in item["optional"])]) or "anything"
-        )
+        reads = ", ".join([*item["requires"], *(f"{key} (if there)" for key in item["optional"])]) or "anything"
         if item["kind"] == "preprocess":
             yield f"{indent}preprocess {item['name']}" + (" (put in by itself)" if item["automatic"] else "")
             yield f"{indent}    reads {reads}"
@@ -241,10 +237,8 @@ def graph_command(file: Path, key: str | None, form: str, output: Path | None) -
     from lossreg.cli.vector import svg
 
     plan = running(load_multi_loss(file, key).plan())
-    if form == "text":
-        written = text(plan)
-    else:
-        written = {"mermaid": mermaid, "dot": dot, "svg": svg}[form](drawing_of(plan))
+    forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
+    written = forms[form](drawing_of(plan)) if form in forms else text(plan)
     if output is None:
         click.echo(written)
         return

@@ -79,12 +79,13 @@ def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
 
 
 def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
-    """Find the place of each problem in the file; in the order of its lines."""
+    """Find the place of each problem in the file, the first at each path; in the order of its lines."""
     text = file.read_bytes().decode("utf-8", errors="replace")
     if isinstance(error.__cause__, yaml.YAMLError):
         return [_syntax(error.__cause__, text)]
     positions = Positions(text)
-    found = [_located(problem, positions) for problem in error.problems]
+    first = {problem.path: problem for problem in reversed(error.problems)}
+    found = [_located(problem, positions) for problem in first.values()]
     return sorted(found, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
 
 

@@ -13,6 +13,7 @@ from lossreg.cli.loading import load_multi_loss, source
 if TYPE_CHECKING:
     from lossreg.cli.curves import Curve
 
+_SUFFIXES = (".png", ".svg", ".pdf")
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
@@ -29,9 +30,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
     type=_ABOVE_ZERO,
     help="How many epochs to show; by default a little beyond the last threshold.",
 )
-@click.option(
-    "--steps-per-epoch", type=_ABOVE_ZERO, help="Show schedules that count steps over epochs of so many."
-)
+@click.option("--steps-per-epoch", type=_ABOVE_ZERO, help="Show schedules that count steps over epochs of so many.")
 @click.option("--text", is_flag=True, help="Draw in the terminal, without matplotlib.")
 def plot_command(
     file: Path,
@@ -48,6 +47,10 @@ def plot_command(
     """
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
+    if output is not None and not text and output.suffix.lower() not in _SUFFIXES:
+        raise click.UsageError(
+            f"{output}: cannot tell what to write; write a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        )
     loss = load_multi_loss(file, key)
     curves = curves_of(loss, steps_per_epoch)
     unit = _one_unit(curves)
@@ -56,9 +59,7 @@ def plot_command(
         if _write(curves, reach, output, unit):
             click.echo(f"wrote {output}")
             return
-        click.echo(
-            "matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True
-        )
+        click.echo("matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True)
     drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
     if output is not None and text:
         output.write_text(drawing + "\n", encoding="utf-8")
@@ -88,8 +89,6 @@ def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         return False
-    except ValueError as error:
-        raise click.UsageError(f"{output}: {error}") from None
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
     return True

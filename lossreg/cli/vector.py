@@ -56,9 +56,7 @@ def _levels(drawing: Drawing) -> dict[str, int]:
     terms = [box.id for box in drawing.boxes if box.kind == "term"]
     for _ in range(2):  # the second pass moves what follows the terms behind them
         for box in drawing.boxes:
-            level[box.id] = max(
-                [level[box.id], *(level[a.start] + 1 for a in drawing.arrows if a.end == box.id)]
-            )
+            level[box.id] = max([level[box.id], *(level[a.start] + 1 for a in drawing.arrows if a.end == box.id)])
         level |= dict.fromkeys(terms, max((level[term] for term in terms), default=0))
     for box in drawing.boxes:
         if box.kind == "batch key":
@@ -116,9 +114,7 @@ def _arrow(stops: Sequence[_Place], dashed: bool) -> str:
     for start, end in pairwise(stops):
         x0, x1 = start.left + start.width, end.left
         half = (x0 + x1) / 2
-        path += (
-            f"H{x0:.1f}C{half:.1f} {start.middle:.1f} {half:.1f} {end.middle:.1f} {x1:.1f} {end.middle:.1f}"
-        )
+        path += f"H{x0:.1f}C{half:.1f} {start.middle:.1f} {half:.1f} {end.middle:.1f} {x1:.1f} {end.middle:.1f}"
     dashes = ' stroke-dasharray="5 4"' if dashed else ""
     return f'<path d="{path}" fill="none" stroke="#666"{dashes} marker-end="url(#tip)"/>'
 

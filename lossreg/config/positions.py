@@ -73,7 +73,7 @@ def error_position(error: yaml.YAMLError, text: str) -> Position | None:
     if not isinstance(error, yaml.MarkedYAMLError):
         return None
     mark = error.problem_mark or error.context_mark
-    if mark and mark.line >= len(text.splitlines()):
+    if mark and mark.index >= len(text.rstrip()):
         mark = error.context_mark or mark
     return _position(mark, mark) if mark else None
 

@@ -1,0 +1,151 @@
+"""`graph`: what is computed from what, in four formats."""
+
+import shutil
+import subprocess
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossreg.cli.graph import Arrow, Drawing, dot, drawing_of, mermaid, running, text
+from lossreg.cli.vector import svg
+from lossreg.config.build import load_loss
+
+
+@pytest.fixture
+def drawing(good):
+    return drawing_of(running(load_loss(good).plan()))
+
+
+def test_boxes_and_arrows_are_the_graph(drawing):
+    titles = {box.id: box.title for box in drawing.boxes}
+    assert sorted((box.kind, box.title) for box in drawing.boxes) == [
+        ("batch key", "gt.valid"),
+        ("batch key", "pred.height"),
+        ("group", "aux"),
+        ("key", "pred.slope"),
+        ("preprocess", "Slopes"),
+        ("term", "aux/slope"),
+        ("term", "aux/small"),
+        ("term", "height"),
+        ("term", "slope"),
+        ("total", "total"),
+    ]
+    assert {(titles[a.start], titles[a.end], a.dashed) for a in drawing.arrows} == {
+        ("pred.height", "Slopes", False),
+        ("Slopes", "pred.slope", False),
+        ("pred.height", "height", False),
+        ("gt.valid", "height", True),
+        ("pred.slope", "slope", False),
+        ("pred.height", "aux/small", False),
+        ("gt.valid", "aux/small", True),
+        ("pred.slope", "aux/slope", False),
+        ("aux/small", "aux", False),
+        ("aux/slope", "aux", False),
+        ("height", "total", False),
+        ("slope", "total", False),
+        ("aux", "total", False),
+    }
+
+
+def test_every_arrow_leads_forward(drawing):
+    place = {box.id: i for i, box in enumerate(drawing.boxes)}
+    assert all(place[a.start] < place[a.end] for a in drawing.arrows)
+
+
+def test_text_is_an_outline_in_the_order_of_running(run, good):
+    assert (
+        run("graph", good).stdout
+        == """\
+preprocess Slopes (put in by itself)
+    reads pred.height
+    makes pred.slope
+term height: HeightLoss, weight 3
+    reads pred.height, gt.valid (if there)
+term slope: SlopeLoss, weight piecewise, not normalised
+    reads pred.slope
+group aux, weight 0.5
+    term small: HeightLoss, weight cosine
+        reads pred.height, gt.valid (if there)
+    term slope: SlopeLoss, weight 2
+        reads pred.slope
+"""
+    )
+
+
+def test_a_node_of_a_group_that_never_runs_is_not_shown(good):
+    plan = load_loss(good).plan()
+    assert [item["name"] for item in plan[-1]["plan"]] == ["Slopes", "small", "slope"]
+    assert [item["name"] for item in running(plan)[-1]["plan"]] == ["small", "slope"]
+
+
+def test_mermaid(run, good):
+    lines = run("graph", good, "--format", "mermaid").stdout.splitlines()
+    assert lines[0] == "flowchart LR"
+    assert '    n4["height<br/>HeightLoss, weight 3"]' in lines
+    assert "    n3 -.-> n4" in lines
+
+
+def test_names_are_escaped_in_every_format():
+    drawing = Drawing()
+    name = 'a "b" <c> & \\d #e'
+    drawing.arrows.append(Arrow(drawing.box("term", name), drawing.box("total", "total")))
+    assert '"a #quot;b#quot; #lt;c#gt; & \\d #35;e"' in mermaid(drawing)
+    assert 'label="a \\"b\\" <c> & \\\\d #e"' in dot(drawing)
+    texts = [node.text for node in ElementTree.fromstring(svg(drawing)).iter() if node.tag.endswith("}text")]
+    assert name in texts
+
+
+def test_svg_holds_every_box_and_arrow(run, good, drawing, tmp_path):
+    file = tmp_path / "graph.svg"
+    assert run("graph", good, "--format", "svg", "-o", file).stdout == f"wrote {file}\n"
+    nodes = list(ElementTree.parse(file).iter())
+    texts = {node.text for node in nodes if node.tag.endswith("}text")}
+    assert {box.title for box in drawing.boxes} <= texts
+    assert sum("marker-end" in node.attrib for node in nodes) == len(drawing.arrows)
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_reads_the_dot(run, good):
+    written = run("graph", good, "--format", "dot").stdout
+    done = subprocess.run(["dot", "-Tplain"], input=written, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\nnode ") == 10
+    assert done.stdout.count("\nedge ") == 13
+
+
+@st.composite
+def plans(draw, depth=2):
+    """Plans with any keys, nodes that feed one another, terms and groups."""
+    keys = st.lists(st.sampled_from([f"pred.k{i}" for i in range(6)]), unique=True, max_size=3)
+    plan = [
+        {
+            "kind": "preprocess", "name": f"P{i}", "requires": draw(keys), "optional": [],
+            "provides": [f"gt.made{i}"], "automatic": draw(st.booleans()),
+        }
+        for i in range(draw(st.integers(0, 3)))
+    ]  # fmt: skip
+    made = [item["provides"][0] for item in plan]
+    for i in range(draw(st.integers(1, 4))):
+        item = {"name": f"t{i}", "weight": "Constant(value=1.0)", "requires": draw(keys) + made[:i], "optional": []}
+        if depth and draw(st.booleans()):
+            plan.append(item | {"kind": "group", "plan": draw(plans(depth=depth - 1))})
+        else:
+            plan.append(item | {"kind": "term", "loss": "L", "normalize": True, "optional": draw(keys)})
+    return plan
+
+
+@given(plans())
+def test_any_plan_is_drawn_without_two_boxes_in_one_place(plan):
+    drawing = drawing_of(running(plan))
+    frames = [
+        [float(node.attrib[side]) for side in ("x", "y", "width", "height")]
+        for node in ElementTree.fromstring(svg(drawing)).iter()
+        if "rx" in node.attrib
+    ]
+    assert len(frames) == len(drawing.boxes)
+    for i, (x, y, width, height) in enumerate(frames):
+        for x2, y2, width2, height2 in frames[:i]:
+            assert x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+    assert mermaid(drawing).count("\n") == len(drawing.boxes) + len(drawing.arrows)
+    assert text(running(plan))

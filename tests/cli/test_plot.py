@@ -1,0 +1,180 @@
+"""`plot`: each term's weight over the epochs, as a picture or in the terminal."""
+
+import os
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossreg.cli.curves import Curve, curves_of, draw_text, last_epoch
+from lossreg.composition.schedules import Cyclic, Piecewise, Step
+from lossreg.config.build import load_loss
+
+STEPS = """\
+losses:
+  a: {loss: slope, weight: {schedule: cosine, start: 0, end: 1, end_epoch: 10}}
+  b: {loss: slope, weight: {schedule: cosine, start: 0, end: 1, end_epoch: 500, unit: step}}
+"""
+
+
+def test_the_terminal_shows_each_term_with_its_values_under_its_thresholds(run, good):
+    result = run("plot", good, "--epochs", "20", "--text")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[::3]] == ["height", "slope", "aux/small", "aux/slope", "epoch"]
+    axis, values = lines[-1], lines[4]
+    assert axis.split()[1:] == ["0", "5", "10", "20"]
+    for epoch, value in (("5", "0"), ("10", "1")):
+        assert values[axis.index(epoch)] == value
+
+
+def test_a_strip_is_empty_at_zero_and_full_at_the_peak(run, write):
+    file = write("epoch_thresholds: [0, 10]\nlosses: [{loss: slope, weight: [0, 0.001]}]\n")
+    strip = run("plot", file, "--epochs", "10").stdout.splitlines()[0].removeprefix("slope")
+    assert strip.strip()[-1] == "█"
+    assert strip.startswith("   ▁"), "a weight that is not zero is seen"
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_the_suffix_says_what_is_written(run, good, tmp_path, suffix, magic):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / f"weights{suffix}"
+    result = run("plot", good, "-o", picture)
+    assert result.exit_code == 0
+    assert result.stdout == f"wrote {picture}\n"
+    assert picture.read_bytes().startswith(magic)
+
+
+def test_the_picture_names_every_term_and_labels_the_thresholds(run, good, tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")
+    picture = tmp_path / "weights.svg"
+    run("plot", good, "--output", picture)
+    texts = [
+        "".join(node.itertext()).strip() for node in ElementTree.parse(picture).iter() if node.tag.endswith("}text")
+    ]
+    assert {"height", "slope", "aux/small", "aux/slope", "epoch"} <= set(texts)
+    assert {"0", "5", "10", "20", "22"} <= set(texts), "the thresholds on the axis"
+    assert {"3", "0.5"} <= set(texts), "the weights at the thresholds"
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ""])
+def test_an_unknown_suffix_is_misuse(run, good, tmp_path, suffix):
+    picture = tmp_path / f"weights{suffix}"
+    result = run("plot", good, "-o", picture)
+    assert result.exit_code == 2
+    assert "write a .png, .svg or .pdf" in result.stderr
+    assert list(tmp_path.iterdir()) == [good]
+
+
+def test_a_folder_that_is_not_there_is_an_error(run, good, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run("plot", good, "-o", tmp_path / "absent" / "weights.png")
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stderr
+
+
+WITHOUT_MATPLOTLIB = """
+import sys
+
+import lossreg
+from lossreg.cli import main
+
+sys.modules["matplotlib"] = None  # what an import finds is as if it were not installed
+
+
+@lossreg.register("l1")
+def l1(pred, target):
+    return (pred - target).abs().mean()
+
+
+main(sys.argv[1:])
+"""
+
+
+def test_without_matplotlib_the_terminal_has_to_do(write, tmp_path):
+    file, picture = write("losses: [l1]\n"), tmp_path / "weights.png"
+    command = [sys.executable, "-c", WITHOUT_MATPLOTLIB, "plot", str(file), "-o", str(picture)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "█" in done.stdout
+    assert "matplotlib is not installed" in done.stderr
+    assert not picture.exists()
+
+
+def test_text_goes_to_a_file_too(run, good, tmp_path):
+    file = tmp_path / "weights.txt"
+    assert run("plot", good, "--text", "-o", file).exit_code == 0
+    assert "█" in file.read_text(encoding="utf-8")
+
+
+def test_epochs_and_steps_need_a_common_axis(run, write):
+    file = write(STEPS)
+    result = run("plot", file)
+    assert result.exit_code == 2
+    assert "(b); give --steps-per-epoch" in result.stderr
+    shown = run("plot", file, "--steps-per-epoch", "100", "--epochs", "10").stdout.splitlines()
+    assert shown[-1].split() == ["epoch", "0", "5", "10"]
+
+
+def test_steps_alone_are_the_axis(run, write):
+    text = STEPS.replace("end_epoch: 10}", "end_epoch: 100, unit: step}")
+    assert run("plot", write(text)).stdout.splitlines()[-1].split()[:2] == ["step", "0"]
+
+
+def test_an_adaptive_weighting_is_mentioned(run, write):
+    assert "Weighting: DWA" in run("plot", write("weighting: dwa\nlosses: [slope]\n")).stderr
+
+
+def test_a_single_loss_has_nothing_to_plot(run, write):
+    result = run("plot", write("loss: slope\n"))
+    assert result.exit_code == 1
+    assert "describes a single loss (SlopeLoss)" in result.stderr
+
+
+def test_curves_are_the_effective_weights(good):
+    loss = load_loss(good)
+    curves = curves_of(loss)
+    for epoch in (-1.0, 0.0, 4.0, 7.5, 10.0, 13.0, 99.0):
+        assert {c.name: c.weight(epoch) for c in curves} == pytest.approx(loss.effective_weights(epoch))
+    assert curves[2].knots == (0.0, 20.0)
+    assert [c.moves for c in curves] == [False, True, True, False]
+
+
+def test_steps_are_drawn_over_epochs(write):
+    curves = curves_of(load_loss(write(STEPS)), steps_per_epoch=100)
+    assert curves[1].weight(2.5) == pytest.approx(0.5)
+    assert curves[1].knots == (0.0, 5.0)
+
+
+numbers = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+
+
+@given(
+    st.lists(st.lists(numbers, min_size=2, max_size=5), min_size=1, max_size=4),
+    st.floats(0.1, 1e5),
+    st.integers(10, 200),
+    st.booleans(),
+)
+def test_any_weights_are_drawn_within_the_width(rows, reach, width, ascii_only):
+    curves = [
+        Curve(f"term{i}", Piecewise(row, range(len(row))), tuple(map(float, range(len(row)))))
+        for i, row in enumerate(rows)
+    ]
+    lines = draw_text(curves, reach, width=width, ascii_only=ascii_only).splitlines()
+    assert len(lines) == 3 * len(rows) + 1
+    assert max(map(len, lines)) <= max(width, len("term0") + 2 + 20)
+    assert all(line.isascii() for line in lines) or not ascii_only
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reach"),
+    [(Piecewise([0, 1], [0, 50]), 55), (Step([1, 2], [0, 3]), 4), (Cyclic(0, 1, end_epoch=400), 440)],
+)
+def test_a_picture_reaches_a_little_beyond_the_last_threshold(schedule, reach):
+    assert last_epoch([Curve("a", schedule, schedule.knots)]) == reach
+    assert last_epoch([Curve("a", lambda _: 1.0)]) == 10
