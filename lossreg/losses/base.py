@@ -59,8 +59,11 @@ class Loss(RunningNorm):
             MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
         """
         self.extra_info = {}
-        value = self.compute(pred_batch, gt_batch)
-        extra_info, self.extra_info = self.extra_info, {}
+        try:
+            value = self.compute(pred_batch, gt_batch)
+            extra_info = self.extra_info
+        finally:
+            self.extra_info = {}  # a graph that is kept here could be neither freed nor copied
         if not isinstance(value, Tensor) or value.dim() != 0:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
@@ -95,6 +98,10 @@ class Loss(RunningNorm):
         if isinstance(batch, Tensor):
             alone = [k for k in self.requires if k.startswith(side + ".")] in ([key], [])
             return batch if alone and key not in self.optional else None
+        if not isinstance(batch, Mapping):
+            raise MissingKeyError(
+                f"loss {self.name!r}: {side}_batch must be a mapping of tensors or a tensor, got {type(batch).__name__}"
+            )
         value = batch.get(rest)
         if value is not None and not isinstance(value, Tensor):
             raise DtypeError(f"loss {self.name!r}: {key!r} must be a tensor, got {type(value).__name__}")
@@ -169,5 +176,12 @@ def _is_abstract(tensor: Tensor) -> bool:
     ) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def _detached(extra_info: dict[str, Any]) -> dict[str, Any]:
-    return {key: value.detach() if isinstance(value, Tensor) else value for key, value in extra_info.items()}
+def _detached(value: Any) -> Any:
+    """Detach the tensors in a value, in mappings, lists and tuples at any depth."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: _detached(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_detached(item) for item in value)
+    return value

@@ -51,7 +51,8 @@ class RunningNorm(nn.Module):
         """
         nums = operator.index(nums)
         if nums < 0:
-            raise ValueError(f"loss {self.name!r}: nums is the number of samples in the batch, got {nums}")
+            owner = f"loss {self.name!r}: " if hasattr(self, "name") else ""
+            raise ValueError(f"{owner}nums is the number of samples in the batch, got {nums}")
         if nums == 0:
             return
         self.norm_sum.add_(value.detach().to(self.norm_sum) * nums)
@@ -64,27 +65,30 @@ class RunningNorm(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         """Let `to(device)` move the statistics, and keep casts away from them."""
-        before = {name: self._buffers[name] for name in _STATISTICS}
-        self._buffers.update(
-            {name: torch.empty_like(b, dtype=torch.float32) for name, b in before.items() if b is not None}
-        )
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in before.items():
-            moved = self._buffers[name]
-            if buffer is None or moved is None:
-                continue
-            dtype = torch.float32 if moved.device.type == "mps" and buffer.is_floating_point() else buffer.dtype
-            if buffer.is_meta:
-                self._buffers[name] = torch.empty_like(moved, dtype=dtype)
-            else:
-                self._buffers[name] = buffer.to(moved.device, dtype)
+        own = {id(self._buffers[name]): self._buffers[name] for name in _STATISTICS}
+
+        def kept(tensor: Tensor) -> Tensor:
+            if id(tensor) not in own:
+                return fn(tensor)
+            try:
+                changed = fn(tensor)
+            except TypeError:  # MPS has no float64
+                changed = fn(tensor.float())
+            if changed.dtype == tensor.dtype:
+                return changed
+            narrow = changed.device.type == "mps" and tensor.is_floating_point()
+            return tensor.to(changed.device, torch.float32 if narrow else tensor.dtype)
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take a checkpoint that holds the norm alone, as older programs wrote it."""
-        if f"{prefix}norm" in state_dict:
+        norm = state_dict.get(f"{prefix}norm")
+        if norm is not None:
             for name in _STATISTICS[1:]:
-                state_dict.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
+                zero = torch.zeros((), dtype=getattr(self, name).dtype, device=norm.device)
+                state_dict.setdefault(prefix + name, zero)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

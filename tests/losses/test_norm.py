@@ -1,0 +1,296 @@
+"""The running norm: a sample-weighted mean that survives casts, copies and checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lossreg import Loss, LossWrapper
+from lossreg.errors import DistributedError
+from lossreg.losses.norm import RunningNorm, sync_norms
+
+VALUES = st.floats(-1e3, 1e3, width=32)
+BATCHES = st.lists(st.tuples(VALUES, st.integers(0, 50)), min_size=1, max_size=8)
+
+
+class Mean(Loss):
+    """The mean of the prediction."""
+
+    def compute(self, pred_batch, gt_batch):
+        return pred_batch.mean()
+
+
+def recorded(*batches, loss=None):
+    loss = loss or Mean("mean")
+    for value, nums in batches:
+        loss.record(torch.tensor(value), nums)
+    return loss
+
+
+def statistics(loss):
+    return {name: getattr(loss, name).clone() for name in ("norm", "norm_sum", "norm_count")}
+
+
+def assert_same(loss, expected):
+    for name, value in expected.items():
+        found = getattr(loss, name)
+        assert (found.dtype, found.shape) == (value.dtype, value.shape)
+        assert torch.equal(found, value), name
+
+
+# --- the average ------------------------------------------------------------------------------------
+
+
+def test_a_new_loss_has_norm_one_over_no_sample():
+    loss = Mean("mean")
+    assert_same(loss, {"norm": torch.ones(1), "norm_sum": torch.zeros((), dtype=torch.float64)})
+    assert (int(loss.norm_count), loss.norm_count.dtype) == (0, torch.int64)
+
+
+def test_update_norm_takes_raw_values_off_the_graph():
+    loss = Mean("mean")
+    pred = torch.full((2,), 4.0, requires_grad=True)
+    loss.update_norm(pred, None, 3)
+    loss.update_norm(pred / 2, None, 1)  # of the raw value, not of the one over the norm so far
+    assert loss.norm == (4 * 3 + 2 * 1) / 4
+    assert not loss.norm.requires_grad
+
+
+def test_reset_forgets_all():
+    loss = recorded((4.0, 3))
+    loss.reset_norm()
+    assert_same(loss, statistics(Mean("new")))
+
+
+def test_no_samples_change_nothing():
+    loss = recorded((4.0, 3))
+    before = statistics(loss)
+    loss.record(torch.tensor(float("nan")), 0)
+    assert_same(loss, before)
+    fresh = recorded((5.0, 0))
+    assert fresh.norm == 1.0
+
+
+@pytest.mark.parametrize("norm", [Mean("mean"), RunningNorm()])
+def test_a_negative_number_of_samples_is_refused(norm):
+    with pytest.raises(ValueError, match=r"nums is the number of samples in the batch, got -1$"):
+        norm.record(torch.tensor(1.0), -1)
+
+
+def test_a_number_of_samples_is_an_integer():
+    loss = Mean("mean")
+    loss.record(torch.tensor(1.0), torch.tensor(2))
+    with pytest.raises(TypeError, match="integer"):
+        loss.record(torch.tensor(1.0), 2.5)
+    assert loss.norm_count == 2
+
+
+@given(BATCHES)
+def test_the_norm_is_the_sample_weighted_mean(batches):
+    loss = recorded(*batches)
+    count = sum(nums for _, nums in batches)
+    mean = sum(value * nums for value, nums in batches) / count if count else 1.0
+    torch.testing.assert_close(loss.norm, torch.tensor([mean]).float(), rtol=1e-6, atol=1e-6)
+    assert int(loss.norm_count) == count
+
+
+@given(samples=st.lists(VALUES, min_size=1, max_size=12), data=st.data())
+def test_the_norm_does_not_depend_on_batches_or_their_order(samples, data):
+    order = data.draw(st.permutations(samples))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(samples)))) | {0, len(samples)})
+    loss = Mean("mean")
+    for start, end in pairwise(cuts):
+        loss.update_norm(torch.tensor(order[start:end], dtype=torch.float64), None, end - start)
+    expected = sum(samples) / len(samples)
+    torch.testing.assert_close(loss.norm, torch.tensor([expected]).float(), rtol=1e-6, atol=1e-6)
+
+
+def test_many_small_batches_lose_nothing():
+    loss = recorded((16777216.0, 1), *[(1.0, 1)] * 1000)
+    assert loss.norm_sum == 16777216 + 1000
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_shows_in_the_norm(value):
+    assert not recorded((1.0, 1), (value, 1)).norm.isfinite()
+
+
+def test_values_of_low_precision_are_added_in_double():
+    loss = Mean("mean")
+    for _ in range(4096):
+        loss.record(torch.tensor(1.0, dtype=torch.float16), 32)
+    assert loss.norm == 1.0
+    assert loss.norm_sum == 4096 * 32  # more than float16 can hold
+
+
+# --- casts and moves --------------------------------------------------------------------------------
+
+
+CASTS = {
+    "half": lambda m: m.half(),
+    "bfloat16": lambda m: m.bfloat16(),
+    "double": lambda m: m.double(),
+    "to dtype": lambda m: m.to(torch.float16),
+    "to device": lambda m: m.to("cpu"),
+    "to both": lambda m: m.to("cpu", torch.bfloat16),
+    "type": lambda m: m.type(torch.float16),
+    "as a child": lambda m: nn.Sequential(m).half()[0],
+}
+
+
+@pytest.mark.parametrize("cast", CASTS)
+def test_statistics_keep_their_precision(cast):
+    loss = recorded((1.000123, 3), (77777.7, 5))
+    before = statistics(loss)
+    assert CASTS[cast](loss) is loss
+    assert_same(loss, before)
+
+
+def test_what_else_a_loss_holds_is_cast():
+    loss = LossWrapper(nn.CrossEntropyLoss(weight=torch.ones(2)), "ce")
+    loss.half()
+    assert loss.loss_func.weight.dtype == torch.float16
+    assert loss.norm.dtype == torch.float32
+
+
+def test_a_move_that_fails_leaves_the_statistics():
+    loss = recorded((3.0, 2))
+    before = statistics(loss)
+
+    def refuse(tensor):
+        raise RuntimeError("no such device")
+
+    with pytest.raises(RuntimeError, match="no such device"):
+        loss._apply(refuse)
+    assert_same(loss, before)
+
+
+def test_on_meta_and_back_the_buffers_have_their_shapes():
+    loss = recorded((3.0, 2)).to("meta")
+    assert {b.device.type for b in loss.buffers()} == {"meta"}
+    loss.to_empty(device="cpu")
+    assert [(b.device.type, b.dtype, b.shape) for b in loss.buffers()] == [
+        ("cpu", torch.float32, (1,)),
+        ("cpu", torch.float64, ()),
+        ("cpu", torch.int64, ()),
+    ]
+
+
+def test_it_can_be_shared_with_other_processes():
+    loss = recorded((3.0, 2)).share_memory()
+    assert all(buffer.is_shared() for buffer in loss.buffers())
+    assert loss.norm == 3.0
+
+
+# --- copies and checkpoints -------------------------------------------------------------------------
+
+
+def saved(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def loaded(loss, **options):
+    other = Mean("other")
+    result = other.load_state_dict(saved(loss.state_dict()), **options)
+    assert not result.missing_keys
+    return other
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda loss: pickle.loads(pickle.dumps(loss)),
+    "state_dict": loaded,
+    "assign": lambda loss: loaded(loss, assign=True),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@given(batches=BATCHES, later=BATCHES)
+def test_a_copy_made_in_the_middle_of_a_norm_pass_goes_on_alike(way, batches, later):
+    loss = recorded(*batches)
+    before = statistics(loss)
+    other = COPIES[way](loss)
+    assert_same(other, before)
+    recorded(*later, loss=other)
+    assert_same(loss, before)  # a copy, no second name
+    recorded(*later, loss=loss)
+    assert_same(other, statistics(loss))
+
+
+def test_the_state_is_these_three_buffers():
+    assert list(Mean("mean").state_dict()) == ["norm", "norm_sum", "norm_count"]
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_checkpoint_that_has_the_norm_alone_loads_strictly(assign):
+    loss = recorded((9.0, 5))
+    loss.load_state_dict({"norm": torch.tensor([4.0])}, strict=True, assign=assign)
+    assert_same(loss, statistics(Mean("new")) | {"norm": torch.tensor([4.0])})
+    recorded((2.0, 1), loss=loss)
+    assert loss.norm == 2.0  # an average begins anew
+
+
+def test_a_checkpoint_with_norms_alone_loads_strictly_into_a_model_on_meta():
+    with torch.device("meta"):
+        model = nn.Sequential(Mean("a"))
+    model.load_state_dict({"0.norm": torch.tensor([4.0])}, strict=True, assign=True)
+    assert_same(model[0], statistics(Mean("new")) | {"norm": torch.tensor([4.0])})
+
+
+def test_loading_leaves_the_checkpoint_as_it_was():
+    checkpoint = {"0.norm": torch.tensor([4.0])}
+    nn.Sequential(Mean("a")).load_state_dict(checkpoint)
+    assert list(checkpoint) == ["0.norm"]
+
+
+def test_a_checkpoint_without_a_norm_is_refused():
+    with pytest.raises(RuntimeError, match=r'Missing key.*"norm", "norm_sum", "norm_count"'):
+        Mean("a").load_state_dict({})
+
+
+def test_a_norm_of_low_precision_in_a_checkpoint_is_taken():
+    loss = Mean("a")
+    loss.load_state_dict({"norm": torch.tensor([4.0], dtype=torch.float16)})
+    assert loss.norm.dtype == torch.float32
+    assert loss.norm == 4.0
+
+
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_an_averaged_model_may_hold_it(use_buffers):
+    model = nn.ModuleDict({"net": nn.Linear(1, 1), "loss": recorded((4.0, 2))})
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5), use_buffers=use_buffers
+    )
+    average.update_parameters(model)
+    average.update_parameters(model)
+    assert_same(average.module["loss"], statistics(model["loss"]))
+
+
+# --- without a process group ------------------------------------------------------------------------
+
+
+@given(BATCHES)
+def test_without_a_process_group_sync_does_nothing(batches):
+    loss = recorded(*batches)
+    before = statistics(loss)
+    loss.sync()
+    loss.sync(world_size=4)
+    assert_same(loss, before)
+
+
+def test_without_a_process_group_a_failure_is_raised_as_it_is():
+    with pytest.raises(KeyError, match="reason"):
+        sync_norms({"a": Mean("a")}, failure=KeyError("reason"))
+    assert sync_norms({"a": Mean("a")}, samples=7) == 7
+    assert issubclass(DistributedError, RuntimeError)
