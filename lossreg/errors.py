@@ -66,6 +66,10 @@ class NormError(LossregError, ValueError):
     """A norm cannot divide its loss: zero, negative, not finite, or taken over too few samples."""
 
 
+class NonFiniteError(LossregError, ArithmeticError):
+    """A term's value is NaN or infinite; the message names the term, the epoch and the ranges of the batch."""
+
+
 class DistributedError(LossregError, RuntimeError):
     """The ranks disagree or one of them failed; every rank raises the same message."""
 

@@ -40,7 +40,8 @@ def weights_at(
         waiting = [name for name, s in schedules.items() if s.needs_epoch and s.unit == unit]
         if waiting and time is None:
             raise ValueError(
-                f"{owner}: the weights of {', '.join(map(repr, waiting))} follow a schedule; pass forward(..., {unit}=...)"
+                f"{owner}: the weights of {', '.join(map(repr, waiting))} follow a schedule; "
+                f"pass forward(..., {unit}=...)"
             )
         if waiting and not math.isfinite(time or 0.0):
             raise ValueError(f"{owner}: {unit} must be finite, got {time}")
@@ -54,6 +55,7 @@ class Clock:
         zero: for each term whether its weight is 0.
         vector: (n,) the same as a tensor, float64.
         epoch: [] the epoch as a tensor, or None where none was given.
+        time: the epoch and the step that were set last.
         inlined: whether the forward that is traced is part of a larger compiled function.
     """
 
@@ -64,7 +66,8 @@ class Clock:
         self.vector = torch.zeros(0, dtype=torch.float64)
         self.epoch: Tensor | None = None
         self.inlined = False
-        self._time: Any = None
+        self.time: tuple[float | None, float | None] = (None, None)
+        self._key: Any = None
         self._register()
 
     def _register(self) -> None:
@@ -77,8 +80,8 @@ class Clock:
 
     def set(self, epoch: float | Tensor | None, step: float | Tensor | None, device: torch.device) -> None:
         """Evaluate the schedules, unless they were evaluated at this time last."""
-        time = (epoch, step, device)
-        if time == self._time:
+        key = (epoch, step, device)
+        if key == self._key:
             return
         epoch, step = (float(t) if isinstance(t, Tensor) else t for t in (epoch, step))
         weights = weights_at(self.schedules, epoch, step, self.owner)
@@ -86,7 +89,7 @@ class Clock:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.vector = torch.tensor(weights, dtype=dtype, device=device)
         self.epoch = None if epoch is None else torch.tensor(epoch, dtype=dtype, device=device)
-        self._time = (epoch, step, device)
+        self.time, self._key = (epoch, step), key
 
     def trace(self, epoch: float | None, step: float | None, like: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return `vector` and `epoch` as operations of a graph that is being compiled."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
+from lossreg.composition import tracking
 from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
 from lossreg.composition.graph import Node, build_nodes, check_sources, needed_nodes, reachable
+from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
@@ -41,6 +43,20 @@ class Term:
     optional: bool = False
 
 
+@dataclass
+class _Found:
+    """What the terms of one batch came to: raw values by position, the members of groups, extra info by path."""
+
+    raw: dict[int, Tensor] = field(default_factory=dict)
+    groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    extra_info: dict[str, Any] = field(default_factory=dict)
+
+    def drop(self, position: int, name: str) -> None:
+        """Forget a term."""
+        self.raw.pop(position, None)
+        self.extra_info.pop(name, None)
+
+
 class MultiLoss(nn.Module):
     """The sum over terms of `weight(epoch) * loss / norm`.
 
@@ -63,6 +79,11 @@ class MultiLoss(nn.Module):
         batch_keys: the keys of every batch (`pred.seg`, `gt.mask`); where given, a key that comes from
             nowhere is an error here and not at the first batch.
         normalization_params: `min_samples` and `max_samples` for `calibrate_norms`.
+        on_nonfinite: what to do about a term that is NaN or infinite: `"ignore"` costs nothing; `"raise"` names
+            it; `"skip_term"` leaves it out of the batch on all ranks and counts it in `skipped`. The latter
+            two read values back to the host at each forward, and do nothing in a compiled one.
+        track_norms: `"running"` lets norms go on as an exponential average during training.
+        norm_momentum: weight of a new batch in that average, above 0 and at most 1.
 
     Raises:
         ValueError: numbers of terms and weights differ, or a weight or threshold is out of range.
@@ -71,6 +92,7 @@ class MultiLoss(nn.Module):
     """
 
     calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
+    skipped: Tensor  # (n,), int64: how many batches each term was left out of by `on_nonfinite: skip_term`
 
     def __init__(
         self,
@@ -87,14 +109,23 @@ class MultiLoss(nn.Module):
         zero_weight: Literal["keep", "skip"] = "keep",
         batch_keys: Collection[str] | None = None,
         normalization_params: Mapping[str, int] | None = None,
+        on_nonfinite: OnNonfinite = "ignore",
+        track_norms: Literal["running"] | None = None,
+        norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        if zero_weight not in ("keep", "skip"):
-            raise ValueError(f"zero_weight must be 'keep' or 'skip', got {zero_weight!r}")
+        check_choice("MultiLoss: zero_weight", zero_weight, ("keep", "skip"))
+        check_choice("MultiLoss: on_nonfinite", on_nonfinite, CHOICES)
+        check_choice("MultiLoss: track_norms", track_norms, (None, "running"))
+        if not 0 < norm_momentum <= 1:
+            raise ValueError(f"MultiLoss: norm_momentum must be above 0 and at most 1, got {norm_momentum!r}")
         self.name = name
         self.normalize = normalize
         self.zero_weight = zero_weight
         self.normalization_params = dict(normalization_params or {})
+        self.on_nonfinite = on_nonfinite
+        self.track_norms = track_norms
+        self.norm_momentum = norm_momentum
         losses = [_as_term(loss) for loss in loss_funcs]
         self.loss_funcs = nn.ModuleList(losses)
         self.names = tuple(loss.name for loss in losses)
@@ -117,6 +148,7 @@ class MultiLoss(nn.Module):
             weighting.bind(self.names)
         self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
+        self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
         self.register_buffer("_one", torch.ones(1), persistent=False)
         self.clock = Clock(dict(zip(self.names, self.schedules, strict=True)), f"MultiLoss {name!r}")
         self.register_forward_pre_hook(before_forward, with_kwargs=True)
@@ -260,40 +292,82 @@ class MultiLoss(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
         if not torch.compiler.is_compiling():
             self.set_time(epoch, step)
+        normalize = normalize and self.normalize
         pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
-        raw: list[Tensor] = []
-        groups: dict[str, dict[str, Tensor]] = {}
-        extra_info: dict[str, Any] = {}
+        found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step))
+        if self.on_nonfinite != "ignore" and not torch.compiler.is_compiling():
+            self._treat_nonfinite(found, pred_batch, gt_batch)
+        vector = _stack(list(found.raw.values())) if found.raw else _empty(pred_batch, cast(Tensor, self._one))
+        if self.track_norms is not None and self.training and torch.is_grad_enabled():
+            self._track(found.raw)
+        positions = list(found.raw)
+        if normalize and positions:
+            vector = vector / self._norms(positions, vector)
+        values = self._values(found, vector)
+        weights, when = (
+            self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
+        )
+        every = len(positions) == len(self.names)
+        if self.weighting is not None:
+            vector = self.weighting(vector, None if every else positions, when)
+        vector = vector * (weights if every else weights[positions]).to(vector)
+        if not every:  # what is left out must not take parameters off the graph that other ranks wait for
+            vector = torch.cat([vector, _empty(pred_batch, vector)])
+        return vector, values, found.extra_info
+
+    def _evaluate(
+        self, pred_batch: Any, gt_batch: Any, active: Sequence[int], normalize: bool, time: tuple[Any, Any]
+    ) -> _Found:
+        """Compute the raw values of the active terms, and the totals of groups."""
+        found = _Found()
+        inner_time = time if self.clock.inlined else (INHERITED, None)
         for i in active:
             name, loss = self.names[i], self.loss_funcs[i]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._skips(i)):
                 if isinstance(loss, MultiLoss):
-                    time = (epoch, step) if self.clock.inlined else (INHERITED, None)
-                    value, groups[name], extra = loss(pred_batch, gt_batch, normalize, *time)
-                    extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
-                    if not groups[name]:  # none of its terms was there: it was called for its weighting's sake
+                    value, members, extra = loss(pred_batch, gt_batch, normalize, *inner_time)
+                    found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
+                    found.groups[name] = members
+                    if not members:  # none of its terms is there: it was called for its collectives' sake
                         continue
                 else:
-                    value, extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
-            raw.append(value)
-        active = [i for i in active if groups.get(self.names[i], True)]
-        vector = _stack(raw) if raw else _empty(pred_batch, cast(Tensor, self._one))
-        if raw and normalize and self.normalize:
-            vector = vector / self._norms(active, vector)
+                    value, found.extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
+            found.raw[i] = value
+        return found
+
+    def _values(self, found: _Found, vector: Tensor) -> dict[str, Tensor]:
+        """Return the detached value of each term by path."""
         values: dict[str, Tensor] = {}
-        for i, value in zip(active, vector.detach().unbind(), strict=True):
+        for i, value in zip(found.raw, vector.detach().unbind(), strict=False):
             name = self.names[i]
-            if name in groups:
-                values.update({f"{name}/{path}": member for path, member in groups[name].items()})
+            if name in found.groups:
+                values.update({f"{name}/{path}": member for path, member in found.groups[name].items()})
             else:
                 values[name] = value
-        weights, when = (
-            self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
-        )
-        every = len(active) == len(self.names)
-        if self.weighting is not None:
-            vector = self.weighting(vector, None if every else active, when)
-        return vector * (weights if every else weights[list(active)]).to(vector), values, extra_info
+        return values
+
+    def _treat_nonfinite(self, found: _Found, pred_batch: Any, gt_batch: Any) -> None:
+        """Raise for terms that are not finite, or take them out of what was found, on all ranks alike."""
+        time = f"epoch {self.clock.time[0]}"
+        if self.on_nonfinite == "raise":
+            if found.raw:
+                names = [self.names[i] for i in found.raw]
+                batches = {"pred": pred_batch, "gt": gt_batch}
+                raise_nonfinite(names, _stack(list(found.raw.values())), batches, self.clock.owner, time)
+            return
+        kept = agree_on_finite([found.raw.get(i) for i in range(len(self.names))], cast(Tensor, self._one))
+        lost = [i for i, finite in enumerate(kept) if not finite]
+        for i in lost:
+            found.drop(i, self.names[i])
+            self.skipped[i] += 1
+        if lost:
+            log_skipped([self.names[i] for i in lost], self.clock.owner, time)
+
+    def _track(self, raw: Mapping[int, Tensor]) -> None:
+        tracked = [i for i, normalized in enumerate(self._normalized) if normalized]
+        norms = [cast(Loss, self.loss_funcs[i]) for i in tracked]
+        values = {k: raw[i] for k, i in enumerate(tracked) if i in raw}
+        tracking.track_norms(norms, values, self.norm_momentum)
 
     def _skips(self, position: int) -> bool:
         """Say whether a term is to be computed without a graph; inside a larger compiled function none is."""
@@ -368,6 +442,7 @@ class MultiLoss(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take a checkpoint that does not say whether its norms were calibrated: norms in it count as such."""
+        state_dict.setdefault(f"{prefix}skipped", torch.zeros_like(self.skipped))
         if f"{prefix}calibrated" not in state_dict:
             holds_norms = any(key.startswith(f"{prefix}loss_funcs.") for key in state_dict)
             state_dict[f"{prefix}calibrated"] = torch.tensor(holds_norms)
@@ -377,6 +452,12 @@ class MultiLoss(nn.Module):
         """Show each term's weight."""
         lines = [f"{term.name}: weight={term.schedule}" for term in self.terms]
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
+
+
+def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _as_term(loss: object) -> Loss | MultiLoss:

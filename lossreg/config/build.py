@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.nonfinite import OnNonfinite
 from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar, TermConfig
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.reading import Data, has, plain, read_file
 from lossreg.errors import ConfigError, ConfigProblem, LossregError
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
+from lossreg.losses.deep_supervision import DeepSupervision
 
 COMPOUND = "loss_params.compound_loss"
 
@@ -162,6 +164,9 @@ class _Builder:
                 zero_weight=config.zero_weight,
                 batch_keys=config.batch_keys,
                 normalization_params=config.normalization_params,
+                on_nonfinite=cast(OnNonfinite, config.on_nonfinite),
+                track_norms=cast('Literal["running"] | None', config.track_norms),
+                norm_momentum=config.norm_momentum,
             )
         except (LossregError, ValueError, TypeError) as error:
             self.grammar.report(config.path, str(error))
@@ -171,7 +176,12 @@ class _Builder:
         if term.group is not None:
             return self.multi_loss(term.group, term.name)
         assert term.loss is not None, "a term without a loss has been reported as a problem"
-        made: Loss | None = self.make(term.loss, lambda c: adopt(c.entry, term.name, c.arguments, term.wrap))
+
+        def construct(component: Component) -> Loss:
+            loss = adopt(component.entry, term.name, component.arguments, term.wrap)
+            return loss if term.deep_supervision is None else DeepSupervision(loss, **term.deep_supervision)
+
+        made: Loss | None = self.make(term.loss, construct)
         return made
 
     def make(self, component: Component, construct: Callable[[Component], Any]) -> Any:

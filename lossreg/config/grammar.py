@@ -22,16 +22,18 @@ from lossreg.registry.specs import LossSpec, WeightingSpec
 _log = logging.getLogger("lossreg.config")
 
 LISTS = ("loss_list", "losses")
-_SHARED = (*LISTS, "epoch_thresholds", "pre_processes", "weighting", "zero_weight", "batch_keys")
-COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params")
+_SHARED = (*LISTS, "epoch_thresholds", "pre_processes", "weighting", "zero_weight", "batch_keys", "on_nonfinite")
+COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params", "track_norms", "norm_momentum")
 GROUP_KEYS = (*_SHARED, "name", "weight", "normalize", "optional")
 TERM_KEYS = (
     "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
-    "pred_key", "gt_key", "input", "args", "wrap",
+    "pred_key", "gt_key", "input", "deep_supervision", "args", "wrap",
 )  # fmt: skip
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
 INPUTS = ("logits", "probabilities")
 WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", "target_dtype", "reduction")
+DEEP_KEYS = ("outputs", "weights", "resize")
+ON_NONFINITE = ("ignore", "raise", "skip_term")
 SPECIAL_KEYS = ("_args_", "_convert_", "_partial_", "_recursive_")
 
 
@@ -55,6 +57,7 @@ class TermConfig:
     loss: Component | None = None
     group: CompoundConfig | None = None
     wrap: dict[str, Data] = field(default_factory=dict)
+    deep_supervision: dict[str, Data] | None = None
     normalize: bool = True
     optional: bool = False
 
@@ -71,6 +74,9 @@ class CompoundConfig:
     weighting: Component | None = None
     zero_weight: Literal["keep", "skip"] = "keep"
     batch_keys: list[str] | None = None
+    on_nonfinite: str = "ignore"
+    track_norms: str | None = None
+    norm_momentum: float = 0.01
 
 
 class Grammar:
@@ -105,15 +111,26 @@ class Grammar:
         config.normalization_params = self._normalization(
             data.get("normalization_params"), f"{path}.normalization_params"
         )
+        self._tracking(data, config)
         self._members(data, config, None)
         return config
+
+    def _tracking(self, data: Mapping[str, Data], config: CompoundConfig) -> None:
+        path = config.path
+        if data.get("track_norms") is not None:
+            config.track_norms = self._choice(data, "track_norms", path, ("running",), "running")
+        momentum = data.get("norm_momentum", config.norm_momentum)
+        if isinstance(momentum, (int, float)) and not isinstance(momentum, bool) and 0 < momentum <= 1:
+            config.norm_momentum = momentum
+        else:
+            self.report(f"{path}.norm_momentum", f"expected a number above 0 and at most 1, found {_shown(momentum)}")
 
     def single(self, data: Data, path: str) -> Component | None:
         """Parse the block of a lone loss: a name, or `{loss: NAME, ...}` or `{_target_: ..., ...}` with arguments."""
         data = {"loss": data} if isinstance(data, str) else data
         if not self._mapping(data, path, "a name, {loss: NAME, ...} or {_target_: dotted.path, ...}"):
             return None
-        data = {key: value for key, value in data.items() if key not in SPECIAL_KEYS}
+        self._no_special(data, path)
         entry = self._loss_entry(data, path)
         arguments = self._arguments({k: v for k, v in data.items() if k != "name"}, path, entry)
         if entry is None:
@@ -127,11 +144,12 @@ class Grammar:
         thresholds = self._thresholds(given, f"{path}.epoch_thresholds") if given is not None else thresholds
         if self._choice(data, "zero_weight", path, ("keep", "skip"), "keep") == "skip":
             config.zero_weight = "skip"
+        config.on_nonfinite = self._choice(data, "on_nonfinite", path, ON_NONFINITE, config.on_nonfinite)
         config.batch_keys = self._batch_keys(data.get("batch_keys"), f"{path}.batch_keys")
         config.pre_processes = self._pre_processes(data.get("pre_processes"), f"{path}.pre_processes")
         config.weighting = self._weighting(data.get("weighting"), f"{path}.weighting")
         for where, default_name, item in self._items(data, path):
-            term = self._term(item, where, default_name, thresholds)
+            term = self._term(item, where, default_name, thresholds, config)
             if term is not None:
                 config.terms.append(term)
         self._unique(config)
@@ -175,18 +193,18 @@ class Grammar:
 
     # --- one term ---------------------------------------------------------------------------------
 
-    def _term(self, data: Data, path: str, default_name: str | None, thresholds: Data) -> TermConfig | None:
+    def _term(
+        self, data: Data, path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
+    ) -> TermConfig | None:
         if isinstance(data, str):
             data = {"loss": data}
         if not self._mapping(data, path, "a term such as {loss: NAME, weight: 1.0}"):
             return None
         if any(key in data for key in LISTS):
-            return self._group(data, path, default_name, thresholds)
+            return self._group(data, path, default_name, thresholds, around)
         if isinstance(data.get("loss"), Mapping):
-            return self._nested(data, path, default_name, thresholds)
-        for key in SPECIAL_KEYS:
-            if key in data:
-                self.report(f"{path}.{key}", "is not supported: a config names components and gives them data")
+            return self._nested(data, path, default_name, thresholds, around)
+        self._no_special(data, path)
         entry = self._loss_entry(data, path)
         wrap = self._wrap(data, path)
         arguments = self._arguments(data, path, entry)
@@ -199,11 +217,14 @@ class Grammar:
             self._weight(data, path, thresholds),
             loss=None if entry is None else Component(path, entry, arguments),
             wrap=wrap,
+            deep_supervision=self._deep_supervision(data.get("deep_supervision"), f"{path}.deep_supervision"),
             normalize=self._bool(data, "normalize", path, True),
             optional=self._bool(data, "optional", path, False),
         )
 
-    def _nested(self, data: Mapping[str, Data], path: str, name: str | None, thresholds: Data) -> TermConfig | None:
+    def _nested(
+        self, data: Mapping[str, Data], path: str, name: str | None, thresholds: Data, around: CompoundConfig
+    ) -> TermConfig | None:
         """Parse `- loss: {_target_: ..., name: ...}` with the term's own keys beside it."""
         inner = data["loss"]
         outer = {key: value for key, value in data.items() if key != "loss"}
@@ -212,14 +233,22 @@ class Grammar:
             self.report(path, f"gives {', '.join(twice)} both inside and beside `loss`; keep one")
             outer = {key: value for key, value in outer.items() if key not in twice}
         problems = len(self.problems)
-        term = self._term({**inner, **outer}, path, name, thresholds)
+        term = self._term({**inner, **outer}, path, name, thresholds, around)
         for i in range(problems, len(self.problems)):
             self.problems[i] = _moved(self.problems[i], path, inner)
         return term
 
-    def _group(self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data) -> TermConfig:
+    def _group(
+        self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
+    ) -> TermConfig:
         self._known(data, GROUP_KEYS, path)
-        group = CompoundConfig(path, normalize=self._bool(data, "normalize", path, True))
+        group = CompoundConfig(
+            path,
+            normalize=self._bool(data, "normalize", path, True),
+            on_nonfinite=around.on_nonfinite,
+            track_norms=around.track_norms,
+            norm_momentum=around.norm_momentum,
+        )
         self._members(data, group, thresholds)
         name = data.get("name", default_name)
         if name is None:
@@ -282,6 +311,12 @@ class Grammar:
         if entry is not None:
             self._check(entry, merged, path, own_keys=TERM_KEYS, inside=set(map(str, explicit)))
         return merged
+
+    def _no_special(self, data: Mapping[str, Data], path: str) -> None:
+        """Refuse hydra's special keys, but for `_recursive_`, of which a component without objects knows nothing."""
+        for key in SPECIAL_KEYS:
+            if key in data and key != "_recursive_":
+                self.report(f"{path}.{key}", "is not supported: a config names components and gives them data")
 
     def _no_targets(self, value: Data, path: str) -> None:
         """Refuse hydra's special keys inside arguments, where nothing resolves them."""
@@ -419,6 +454,24 @@ class Grammar:
             options |= {key: value for key, value in given.items() if key in WRAP_KEYS}
         return options
 
+    def _deep_supervision(self, given: Data, path: str) -> dict[str, Data] | None:
+        """Parse `{outputs: aux.*, weights: exp, resize: nearest}`, or the outputs alone."""
+        if given is None:
+            return None
+        data = {"outputs": given} if isinstance(given, str | list) else given
+        if not self._mapping(data, path, "the outputs, or {outputs: ..., weights: ..., resize: ...}"):
+            return None
+        self._known(data, DEEP_KEYS, path)
+        outputs, weights = data.get("outputs"), data.get("weights", "exp")
+        if not isinstance(outputs, str) and not (_is_list_of(outputs, str) and outputs):
+            self.report(
+                f"{path}.outputs", f"expected a key, a glob such as aux.*, or a list of keys, found {_shown(outputs)}"
+            )
+        if weights not in ("exp", "same") and not _is_list_of(weights, (int, float)):
+            self.report(f"{path}.weights", f"expected exp, same or a list of numbers, found {_shown(weights)}")
+        self._choice(data, "resize", path, ("nearest", "bilinear"), "nearest")
+        return dict(data)
+
     # --- switches over all terms ------------------------------------------------------------------
 
     def _pre_processes(self, given: Data, path: str) -> list[Component]:
@@ -545,6 +598,10 @@ def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> Conf
 def _is_loss(target: Any) -> bool:
     """Say whether a target is a `Loss`, which takes the term's name, without importing that class."""
     return any((c.__module__, c.__name__) == ("lossreg.losses.base", "Loss") for c in getattr(target, "__mro__", ()))
+
+
+def _is_list_of(value: Data, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
 
 
 def _at(data: Data, path: Sequence[str | int]) -> Data:

@@ -17,12 +17,10 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
 from lossreg.losses.base import Loss
 from lossreg.losses.norm import RunningNorm, sync_norms
-
-LEAST_NORM = 1e-9
-"""The smallest average that may divide a loss."""
 
 BatchFunction: TypeAlias = Callable[[nn.Module, Any], tuple[Any, Any, int]]
 

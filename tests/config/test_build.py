@@ -237,6 +237,9 @@ class TestMistakes:
             ({"losses": [{**TERM, "offset": -1.0}]}, "losses[0]: local/OffsetLoss refused its arguments: offset must be 0 or more, got -1.0"),
             ({"losses": [{"losses": [TERM]}]}, "losses[0]: is a group of terms and needs a name (name: ...)"),
             ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds: expected a list of epochs in ascending order, found [5, 0]"),
+            ({"losses": [TERM], "on_nonfinite": "drop"}, "on_nonfinite: expected ignore or raise or skip_term, found 'drop'"),
+            ({"losses": [TERM], "norm_momentum": 2}, "norm_momentum: expected a number above 0 and at most 1, found 2"),
+            ({"losses": [TERM], "track_norms": "always"}, "track_norms: expected running, found 'always'"),
             ({"losses": [TERM], "zero_weight": "drop"}, "zero_weight: expected keep or skip, found 'drop'"),
             ({"losses": [TERM], "pre_processes": ["MakeY"]}, "pre_processes[0].preprocess: no preprocess is named 'MakeY'; did you mean 'MakeX'?"),
             ({"losses": [TERM], "batch_keys": ["gt.a"]}, "loss_params.compound_loss: term 'offset' needs 'pred.x', made by preprocess 'MakeX', which needs 'pred.y', which neither the batch nor a preprocess provides; batch keys: ['gt.a']"),
@@ -277,3 +280,33 @@ class TestAllowImport:
     def test_nothing_further_is_reached(self, target: str, allowed: tuple[str, ...]) -> None:
         with pytest.raises(ConfigError, match="never imported"):
             build({"losses": [{"_target_": target}]}, allow_import=allowed)
+
+
+class TestDeepSupervision:
+    def test_one_term_over_several_outputs(self) -> None:
+        term = {"loss": "Foreign", "gt_key": "t", "deep_supervision": {"outputs": "aux.*", "weights": [1.0, 2.0]}}
+        pred = {"aux.0": torch.full((1, 1, 4, 4), 2.0), "aux.1": torch.full((1, 1, 2, 2), 3.0)}
+        result, values, _ = build({"losses": {"deep": term}})(pred, {"t": torch.zeros(1, 1, 4, 4)})
+        assert result.item() == 8.0
+        assert list(values) == ["deep"]
+        assert build({"losses": [{**term, "deep_supervision": "aux.*"}]})(pred, {"t": torch.zeros(1, 1, 4, 4)})[
+            0
+        ].item() == pytest.approx(3.5)
+
+    @pytest.mark.parametrize(
+        ("given", "line"),
+        [
+            ({"outputs": 3}, "outputs: expected a key, a glob such as aux.*, or a list of keys, found 3"),
+            ({"outputs": "a", "weights": "log"}, "weights: expected exp, same or a list of numbers, found 'log'"),
+            ({"outputs": "a", "resize": "cubic"}, "resize: expected nearest or bilinear, found 'cubic'"),
+            ({"output": "a"}, "output: is not a key of this block (did you mean 'outputs'?)"),
+        ],
+    )
+    def test_mistakes(self, given: Any, line: str) -> None:
+        assert f"losses[0].deep_supervision.{line}" in problems({"losses": [{**TERM, "deep_supervision": given}]})
+
+
+def test_switches_of_the_whole_reach_its_groups() -> None:
+    block = {"losses": [{"losses": [TERM], "name": "g"}], "on_nonfinite": "skip_term", "track_norms": "running"}
+    group = build(block).loss_funcs[0]
+    assert (group.on_nonfinite, group.track_norms) == ("skip_term", "running")

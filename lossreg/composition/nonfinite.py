@@ -1,0 +1,75 @@
+"""What to do about a term whose value is not a finite number."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lossreg.errors import NonFiniteError
+
+OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
+CHOICES: tuple[OnNonfinite, ...] = ("ignore", "raise", "skip_term")
+
+_log = logging.getLogger("lossreg")
+
+
+def raise_nonfinite(names: Sequence[str], values: Tensor, batches: Mapping[str, Any], owner: str, time: str) -> None:
+    """Raise where a value is not finite; this reads the values back to the host.
+
+    Args:
+        names: the terms.
+        values: (k,) their raw values.
+        batches: `pred` and `gt`, for the ranges of their keys.
+        owner: the `MultiLoss`.
+        time: the epoch, for the message.
+
+    Raises:
+        NonFiniteError: names the terms with their values, the epoch, and each key's range.
+    """
+    if bool(values.isfinite().all()):
+        return
+    bad = {name: value for name, value in zip(names, values.tolist(), strict=True) if not abs(value) < float("inf")}
+    ranges = [f"{side}.{line}" for side, batch in batches.items() for line in _ranges(batch)]
+    raise NonFiniteError(
+        f"{owner}: {', '.join(f'{name!r} is {value}' for name, value in bad.items())} at {time}; "
+        f"the batch: {'; '.join(ranges) or 'no tensors'}. Norms and weighting are as they were"
+    )
+
+
+def agree_on_finite(values: Sequence[Tensor | None], like: Tensor) -> list[bool]:
+    """Say which terms have a finite value on every rank; a term that a rank does not have is no obstacle there.
+
+    One small collective under a process group, which every rank must enter, and one read to the host.
+    """
+    one = like.new_ones(())
+    finite = torch.stack([one if v is None else v.detach().isfinite().to(like) for v in values])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+    return [bool(kept) for kept in finite.tolist()]
+
+
+def log_skipped(names: Sequence[str], owner: str, time: str) -> None:
+    """Log which terms were left out of a batch."""
+    _log.warning("%s: left %s out of this batch at %s: not finite on some rank", owner, ", ".join(names), time)
+
+
+def _ranges(batch: Any) -> list[str]:
+    tensors = batch if isinstance(batch, Mapping) else {"": batch}
+    lines = []
+    for key, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.numel() == 0:
+            lines.append(f"{key} {tuple(tensor.shape)} is empty")
+            continue
+        flat = tensor.detach().double().flatten()
+        finite = flat[flat.isfinite()]
+        span = f"{finite.min().item():.6g} to {finite.max().item():.6g}" if finite.numel() else "nothing finite"
+        lost = flat.numel() - finite.numel()
+        lines.append(f"{key} {tuple(tensor.shape)} {span}" + (f", {lost} not finite" if lost else ""))
+    return lines

@@ -1,0 +1,116 @@
+"""Terms that are NaN or infinite: ignored, raised, or left out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lossreg import Loss, MultiLoss
+from lossreg.composition.weighting.cov import CoV
+from lossreg.errors import NonFiniteError
+
+
+class Log(Loss):
+    """`log` of one prediction's mean: NaN below zero, with a NaN gradient."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.requires = (f"pred.{name}",)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        return self.read(pred_batch, gt_batch, self.requires[0]).log().mean()
+
+
+def make(on_nonfinite: Any, **options: Any) -> MultiLoss:
+    return MultiLoss([Log("a"), Log("b")], [1.0, 2.0], on_nonfinite=on_nonfinite, **options)
+
+
+def batch(a: float, b: float) -> dict[str, Tensor]:
+    return {"a": torch.full((2,), a, requires_grad=True), "b": torch.full((2,), b, requires_grad=True)}
+
+
+def test_ignore_lets_it_through() -> None:
+    assert make("ignore")(batch(1.0, -1.0), {})[0].isnan()
+
+
+def test_raise_names_the_term_the_epoch_and_the_ranges_and_leaves_state_alone() -> None:
+    multi_loss = make("raise", weighting=CoV())
+    multi_loss(batch(2.0, 3.0), {}, epoch=6)
+    before = copy.deepcopy(multi_loss.state_dict())
+    expected = r"'b' is nan at epoch 7; the batch: pred.a \(2,\) 1 to 1; pred.b \(2,\) -1 to -1"
+    with pytest.raises(NonFiniteError, match=expected):
+        multi_loss(batch(1.0, -1.0), {}, epoch=7)
+    assert all(torch.equal(value, before[key]) for key, value in multi_loss.state_dict().items())
+
+
+def test_skip_leaves_the_term_out_counts_it_and_keeps_gradients_finite(caplog: pytest.LogCaptureFixture) -> None:
+    multi_loss, pred = make("skip_term"), batch(2.0, -1.0)
+    with caplog.at_level(logging.WARNING, logger="lossreg"):
+        total, values, _ = multi_loss(pred, {}, epoch=3)
+    total.backward()
+    assert total.item() == pytest.approx(torch.tensor(2.0).log().item())
+    assert list(values) == ["a"]
+    assert multi_loss.skipped.tolist() == [0, 1]
+    assert pred["a"].grad.abs().sum() > 0
+    assert torch.equal(pred["b"].grad, torch.zeros(2))  # still on the graph, for ranks that wait for it
+    assert "left b out of this batch at epoch 3" in caplog.text
+
+
+def test_skip_of_every_term_is_a_zero_on_the_graph() -> None:
+    pred = batch(-1.0, -1.0)
+    total, values, _ = make("skip_term")(pred, {})
+    total.backward()
+    assert total.item() == 0.0
+    assert values == {}
+    assert torch.equal(pred["a"].grad, torch.zeros(2))
+
+
+def test_a_finite_batch_is_the_same_under_all_three() -> None:
+    totals = {choice: make(choice)(batch(2.0, 3.0), {})[0].item() for choice in ("ignore", "raise", "skip_term")}
+    assert len(set(totals.values())) == 1
+
+
+def test_other_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"on_nonfinite must be one of 'ignore', 'raise', 'skip_term', got 'drop'"):
+        make("drop")
+
+
+class TestTrackedNorms:
+    def test_they_follow_an_exponential_average_of_raw_values(self) -> None:
+        multi_loss = make("ignore", track_norms="running", norm_momentum=0.25)
+        value = torch.tensor(2.0).log().item()
+        multi_loss(batch(2.0, 3.0), {})
+        assert multi_loss.loss_funcs[0].norm.item() == pytest.approx(value)
+        multi_loss(batch(4.0, 3.0), {})
+        assert multi_loss.loss_funcs[0].norm.item() == pytest.approx(value + 0.25 * value)
+
+    def test_a_batch_is_divided_by_the_norm_before_it(self) -> None:
+        multi_loss = make("ignore", track_norms="running", unnormalized=["b"])
+        first = multi_loss(batch(4.0, 3.0), {})[1]["a"].item()
+        assert first == pytest.approx(torch.tensor(4.0).log().item())
+        assert multi_loss(batch(4.0, 3.0), {})[1]["a"].item() == pytest.approx(1.0)
+        assert multi_loss.loss_funcs[1].norm.item() == 1.0
+
+    @pytest.mark.parametrize("bad", [-1.0, 1.0, 0.5])
+    def test_what_cannot_divide_leaves_the_norm_alone(self, bad: float) -> None:
+        multi_loss = make("ignore", track_norms="running")
+        multi_loss(batch(2.0, 3.0), {})
+        before = multi_loss.loss_funcs[0].norm.item()
+        multi_loss(batch(bad, 3.0), {})
+        assert multi_loss.loss_funcs[0].norm.item() == before
+
+    def test_eval_and_no_grad_leave_them_alone(self) -> None:
+        multi_loss = make("ignore", track_norms="running")
+        with torch.no_grad():
+            multi_loss(batch(2.0, 3.0), {})
+        multi_loss.eval()(batch(2.0, 3.0), {})
+        assert multi_loss.loss_funcs[0].norm.item() == 1.0
+
+    def test_a_momentum_out_of_range_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"norm_momentum must be above 0 and at most 1, got 0"):
+            make("ignore", norm_momentum=0)
