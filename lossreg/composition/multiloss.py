@@ -298,11 +298,11 @@ class MultiLoss(nn.Module):
         if self.on_nonfinite != "ignore" and not torch.compiler.is_compiling():
             self._treat_nonfinite(found, pred_batch, gt_batch)
         vector = _stack(list(found.raw.values())) if found.raw else _empty(pred_batch, cast(Tensor, self._one))
-        if self.track_norms is not None and self.training and torch.is_grad_enabled():
-            self._track(found.raw)
         positions = list(found.raw)
         if normalize and positions:
             vector = vector / self._norms(positions, vector)
+        if self.track_norms is not None and self.training and torch.is_grad_enabled():
+            self._track(found.raw)
         values = self._values(found, vector)
         weights, when = (
             self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
