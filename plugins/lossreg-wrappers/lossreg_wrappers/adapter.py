@@ -29,6 +29,7 @@ class LibraryLoss(LossWrapper):
         target: form of the target.
         axis: the prediction's class axis.
         advice: what to write in a config where the forms do not fit.
+        copies: whether the loss changes what it is given, and so has to be given copies.
         input: what the model puts out, where that is not what the loss takes: `"logits"` or
             `"probabilities"` (of the loss's own activation: a sigmoid each or a softmax over the classes).
         inputs: keys of all arguments, for losses of other than two; `pred_key` and `gt_key` stand for the
@@ -50,6 +51,7 @@ class LibraryLoss(LossWrapper):
         target: Rules = "values",
         axis: int = 1,
         advice: str = "",
+        copies: bool = False,
         input: Literal["logits", "probabilities"] | None = None,
         inputs: Sequence[str] | None = None,
         pred_key: str | None = None,
@@ -68,6 +70,7 @@ class LibraryLoss(LossWrapper):
         self.takes = Form.parse(choose(takes, loss_func))
         self.target = target
         self.advice = advice
+        self.copies = copies
         self.input = input
         self.axis = axis
         self._convert = self._conversion()
@@ -88,21 +91,23 @@ class LibraryLoss(LossWrapper):
                 " leave it out" + self._advised()
             )
         if not taken.activation:
+            reason = {
+                "logits": "it needs the logits themselves, which probabilities give up to a constant only",
+                "probabilities": "neither a sigmoid nor a softmax belongs to it as configured",
+            }[taken.kind]
             raise ValueError(
-                f"loss {self.name!r}: `input: {given}` cannot be converted to {taken.kind}, since neither a "
-                "sigmoid nor a softmax belongs to the loss as configured" + self._advised()
+                f"loss {self.name!r}: `input: {given}` cannot be converted to {taken.kind}: {reason}" + self._advised()
             )
         return partial(_CONVERSIONS[given, taken.kind, taken.activation], axis=self.axis)
 
     def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
-        arguments = super()._arguments(pred_batch, gt_batch)
-        pred = arguments[0]
+        pred, *others = super()._arguments(pred_batch, gt_batch)
         self._check_prediction(pred)
         if self._convert is not None:
             pred = self._convert(pred)
-        if self.inputs is None and len(arguments) == 2:
-            return pred, self._fitted(pred, arguments[1])
-        return (pred, *arguments[1:])
+        if self.inputs is None:
+            others = [self._fitted(pred, gt) for gt in others]
+        return tuple(tensor.clone() for tensor in (pred, *others)) if self.copies else (pred, *others)
 
     def _check_prediction(self, pred: Tensor) -> None:
         """Refuse numbers that cannot be what the loss takes, or what the config says that they are."""
@@ -119,10 +124,12 @@ class LibraryLoss(LossWrapper):
 
     def _fitted(self, pred: Tensor, gt: Tensor) -> Tensor:
         """Return the target in the form that the loss takes."""
+        if self.target in ("values", "indices"):
+            return gt
         if self.target == "channel indices":
             return gt.unsqueeze(1) if gt.dim() == pred.dim() - 1 else gt
-        if self.target not in ("mask", "one-hot"):
-            return gt
+        if self.target == "mask without channel" and gt.dim() == pred.dim():
+            gt = gt.squeeze(1)
         if self.target == "one-hot" and gt.shape != pred.shape:
             raise ShapeError(
                 f"loss {self.name!r}: the target has shape {tuple(gt.shape)}, expected the prediction's own, "

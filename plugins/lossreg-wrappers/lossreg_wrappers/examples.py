@@ -31,6 +31,11 @@ def _batch(pred: Tensor, gt: Tensor) -> Example:
     return {"seg": pred}, {"gt_polygons_image": gt}
 
 
+def _one_hot() -> Tensor:
+    classes = _integers(_C, _N, _SIZE, _SIZE)
+    return torch.nn.functional.one_hot(classes, _C).movedim(-1, 1).float()
+
+
 # --- maps and their targets -----------------------------------------------------------------------
 
 
@@ -73,6 +78,125 @@ def distributions() -> Example:
     """Log-probabilities and probabilities of classes, (2, 3, 8, 8)."""
     shape = (_N, _C, _SIZE, _SIZE)
     return _batch(_normal(*shape).log_softmax(1), _normal(*shape, seed=3).softmax(1))
+
+
+def class_probabilities() -> Example:
+    """Probabilities (2, 3, 8, 8) of classes and class indices (2, 1, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE).softmax(1), _integers(_C, _N, 1, _SIZE, _SIZE))
+
+
+def one_hot_logits() -> Example:
+    """Logits of classes and one-hot targets, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE), _one_hot())
+
+
+def one_hot_probabilities() -> Example:
+    """Probabilities of classes and one-hot targets, (2, 3, 8, 8)."""
+    return _batch(_normal(_N, _C, _SIZE, _SIZE).softmax(1), _one_hot())
+
+
+def masked_one_hot_probabilities() -> Example:
+    """Probabilities of classes and one-hot targets, (2, 3, 8, 8), with a mask (2, 1, 8, 8)."""
+    return {"input": _normal(_N, _C, _SIZE, _SIZE).softmax(1)}, {
+        "target": _one_hot(),
+        "mask": _integers(2, _N, 1, _SIZE, _SIZE, seed=4).float(),
+    }
+
+
+def two_class_probabilities() -> Example:
+    """Probabilities of two classes and one-hot targets, (2, 2, 8, 8)."""
+    target = _integers(2, _N, 1, _SIZE, _SIZE).float()
+    return _batch(_normal(_N, 2, _SIZE, _SIZE).softmax(1), torch.cat([1 - target, target], 1))
+
+
+def binary_logits() -> Example:
+    """Logits and targets 0 or 1 of one channel, (2, 1, 8, 8)."""
+    return _batch(_normal(_N, 1, _SIZE, _SIZE), _integers(2, _N, 1, _SIZE, _SIZE).float())
+
+
+def volume_class_probabilities() -> Example:
+    """Probabilities (2, 3, 6, 6, 6) of classes and class indices (2, 1, 6, 6, 6)."""
+    return _batch(_normal(_N, _C, 6, 6, 6).softmax(1), _integers(_C, _N, 1, 6, 6, 6))
+
+
+def heatmaps() -> Example:
+    """Distributions over the pixels, (2, 3, 8, 8), twice."""
+
+    def draw(seed: int) -> Tensor:
+        return _normal(_N, _C, _SIZE * _SIZE, seed=seed).softmax(-1).reshape(_N, _C, _SIZE, _SIZE)
+
+    return _batch(draw(0), draw(3))
+
+
+# --- images, volumes, signals ---------------------------------------------------------------------
+
+
+def images() -> Example:
+    """Two images with values in [0, 1], (2, 3, 16, 16)."""
+    return _batch(_uniform(_N, _C, 16, 16), _uniform(_N, _C, 16, 16, seed=3))
+
+
+def volumes() -> Example:
+    """Two volumes with values in [0, 1], (2, 1, 8, 8, 8)."""
+    return _batch(_uniform(_N, 1, 8, 8, 8), _uniform(_N, 1, 8, 8, 8, seed=3))
+
+
+def lone_image() -> Example:
+    """An image with values in [0, 1], (2, 3, 16, 16), and no target."""
+    return {"seg": _uniform(_N, _C, 16, 16)}, {}
+
+
+def operator_input() -> Example:
+    """An operator's input and the pseudo ground truth, one real channel, (2, 1, 8, 8)."""
+    return {"x": _uniform(_N, 1, 8, 8)}, {"y_pseudo_gt": _uniform(_N, 1, 8, 8, seed=3)}
+
+
+def displacement() -> Example:
+    """A dense displacement field (2, 2, 8, 8) and no target."""
+    return {"seg": _normal(_N, 2, _SIZE, _SIZE)}, {}
+
+
+def inverse_depth() -> Example:
+    """An inverse depth (2, 1, 8, 8) and the image (2, 3, 8, 8) that it belongs to."""
+    return {"idepth": _uniform(_N, 1, _SIZE, _SIZE)}, {"image": _uniform(_N, 3, _SIZE, _SIZE, seed=3)}
+
+
+def signals() -> Example:
+    """Two signals with values in [0, 1], (2, 32)."""
+    return _batch(_uniform(_N, 32), _uniform(_N, 32, seed=3))
+
+
+def lone_signal() -> Example:
+    """A signal (8,) and no target."""
+    return {"other_signal": _uniform(8)}, {}
+
+
+def lone_signal_2d() -> Example:
+    """An image (4, 8) and no target."""
+    return {"other_signal": _uniform(4, 8)}, {}
+
+
+def lone_signal_3d() -> Example:
+    """A volume (4, 4, 8) and no target."""
+    return {"other_signal": _uniform(4, 4, 8)}, {}
+
+
+def discriminator() -> Example:
+    """The patch outputs of a discriminator, (2, 1, 8, 8), and no target."""
+    return {"input": _normal(_N, 1, _SIZE, _SIZE)}, {}
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+def boxes() -> Example:
+    """Two sets of boxes (6, 4), each `x1, y1, x2, y2`."""
+
+    def draw(seed: int) -> Tensor:
+        corner = _uniform(6, 2, seed=seed)
+        return torch.cat([corner, corner + 0.2 + _uniform(6, 2, seed=seed + 1)], 1)
+
+    return _batch(draw(1), draw(3))
 
 
 # --- vectors --------------------------------------------------------------------------------------
@@ -123,3 +247,8 @@ def sequences() -> Example:
         "target_lengths": torch.tensor([4, 3]),
     }
     return {"log_probs": _normal(12, 2, 5).log_softmax(-1)}, gt
+
+
+def views() -> Example:
+    """Embeddings (4, 6) of two views of the same samples; no target."""
+    return {"input": _normal(4, 6), "target": _normal(4, 6, seed=3)}, {}

@@ -3,12 +3,14 @@
 A spec's `wrap` says them with three keys:
 
 - `takes`, the form of the predictions: `"sigmoid logits"`, `"softmax logits"`, `"sigmoid probabilities"`,
-  `"softmax probabilities"`, `"softmax log-probabilities"`, or `"probabilities"` where the loss does not say
-  over what they are normalised; `"values"` is anything else. A loss for which it depends on its constructor
-  arguments gives rules, `((attributes, form), ...)`: the first whose attributes the built loss has, holds.
+  `"softmax probabilities"` or `"softmax log-probabilities"`. Without an activation, `"probabilities"` are of
+  a loss that does not say over what they are normalised, and `"logits"` of one that needs the logits
+  themselves, which probabilities give up to a constant only. `"values"` is anything else. A loss for which
+  it depends on its constructor arguments gives rules, `((attributes, form), ...)`: the first whose
+  attributes the built loss has, holds.
 - `target`, the form of the target: `"indices"` (class indices without a channel axis), `"channel indices"`
-  (with a channel axis of size 1), `"one-hot"` (the prediction's own shape), `"mask"` (numbers, often 0 and 1)
-  or `"values"` (as it comes). It may be given by rules too.
+  (with a channel axis of size 1), `"one-hot"` (the prediction's own shape), `"mask"` (numbers, often 0 and 1),
+  `"mask without channel"` or `"values"` (as it comes). It may be given by rules too.
 - `advice`, what to write in a config where the prediction or the target is not of the form that is taken.
 """
 
@@ -22,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 Rules: TypeAlias = str | Sequence[tuple[Mapping[str, Any], str]]
 
 PREDICTIONS = ("values", "logits", "probabilities", "log-probabilities")
-TARGETS = ("values", "mask", "one-hot", "indices", "channel indices")
+TARGETS = ("values", "mask", "mask without channel", "one-hot", "indices", "channel indices")
 
 
 @dataclass(frozen=True)

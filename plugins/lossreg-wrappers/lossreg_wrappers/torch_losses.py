@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from lossreg import LossSpec, hookimpl
+from lossreg_wrappers.describe import library_loss
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
 _OBSOLETE = ("size_average", "reduce")
+
+_loss = partial(library_loss, "torch.nn", homes=("torch.nn.modules.loss",), hidden=_OBSOLETE)
 
 _VALUES = {"takes": "values", "target": "values"}
 _CLASSES = {"takes": "softmax logits", "target": "indices"}
@@ -25,7 +28,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "softmax over very many classes, rare ones in clusters; has weights of its own to train",
             {"takes": "values", "target": "indices"},
             target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
-            also="torch.nn.modules.adaptive",
+            homes=("torch.nn.modules.adaptive",),
             hidden=("device", "dtype"),
             example="features_and_classes",
             args={"in_features": 6, "n_classes": 10, "cutoffs": [4]},
@@ -73,9 +76,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             {"takes": "values", "inputs": ("pred.input", "gt.target", "pred.var")},
             example="means_and_variances",
         ),
-        _loss(
-            "HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _VALUES, example="signs"
-        ),
+        _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _VALUES, example="signs"),
         _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, example="values"),
         _loss(
             "KLDivLoss",
@@ -149,31 +150,4 @@ def lossreg_losses() -> Sequence[LossSpec]:
             {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
             example="triplets",
         ),
-    )
-
-
-def _loss(
-    name: str,
-    summary: str,
-    wrap: Mapping[str, Any],
-    *,
-    example: str,
-    args: Mapping[str, Any] | None = None,
-    target: str | None = None,
-    also: str = "torch.nn.modules.loss",
-    tensors: tuple[str, ...] = (),
-    hidden: tuple[str, ...] = (),
-    package: str | None = None,
-) -> LossSpec:
-    return LossSpec(
-        name,
-        target or f"torch.nn:{name}",
-        summary=summary,
-        targets=(f"torch.nn.{name}", f"{also}.{name}"),
-        wrap=wrap,
-        tensors=tensors,
-        hidden=_OBSOLETE + hidden,
-        package=package,
-        example=f"lossreg_wrappers.examples:{example}",
-        example_args=args or {},
     )

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import lossreg
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry
 
-LIBRARIES = {
+DISTRIBUTIONS = {
     "smp": "segmentation-models-pytorch",
     "monai": "monai",
     "kornia": "kornia",
     "torchvision": "torchvision",
 }
+PLUGINS = ("torch", *DISTRIBUTIONS)
+
+# the libraries' names for the prediction and for the target, where a loss has one of each
+_PREDICTION = {"input", "inputs", "input_", "log_input", "pred", "y_pred", "img", "img1", "image", "boxes1"}
+_TARGET = {"target", "targets", "target_", "y_true", "img2", "boxes2"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `entry` for every loss of its module's `PLUGIN` that is offered here."""
+    """Run a test that takes `entry` for every loss of its module's `PLUGIN` (all plugins, without) offered here."""
     if "entry" in metafunc.fixturenames:
-        plugin = metafunc.module.PLUGIN
-        entries = [entry for entry in catalog().losses if entry.plugin.name == plugin]
+        plugins = (metafunc.module.PLUGIN,) if hasattr(metafunc.module, "PLUGIN") else PLUGINS
+        entries = [entry for entry in catalog().losses if entry.plugin.name in plugins]
         metafunc.parametrize("entry", entries, ids=[entry.name for entry in entries])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests of libraries that are not installed."""
+    """Skip the tests of libraries that are not installed, and of losses that need further ones."""
     for item in items:
-        distribution = LIBRARIES.get(getattr(getattr(item, "module", None), "PLUGIN", ""))
-        if distribution is not None and not _installed(distribution):
-            item.add_marker(pytest.mark.skip(reason=f"{distribution} is not installed"))
+        distribution = DISTRIBUTIONS.get(getattr(getattr(item, "module", None), "PLUGIN", ""))
+        perceptual = "PerceptualLoss" in item.name and not _installed("torchvision")
+        for missing in [distribution] if distribution else ["torchvision"] if perceptual else []:
+            if perceptual or not _installed(missing):
+                item.add_marker(pytest.mark.skip(reason=f"{missing} is not installed"))
 
 
 def _installed(distribution: str) -> bool:
@@ -42,6 +51,11 @@ def _installed(distribution: str) -> bool:
         return bool(metadata.version(distribution))
     except metadata.PackageNotFoundError:
         return False
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -66,6 +80,33 @@ def term() -> Callable[..., lossreg.MultiLoss]:
     return build
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
+@pytest.fixture
+def direct() -> Callable[..., Tensor]:
+    """Return the function that calls a library's own class or function, every tensor by the library's name."""
+
+    def call(
+        public: Any, entry: Entry[Any], pred: dict[str, Tensor], gt: dict[str, Tensor], **arguments: Any
+    ) -> Tensor:
+        for name in entry.spec.tensors:
+            if arguments.get(name) is not None:
+                arguments[name] = torch.as_tensor(arguments[name], dtype=torch.float32)
+        torch.manual_seed(0)  # some draw their weights or noise
+        made = public(**arguments) if inspect.isclass(public) else public
+        function = made.forward if isinstance(made, nn.Module) else made
+        named = _by_name(function, pred, gt)
+        value = made(**named) if inspect.isclass(public) else made(**named, **arguments)
+        return value.mean() if isinstance(value, Tensor) else value
+
+    return call
+
+
+def _by_name(function: Any, pred: dict[str, Tensor], gt: dict[str, Tensor]) -> dict[str, Tensor]:
+    parameters = set(inspect.signature(function).parameters)
+    batch = {**pred, **gt}
+    if set(batch) <= parameters:
+        return batch
+    named = dict.fromkeys(parameters & _PREDICTION, pred["seg"])
+    if gt:
+        named |= dict.fromkeys(parameters & _TARGET, gt["gt_polygons_image"])
+    assert len(named) == len(batch), f"cannot match {sorted(parameters)} with {sorted(batch)}"
+    return named

@@ -61,9 +61,7 @@ def test_converted_probabilities_give_finite_gradients(probability):
 
 
 def test_logits_where_probabilities_are_taken_are_seen_at_the_first_batch():
-    with pytest.raises(
-        RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"
-    ):
+    with pytest.raises(RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"):
         lossreg.create_loss("torch/BCELoss")(LOGITS, MASK)
 
 
@@ -89,14 +87,12 @@ def test_an_unknown_input_is_an_error_at_build(term):
 
 
 def test_conversion_needs_an_activation():
-    with pytest.raises(ValueError, match=r"neither a sigmoid nor a softmax belongs to the loss .*; set it"):
+    with pytest.raises(ValueError, match=r"neither a sigmoid nor a softmax belongs to it .*; set it"):
         LibraryLoss(nn.BCELoss(), "bce", takes="probabilities", input="logits", advice="set it")
 
 
 def test_a_target_of_another_shape_is_an_error_that_says_what_to_write():
-    made = LibraryLoss(
-        nn.MSELoss(), "dice", takes="values", target="one-hot", advice="set `to_onehot_y: true`"
-    )
+    made = LibraryLoss(nn.MSELoss(), "dice", takes="values", target="one-hot", advice="set `to_onehot_y: true`")
     with pytest.raises(ShapeError, match=r"has shape \(2, 4, 4\).*\(2, 3, 4, 4\).*set `to_onehot_y: true`"):
         made(LOGITS, CLASSES)
 
@@ -105,9 +101,7 @@ def test_keys_of_many_arguments_can_be_renamed(term):
     pred = {"a": torch.randn(4, 6), "b": torch.randn(4, 6)}
     gt = {"alike": torch.ones(4), "other": torch.zeros(4)}
     built = term({"loss": "torch/CosineEmbeddingLoss", "wrap": {"inputs": ["pred.a", "pred.b", "gt.alike"]}})
-    torch.testing.assert_close(
-        built(pred, gt)[0], nn.CosineEmbeddingLoss()(pred["a"], pred["b"], gt["alike"])
-    )
+    torch.testing.assert_close(built(pred, gt)[0], nn.CosineEmbeddingLoss()(pred["a"], pred["b"], gt["alike"]))
 
 
 def test_the_only_key_of_a_side_can_be_renamed_alone(term):

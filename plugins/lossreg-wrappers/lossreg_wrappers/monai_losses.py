@@ -1,0 +1,331 @@
+"""Plugin `monai`: every loss of `monai.losses`. Nothing here imports it, or torch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from functools import partial
+
+from lossreg import LossSpec, hookimpl
+from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.forms import Rules
+from lossreg_wrappers.wrap import lossreg_wrap
+
+__all__ = ["lossreg_losses", "lossreg_wrap"]
+
+_loss = partial(library_loss, "monai.losses", package="monai>=1.5")
+
+_ADVICE = (
+    "set `sigmoid: true` or `softmax: true` where the model puts out logits, "
+    "and `to_onehot_y: true` where the target holds class indices"
+)
+# `other_act` is a function, which a config cannot hold
+_ACTIVATION = ("other_act",)
+# before, they took the target first, and no activation
+_CLDICE = "monai>=1.6"
+_SOFTMAX = {"softmax": True, "to_onehot_y": True}
+_MODULES = "lossreg_wrappers.monai_modules"
+
+
+def _maps(*, prefix: str = "", softmax: str = "softmax logits", otherwise: str = "probabilities") -> dict[str, object]:
+    """Say what a loss takes that has MONAI's `sigmoid`, `softmax`, `other_act` and `to_onehot_y`.
+
+    Args:
+        prefix: where its object keeps them.
+        softmax: what it takes with a softmax.
+        otherwise: what it takes with none of the activations.
+    """
+    return {
+        "takes": (
+            ({f"{prefix}sigmoid": True}, "sigmoid logits"),
+            ({f"{prefix}softmax": True}, softmax),
+            ({f"{prefix}other_act": None}, otherwise),
+            ({}, "values"),
+        ),
+        "target": (({f"{prefix}to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+        "advice": _ADVICE,
+    }
+
+
+@hookimpl
+def lossreg_losses() -> Sequence[LossSpec]:
+    """Return the losses of `monai.losses`."""
+    return (*_overlap(), *_compound(), *_boundary(), *_classification(), *_registration(), *_images(), *_others())
+
+
+def _overlap() -> Sequence[LossSpec]:
+    return (
+        _loss(
+            "DiceLoss",
+            "soft Dice, or IoU with `jaccard: true`",
+            _maps(),
+            also=("Dice",),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "GeneralizedDiceLoss",
+            "Dice with classes weighted by their volume",
+            _maps(),
+            also=("generalized_dice",),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "GeneralizedWassersteinDiceLoss",
+            "Dice under a matrix of distances between the classes",
+            {"takes": "softmax logits", "target": "channel indices"},
+            also=("generalized_wasserstein_dice",),
+            tensors=("dist_matrix",),
+            example="class_logits",
+            args={"dist_matrix": [[0.0, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.0]]},
+        ),
+        _loss(
+            "MCCLoss",
+            "one minus Matthews correlation",
+            _maps(),
+            hidden=_ACTIVATION,
+            package="monai>=1.6",
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "MaskedDiceLoss",
+            "soft Dice inside a mask",
+            {**_maps(prefix="pre_"), "target": "values", "inputs": ("pred.input", "gt.target", "gt.mask")},
+            hidden=_ACTIVATION,
+            example="masked_one_hot_probabilities",
+        ),
+        _loss(
+            "SoftDiceclDiceLoss",
+            "Dice and Dice of the centre lines",
+            {
+                **_maps(prefix="dice."),
+                "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+            },
+            hidden=_ACTIVATION,
+            package=_CLDICE,
+            example="one_hot_probabilities",
+        ),
+        _loss(
+            "SoftclDiceLoss",
+            "Dice of the centre lines (clDice)",
+            _maps(),
+            hidden=_ACTIVATION,
+            package=_CLDICE,
+            example="one_hot_probabilities",
+        ),
+        _loss("TverskyLoss", "Tversky index", _maps(), hidden=_ACTIVATION, example="class_logits", args=_SOFTMAX),
+    )
+
+
+def _compound() -> Sequence[LossSpec]:
+    # the cross-entropy and the focal loss in them take logits whatever the Dice loss takes, and the focal loss
+    # one sigmoid each
+    return (
+        _loss(
+            "DiceCELoss",
+            "Dice and cross-entropy",
+            _maps(prefix="dice.", otherwise="values"),
+            also=("dice_ce",),
+            tensors=("weight",),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "DiceFocalLoss",
+            "Dice and focal loss",
+            {
+                **_maps(prefix="dice.", softmax="logits", otherwise="values"),
+                "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+            },
+            also=("dice_focal",),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "GeneralizedDiceFocalLoss",
+            "generalised Dice and focal loss",
+            _maps(prefix="generalized_dice.", softmax="logits", otherwise="values"),
+            also=("generalized_dice_focal",),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+    )
+
+
+def _boundary() -> Sequence[LossSpec]:
+    return (
+        _loss(
+            "BoundaryLoss",
+            "integral of the prediction over the target's signed distance map",
+            _maps(),
+            hidden=_ACTIVATION,
+            package="monai>=1.6",
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "HausdorffDTLoss",
+            "Hausdorff distance by distance transforms",
+            _maps(),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+        _loss(
+            "LogHausdorffDTLoss",
+            "logarithm of one plus the Hausdorff distance",
+            _maps(),
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
+    )
+
+
+def _classification() -> Sequence[LossSpec]:
+    by_onehot: Rules = (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot"))
+    return (
+        _loss(
+            "AUCMLoss",
+            "surrogate of the area under the ROC curve; has weights of its own to train",
+            {"takes": "values", "target": "mask"},
+            package="monai>=1.6",
+            example="binary_logits",
+        ),
+        _loss(
+            "AsymmetricUnifiedFocalLoss",
+            "asymmetric focal and focal Tversky loss of two classes",
+            # its own page says logits, but it applies no activation
+            {"takes": "probabilities", "target": by_onehot, "advice": _ADVICE.partition("and ")[2]},
+            example="two_class_probabilities",
+        ),
+        _loss(
+            "FocalLoss",
+            "focal loss of sigmoids, or of the softmax with `use_softmax: true`",
+            {
+                "takes": (({"use_softmax": True}, "softmax logits"), ({}, "sigmoid logits")),
+                "target": by_onehot,
+                "advice": "set `to_onehot_y: true` where the target holds class indices",
+            },
+            example="class_logits",
+            args={"to_onehot_y": True},
+        ),
+        _loss(
+            "NACLLoss",
+            "cross-entropy with logits held to the neighbours' class proportions",
+            {"takes": "logits", "target": "indices"},
+            example="class_logits",
+            args={"classes": 3, "dim": 2},
+        ),
+    )
+
+
+def _registration() -> Sequence[LossSpec]:
+    values = {"takes": "values"}
+    return (
+        _loss("BendingEnergyLoss", "bending energy of a displacement field", values, example="displacement"),
+        _loss("BoxGIoULoss", "generalised IoU of boxes", values, also=("giou",), example="boxes"),
+        _loss("DiffusionLoss", "squared slopes of a displacement field", values, example="displacement"),
+        _loss("GlobalMutualInformationLoss", "negative mutual information of images", values, example="images"),
+        _loss(
+            "LocalNormalizedCrossCorrelationLoss",
+            "negative local squared correlation of images",
+            values,
+            example="images",
+            args={"spatial_dims": 2},
+        ),
+    )
+
+
+def _images() -> Sequence[LossSpec]:
+    values = {"takes": "values"}
+    return (
+        _loss(
+            "JukeboxLoss",
+            "squared difference of Fourier amplitudes",
+            values,
+            example="images",
+            args={"spatial_dims": 2},
+        ),
+        _loss(
+            "PerceptualLoss",
+            "distance of a pretrained network's features; downloads its weights, needs lpips or torchvision",
+            {"takes": "values", "copies": True},  # it standardises its arguments in place
+            example="images",
+            args={"spatial_dims": 2, "network_type": "resnet50", "pretrained": False},
+        ),
+        _loss(
+            "SSIMLoss",
+            "one minus structural similarity",
+            values,
+            example="images",
+            args={"spatial_dims": 2},
+        ),
+    )
+
+
+def _others() -> Sequence[LossSpec]:
+    """Describe losses of other shapes; those around another loss name it: `{loss: monai/DiceLoss}` in `args`."""
+    values = {"takes": "values"}
+    inner = {"loss": "monai/DiceLoss", "loss_args": {"softmax": True}}
+    return (
+        _loss(
+            "BarlowTwinsLoss",
+            "decorrelation of the features of two views",
+            {"takes": "values", "inputs": ("pred.input", "pred.target")},
+            example="views",
+        ),
+        _loss(
+            "ContrastiveLoss",
+            "contrast of the embeddings of two views with those of other samples",
+            {"takes": "values", "inputs": ("pred.input", "pred.target")},
+            example="views",
+        ),
+        _loss(
+            "DeepSupervisionLoss",
+            "a loss at several levels of a network, by name",
+            values,
+            target=f"{_MODULES}:DeepSupervisionLoss",
+            example="one_hot_logits",
+            args=inner,
+        ),
+        _loss(
+            "MaskedLoss",
+            "a loss of prediction and target times a mask, by name",
+            {"takes": "values", "inputs": ("pred.input", "gt.target", "gt.mask")},
+            target=f"{_MODULES}:MaskedLoss",
+            example="masked_one_hot_probabilities",
+            args={"loss": "monai/DiceLoss"},
+        ),
+        _loss(
+            "MultiScaleLoss",
+            "a loss of prediction and target smoothed at several scales, by name",
+            values,
+            target=f"{_MODULES}:MultiScaleLoss",
+            example="images",
+            args={"loss": "torch/MSELoss", "scales": [0, 1, 2]},
+        ),
+        _loss(
+            "PatchAdversarialLoss",
+            "adversarial loss of a patch discriminator's outputs, for the generator by default",
+            {"takes": "values", "inputs": ("pred.input",)},
+            target=f"{_MODULES}:PatchAdversarialLoss",
+            example="discriminator",
+        ),
+        _loss(
+            "SURELoss",
+            "Stein's unbiased risk estimate of an operator (a Python function of yours)",
+            {"takes": "values", "inputs": ("pred.x", "gt.y_pseudo_gt")},
+            target=f"{_MODULES}:SURELoss",
+            tensors=("perturb_noise",),
+            example="operator_input",
+            args={"operator": operator.neg},
+        ),
+    )

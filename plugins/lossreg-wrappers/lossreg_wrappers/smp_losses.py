@@ -1,0 +1,77 @@
+"""Plugin `smp`: every loss of segmentation-models-pytorch. Nothing here imports it, or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from lossreg import LossSpec, hookimpl
+from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.wrap import lossreg_wrap
+
+__all__ = ["lossreg_losses", "lossreg_wrap"]
+
+_loss = partial(library_loss, "segmentation_models_pytorch.losses", package="segmentation-models-pytorch>=0.4")
+
+# `mode` is binary, multiclass or multilabel; predictions are logits, or probabilities with `from_logits: false`
+_BY_MODE = {
+    "takes": (
+        ({"mode": "multiclass", "from_logits": True}, "softmax logits"),
+        ({"mode": "multiclass"}, "softmax probabilities"),
+        ({"from_logits": True}, "sigmoid logits"),
+        ({}, "sigmoid probabilities"),
+    ),
+    "target": (({"mode": "multiclass"}, "indices"), ({}, "mask")),
+}
+_MULTICLASS = {"mode": "multiclass"}
+
+
+@hookimpl
+def lossreg_losses() -> Sequence[LossSpec]:
+    """Return the losses of `segmentation_models_pytorch.losses`, in the order of the alphabet."""
+    return (
+        _loss("DiceLoss", "soft Dice over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+        _loss(
+            "FocalLoss",
+            "focal loss, one sigmoid each in every mode",
+            {
+                **_BY_MODE,
+                "takes": (({"mode": "multiclass", "from_logits": True}, "logits"), *_BY_MODE["takes"]),
+                "advice": "set `from_logits: false` where the model puts out probabilities",
+            },
+            example="class_logits",
+            args=_MULTICLASS,
+        ),
+        _loss("JaccardLoss", "soft IoU over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+        _loss(
+            "LovaszLoss",
+            "Lovász hinge (binary, multilabel) or Lovász softmax (multiclass), a convex surrogate of the IoU",
+            {  # it takes logits in every mode; `from_logits` has no effect on it
+                "takes": (({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
+                "target": _BY_MODE["target"],
+            },
+            example="class_logits",
+            args=_MULTICLASS,
+        ),
+        _loss(
+            "MCCLoss",
+            "one minus Matthews correlation of a binary mask",
+            {"takes": "sigmoid probabilities", "target": "mask"},
+            example="mask_probabilities",
+        ),
+        _loss(
+            "SoftBCEWithLogitsLoss",
+            "binary cross-entropy of logits with label smoothing and an ignored value",
+            {"takes": "sigmoid logits", "target": "mask"},
+            tensors=("weight", "pos_weight"),
+            example="mask_logits",
+        ),
+        _loss(
+            "SoftCrossEntropyLoss",
+            "cross-entropy of logits with label smoothing",
+            {"takes": "softmax logits", "target": "indices"},
+            example="class_logits",
+            args={"smooth_factor": 0.1},
+        ),
+        _loss("TverskyLoss", "soft Tversky index over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+    )

@@ -1,0 +1,32 @@
+"""Plugin `torchvision`: the losses of `torchvision.ops`, all of them functions. Nothing here imports it, or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from lossreg import LossSpec, hookimpl
+from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.wrap import lossreg_wrap
+
+__all__ = ["lossreg_losses", "lossreg_wrap"]
+
+_loss = partial(library_loss, "torchvision.ops", package="torchvision>=0.19")
+
+_BOXES = {"takes": "values"}
+
+
+@hookimpl
+def lossreg_losses() -> Sequence[LossSpec]:
+    """Return the losses of `torchvision.ops`, in the order of the alphabet."""
+    return (
+        _loss("complete_box_iou_loss", "IoU of boxes, their centres' distance and shape", _BOXES, example="boxes"),
+        _loss("distance_box_iou_loss", "IoU of boxes and their centres' distance", _BOXES, example="boxes"),
+        _loss("generalized_box_iou_loss", "IoU of boxes and of the box around both", _BOXES, example="boxes"),
+        _loss(
+            "sigmoid_focal_loss",
+            "focal loss of logits, one sigmoid each",
+            {"takes": "sigmoid logits", "target": "mask"},
+            example="mask_logits",
+        ),
+    )

@@ -1,0 +1,86 @@
+"""What holds for every adapted loss, whatever the library."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lossreg_wrappers.forms import Form, choose
+
+import lossreg
+from lossreg.errors import UnknownNameError
+from lossreg.losses.create import adopt
+from lossreg.registry import catalog
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def _converted(pred, form, axis):
+    """Return the prediction in the other form, and that form's name."""
+    if form.kind == "logits":
+        return (pred.softmax(axis) if form.activation == "softmax" else pred.sigmoid()), "probabilities"
+    if form.kind == "log-probabilities":
+        return pred.exp(), "probabilities"
+    return (pred.log() if form.activation == "softmax" else pred.logit()), "logits"
+
+
+def test_the_other_form_gives_the_same_value(entry, example):
+    spec = entry.spec
+    made = lossreg.create_loss(entry.name, **spec.example_args)
+    form = Form.parse(choose(spec.wrap["takes"], made.loss_func))
+    if not form.activation:
+        pytest.skip("takes one form only")
+    pred, gt = example(entry)
+    key = next(iter(pred))
+    axis = spec.wrap.get("axis", 1)
+    given, kind = _converted(pred[key], form, axis)
+    other = adopt(entry, "term", spec.example_args, {"input": kind})
+    torch.testing.assert_close(other({**pred, key: given}, gt)[0], made(pred, gt)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_reaches_the_prediction(entry, example):
+    pred, gt = example(entry)
+    pred = {key: tensor.requires_grad_() for key, tensor in pred.items()}
+    lossreg.create_loss(entry.name, **entry.spec.example_args)(pred, gt)[0].backward()
+    assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in pred.values())
+
+
+def test_the_batch_is_left_alone(entry, example):
+    pred, gt = example(entry)
+    before = {key: tensor.clone() for key, tensor in {**pred, **gt}.items()}
+    lossreg.create_loss(entry.name, **entry.spec.example_args)(pred, gt)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in {**pred, **gt}.items())
+
+
+def test_summaries_are_one_line(entry):
+    assert entry.spec.summary
+    assert "\n" not in entry.spec.summary
+    assert not entry.spec.summary.endswith(".")
+
+
+def test_the_readme_counts_the_losses():
+    rows = dict(re.findall(r"^\| `(\w+)/...` \|.*?\| (\d+) of \d+ \|", README.read_text(), re.MULTILINE))
+    every = [*catalog().losses, *(entry for entry, _ in catalog().losses.absent)]
+    counts = {name: sum(entry.plugin.name == name for entry in every) for name in rows}
+    assert {name: int(count) for name, count in rows.items()} == counts
+    assert set(counts) == {"torch", "smp", "monai", "kornia", "torchvision"}
+
+
+def test_listing_imports_no_library():
+    code = (
+        "import sys, lossreg; assert lossreg.list_losses('torch/*'); "
+        "libraries = 'torch torchvision monai kornia segmentation_models_pytorch'.split(); "
+        "assert not set(libraries) & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_losses_of_an_absent_library_are_known_and_say_how_to_get_them():
+    for entry, reason in catalog().losses.absent:
+        assert reason
+        with pytest.raises(UnknownNameError, match="pip install"):
+            catalog().losses.find(entry.name)
