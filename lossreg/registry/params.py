@@ -85,7 +85,7 @@ def parameters(
             continue
         hint = hints.get(name, parameter.annotation)
         if name in tensors:
-            plain: Any = Union[float, list[float], list[list[float]], None]  # noqa: UP007
+            plain: Any = Union[float, list[float], list[list[float]], list[list[list[float]]], None]  # noqa: UP007
         else:
             plain = _plain(hint)
         settable = plain is not _UNSETTABLE
