@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lossreg.demo.train import Run, Settings
 
 _EXTRA = ("matplotlib", "rasterio", "shapely", "skimage")
-_PACKAGED = Path(__file__).with_name("demo.yaml")
+DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
+"""The packaged loss."""
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -107,7 +108,7 @@ def _run(output: Path, config: Path | None, resume: bool, options: dict[str, Any
         state = train.read_checkpoint(output) if resume and (output / CHECKPOINT).exists() else None
         if state is None:
             settings = train.Settings(**_plain(options))
-            text = train.resolved_config(config or _PACKAGED)
+            text = train.resolved_config(config or DEMO_CONFIG)
         else:
             settings, text = _continued(state, config, options, given)
         run = train.build_run(settings, text)

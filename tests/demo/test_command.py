@@ -1,0 +1,280 @@
+"""The demo as a user runs it, end to end, on few and small scenes."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+
+from lossreg.demo.command import DEMO_CONFIG, demo_command
+from lossreg.demo.pictures import field_directions
+
+pytestmark = pytest.mark.needs_plugins
+
+SMALL = ["--scenes", "16", "--size", "32", "--batch-size", "4"]
+TERMS = [
+    "seg",
+    "crossfield_align",
+    "crossfield_align90",
+    "crossfield_smooth",
+    "seg_interior_crossfield",
+    "seg_edge_crossfield",
+    "seg_edge_interior",
+]
+
+
+def demo(output: Path, *arguments: object) -> Result:
+    result = CliRunner().invoke(demo_command, [*SMALL, "--output", str(output), *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def trained(output: Path, *arguments: object) -> list[dict[str, str]]:
+    result = demo(output, *arguments)
+    assert result.exit_code == 0, result.output
+    return rows(output)
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with (output / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def with_weighting(path: Path, line: str) -> Path:
+    """Write the packaged config with one more line."""
+    path.write_text(DEMO_CONFIG.read_text().replace("    loss_list:\n", f"    {line}\n    loss_list:\n"))
+    return path
+
+
+def test_a_run_leaves_its_metrics_config_checkpoint_and_pictures(tmp_path: Path) -> None:
+    result = demo(tmp_path / "run", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt",
+        "config.yaml",
+        "metrics.csv",
+        "panel.png",
+        "terms.png",
+    ]
+    table = rows(tmp_path / "run")
+    assert [row["epoch"] for row in table] == ["0", "1"]
+    assert list(table[0]) == [
+        "epoch",
+        "total",
+        "iou",
+        *(f"{c}/{t}" for t in TERMS for c in ("value", "norm", "weight")),
+    ]
+    assert table[0]["weight/seg"] == "10.0"
+    for name in TERMS:
+        assert name in result.output
+    assert f"IoU on the held-out images: {float(table[1]['iou']):.4f}, before training 0." in result.output
+    for picture in ("panel.png", "terms.png"):
+        assert (tmp_path / "run" / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_total_of_a_row_is_its_terms_over_norms_times_weights(tmp_path: Path) -> None:
+    row = {key: float(value) for key, value in trained(tmp_path, "--epochs", 1)[0].items()}
+    total = sum(row[f"value/{t}"] / row[f"norm/{t}"] * row[f"weight/{t}"] for t in TERMS)
+    assert row["total"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_resolved_config_makes_the_same_run_again(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("top: 7.0\n" + DEMO_CONFIG.read_text().replace("weight: 10.0", 'weight: "${top}"'))
+    first = trained(tmp_path / "a", "--epochs", 1, "--config", config)
+    resolved = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert resolved["loss_params"]["compound_loss"]["loss_list"][0]["weight"] == 7.0
+    assert trained(tmp_path / "b", "--epochs", 1, "--config", tmp_path / "a" / "config.yaml") == first
+
+
+def test_a_bare_compound_block_is_a_config_too(tmp_path: Path) -> None:
+    config = tmp_path / "bare.yaml"
+    config.write_text("loss_list: [{loss: seg, gt_channel_selector: [0, 1, 2], weight: 1.0}]\n")
+    assert float(trained(tmp_path / "run", "--epochs", 1, "--config", config)[0]["total"]) > 0
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: Path) -> None:
+    first = trained(tmp_path / "a", "--epochs", 1, "--seed", 3)
+    assert trained(tmp_path / "b", "--epochs", 1, "--seed", 3) == first
+    assert trained(tmp_path / "c", "--epochs", 1, "--seed", 4) != first
+
+
+def test_training_raises_the_iou_and_lowers_the_terms_that_have_a_weight(tmp_path: Path) -> None:
+    table = trained(tmp_path, "--epochs", 6, "--scenes", 64, "--size", 48)
+    untrained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["untrained_iou"]
+    assert float(table[-1]["iou"]) > untrained + 0.15
+    for name in ("seg", "crossfield_align", "crossfield_align90"):
+        assert float(table[-1][f"value/{name}"]) < float(table[0][f"value/{name}"])
+
+
+def test_a_second_run_in_a_folder_replaces_the_first(tmp_path: Path) -> None:
+    trained(tmp_path, "--epochs", 2)
+    assert len(trained(tmp_path, "--epochs", 1)) == 1
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+_WEIGHTINGS = ["uncertainty", "dwa", "gradnorm", "softadapt", "relobralo", "cov"]
+
+
+@pytest.mark.parametrize("weighting", [None, *_WEIGHTINGS])
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_numbers(tmp_path: Path, weighting: str | None) -> None:
+    config = DEMO_CONFIG if weighting is None else with_weighting(tmp_path / "c.yaml", f"weighting: {weighting}")
+    whole = trained(tmp_path / "whole", "--epochs", 4, "--config", config)
+    trained(tmp_path / "parts", "--epochs", 2, "--config", config)
+    assert trained(tmp_path / "parts", "--epochs", 4, "--resume") == whole
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    for key in ("network", "criterion"):
+        for name, tensor in states[0][key].items():
+            assert torch.equal(tensor, states[1][key][name]), name
+
+
+def test_effective_weights_show_what_an_adaptive_weighting_does(tmp_path: Path) -> None:
+    config = with_weighting(tmp_path / "c.yaml", "weighting: relobralo")
+    first, *_, last = trained(tmp_path / "run", "--epochs", 3, "--config", config)
+    assert float(first["weight/seg"]) != float(last["weight/seg"])
+
+
+def test_a_run_that_is_killed_at_any_step_is_resumed_with_the_same_numbers(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", "--epochs", 3)
+    command = [sys.executable, "-m", "lossreg.demo", *SMALL, "--epochs", "3", "--output", str(tmp_path / "killed")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / "killed" / "metrics.csv").exists() and rows(tmp_path / "killed"):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    assert process.wait(timeout=60) == -signal.SIGKILL, "the run was over before it could be killed"
+    assert trained(tmp_path / "killed", "--resume") == whole
+
+
+def test_resuming_a_run_that_was_stopped_before_its_first_checkpoint_starts_it(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", "--epochs", 1)
+    assert trained(tmp_path / "empty", "--epochs", 1, "--resume") == whole
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    whole = trained(tmp_path, "--epochs", 1)
+    assert trained(tmp_path, "--resume") == whole
+
+
+def test_resuming_under_other_settings_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, "--epochs", 1)
+    result = demo(tmp_path, "--resume", "--seed", 5, "--scenes", 20)
+    assert result.exit_code == 1
+    assert "the checkpoint was made with another seed, count" in result.output
+
+
+def test_a_broken_checkpoint_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
+    result = demo(tmp_path, "--resume")
+    assert result.exit_code == 1
+    assert "not a checkpoint of this demo" in result.output
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--image", __file__], "--image and --labels go together"),
+        (["--image", __file__, "--labels", __file__], "not a raster that can be read"),
+        (["--image", "nowhere.tif"], "does not exist"),
+        (["--size", "36"], "--size must be a multiple of 8, got 36"),
+        (["--batch-size", "32"], "--scenes 16 do not fill a batch of 32"),
+        (["--batch-size", "3", "--nproc", "2"], "--batch-size 3 cannot be shared by 2 processes alike"),
+        (["--epochs", "0"], "--epochs"),
+        (["--config", __file__], "is not a YAML file that lossreg can read"),
+    ],
+)
+def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], says: str) -> None:
+    result = demo(tmp_path / "run", *arguments)
+    assert result.exit_code in (1, 2)
+    assert says in result.output
+    assert "Traceback" not in result.output
+
+
+def test_all_mistakes_of_a_config_are_shown(tmp_path: Path) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text("loss_params: {compound_loss: {loss_list: [{loss: sge, weight: 1}, {loss: seg, weight: x}]}}")
+    result = demo(tmp_path / "run", "--config", config)
+    assert result.exit_code == 1
+    assert "loss_list[0]" in result.output
+    assert "loss_list[1]" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_config_of_a_single_loss_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "single.yaml"
+    config.write_text("loss: {_target_: torch.nn.MSELoss}")
+    result = demo(tmp_path / "run", "--config", config)
+    assert result.exit_code == 1
+    assert "this file gives a single MSELoss" in result.output
+
+
+def test_an_output_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = demo(tmp_path / "file" / "run")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from lossreg.demo.command import demo_command; "
+        "demo_command(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def test_two_processes_end_with_the_norms_and_losses_of_one(tmp_path: Path) -> None:
+    alone = trained(tmp_path / "one", "--epochs", 2)
+    command = [
+        sys.executable,
+        "-m",
+        "lossreg.demo",
+        *SMALL,
+        "--epochs",
+        "2",
+        "--output",
+        str(tmp_path / "two"),
+        "--nproc",
+        "2",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for one, two in zip(alone, rows(tmp_path / "two"), strict=True):
+        for key, value in one.items():
+            assert math.isclose(float(value), float(two[key]), rel_tol=1e-3, abs_tol=1e-5), key
+            if key.startswith("norm/"):
+                assert math.isclose(float(value), float(two[key]), rel_tol=1e-5), key
+    assert done.stdout.count("IoU on the held-out images") == 1
+
+
+# --- the frame field of the panel -----------------------------------------------------------------
+
+
+def test_directions_are_the_roots_of_the_polynomial() -> None:
+    u, v = torch.tensor(0.3), torch.tensor(1.7)
+    u, v = torch.polar(torch.ones(()), u), torch.polar(torch.ones(()), v)
+    c0, c2 = u**2 * v**2, -(u**2 + v**2)
+    field = torch.stack([c0.real, c0.imag, c2.real, c2.imag])[:, None, None]
+    found = torch.from_numpy(field_directions(field))[:, 0, 0]
+    for direction in (u, v):
+        assert min(abs(abs(complex(direction.conj() * d)) - 1) + abs((direction.conj() * d).imag) for d in found) < 1e-5
