@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -21,8 +22,11 @@ class LossWrapper(Loss):
     """Make a module or a function over tensors a `Loss` over batches.
 
     The wrapped loss is called with `(pred, gt)`, with `pred` alone where its signature has one parameter,
-    or with the tensors at `inputs`. A `Loss` is called with the batches themselves; it keeps its norm, of
-    which this wrapper makes no use: a value is normalised once, by the wrapper's own norm.
+    or with the tensors at `inputs`. A further parameter with a default other than None is an option, no target.
+
+    A `Loss` is called with the batches themselves; what is selected (a key, channels, a dtype) takes the place of
+    the only key that it declares of that side. It keeps its norm, of which this wrapper makes no use: a value is
+    normalised once, by the wrapper's own norm.
 
     Args:
         loss_func: what to wrap. It may return a tensor or `(tensor, extra)`; a tensor that is no scalar is
@@ -40,7 +44,7 @@ class LossWrapper(Loss):
 
     Raises:
         TypeError: `loss_func` cannot be called, or is a class in place of an object.
-        ValueError: an option is out of its choices.
+        ValueError: an option is out of its choices, or selects for a `Loss` that reads several keys of that side.
     """
 
     def __init__(
@@ -71,17 +75,34 @@ class LossWrapper(Loss):
         self.gt_index = None if gt_channels is None else as_index(gt_channels)
         self.target_dtype = target_dtype
         self.reduction = reduction
-        self._delegates = isinstance(loss_func, Loss) and pred_key is None and gt_key is None and inputs is None
+        self._places = self._places_in(loss_func) if isinstance(loss_func, Loss) else {}
         self._one_argument = self.inputs is None and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
-        if isinstance(self.loss_func, Loss) and self._delegates:
-            return self.loss_func.requires, self.loss_func.optional
         if self.inputs is not None:
             return self.inputs, ()
+        if isinstance(self.loss_func, Loss):
+            given = {"pred": self.pred_key, "gt": self.gt_key}
+            moved = {f"{s}.{place}": f"{s}.{given[s] or place}" for s, place in self._places.items() if place}
+            return tuple(moved.get(key, key) for key in self.loss_func.requires), tuple(self.loss_func.optional)
         sides = {"pred": self.pred_key} if self._one_argument else {"pred": self.pred_key, "gt": self.gt_key}
         return tuple(f"{side}.{key}" for side, key in sides.items() if key is not None), ()
+
+    def _places_in(self, loss: Loss) -> dict[str, str | None]:
+        """Say under which key, by side, a `Loss` reads what is selected; None where it declares no key."""
+        asked = {"pred": (self.pred_key, self.pred_index), "gt": (self.gt_key, self.gt_index, self.target_dtype)}
+        places: dict[str, str | None] = {}
+        for side, options in asked.items():
+            own = [key.partition(".")[2] for key in loss.requires if key.startswith(f"{side}.")]
+            if any(option is not None for option in options):
+                if len(own) > 1:
+                    raise ValueError(
+                        f"loss {self.name!r}: {type(loss).__name__} reads {own} of {side}_batch; "
+                        "a key, channels or a dtype can be chosen only where it reads one"
+                    )
+                places[side] = own[0] if own else None
+        return places
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Call the wrapped loss and reduce what it returns to a scalar."""
@@ -99,19 +120,36 @@ class LossWrapper(Loss):
         return value.sum() if self.reduction == "sum" else value.mean()
 
     def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
-        if self._delegates:
-            return pred_batch, gt_batch
         if self.inputs is not None:
             return tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
-        pred = self._pick(pred_batch, "pred", self.pred_key)
-        if self.pred_index is not None:
-            pred = select_channels(pred, self.pred_index, self.name, f"pred.{self.pred_key or 'seg'}")
-        if self._one_argument:
-            return (pred,)
-        gt = self._pick(gt_batch, "gt", self.gt_key)
-        if self.gt_index is not None:
-            gt = select_channels(gt, self.gt_index, self.name, f"gt.{self.gt_key or 'gt_polygons_image'}")
-        return pred, self._cast(pred, gt)
+        if isinstance(self.loss_func, Loss):
+            return self._batches(pred_batch, gt_batch)
+        pred = self._pred(pred_batch)
+        return (pred,) if self._one_argument else (pred, self._cast(pred, self._gt(gt_batch)))
+
+    def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
+        """Put what is selected where the wrapped `Loss` reads it; the rest of both batches stays as it is."""
+        pred, gt = pred_batch, gt_batch
+        if "gt" in self._places:
+            selected = self._gt(gt_batch)
+            if self.target_dtype is not None:
+                selected = self._cast(self._pred(pred_batch), selected)
+            gt = _placed(gt_batch, self._places["gt"], selected)
+        if "pred" in self._places:
+            pred = _placed(pred_batch, self._places["pred"], self._pred(pred_batch))
+        return pred, gt
+
+    def _pred(self, batch: Any) -> Tensor:
+        pred = self._pick(batch, "pred", self.pred_key or self._places.get("pred"))
+        if self.pred_index is None:
+            return pred
+        return select_channels(pred, self.pred_index, self.name, f"pred.{self.pred_key or 'seg'}")
+
+    def _gt(self, batch: Any) -> Tensor:
+        gt = self._pick(batch, "gt", self.gt_key or self._places.get("gt"))
+        if self.gt_index is None:
+            return gt
+        return select_channels(gt, self.gt_index, self.name, f"gt.{self.gt_key or 'gt_polygons_image'}")
 
     def _pick(self, batch: Any, side: str, key: str | None) -> Tensor:
         """Return the tensor of one side: the batch itself, the one at `key`, the only one, or the default's."""
@@ -169,21 +207,28 @@ class LossWrapper(Loss):
 
 def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
-    inner = getattr(loss_func, "func", loss_func)
+    inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
+def _placed(batch: Any, place: str | None, selected: Tensor) -> Any:
+    """Return a batch with a tensor at a key; the tensor alone where there is none."""
+    return {**batch, place: selected} if place is not None and isinstance(batch, Mapping) else selected
+
+
 def _takes_one(loss_func: Any) -> bool:
-    """Say whether a callable's signature has a single positional parameter, and so takes no target."""
+    """Say whether a callable's signature has a prediction and no target: options alone follow it."""
     if isinstance(loss_func, Loss):
         return False
+    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
     try:
         signature = inspect.signature(loss_func.forward if isinstance(loss_func, nn.Module) else loss_func)
     except (TypeError, ValueError):
         return False
     kinds = [p.kind for p in signature.parameters.values()]
-    positional = [k for k in kinds if k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    return len(positional) == 1 and inspect.Parameter.VAR_POSITIONAL not in kinds
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    options = [p for p in positional[1:] if p.default is not p.empty and p.default is not None]
+    return len(positional) == 1 + len(options) and inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
 def _check_choice(name: str, option: str, value: object, choices: Sequence[object]) -> None:

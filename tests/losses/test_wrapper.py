@@ -1,0 +1,478 @@
+"""LossWrapper: any module or function over tensors becomes a loss over batches."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lossreg import Loss, LossWrapper, MultiLoss
+from lossreg.errors import DtypeError, MissingKeyError, ShapeError
+
+PRED = torch.tensor([[[[0.2, 0.8]], [[0.6, 0.4]]]])  # (1, 2, 1, 2)
+GT = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]])
+
+
+class Gap(Loss):
+    """An existing loss."""
+
+    requires = ("pred.seg", "gt.mask")
+    optional = ("gt.weights",)
+
+    def compute(self, pred_batch, gt_batch):
+        self.extra_info["seen"] = True
+        return (self.read(pred_batch, gt_batch, "pred.seg") - self.read(pred_batch, gt_batch, "gt.mask")).abs().mean()
+
+
+class Smoothness(nn.Module):
+    """A loss of one argument."""
+
+    def forward(self, pred):
+        return (pred[..., 1:] - pred[..., :-1]).abs().mean()
+
+
+def l1(pred, target):
+    return (pred - target).abs()
+
+
+def value(wrapper, pred=PRED, gt=GT):
+    return wrapper(pred, gt)[0]
+
+
+# --- what can be wrapped ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        LossWrapper(name="ce", loss_func=nn.L1Loss()),
+        LossWrapper(nn.L1Loss(), "ce"),
+        LossWrapper(loss_func=nn.L1Loss(), name="ce"),
+        LossWrapper(nn.L1Loss(), name="ce"),
+    ],
+)
+def test_both_orders_of_the_arguments_work(wrapper):
+    assert wrapper.name == "ce"
+    torch.testing.assert_close(value(wrapper), torch.tensor(0.3))
+
+
+class Callable:
+    """A loss that is no module."""
+
+    def __call__(self, pred, target):
+        return l1(pred, target).mean()
+
+
+FORMS = {
+    "module": nn.L1Loss(),
+    "function": l1,
+    "function of torch": F.l1_loss,
+    "lambda": lambda p, t: (p - t).abs().mean(),
+    "partial": functools.partial(F.l1_loss, reduction="none"),
+    "object": Callable(),
+    "method": Callable().__call__,
+    "many arguments": lambda *tensors: l1(*tensors),
+    "per element": nn.L1Loss(reduction="none"),
+    "with options": lambda pred, target, power=1, *, reduction="none": l1(pred, target),
+    "target by default None": lambda pred, target=None, power=1: l1(pred, target),
+    "(value, extra)": lambda p, t: (l1(p, t), {"a": 1}),
+    "[value, extra]": lambda p, t: [l1(p, t), "extra"],
+    "a wrapper": LossWrapper(nn.L1Loss()),
+    "compiled": torch.compile(nn.L1Loss(), backend="eager"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_value_and_gradient(form):
+    pred = PRED.clone().requires_grad_()
+    found = value(LossWrapper(FORMS[form], "x"), pred)
+    torch.testing.assert_close(found, torch.tensor(0.3))
+    (gradient,) = torch.autograd.grad(found, pred)
+    torch.testing.assert_close(gradient, (PRED - GT).sign() / 4)
+
+
+ONE = {
+    "module": Smoothness(),
+    "function": lambda pred: pred.mean(),
+    "with options": lambda pred, power=2, reduction="mean": pred.pow(power).mean(),
+    "with keyword options": lambda pred, *, power=2: pred.pow(power).mean(),
+    "compiled": torch.compile(Smoothness(), backend="eager"),
+    "bound target": functools.partial(l1, target=torch.zeros(())),
+}
+
+
+@pytest.mark.parametrize("form", ONE)
+def test_a_loss_of_one_argument_is_known_by_its_signature(form):
+    wrapper = LossWrapper(ONE[form], "x")
+    expected = ONE[form](PRED).mean()
+    assert torch.equal(wrapper(PRED, None)[0], expected)
+    assert torch.equal(wrapper({"seg": PRED}, {})[0], expected)
+    assert torch.equal(wrapper({"seg": PRED}, {"a": GT, "b": GT})[0], expected)
+
+
+def test_what_cannot_be_wrapped_is_refused():
+    with pytest.raises(TypeError, match=r"^LossWrapper: L1Loss is a class; give an object: L1Loss\(\.\.\.\)$"):
+        LossWrapper(nn.L1Loss, "x")
+    with pytest.raises(TypeError, match=r"^LossWrapper: expected a module or a function, got str$"):
+        LossWrapper("ce", nn.L1Loss())
+    with pytest.raises(TypeError, match="got NoneType"):
+        LossWrapper(None)
+
+
+class WithFunc(nn.Module):
+    """A module with an attribute that partial has, too."""
+
+    func = staticmethod(l1)
+
+    def forward(self, pred, target):
+        return l1(pred, target)
+
+
+@pytest.mark.parametrize(
+    ("loss_func", "name"),
+    [
+        (nn.L1Loss(), "L1Loss"),
+        (l1, "l1"),
+        (functools.partial(F.l1_loss, reduction="sum"), "l1_loss"),
+        (functools.partial(functools.partial(l1)), "l1"),
+        (Callable(), "Callable"),
+        (WithFunc(), "WithFunc"),
+    ],
+)
+def test_by_default_it_bears_the_name_of_what_it_wraps(loss_func, name):
+    assert LossWrapper(loss_func).name == name
+
+
+def test_a_wrong_option_is_refused():
+    with pytest.raises(ValueError, match=r"^loss 'x': reduction must be one of 'mean', 'sum'; got 'none'$"):
+        LossWrapper(l1, "x", reduction="none")
+    with pytest.raises(ValueError, match=r"^loss 'x': target_dtype must be one of None, 'long', 'float'; got 'int'$"):
+        LossWrapper(l1, "x", target_dtype="int")
+
+
+# --- errors surface ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError])
+def test_an_error_inside_a_wrapped_loss_surfaces(error):
+    calls = []
+
+    def broken(pred, target):
+        calls.append(1)
+        raise error("inside")
+
+    with pytest.raises(error, match="inside"):
+        value(LossWrapper(broken, "x"))
+    assert calls == [1]
+
+
+def test_a_type_error_of_a_module_surfaces():
+    class Broken(nn.Module):
+        def forward(self, pred, target):
+            return pred + "a"
+
+    with pytest.raises(TypeError, match=r"unsupported operand|must be Tensor"):
+        value(LossWrapper(Broken(), "x"))
+
+
+@pytest.mark.parametrize("returned", [1.0, None, (1.0, {}), (PRED, {}, {}), {"loss": PRED}])
+def test_what_is_no_tensor_is_named(returned):
+    def strange(pred, target):
+        return returned
+
+    found = type(returned).__name__
+    message = f"loss 'x': the wrapped strange returned {found}; expected a tensor or (tensor, extra)"
+    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+        value(LossWrapper(strange, "x"))
+
+
+# --- what it returns --------------------------------------------------------------------------------
+
+
+def test_extra_is_passed_on_detached():
+    pred = PRED.clone().requires_grad_()
+    _, extra = LossWrapper(lambda p, t: (p.mean(), {"a": p * 2, "b": 1}), "x")(pred, GT)
+    assert not extra["a"].requires_grad
+    assert extra["b"] == 1
+    _, extra = LossWrapper(lambda p, t: (p.mean(), p * 2), "x")(pred, GT)
+    assert torch.equal(extra["extra"], PRED * 2)
+    assert not extra["extra"].requires_grad
+    assert LossWrapper(l1, "x")(pred, GT)[1] == {}
+
+
+@given(
+    shape=st.lists(st.integers(0, 3), max_size=4),
+    reduction=st.sampled_from(["mean", "sum"]),
+)
+def test_per_element_values_are_reduced(shape, reduction):
+    pred = torch.rand(shape, requires_grad=True)
+    found = value(LossWrapper(lambda p, t: p * 2, "x", reduction=reduction), pred, torch.zeros(shape))
+    expected = (pred * 2).sum() if reduction == "sum" or pred.numel() == 0 else (pred * 2).mean()
+    torch.testing.assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, pred)  # a loss over nothing stays on the graph
+    assert gradient.isfinite().all()
+
+
+def test_the_norm_divides_a_wrapped_loss_like_any_other():
+    wrapper = LossWrapper(nn.L1Loss(), "x")
+    wrapper.update_norm(PRED, GT, 4)
+    torch.testing.assert_close(wrapper.norm, torch.tensor([0.3]))
+    torch.testing.assert_close(value(wrapper), torch.tensor(1.0))
+    torch.testing.assert_close(wrapper(PRED, GT, normalize=False)[0], torch.tensor(0.3))
+
+
+# --- an existing Loss -------------------------------------------------------------------------------
+
+
+def test_an_existing_loss_is_called_with_the_batches_and_normalised_once():
+    inner = Gap("gap")
+    inner.norm.fill_(100.0)
+    wrapper = LossWrapper(inner, "outer")
+    pred, gt = {"seg": PRED, "b": PRED}, {"mask": GT, "c": GT}
+    torch.testing.assert_close(wrapper(pred, gt)[0], torch.tensor(0.3))
+    assert wrapper(pred, gt)[1] == {"seen": True}
+    wrapper.update_norm(pred, gt, 1)
+    torch.testing.assert_close(wrapper.norm, torch.tensor([0.3]))
+    torch.testing.assert_close(wrapper(pred, gt)[0], torch.tensor(1.0))
+    assert inner.norm == 100.0
+    assert (wrapper.requires, wrapper.optional) == (inner.requires, inner.optional)
+
+
+def test_an_existing_loss_can_read_other_keys():
+    wrapper = LossWrapper(Gap("gap"), "outer", pred_key="logits", gt_key="truth")
+    torch.testing.assert_close(wrapper({"logits": PRED, "seg": GT}, {"truth": GT})[0], torch.tensor(0.3))
+    assert wrapper.requires == ("pred.logits", "gt.truth")
+
+
+@pytest.mark.parametrize(
+    "options", [{"pred_channels": 0, "gt_channels": 0}, {"pred_channels": 0, "gt_channels": [True]}]
+)
+def test_channels_of_an_existing_loss_are_selected_too(options):
+    wrapper = LossWrapper(Gap("gap"), "outer", **options)
+    torch.testing.assert_close(wrapper({"seg": PRED}, {"mask": GT})[0], (PRED[:, 0] - GT[:, 0]).abs().mean())
+
+
+def test_what_else_an_existing_loss_reads_stays_there():
+    class Weighted(Gap):
+        def compute(self, pred_batch, gt_batch):
+            weights = self.read_optional(pred_batch, gt_batch, "gt.weights")
+            return super().compute(pred_batch, gt_batch) * (1 if weights is None else weights)
+
+    wrapper = LossWrapper(Weighted("w"), "outer", gt_key="truth")
+    found, _ = wrapper({"seg": PRED, "b": GT}, {"truth": GT, "weights": torch.tensor(2.0)})
+    torch.testing.assert_close(found, torch.tensor(0.6))
+    assert (wrapper.requires, wrapper.optional) == (("pred.seg", "gt.truth"), ("gt.weights",))
+
+
+def test_of_a_loss_that_reads_two_keys_none_can_be_chosen_for_one():
+    class Two(Gap):
+        requires = ("pred.seg", "gt.mask", "gt.other")
+
+    message = (
+        "loss 'outer': Two reads ['mask', 'other'] of gt_batch; "
+        "a key, channels or a dtype can be chosen only where it reads one"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LossWrapper(Two("two"), "outer", gt_key="truth")
+    assert LossWrapper(Two("two"), "outer", pred_key="logits").requires == ("pred.logits", "gt.mask", "gt.other")
+
+
+def test_the_target_of_an_existing_loss_is_cast_too():
+    class Classes(Gap):
+        def compute(self, pred_batch, gt_batch):
+            return F.cross_entropy(pred_batch["seg"], gt_batch["mask"])
+
+    wrapper = LossWrapper(Classes("c"), "outer", target_dtype="long")
+    wrapper({"seg": PRED}, {"mask": torch.zeros(1, 1, 1, 2)})
+
+
+# --- keys -------------------------------------------------------------------------------------------
+
+
+def test_bare_tensors_and_only_tensors_need_no_key():
+    wrapper = LossWrapper(nn.L1Loss(), "x")
+    for pred in (PRED, {"anything": PRED}, {"anything": PRED, "id": "name", "n": 5}):
+        for gt in (GT, {"whatever": GT}):
+            torch.testing.assert_close(value(wrapper, pred, gt), torch.tensor(0.3))
+    assert wrapper.requires == ()
+
+
+def test_of_several_the_default_keys_are_taken():
+    pred, gt = {"seg": PRED, "other": GT}, {"gt_polygons_image": GT, "distances": PRED}
+    torch.testing.assert_close(value(LossWrapper(nn.L1Loss(), "x"), pred, gt), torch.tensor(0.3))
+
+
+def test_without_a_default_among_them_the_keys_are_listed():
+    message = "loss 'x': which key of pred_batch to compare? It has ['a', 'b'], no 'seg' among them; set pred_key"
+    with pytest.raises(MissingKeyError, match=f"^{re.escape(message)}$"):
+        value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED, "b": PRED})
+    message = "loss 'x': which key of gt_batch to compare? It has [], no 'gt_polygons_image' among them; set gt_key"
+    with pytest.raises(MissingKeyError, match=f"^{re.escape(message)}$"):
+        value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED}, {})
+
+
+def test_keys_select():
+    wrapper = LossWrapper(nn.L1Loss(), "x", pred_key="b", gt_key="d")
+    torch.testing.assert_close(value(wrapper, {"a": GT, "b": PRED}, {"c": PRED, "d": GT}), torch.tensor(0.3))
+    torch.testing.assert_close(value(wrapper, PRED, GT), torch.tensor(0.3))  # a bare tensor is that key
+    assert wrapper.requires == ("pred.b", "gt.d")
+    with pytest.raises(MissingKeyError, match=r"^loss 'x' needs 'pred\.b'; pred_batch has keys \['a'\]$"):
+        value(wrapper, {"a": PRED})
+    with pytest.raises(DtypeError, match=r"^loss 'x': 'gt\.d' must be a tensor, got str$"):
+        value(wrapper, {"b": PRED}, {"d": "text"})
+
+
+@pytest.mark.parametrize(("batch", "found"), [(None, "NoneType"), ([PRED], "list")])
+def test_what_is_no_batch_is_named(batch, found):
+    message = f"^loss 'x': pred_batch must be a mapping of tensors or a tensor, got {found}$"
+    with pytest.raises(MissingKeyError, match=message):
+        value(LossWrapper(nn.L1Loss(), "x"), batch)
+
+
+def test_losses_of_three_arguments_name_their_inputs():
+    wrapper = LossWrapper(nn.TripletMarginLoss(), "t", inputs=("pred.anchor", "pred.positive", "gt.negative"))
+    a, p, n = torch.rand(3, 2, 4)
+    found = wrapper({"anchor": a, "positive": p}, {"negative": n})[0]
+    assert torch.equal(found, F.triplet_margin_loss(a, p, n))
+    assert wrapper.requires == ("pred.anchor", "pred.positive", "gt.negative")
+    with pytest.raises(MissingKeyError, match=r"needs 'gt.negative'"):
+        wrapper({"anchor": a, "positive": p}, {})
+
+
+# --- channels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selector", "channels"),
+    [
+        (0, [0]),
+        (-1, [2]),
+        (slice(1, None), [1, 2]),
+        (slice(None, None, -1), [2, 1, 0]),
+        ([0, 2], [0, 2]),
+        ([2, 0, 0], [2, 0, 0]),
+        ([True, False, True], [0, 2]),
+        ({"start": 1}, [1, 2]),
+        ({"start": 0, "stop": None, "step": 2}, [0, 2]),
+    ],
+)
+def test_channels_are_selected_with_their_axis(selector, channels):
+    seen = {}
+
+    def spy(pred, target):
+        seen.update(pred=pred, target=target)
+        return pred.sum()
+
+    tensor = torch.rand(2, 3, 4, 5)
+    LossWrapper(spy, "x", pred_channels=selector, gt_channels=selector)({"seg": tensor}, tensor + 1)
+    assert torch.equal(seen["pred"], tensor[:, channels])
+    assert torch.equal(seen["target"], tensor[:, channels] + 1)
+
+
+@pytest.mark.parametrize("selector", [3, -4, [0, 3], slice(3, None), {"start": 5}])
+def test_channels_that_are_not_there_are_named(selector):
+    with pytest.raises(ShapeError, match=r"^loss 'x': 'pred\.seg' has 3 channels"):
+        LossWrapper(l1, "x", pred_channels=selector)({"seg": torch.rand(2, 3, 4)}, torch.rand(2, 3, 4))
+
+
+def test_a_tensor_without_a_channel_axis_is_named():
+    with pytest.raises(ShapeError, match=r"^loss 'x': 'gt\.mask' has shape \(3,\), expected a channel axis 1$"):
+        LossWrapper(l1, "x", gt_channels=0, gt_key="mask")(torch.rand(3), {"mask": torch.rand(3)})
+
+
+@pytest.mark.parametrize("selector", ["0", 1.5, [], [0.5], [True, 1], True, None, {"begin": 1}, [False, False]])
+def test_what_is_no_selector_is_refused_at_once(selector):
+    if selector is None:
+        return
+    with pytest.raises((TypeError, ValueError), match="channel selector: "):
+        LossWrapper(l1, "x", pred_channels=selector)
+
+
+# --- dtypes -----------------------------------------------------------------------------------------
+
+
+LOGITS = torch.rand(2, 3, 4, 4)
+CLASSES = torch.randint(0, 3, (2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [CLASSES, CLASSES.float(), CLASSES.byte(), CLASSES[:, None], CLASSES[:, None].float(), CLASSES.double()],
+    ids=str,
+)
+def test_class_indices_come_in_any_dtype_with_or_without_a_channel(target):
+    found = value(LossWrapper(nn.CrossEntropyLoss(), "ce", target_dtype="long"), LOGITS, target)
+    assert torch.equal(found, F.cross_entropy(LOGITS, CLASSES))
+
+
+def test_class_probabilities_stay_as_they_are():
+    target = torch.rand(2, 3, 4, 4).softmax(1)
+    found = value(LossWrapper(nn.CrossEntropyLoss(), "ce", target_dtype="long"), LOGITS, target)
+    assert torch.equal(found, F.cross_entropy(LOGITS, target))
+
+
+def test_a_vector_of_class_indices_is_cast():
+    logits, classes = torch.rand(4, 3), torch.tensor([0.0, 2.0, 1.0, 1.0])
+    found = value(LossWrapper(nn.CrossEntropyLoss(), "ce", target_dtype="long"), logits, classes)
+    assert torch.equal(found, F.cross_entropy(logits, classes.long()))
+
+
+def test_a_float_target_is_cast():
+    found = value(LossWrapper(nn.BCELoss(), "x", target_dtype="float"), torch.rand(2, 3), torch.ones(2, 3).long())
+    assert found.isfinite()
+    with pytest.raises(RuntimeError):
+        value(LossWrapper(nn.BCELoss(), "x"), torch.rand(2, 3), torch.ones(2, 3).long())
+
+
+# --- a module among modules -------------------------------------------------------------------------
+
+
+def test_hooks_of_the_wrapper_and_of_the_wrapped_are_called():
+    inner, called = nn.L1Loss(), []
+    wrapper = LossWrapper(inner, "x")
+    inner.register_forward_hook(lambda *a: called.append("inner"))
+    wrapper.register_forward_hook(lambda *a: called.append("outer"))
+    wrapper.register_forward_pre_hook(lambda *a: called.append("pre"))
+    value(wrapper)
+    assert called == ["pre", "inner", "outer"]
+
+
+def test_parameters_buffers_and_modes_of_the_wrapped_are_seen():
+    class Learned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, pred, target):
+            return (pred - target).mul(self.scale).mean()
+
+    wrapper = LossWrapper(Learned(), "x").eval()
+    assert [name for name, _ in wrapper.named_parameters()] == ["loss_func.scale"]
+    assert not wrapper.loss_func.training
+    assert list(copy.deepcopy(wrapper).state_dict()) == ["norm", "norm_sum", "norm_count", "loss_func.scale"]
+
+
+def test_a_checkpoint_of_the_original_loads_strictly():
+    wrapper = LossWrapper(nn.CrossEntropyLoss(weight=torch.ones(2)), "ce")
+    wrapper.load_state_dict({"norm": torch.tensor([3.0]), "loss_func.weight": torch.zeros(2)}, strict=True)
+    assert wrapper.norm == 3.0
+    assert torch.equal(wrapper.loss_func.weight, torch.zeros(2))
+
+
+def test_it_shows_what_it_wraps_and_what_was_set():
+    assert repr(LossWrapper(l1, "x")) == "LossWrapper(name='x', loss_func=l1)"
+    shown = repr(LossWrapper(nn.L1Loss(), "x", pred_key="a", reduction="sum", target_dtype="float"))
+    assert "name='x', pred_key='a', target_dtype='float', reduction='sum'" in shown
+    assert "(loss_func): L1Loss()" in shown
+
+
+def test_a_group_is_no_loss_to_wrap():
+    with pytest.raises(ShapeError, match="the wrapped MultiLoss returned tuple"):
+        value(LossWrapper(MultiLoss([nn.L1Loss()], [1.0]), "x"))
