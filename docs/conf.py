@@ -1,6 +1,11 @@
 """Sphinx configuration: `sphinx-build -W docs OUT`, or `tox run -e docs`."""
 
+import subprocess
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from sphinx.application import Sphinx
 
 project = "lossreg"
 author = "The lossreg developers"
@@ -22,3 +27,14 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+
+
+def draw_plots(_: Sphinx) -> None:
+    """Write the pictures of the pages into `generated/`."""
+    for script in sorted(Path(__file__).parent.glob("plots/*.py")):
+        subprocess.run([sys.executable, str(script)], check=True)
+
+
+def setup(app: Sphinx) -> None:
+    """Draw before pages are read."""
+    app.connect("builder-inited", draw_plots)
