@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lossreg.errors import PluginError
+from lossreg.errors import PluginError, PluginWarning
 from lossreg.losses.base import Loss
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
@@ -47,7 +48,7 @@ def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str 
         if name is not None and issubclass(target, Loss):
             given["name"] = name
         return target(**given)
-    return functools.partial(target, **given) if given else target
+    return functools.partial(target, **given) if given and callable(target) else target
 
 
 def adopt(
@@ -75,13 +76,35 @@ def adopt(
             f"{type(made).__name__} cannot be called"
         )
     merged = {**entry.spec.wrap, **(options or {})}
-    wrapped = catalog().manager.hook.lossreg_wrap(loss=made, name=name, options=merged)
-    if wrapped is None:
-        _refuse_input(entry, merged)
-        return LossWrapper(made, name, **merged)
-    if not isinstance(wrapped, Loss):
-        raise PluginError(f"a plugin's lossreg_wrap turned {entry.name!r} into {type(wrapped).__name__}, not a Loss")
-    return wrapped
+    wrapped = _wrapped_by_plugin(entry, made, name, merged)
+    if wrapped is not None:
+        return wrapped
+    _refuse_input(entry, merged)
+    return LossWrapper(made, name, **merged)
+
+
+def _wrapped_by_plugin(entry: Entry[LossSpec], made: Any, name: str, options: Mapping[str, Any]) -> Loss | None:
+    """Ask one plugin after the other; what one of another distribution does wrong is warned of and passed over."""
+    manager = catalog().manager
+    for implementation in reversed(manager.hook.lossreg_wrap.get_hookimpls()):
+        identity = implementation.plugin_name
+        others = [plugin for plugin in manager.get_plugins() if plugin is not implementation.plugin]
+        try:
+            wrapped = manager.subset_hook_caller("lossreg_wrap", others)(loss=made, name=name, options=options)
+            if wrapped is not None and not isinstance(wrapped, Loss):
+                found = type(wrapped).__name__
+                raise PluginError(f"lossreg_wrap of {identity} turned {entry.name!r} into {found}, not a Loss")
+        except (Exception, SystemExit) as error:
+            if identity.partition(":")[0] == entry.plugin.distribution:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(
+                f"lossreg_wrap of {identity} is passed over for {entry.name!r}: {reason}", PluginWarning, stacklevel=4
+            )
+            continue
+        if wrapped is not None:
+            return wrapped
+    return None
 
 
 def _refuse_input(entry: Entry[LossSpec], options: Mapping[str, Any]) -> None:

@@ -1,0 +1,244 @@
+"""From a registered name to a loss: adopted, wrapped by a plugin, or by LossWrapper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lossreg
+from lossreg.errors import PluginError, PluginWarning, UnknownNameError
+from lossreg.losses.create import adopt
+
+A, B = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])
+
+LIBRARY = """
+import torch
+
+class Gap:
+    '''A loss that is called in a way of its own.'''
+
+    def __init__(self, scale=1.0):
+        self.scale = scale
+
+    def __call__(self, *, guess, truth):
+        return self.scale * (guess - truth).mean()
+
+class NotCallable:
+    pass
+
+class Faulty:
+    def __init__(self):
+        raise ValueError("no licence")
+
+NUMBER = 5
+"""
+
+WRAP = """
+@hookimpl
+def lossreg_losses():
+    return [
+        LossSpec("Gap", "library:Gap", wrap={"style": "keywords", "sign": 1}),
+        LossSpec("Other", "torch.nn:L1Loss"),
+    ]
+
+@hookimpl
+def lossreg_wrap(loss, name, options):
+    if options.get("style") != "keywords":
+        return None
+    if "input" in options:
+        raise ValueError("Gap takes values as they are")
+    from lossreg import LossWrapper
+    return LossWrapper(lambda p, t: options["sign"] * loss(guess=p, truth=t), name)
+"""
+
+
+@pytest.fixture
+def library(packages):
+    packages.add("library", modules={"library.py": LIBRARY})
+    return packages
+
+
+@pytest.fixture
+def adapted(library):
+    library.hooked("gap-losses", "gap", WRAP)
+    library.scan()
+    return library
+
+
+def entry(name):
+    return lossreg.registry.catalog().losses.find(name)
+
+
+# --- by name ----------------------------------------------------------------------------------------
+
+
+def test_a_foreign_loss_is_wrapped_under_the_name_it_was_asked_by(packages):
+    packages.offering("acme", "acme", "Huge", target="torch.nn:HuberLoss", aliases=("huge",))
+    packages.scan()
+    made = lossreg.create_loss("acme/huge", delta=2.0)
+    assert isinstance(made, lossreg.LossWrapper)
+    assert (made.name, made.loss_func.delta) == ("huge", 2.0)
+    assert lossreg.create_loss("Huge", name="term").name == "term"
+    assert lossreg.create_loss("Huge").norm == 1.0
+
+
+def test_a_function_is_bound_to_its_arguments(packages):
+    packages.offering("acme", "acme", "huge", target="torch.nn.functional:huber_loss")
+    packages.scan()
+    made = lossreg.create_loss("huge", delta=0.5, reduction="sum")
+    expected = torch.nn.functional.huber_loss(A, B, delta=0.5, reduction="sum")
+    assert torch.equal(made(A, B)[0], expected)
+
+
+def test_options_of_the_spec_go_to_the_wrapper(packages):
+    source = """
+    @hookimpl
+    def lossreg_losses():
+        wrap = {"reduction": "sum", "target_dtype": "float"}
+        return [LossSpec("Gap", "torch.nn:L1Loss", wrap=wrap, tensors=("weight",))]
+    """
+    packages.hooked("acme", "acme", source)
+    packages.scan()
+    made = lossreg.create_loss("Gap", reduction="none")
+    assert made(A, B.long())[0] == 4.0
+    assert adopt(entry("Gap"), "x", {"reduction": "none"}, {"reduction": "mean"})(A, B)[0] == 2.0
+
+
+def test_lists_given_for_tensors_become_tensors(packages):
+    source = """
+    @hookimpl
+    def lossreg_losses():
+        return [LossSpec("CE", "torch.nn:CrossEntropyLoss", tensors=("weight",))]
+    """
+    packages.hooked("acme", "acme", source)
+    packages.scan()
+    assert torch.equal(lossreg.create_loss("CE", weight=[1, 2]).loss_func.weight, torch.tensor([1.0, 2.0]))
+    assert lossreg.create_loss("CE", weight=None).loss_func.weight is None
+    given = torch.ones(2, dtype=torch.float64)
+    assert lossreg.create_loss("CE", weight=given).loss_func.weight is given
+
+
+def test_a_loss_of_ours_is_returned_as_it_is(packages):
+    @lossreg.register("Own")
+    class Own(lossreg.Loss):
+        def __init__(self, name, power=1):
+            super().__init__(name)
+            self.power = power
+
+        def compute(self, pred_batch, gt_batch):
+            return (pred_batch - gt_batch).pow(self.power).mean()
+
+    made = lossreg.create_loss("Own", power=2)
+    assert type(made) is Own
+    assert (made.name, made.power) == ("Own", 2)
+    wrapped = adopt(entry("Own"), "x", {}, {"pred_channels": 0})
+    assert isinstance(wrapped, lossreg.LossWrapper)
+    assert wrapped.name == "x"
+
+
+# --- what is no loss --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("library:NUMBER", r"its target 'library:NUMBER' is no loss: int cannot be called"),
+        ("library:NotCallable", r"its target 'library:NotCallable' is no loss: NotCallable cannot be called"),
+        (
+            "library:Missing",
+            r"its target 'library:Missing' cannot be imported: AttributeError: module 'library' has no",
+        ),
+        (
+            "nowhere:Loss",
+            r"its target 'nowhere:Loss' cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        ("exits:Loss", r"its target 'exits:Loss' cannot be imported: SystemExit: 2"),
+    ],
+)
+@pytest.mark.parametrize("way", ["line", "hook"])
+def test_a_target_that_is_no_loss_is_named_with_its_plugin(library, way, target, message):
+    library.add("exiting", modules={"exits.py": "import sys; sys.exit(2)"})
+    if way == "line":
+        library.add("acme", losses={"Broken": target, "Fine": "torch.nn:L1Loss"})
+    else:
+        library.offering("acme", "acme", "Broken", target=target)
+        library.add("fine", losses={"Fine": "torch.nn:L1Loss"})
+    library.scan()
+    with pytest.raises(PluginError, match=rf"^loss 'acme/Broken' of plugin 'acme' \(acme 1\.0\): {message}"):
+        lossreg.create_loss("Broken")
+    assert lossreg.create_loss("Fine")(A, B)[0] == 2.0
+
+
+def test_arguments_for_what_cannot_be_called_change_nothing_of_that(library):
+    library.add("acme", losses={"Broken": "library:NUMBER"})
+    library.scan()
+    with pytest.raises(PluginError, match="is no loss: int cannot be called"):
+        lossreg.create_loss("Broken", alpha=1)
+
+
+def test_what_a_constructor_raises_surfaces(library):
+    library.add("acme", losses={"Faulty": "library:Faulty", "Huge": "torch.nn:HuberLoss"})
+    library.scan()
+    with pytest.raises(ValueError, match=r"^no licence$"):
+        lossreg.create_loss("Faulty")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'beta'"):
+        lossreg.create_loss("Huge", beta=1)
+
+
+def test_an_unknown_name_is_refused(packages):
+    with pytest.raises(UnknownNameError, match="no loss is named 'NotThereAtAll'"):
+        lossreg.create_loss("NotThereAtAll")
+
+
+def test_input_has_no_meaning_where_nobody_converts_it(packages):
+    packages.offering("acme", "acme", "Huge", target="torch.nn:HuberLoss")
+    packages.scan()
+    with pytest.raises(ValueError, match=r"^acme/Huge does not say whether it takes logits or probabilities"):
+        adopt(entry("Huge"), "x", {}, {"input": "logits"})
+
+
+# --- wrapped by a plugin ----------------------------------------------------------------------------
+
+
+def test_a_plugin_wraps_its_foreign_losses(adapted):
+    made = lossreg.create_loss("Gap", scale=2.0)
+    assert (made.name, float(made(A, B)[0])) == ("Gap", 4.0)
+
+
+def test_options_of_a_term_overlay_those_of_the_spec(adapted):
+    assert adopt(entry("Gap"), "x", {}, {"sign": -1})(A, B)[0] == -2.0
+
+
+def test_what_a_plugin_leaves_goes_to_the_wrapper(adapted):
+    assert type(lossreg.create_loss("Other")) is lossreg.LossWrapper
+
+
+def test_what_the_plugin_of_a_loss_raises_surfaces(adapted):
+    with pytest.raises(ValueError, match=r"^Gap takes values as they are$"):
+        adopt(entry("Gap"), "x", {}, {"input": "logits"})
+
+
+def test_a_hook_that_returns_no_loss_is_named(library):
+    library.hooked("acme", "acme", WRAP.replace("return LossWrapper", "return 5 or LossWrapper"))
+    library.scan()
+    message = r"^lossreg_wrap of acme:acme turned 'acme/Gap' into int, not a Loss$"
+    with pytest.raises(PluginError, match=message):
+        lossreg.create_loss("Gap")
+
+
+@pytest.mark.parametrize("distribution", ["a-broken", "z-broken"])
+@pytest.mark.parametrize("body", ["raise RuntimeError('no licence')", "return 5", "raise SystemExit"])
+def test_a_hook_of_another_plugin_that_is_broken_changes_nothing_but_a_warning(adapted, distribution, body):
+    adapted.hooked(distribution, "broken", f"@hookimpl\ndef lossreg_wrap(loss, name, options):\n    {body}")
+    adapted.scan()
+    with pytest.warns(PluginWarning, match=f"lossreg_wrap of {distribution}:broken"):
+        assert lossreg.create_loss("Other")(A, B)[0] == 2.0
+
+
+def test_a_broken_plugin_wraps_nothing(library):
+    library.hooked("broken", "broken", WRAP + "\n@hookimpl\ndef lossreg_schedules():\n    raise RuntimeError\n")
+    library.add("acme", losses={"Huge": "torch.nn:HuberLoss"})
+    library.scan()
+    assert type(adopt(entry("Huge"), "x", {}, {})) is lossreg.LossWrapper
+    with pytest.raises(TypeError, match="style"):
+        adopt(entry("Huge"), "x", {}, {"style": "keywords"})
