@@ -57,7 +57,7 @@ def committed() -> list[Path]:
 
 @pytest.mark.parametrize("folder", [ROOT, *PLUGINS], ids=lambda folder: folder.name)
 def test_what_is_claimed_is_what_is_tested(folder: Path):
-    tested = pins("tested.txt")
+    tested = pins("torchvision.txt") | pins("tested.txt")
     for requirement in claimed(folder):
         for pin in tested[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(version_of(pin)), (requirement, pin)
@@ -116,7 +116,7 @@ def test_api_page_has_every_public_name():
 def test_no_file_speaks_of_a_machine():
     """An absolute path of a machine, or a folder beside the repository, means nothing to a reader."""
     folders = r"(?<![\w./$}<])/(?:home|root|work|tmp|opt|mnt|Users)/\w"
-    beside = r"(?:\.\./)+shared\b|\.librar[y]\b"
+    beside = r"(?:\.\./)+shared\b|(?<!\w)\.librar[y]\b"
     index = r"--(?:extra-)?index-url|--find-links|--trusted-host"
     pattern = re.compile(f"{folders}|{beside}|{index}")
     found = []
