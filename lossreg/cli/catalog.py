@@ -12,6 +12,7 @@ import click
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.packages import distribution, install_line, unmet
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
 
@@ -35,8 +36,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.command("list", epilog='Example: lossreg list "*Dice*"')
 @click.argument("pattern", metavar="[GLOB]", required=False)
 @click.option("--kind", type=click.Choice(_KINDS), default="loss", show_default=True, help="What to list.")
+@click.option("--all", "absent_too", is_flag=True, help="Also those whose package is not installed.")
 @as_json
-def list_command(pattern: str | None, kind: str, as_json: bool) -> None:
+def list_command(pattern: str | None, kind: str, absent_too: bool, as_json: bool) -> None:
     """List installed losses: name, summary and the plugin that offers them.
 
     GLOB chooses by full or bare name, case ignored: "torch/*", "*dice*".
@@ -44,20 +46,29 @@ def list_command(pattern: str | None, kind: str, as_json: bool) -> None:
     from lossreg.cli import console
 
     section = _section(kind)
-    chosen = set(section.names(pattern))
-    entries = [entry for entry in section if entry.name in chosen]
-    if pattern is not None and not entries:
+    entries = [entry for entry in section if entry.matches(pattern)]
+    absent = [entry for entry, _ in section.absent if entry.matches(pattern)] if absent_too else []
+    if pattern is not None and not entries and not absent:
         raise click.ClickException(
             f"no {kind} matches {pattern!r}; `lossreg list --kind {kind}` shows all {len(list(section))}"
         )
     if as_json:
-        console.show_json([_described(entry) for entry in entries])
+        console.show_json([_described(entry) for entry in entries] + [_described_absent(entry) for entry in absent])
         return
-    if not entries:
+    if not entries and not absent:
         click.echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
         return
-    rows = [(entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, _origin(entry.plugin)) for entry in entries]
+    origins = [_origin(entry.plugin) for entry in entries] + [f"needs {entry.spec.package}" for entry in absent]
+    rows = [
+        (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, origin)
+        for entry, origin in zip([*entries, *absent], origins, strict=True)
+    ]
     console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
+    if absent:
+        click.echo("\nTo install what is missing:\n")
+        needed = sorted(str(entry.spec.package) for entry in absent)
+        for package in {distribution(package): package for package in needed}.values():  # the highest version
+            click.echo(f"  {install_line(package)}")
 
 
 def _section(kind: str) -> Section[Any]:
@@ -74,6 +85,11 @@ def _described(entry: Entry[Any]) -> dict[str, Any]:
         "distribution": entry.plugin.distribution,
         "version": entry.plugin.version,
     }
+
+
+def _described_absent(entry: Entry[Any]) -> dict[str, Any]:
+    package = str(entry.spec.package)
+    return _described(entry) | {"needs": package, "install": install_line(package)}
 
 
 def _origin(plugin: Plugin) -> str:
@@ -242,7 +258,8 @@ def plugins_command(as_json: bool) -> None:
 
 
 def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
-    return {kind: sorted(spec.name for spec in plugin.specs if spec.kind == kind) for kind in _KINDS}
+    offered = [spec for spec in plugin.specs if not unmet(spec.package)]
+    return {kind: sorted(spec.name for spec in offered if spec.kind == kind) for kind in _KINDS}
 
 
 def _described_plugin(plugin: Plugin) -> dict[str, Any]:
@@ -261,4 +278,7 @@ def _offer(plugin: Plugin) -> str:
         return "left out, see below"
     counts = {kind: len(names) for kind, names in _by_kind(plugin).items()}
     offers = [f"{n} {kind if n == 1 else _PLURALS[kind]}" for kind, n in counts.items() if n]
+    absent = [str(spec.package) for spec in plugin.specs if unmet(spec.package)]
+    if absent:
+        offers.append(f"{len(absent)} more with {' or '.join(sorted(set(map(distribution, absent))))}")
     return ", ".join(offers) or "nothing"

@@ -41,6 +41,11 @@ class Entry(Generic[S]):
         short = {self.spec.name, *self.spec.aliases}
         return frozenset({*short, *(f"{self.plugin.name}/{name}" for name in short), *self.spec.dotted})
 
+    def matches(self, filter: str | None) -> bool:
+        """Say whether a glob matches the canonical or the bare name, case ignored; None matches all."""
+        pattern = (filter or "*").lower()
+        return any(fnmatchcase(name.lower(), pattern) for name in (self.name, self.spec.name))
+
     def load(self) -> Any:
         """Import the target.
 
@@ -91,12 +96,7 @@ class Section(Generic[S]):
 
     def names(self, filter: str | None = None) -> list[str]:
         """Return canonical names, those that a glob matches by canonical or bare name, case ignored."""
-        pattern = (filter or "*").lower()
-        return [
-            entry.name
-            for entry in self._entries
-            if fnmatchcase(entry.name.lower(), pattern) or fnmatchcase(entry.spec.name.lower(), pattern)
-        ]
+        return [entry.name for entry in self._entries if entry.matches(filter)]
 
     def find(self, name: str) -> Entry[S]:
         """Return the one component that a canonical name, a bare name or an alias means.

@@ -21,6 +21,11 @@ def unmet(requirement: str | None) -> str:
     return f"{wanted.name} {installed} is installed"
 
 
+def distribution(requirement: str) -> str:
+    """Return the name of the distribution that a requirement is about."""
+    return Requirement(requirement).name
+
+
 def install_line(requirement: str) -> str:
     """Return the command that installs what a requirement names."""
     return f"pip install '{requirement}'"

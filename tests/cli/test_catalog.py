@@ -43,6 +43,30 @@ def test_list_of_each_kind(run, kind, some):
     assert some in names(run("list", "--kind", kind))
 
 
+@pytest.fixture
+def absent() -> None:
+    lossreg.register("FarLoss", summary="one of a library that is not here", package="no-such-library>=2")(len)
+
+
+def test_a_loss_whose_package_is_not_installed_is_not_listed(run, absent):
+    assert "local/FarLoss" not in names(run("list"))
+
+
+def test_list_all_shows_it_with_the_line_that_installs_the_package(run, absent):
+    result = run("list", "--all", "*far*")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("local/FarLoss")]
+    assert line.rstrip().endswith("needs no-such-library>=2")
+    assert "pip install 'no-such-library>=2'" in result.stdout
+    (listed,) = json.loads(run("list", "--all", "*far*", "--json").stdout)
+    assert listed["install"] == "pip install 'no-such-library>=2'"
+
+
+def test_show_of_it_says_what_to_install(run, absent):
+    result = run("show", "FarLoss")
+    assert result.exit_code == 1
+    assert "pip install 'no-such-library>=2'" in result.stderr
+
+
 def test_list_as_json_holds_the_same(run):
     listed = json.loads(run("list", "--json").stdout)
     assert [entry["name"] for entry in listed] == lossreg.list_losses()
