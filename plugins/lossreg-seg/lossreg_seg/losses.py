@@ -150,17 +150,14 @@ class SegLoss(Loss):
             both["mixup_pred"] = self.read(pred_batch, gt_batch, _PRED)
         for key in ("mixup_pred", "mixup_y_a", "mixup_y_b"):
             if not isinstance(both[key], Tensor):
-                raise DtypeError(
-                    f"loss {self.name!r}: {key!r} must be a tensor, got {type(both[key]).__name__}"
-                )
+                raise DtypeError(f"loss {self.name!r}: {key!r} must be a tensor, got {type(both[key]).__name__}")
         return both
 
     def _mixup_lam(self, lam: Any) -> Tensor | float:
         if isinstance(lam, Tensor):
             if lam.numel() != 1:
                 raise ShapeError(
-                    f"loss {self.name!r}: 'mixup_lam' has shape {tuple(lam.shape)}, "
-                    "expected one number for the batch"
+                    f"loss {self.name!r}: 'mixup_lam' has shape {tuple(lam.shape)}, expected one number for the batch"
                 )
             self.check_range("gt.mixup_lam", lam, 0.0, 1.0)
             return lam.reshape(())
@@ -254,9 +251,7 @@ class SegLoss(Loss):
             if valid is not None:
                 valid = valid.all(dim=1, keepdim=True)
                 gt = torch.where(valid, gt, 0)
-            self.check_range(
-                key, gt, 0, 1, hint="a target with one channel a class is one-hot or probabilities"
-            )
+            self.check_range(key, gt, 0, 1, hint="a target with one channel a class is one-hot or probabilities")
             return gt, valid
         if gt.shape[1] != 1:
             raise ShapeError(

@@ -43,9 +43,7 @@ class SegLossWeights(Preprocess):
 
     provides = ("gt.seg_loss_weights",)
 
-    def __init__(
-        self, use_dist: bool = True, use_size: bool = True, w0: float = 50.0, sigma: float = 10.0
-    ) -> None:
+    def __init__(self, use_dist: bool = True, use_size: bool = True, w0: float = 50.0, sigma: float = 10.0) -> None:
         super().__init__()
         if not math.isfinite(w0):
             raise ValueError(f"SegLossWeights: w0 must be a finite number, got {w0!r}")
@@ -69,8 +67,7 @@ class SegLossWeights(Preprocess):
         gt = gt_batch["gt_polygons_image"]
         if gt.dim() != 4:
             raise ShapeError(
-                f"preprocess SegLossWeights: 'gt.gt_polygons_image' has shape {tuple(gt.shape)}, "
-                "expected (N, C, H, W)"
+                f"preprocess SegLossWeights: 'gt.gt_polygons_image' has shape {tuple(gt.shape)}, expected (N, C, H, W)"
             )
         n, c, height, width = gt.shape
         class_freq = self._floats(gt_batch, "class_freq", (n, c))[:, :, None, None]
@@ -89,9 +86,7 @@ class SegLossWeights(Preprocess):
     def _floats(self, gt_batch: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> Tensor:
         tensor: Tensor = gt_batch[key]
         if tuple(tensor.shape) != shape:
-            raise ShapeError(
-                f"preprocess SegLossWeights: 'gt.{key}' has shape {tuple(tensor.shape)}, expected {shape}"
-            )
+            raise ShapeError(f"preprocess SegLossWeights: 'gt.{key}' has shape {tuple(tensor.shape)}, expected {shape}")
         if not tensor.is_floating_point():
             raise DtypeError(
                 f"preprocess SegLossWeights: 'gt.{key}' has dtype "

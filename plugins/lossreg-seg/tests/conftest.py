@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
 from lossreg_seg import SegLoss
+from torch import Tensor
 
 ALL = slice(None)
 

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossreg_seg import SegLoss
 from torch import Tensor
 from torch.testing import assert_close
-
-from lossreg_seg import SegLoss
 
 Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
@@ -84,9 +83,7 @@ def test_logits_reach_dice_and_tversky_through_the_sigmoid(
 
 
 @pytest.mark.parametrize("logits", [False, True])
-def test_label_smoothing_is_the_loss_of_smoothed_targets(
-    seg: Make, value_and_grad: ValueAndGrad, logits: bool
-) -> None:
+def test_label_smoothing_is_the_loss_of_smoothed_targets(seg: Make, value_and_grad: ValueAndGrad, logits: bool) -> None:
     # The original raises.
     p, t = torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8, 8).round()
     smooth = seg(use_label_smooth=True, smooth_factor=0.2, use_mixed_precision=logits)
@@ -156,9 +153,7 @@ def test_all_ignored_is_a_zero_on_the_graph(
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 4, 4), (2, 2, 0, 4)])
-def test_an_empty_batch_is_a_zero_on_the_graph(
-    seg: Make, value_and_grad: ValueAndGrad, shape: tuple[int, ...]
-) -> None:
+def test_an_empty_batch_is_a_zero_on_the_graph(seg: Make, value_and_grad: ValueAndGrad, shape: tuple[int, ...]) -> None:
     value, grad = value_and_grad(seg(), torch.rand(shape), torch.rand(shape))
     assert value == 0
     assert grad.shape == shape
@@ -202,9 +197,7 @@ seeds = st.integers(0, 2**31)
 
 @given(planes, planes, sides, sides, seeds, st.sampled_from([0.0, 0.3, 1.0]), st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_is_bounded_linear_and_symmetric(
-    n: int, c: int, h: int, w: int, seed: int, tversky: float, hard: bool
-) -> None:
+def test_is_bounded_linear_and_symmetric(n: int, c: int, h: int, w: int, seed: int, tversky: float, hard: bool) -> None:
     torch.manual_seed(seed)
     p, t = torch.rand(n, c, h, w, dtype=torch.float64), torch.rand(n, c, h, w, dtype=torch.float64)
     t = t.round() if hard else t
@@ -266,12 +259,22 @@ def test_the_batch_is_left_alone(seg: Make) -> None:
         (torch.zeros(2, 4, 4), torch.zeros(1, 2, 4, 4), ValueError, r"\(2, 4, 4\), expected \(N, C, H, W\)"),
         (torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5), ValueError, r"'gt.gt_polygons_image' has shape"),
         (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4), ValueError, r"takes \(1, 3, 4, 4\) from .*equal shapes"),
-        (torch.full((1, 1, 2, 2), 1.5), torch.zeros(1, 1, 2, 2), ValueError, r"'pred.seg' holds .* use_mixed_precision"),
+        (
+            torch.full((1, 1, 2, 2), 1.5),
+            torch.zeros(1, 1, 2, 2),
+            ValueError,
+            r"'pred.seg' holds .* use_mixed_precision",
+        ),
         (torch.full((1, 1, 2, 2), -0.5), torch.ones(1, 1, 2, 2), ValueError, r"'pred.seg' holds values from -0.5"),
         (torch.full((1, 1, 2, 2), torch.nan), torch.ones(1, 1, 2, 2), ValueError, r"'pred.seg' holds values from nan"),
         (torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0), ValueError, r"'gt.gt_polygons_image' holds .*divided"),
         (torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), -0.1), ValueError, r"from -0.1 to -0.1, expected 0 to 1"),
-        (torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), torch.nan), ValueError, r"'gt.gt_polygons_image' holds .*nan"),
+        (
+            torch.zeros(1, 1, 2, 2),
+            torch.full((1, 1, 2, 2), torch.nan),
+            ValueError,
+            r"'gt.gt_polygons_image' holds .*nan",
+        ),
     ],
 )
 def test_errors_name_loss_key_what_came_and_what_was_expected(

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.testing import assert_close
-
 from lossreg_seg import SegLoss, SegLossWeights
+from torch.testing import assert_close
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossreg_seg import SegLoss
+from lossreg_seg.formulas import Binary, Coefficients, binary_formula
+from lossreg_seg.kernel import BinaryLoss
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from lossreg_seg import SegLoss
-from lossreg_seg.formulas import Binary, Coefficients, binary_formula
-from lossreg_seg.kernel import BinaryLoss
 
 Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
@@ -157,10 +156,10 @@ def test_a_value_out_of_range_in_a_later_block_is_found(seg: Make) -> None:
     p, t = torch.rand(1, 2, 640, 640), torch.rand(1, 2, 640, 640).round()
     wrong = p.clone()
     wrong[0, 1, -1, -1] = 1.5
-    with pytest.raises(ValueError, match="'pred.seg' holds values from .* to 1.5"):
+    with pytest.raises(ValueError, match=r"'pred.seg' holds values from .* to 1.5"):
         seg()(wrong, t)
     t[0, 1, -1, -1] = -2
-    with pytest.raises(ValueError, match="'gt.gt_polygons_image' holds values from -2 to 1"):
+    with pytest.raises(ValueError, match=r"'gt.gt_polygons_image' holds values from -2 to 1"):
         seg()(p, t)
 
 

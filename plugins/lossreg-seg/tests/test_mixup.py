@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossreg_seg import SegLoss, mixup_batch
 from torch import Tensor
 from torch.testing import assert_close
-
-from lossreg_seg import SegLoss, mixup_batch
 
 Make = Callable[..., SegLoss]
 
@@ -74,9 +73,7 @@ def test_multiclass(seg: Make) -> None:
         ({"mixup_y_a": torch.rand(3, 2, 5, 6)}, ValueError, "'gt.mixup_y_a' has shape"),
     ],
 )
-def test_errors(
-    seg: Make, batch: dict[str, Any], change: dict[str, Any], error: type[Exception], text: str
-) -> None:
+def test_errors(seg: Make, batch: dict[str, Any], change: dict[str, Any], error: type[Exception], text: str) -> None:
     changed = {key: value for key, value in {**batch, **change}.items() if value is not None}
     with pytest.raises(error, match=text):
         seg(use_mixup=True)({"mixup_pred": torch.rand(3, 2, 6, 6)}, changed)

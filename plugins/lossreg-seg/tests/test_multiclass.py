@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from lossreg_seg import SegLoss
 from torch import Tensor
 from torch.testing import assert_close
-
-from lossreg_seg import SegLoss
 
 Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
@@ -37,9 +36,7 @@ def test_cross_entropy_is_torchs_own(
     seg: Make, value_and_grad: ValueAndGrad, z: Tensor, indices: Tensor, smoothing: float
 ) -> None:
     indices[0, :3] = 255
-    loss = seg(
-        n_classes=C, bce_coef=1.0, dice_coef=0.0, use_label_smooth=smoothing > 0, smooth_factor=smoothing
-    )
+    loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0, use_label_smooth=smoothing > 0, smooth_factor=smoothing)
     torchs = torch.nn.CrossEntropyLoss(ignore_index=255, label_smoothing=smoothing)
     for mine, other in zip(value_and_grad(loss, z, indices), value_and_grad(torchs, z, indices), strict=True):
         assert_close(mine, other, rtol=1e-5, atol=1e-7)
@@ -116,9 +113,7 @@ def test_ignored_pixels_are_out_of_every_sum(
 
 
 def test_all_ignored_is_a_zero_on_the_graph(seg: Make, value_and_grad: ValueAndGrad, z: Tensor) -> None:
-    value, grad = value_and_grad(
-        seg(n_classes=C, tversky_focal_coef=0.4), z, torch.full((2, 7, 5), 255)
-    )
+    value, grad = value_and_grad(seg(n_classes=C, tversky_focal_coef=0.4), z, torch.full((2, 7, 5), 255))
     assert value == 0
     assert grad.isfinite().all()
     assert not grad.any()

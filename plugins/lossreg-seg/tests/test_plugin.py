@@ -6,9 +6,9 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 
+import lossreg_seg
 import torch
 
-import lossreg_seg
 from lossreg import Loss, Preprocess, create_loss, find_loss
 
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lossreg_seg import SegLossWeights
 from torch import Tensor
 from torch.testing import assert_close
-
-from lossreg_seg import SegLossWeights
 
 
 @pytest.fixture
