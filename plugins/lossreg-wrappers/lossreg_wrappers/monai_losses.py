@@ -13,7 +13,7 @@ from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "monai.losses", package="monai>=1.5")
+_loss = partial(library_loss, "monai.losses", package="monai>=1.5.1")
 
 _ADVICE = (
     "set `sigmoid: true` or `softmax: true` where the model puts out logits, "
@@ -96,6 +96,7 @@ def _overlap() -> Sequence[LossSpec]:
             "soft Dice inside a mask",
             {**_maps(prefix="pre_"), "target": "values", "inputs": ("pred.input", "gt.target", "gt.mask")},
             hidden=_ACTIVATION,
+            package="monai>=1.6",  # before, its object keeps its activations elsewhere
             example="masked_one_hot_probabilities",
         ),
         _loss(
@@ -166,7 +167,7 @@ def _boundary() -> Sequence[LossSpec]:
             "integral of the prediction over the target's signed distance map",
             _maps(),
             hidden=_ACTIVATION,
-            package="monai>=1.6",
+            package="monai>=1.6.1",
             example="class_logits",
             args=_SOFTMAX,
         ),
@@ -325,6 +326,7 @@ def _others() -> Sequence[LossSpec]:
             {"takes": "values", "inputs": ("pred.x", "gt.y_pseudo_gt")},
             target=f"{_MODULES}:SURELoss",
             tensors=("perturb_noise",),
+            package="monai>=1.6",  # before, it fails without `eps`
             example="operator_input",
             args={"operator": operator.neg},
         ),

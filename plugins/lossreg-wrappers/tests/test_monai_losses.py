@@ -67,7 +67,9 @@ def test_every_public_loss_is_offered():
     library = _library()
     public = {name for name in dir(library) if inspect.isclass(getattr(library, name))}
     offered = [entry.spec for entry in catalog().losses if entry.plugin.name == "monai"]
-    assert {name for spec in offered for name in (spec.name, *spec.aliases)} == public
+    # what an older release has, but in a form that these adapters do not know
+    unfit = {entry.spec.name for entry, _ in catalog().losses.absent if entry.plugin.name == "monai"}
+    assert {name for spec in offered for name in (spec.name, *spec.aliases)} == public - unfit
 
 
 def test_an_alias_is_the_same_class():
@@ -96,6 +98,8 @@ def test_value_in_a_multi_loss_is_the_librarys(entry, example, expected, term):
 
 
 def test_a_function_is_given_from_python_alone(term):
+    if not _offered("SURELoss"):
+        pytest.skip("this release's is not offered")
     with pytest.raises(lossreg.ConfigError, match="operator: takes a Python object"):
         term({"loss": "monai/SURELoss", "operator": "net"})
 
@@ -195,6 +199,8 @@ def test_a_loss_inside_must_be_called_with_a_prediction_and_a_target(term):
 
 
 def test_the_operators_weights_stay_the_models():
+    if not _offered("SURELoss"):
+        pytest.skip("this release's is not offered")
     network = nn.Conv2d(1, 1, 3, padding=1)
     made = lossreg.create_loss("monai/SURELoss", operator=network)
     assert list(made.parameters()) == []
