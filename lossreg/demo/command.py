@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from lossreg.demo.files import CHECKPOINT, CONFIG, METRICS, PANEL, TERMS, replacing
+from lossreg.demo.files import CHECKPOINT, CONFIG, RESULTS, replacing
 from lossreg.errors import LossregError
 
 if TYPE_CHECKING:
@@ -41,10 +41,18 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--size", type=click.IntRange(min=32), default=128, help="Their side in pixels, a multiple of 8.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Images a step, over all processes.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
+@click.option("--diagnose", is_flag=True, help="In the end, take the terms apart on one batch: lossreg.diagnose.")
 @click.option("--nproc", type=click.IntRange(min=1), default=1, help="Train on that many processes.")
 @click.pass_context
 def demo_command(
-    context: click.Context, /, output: Path, config: Path | None, resume: bool, nproc: int, **options: Any
+    context: click.Context,
+    /,
+    output: Path,
+    config: Path | None,
+    resume: bool,
+    diagnose: bool,
+    nproc: int,
+    **options: Any,
 ) -> None:
     """Train a small U-Net under a seven-term loss that a YAML file describes.
 
@@ -54,17 +62,16 @@ def demo_command(
     """
     processes = int(os.environ.get("WORLD_SIZE", nproc))
     _check_options(options, processes)
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     try:
         output.mkdir(parents=True, exist_ok=True)
         if processes > 1 and "RANK" not in os.environ:
             _launch(context, nproc)
         else:
-            given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-            _run(output, config, resume, options, given)
+            _train(output, config, resume, diagnose, options, given)
     except (LossregError, OSError) as error:
-        if os.environ.get("RANK", "0") != "0":
-            raise SystemExit(1) from error  # the first process says it
-        raise click.ClickException(str(error)) from error
+        where = f"process {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        raise click.ClickException(f"{where}{error}") from error
 
 
 def _check_options(options: dict[str, Any], processes: int) -> None:
@@ -86,6 +93,10 @@ def _launch(context: click.Context, nproc: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    if not context.params["resume"]:  # a mistake in the config is said once, not by each process
+        from lossreg.demo.train import resolved_config
+
+        resolved_config(context.params["config"] or DEMO_CONFIG)
     arguments = []
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
@@ -97,18 +108,20 @@ def _launch(context: click.Context, nproc: int) -> None:
         raise LossregError("a process failed; what it said stands above") from error
 
 
-def _run(output: Path, config: Path | None, resume: bool, options: dict[str, Any], given: set[str]) -> None:
+def _train(
+    output: Path, config: Path | None, resume: bool, diagnose: bool, options: dict[str, Any], given: set[str]
+) -> None:
     """Train in this process, one of several where torchrun started it."""
     from lossreg.demo import train
     from lossreg.demo.means import process_group, rank
+    from lossreg.demo.pictures import draw_pictures
     from lossreg.demo.report import Report
 
     began = time.monotonic()
     with process_group():
         state = train.read_checkpoint(output) if resume and (output / CHECKPOINT).exists() else None
         if state is None:
-            settings = train.Settings(**_plain(options))
-            text = train.resolved_config(config or DEMO_CONFIG)
+            settings, text = train.Settings(**_plain(options)), train.resolved_config(config or DEMO_CONFIG)
         else:
             settings, text = _continued(state, config, options, given)
         run = train.build_run(settings, text)
@@ -121,10 +134,10 @@ def _run(output: Path, config: Path | None, resume: bool, options: dict[str, Any
             report.say(_opening(run, resume))
             train.train(run, output, report.step, report.epoch)
             if first:
-                from lossreg.demo.pictures import draw_pictures
-
                 draw_pictures(run, output)
-            report.say(_closing(run, output, time.monotonic() - began))
+                if diagnose:
+                    report.show(train.diagnose_run(run, output))
+                report.say(_closing(run, output, time.monotonic() - began))
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def _continued(
 def _prepare_folder(output: Path, text: str, *, keep: bool) -> None:
     """Write the config, and clear away what an earlier run left."""
     if not keep:
-        for name in (CHECKPOINT, METRICS, TERMS, PANEL):
+        for name in RESULTS:
             (output / name).unlink(missing_ok=True)
     with replacing(output / CONFIG) as draft:
         draft.write_text(text, encoding="utf-8")
@@ -172,5 +185,5 @@ def _closing(run: Run, output: Path, seconds: float) -> str:
     iou = run.history[-1]["iou"]
     return (
         f"IoU on the held-out images: {iou:.4f}, before training {run.untrained_iou:.4f}\n"
-        f"{output}: {METRICS}, {CONFIG}, {CHECKPOINT}, {TERMS}, {PANEL}; {seconds:.0f} s"
+        f"{output}: {', '.join(name for name in RESULTS if (output / name).exists())}; {seconds:.0f} s"
     )

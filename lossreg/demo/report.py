@@ -50,6 +50,13 @@ class Report:
         """Print a line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def show(self, tables: object) -> None:
+        """Print wide tables: fitted to a terminal, and unbroken where there is none."""
+        if self.console.is_terminal:
+            self.console.print(tables)
+        else:
+            self.say(str(tables))
+
     def step(self, total: float) -> None:
         """Show one more step."""
         self._bar.update(self._task, advance=1, loss=total)

@@ -15,14 +15,15 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lossreg import Loss, MultiLoss, build_loss_from_config, calibrate_norms, load_loss
+from lossreg import Loss, MultiLoss, build_loss_from_config, calibrate_norms, diagnose, load_loss
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.config.reading import plain, read_file
-from lossreg.demo.files import CHECKPOINT, METRICS, replacing
+from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS, replacing
 from lossreg.demo.means import StepMeans, rank, world_size
 from lossreg.demo.network import FrameFieldUNet
 from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
+from lossreg.training.diagnosis import Diagnosis
 
 _LEARNING_RATE = 3e-3
 _DECAY = 0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
@@ -316,3 +317,25 @@ def heldout_iou(run: Run) -> float:
     if world_size() > 1:
         dist.all_reduce(both)
     return float(both[0] / both[1].clamp_min(1))
+
+
+def diagnose_run(run: Run, output: Path) -> Diagnosis:
+    """Take the terms apart on the first training images, at the last epoch, and write what is found.
+
+    Gradients are compared at the layer that both heads share.
+    """
+    batch = run.training.batch(torch.arange(run.settings.batch_size))
+    run.objective.eval()
+    diagnosis = diagnose(
+        run.criterion,
+        run.network(batch["image"]),
+        batch,
+        run.network.shared_parameters(),
+        epoch=run.epoch - 1,
+        step=run.epoch * run.steps - 1,
+    )
+    with replacing(output / DIAGNOSIS_TABLE) as draft:
+        diagnosis.to_json(draft)
+    with replacing(output / DIAGNOSIS_PICTURE) as draft:
+        diagnosis.plot(draft)
+    return diagnosis
