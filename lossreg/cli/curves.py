@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#%@"
-_SAMPLES = 600
+_SAMPLES = 240
 _BLUE = "#1f6fb4"
 
 

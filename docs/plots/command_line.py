@@ -1,0 +1,56 @@
+"""Draw the pictures of the pages on the command line and on diagnosing: python docs/plots/command_line.py [FOLDER]."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from lossreg import diagnose, load_loss
+from lossreg.cli import main as lossreg
+
+PAGES = Path(__file__).parents[1]
+
+
+def block(page: str, language: str) -> str:
+    """Return the first code block of a page, so that a picture shows what the page shows."""
+    found = re.search(rf"^```{language}\n(.*?)^```", (PAGES / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert found, f"{page} has no {language} block"
+    return found[1]
+
+
+def draw_commands(folder: Path, scratch: Path) -> None:
+    """Run the commands of the page on its own YAML."""
+    config = scratch / "config.yaml"
+    config.write_text(block("command_line.md", "yaml"), encoding="utf-8")
+    plot = ["plot", str(config), "--epochs", "20", "-o", str(folder / "weights.svg")]
+    graph = ["graph", str(config), "--format", "svg", "-o", str(folder / "graph.svg")]
+    for command in (plot, graph):
+        lossreg(command, standalone_mode=False)
+
+
+def draw_diagnosis(folder: Path, scratch: Path) -> None:
+    """Take apart the batch of the page on diagnosing."""
+    config = scratch / "terms.yaml"
+    config.write_text(block("diagnosing.md", "yaml"), encoding="utf-8")
+    multi_loss = load_loss(config)
+    model = torch.nn.Linear(2, 2, bias=False)
+    torch.nn.init.eye_(model.weight)
+    pred = {"height": model(torch.tensor([[1.0, 2.0]]))}
+    gt = {"height": torch.tensor([[4.0, 2.0]]), "zero": torch.zeros(1, 2)}
+    diagnose(multi_loss, pred, gt, model, epoch=5).plot(folder / "cosines.svg")
+
+
+def main(folder: Path) -> None:
+    """Write the pictures into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        draw_commands(folder, Path(scratch))
+        draw_diagnosis(folder, Path(scratch))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGES / "generated")
