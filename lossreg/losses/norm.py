@@ -92,57 +92,80 @@ class RunningNorm(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def sync_norms(
-    norms: Mapping[str, RunningNorm],
-    world_size: int | None = None,
-    *,
-    failure: Exception | None = None,
-    samples: int = 0,
-) -> int:
+def sync_norms(norms: Mapping[str, RunningNorm], world_size: int | None = None) -> None:
     """Average norms over all ranks, weighted by the samples that each has seen, in one collective.
 
     Every rank gathers the same numbers and adds them in the order of the ranks, so all ranks end with the
     same norms bit for bit. Where no rank has counted a sample for a term (a norm set by hand), its norm
     becomes the plain mean of the ranks. Each rank keeps its own sum and count: to sync twice changes
-    nothing, and to record more samples and sync again is exact. Without a process group no norm changes.
+    nothing, and to record more samples and sync again is exact. Without a process group nothing changes.
+
+    DistributedDataParallel copies the buffers of rank 0 to all ranks at each forward, those of a criterion
+    inside of the wrapped module too: between `update_norm` and `sync`, call the module that it wraps.
 
     Args:
         norms: name of each term -> its norm; the same names in the same order on every rank.
         world_size: checked against the process group's own where given.
-        failure: what this rank failed with; then every rank raises.
-        samples: a number to add up over the ranks.
-
-    Returns:
-        the sum of `samples` over all ranks.
 
     Raises:
         DistributedError: a rank failed or died, or the ranks hold different terms, raised alike on every rank;
             or `world_size` is not the process group's.
-        Exception: `failure` itself, on the rank that failed.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        if failure is not None:
-            raise failure
-        return samples
+        return
     ranks = dist.get_world_size()
     if world_size is not None and world_size != ranks:
         raise DistributedError(f"sync: world_size is {world_size}, but the process group has {ranks} ranks")
+    averages, _ = gather_norms(norms)
+    with torch.no_grad():
+        for name, running in norms.items():
+            running.norm.fill_(averages[name].norm)
+
+
+@dataclass(frozen=True)
+class Average:
+    """The norm of a term over all ranks, and the samples behind it; none where it was set by hand."""
+
+    norm: float
+    count: int
+
+
+def gather_norms(
+    norms: Mapping[str, RunningNorm], *, failure: Exception | None = None, samples: int = 0
+) -> tuple[dict[str, Average], int]:
+    """Tell all ranks what this one has seen, or why it failed, and return the averages over all; change nothing.
+
+    Args:
+        norms: as for `sync_norms`.
+        failure: what this rank failed with; then every rank raises.
+        samples: a number to add up over the ranks.
+
+    Returns:
+        the average of each term, and the sum of `samples`.
+
+    Raises:
+        DistributedError: as `sync_norms`.
+        Exception: `failure` itself, on the rank that failed.
+    """
     share = _Share(
         reason=f"{type(failure).__name__}: {failure}" if failure is not None else None,
         samples=samples,
         terms={name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()},
     )
-    shares = _gather(share, ranks)
+    try:
+        shares = _gather(share)
+    except DistributedError as gone:
+        raise failure or gone from gone
     if failure is not None:
         raise failure
     _check_shares(shares)
-    for name, running in norms.items():
+    averages: dict[str, Average] = {}
+    for name in norms:
         rows = [other.terms[name] for other in shares]
         count = sum(row[1] for row in rows)
-        average = sum(row[0] for row in rows) / count if count else sum(row[2] for row in rows) / ranks
-        with torch.no_grad():
-            running.norm.fill_(average)
-    return sum(other.samples for other in shares)
+        norm = sum(row[0] for row in rows) / count if count else sum(row[2] for row in rows) / len(rows)
+        averages[name] = Average(norm, count)
+    return averages, sum(other.samples for other in shares)
 
 
 @dataclass(frozen=True)
@@ -154,8 +177,10 @@ class _Share:
     terms: dict[str, tuple[float, int, float]]
 
 
-def _gather(share: _Share, ranks: int) -> list[_Share]:
-    gathered: list[Any] = [None] * ranks
+def _gather(share: _Share) -> list[_Share]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return [share]
+    gathered: list[Any] = [None] * dist.get_world_size()
     try:
         dist.all_gather_object(gathered, share)
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
 from lossreg.losses.base import Loss
-from lossreg.losses.norm import RunningNorm, sync_norms
+from lossreg.losses.norm import RunningNorm, gather_norms
 
 BatchFunction: TypeAlias = Callable[[nn.Module, Any], tuple[Any, Any, int]]
 
@@ -112,40 +114,47 @@ class _Means:
         by_loss = {id(loss): self.fresh[path] for path, loss in self.norms.items()}
         for loss, value in self.multi_loss._raw_values(pred_batch, gt_batch):
             by_loss[id(loss)].to(value.device).record(value, samples)
-        self.samples += samples
+        self.samples += operator.index(samples)
 
     def settle(self, failure: Exception | None, fewest: int, min_norm: float) -> dict[str, float]:
-        """Agree with the other ranks, check, and set the norms; or raise alike on all ranks."""
-        total = sync_norms(self.fresh, failure=failure, samples=self.samples)
+        """Agree with the other ranks, check, and set the norms; or raise alike on all ranks.
+
+        Each rank keeps the sum and count of all ranks: whichever rank's state DistributedDataParallel or a
+        checkpoint copies to the others, a later sync leaves the norms as they are.
+        """
+        averages, total = gather_norms(self.fresh, failure=failure, samples=self.samples)
         if total < fewest:
             raise NormError(
                 f"calibrate_norms: the loader gave {total} samples, at least {fewest} are needed; "
                 "lower min_samples or give more data"
             )
         normalized = [path for path, term in self.multi_loss.leaves() if term.normalize]
-        values = {path: max(float(self.fresh[path].norm), min_norm) for path in normalized}
+        values = {path: _rounded(max(averages[path].norm, min_norm)) for path in normalized}
         _check(values)
-        for path, norm in self.norms.items():
-            if path in values:
-                fresh = self.fresh[path].to(norm.norm.device)
-                norm.load_state_dict(fresh.state_dict(), strict=False)
-                norm.norm.fill_(values[path])
-        self._warn_unseen(normalized)
+        self._warn_unseen([path for path in normalized if averages[path].count == 0])
+        for path, value in values.items():
+            norm, count = self.norms[path], averages[path].count
+            norm.norm.fill_(value)
+            norm.norm_sum.fill_(value * count)
+            norm.norm_count.fill_(count)
         self._mark(self.multi_loss)
         return values
 
-    def _warn_unseen(self, paths: list[str]) -> None:
-        unseen = [p for p in paths if not int(self.fresh[p].norm_count) and float(self.fresh[p].norm) == 1.0]
+    def _warn_unseen(self, unseen: list[str]) -> None:
         if unseen and self.samples:
             warnings.warn(
-                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm stays 1",
-                stacklevel=4,
+                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm is 1", stacklevel=4
             )
 
     def _mark(self, multi_loss: MultiLoss) -> None:
         for module in multi_loss.modules():
             if isinstance(module, MultiLoss):
                 module.calibrated.fill_(True)
+
+
+def _rounded(value: float) -> float:
+    """Round to the precision that a norm is kept in."""
+    return float(np.float32(value))
 
 
 def _check(values: Mapping[str, float]) -> None:
@@ -181,7 +190,7 @@ def _batches(loader: Iterable[Any], share: int, progress: bool) -> Iterator[tupl
 
 @contextmanager
 def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], mode: str) -> Iterator[None]:
-    """Put modes, the model's buffers and every random state back."""
+    """Put modes, the model's buffers and every random state back; no forward of the model waits for other ranks."""
     if mode not in ("eval", "train"):
         raise ValueError(f"calibrate_norms: mode must be 'eval' or 'train', got {mode!r}")
     modes = {module: module.training for root in (model, multi_loss) for module in root.modules()}
@@ -189,10 +198,14 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
     generators = {id(g): g for g in _generators(loader)}.values()
     states = [(g, g.get_state()) for g in generators]
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    # a rank that has no batch left, or failed, takes no part in broadcasts of buffers
+    broadcasts = {m: m.require_forward_param_sync for m in model.modules() if isinstance(m, DistributedDataParallel)}
     with torch.random.fork_rng(), torch.no_grad():
         try:
             model.train(mode == "train")
             multi_loss.eval()
+            for wrapped in broadcasts:
+                wrapped.require_forward_param_sync = False
             yield
         finally:
             for module, training in modes.items():
@@ -200,6 +213,8 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
             for name, buffer in model.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
+            for wrapped, broadcast in broadcasts.items():
+                wrapped.require_forward_param_sync = broadcast
             for generator, state in states:
                 generator.set_state(state)
             random.setstate(python_state)

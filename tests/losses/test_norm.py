@@ -15,7 +15,7 @@ from torch import nn
 
 from lossreg import Loss, LossWrapper
 from lossreg.errors import DistributedError
-from lossreg.losses.norm import RunningNorm, sync_norms
+from lossreg.losses.norm import RunningNorm, gather_norms
 
 VALUES = st.floats(-1e3, 1e3, width=32)
 BATCHES = st.lists(st.tuples(VALUES, st.integers(0, 50)), min_size=1, max_size=8)
@@ -291,6 +291,7 @@ def test_without_a_process_group_sync_does_nothing(batches):
 
 def test_without_a_process_group_a_failure_is_raised_as_it_is():
     with pytest.raises(KeyError, match="reason"):
-        sync_norms({"a": Mean("a")}, failure=KeyError("reason"))
-    assert sync_norms({"a": Mean("a")}, samples=7) == 7
+        gather_norms({"a": Mean("a")}, failure=KeyError("reason"))
+    averages, samples = gather_norms({"a": recorded((2.0, 3))}, samples=7)
+    assert (averages["a"].norm, averages["a"].count, samples) == (2.0, 3, 7)
     assert issubclass(DistributedError, RuntimeError)

@@ -1,0 +1,206 @@
+"""One rank of a gloo process group that does what the tests ask: `python rank.py PORT RANK RANKS STORE TIMEOUT`.
+
+The tests import this file too, for `build`, so that they and the ranks speak of the same criterion.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.connection import Client
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
+
+
+class Scaled(Loss):
+    """Mean of a power of the difference."""
+
+    def __init__(self, name, power):
+        super().__init__(name)
+        self.power = power
+
+    def compute(self, pred_batch, gt_batch):
+        return (pred_batch - gt_batch).abs().pow(self.power).mean()
+
+
+def build(names=("near", "far", "deep")):
+    """A criterion with a group, a foreign loss and a term that is not normalised."""
+    near, far, deep = names
+    group = MultiLoss([Scaled(deep, 3), LossWrapper(nn.L1Loss(), "l1")], [1.0, 2.0], name="group")
+    terms = [Scaled(near, 1), Scaled(far, 2), group, Scaled("plain", 1)]
+    return MultiLoss(terms, [1.0, 0.5, 0.25, 0.125], unnormalized=("plain",))
+
+
+def norms(criterion):
+    return {path: term.loss.norm.item() for path, term in criterion.leaves()}
+
+
+class Network(nn.Module):
+    """A network with buffers that a training forward changes, and maybe the criterion inside."""
+
+    def __init__(self, criterion=None):
+        super().__init__()
+        torch.manual_seed(7)
+        self.linear = nn.Linear(2, 2)
+        self.bn = nn.BatchNorm1d(2)
+        self.criterion = criterion
+
+    def forward(self, image, target=None):
+        pred = self.bn(self.linear(image))
+        return pred if target is None else self.criterion(pred, target)[0]
+
+
+def batches(sizes, seed):
+    """Pairs of random tensors of these numbers of samples."""
+    generator = torch.Generator().manual_seed(seed)
+    return [tuple(torch.rand(2, size, 2, generator=generator)) for size in sizes]
+
+
+# --- what a rank can be asked to do -----------------------------------------------------------------
+
+
+def sync(rank, ranks, records, later=(), world_size=None):
+    """Record values, synchronise twice, record more, synchronise again."""
+    loss = Scaled("a", 1)
+    seen = []
+    for share in (records, (), later):
+        for value, nums in share:
+            loss.record(torch.tensor(value), nums)
+        loss.sync(world_size)
+        seen.append((loss.norm.item(), loss.norm_sum.item(), loss.norm_count.item()))
+    return seen
+
+
+def sync_by_hand(rank, ranks, norm):
+    loss = Scaled("a", 1)
+    loss.norm.fill_(norm)
+    loss.sync()
+    return loss.norm.item()
+
+
+def sync_names(rank, ranks, names):
+    criterion = build(names)
+    criterion.update_norm(torch.full((2,), rank + 1.0), torch.zeros(2), 1)
+    before = norms(criterion)
+    try:
+        criterion.sync()
+    finally:
+        assert norms(criterion) == before, "a failed sync changed a norm"
+
+
+def sync_group(rank, ranks, sizes, seed):
+    """Accumulate by update_norm, for comparison with calibrate."""
+    criterion = build()
+    for pred, gt in batches(sizes, seed):
+        criterion.update_norm(pred, gt, len(pred))
+    criterion.sync()
+    return norms(criterion)
+
+
+def resume(rank, ranks, records, later):
+    """Stop in the middle of a norm pass, and go on in a new object from the state of this rank."""
+    first, second = Scaled("a", 1), Scaled("a", 1)
+    for value, nums in records:
+        first.record(torch.tensor(value), nums)
+    second.load_state_dict(first.state_dict())
+    for loss in (first, second):
+        for value, nums in later:
+            loss.record(torch.tensor(value), nums)
+        loss.sync()
+    return first.norm.item(), second.norm.item()
+
+
+def calibrate(rank, ranks, sizes, seed, names=("near", "far", "deep"), fault=None, wrap="", **options):
+    """Calibrate over a share; `fault` says what goes wrong at its last batch."""
+    criterion = build(names)
+    for _, term in criterion.leaves():
+        term.loss.norm.fill_(0.5)
+    model = Network(criterion if wrap == "inside" else None)
+    outer = DistributedDataParallel(model) if wrap else model
+    share, asked = batches(sizes, seed), 0
+
+    def batch_fn(given, batch):
+        nonlocal asked
+        asked += 1
+        if fault is not None and asked == len(share):
+            if fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fault == "nan":
+                return batch[0] * float("nan"), batch[1], len(batch[0])
+            raise {"value": ValueError, "key": KeyError}[fault](f"bad file of rank {rank}")
+        if wrap:
+            given(batch[0])
+        return batch[0], batch[1], len(batch[0])
+
+    try:
+        returned = calibrate_norms(criterion, outer, share, batch_fn=batch_fn, **{"min_samples": 0} | options)
+    except Exception:
+        assert set(norms(criterion).values()) == {0.5}, "a failed calibration changed a norm"
+        assert not criterion.calibrated
+        raise
+    assert returned == {path: norm for path, norm in norms(criterion).items() if path != "plain"}
+    assert criterion.calibrated
+    return norms(criterion)
+
+
+def calibrate_and_train(rank, ranks, sizes, seed, inside, mode="eval"):
+    """Calibrate a wrapped network over unequal shares, then train a step on one batch of each rank."""
+    criterion = build()
+    model = Network(criterion if inside else None)
+    wrapped = DistributedDataParallel(model)
+    calibrate_norms(criterion, wrapped, batches(sizes, seed), min_samples=1, mode=mode)
+    calibrated = norms(criterion)
+    image, target = batches([4], 100 + rank)[0]
+    wrapped.eval()  # so that the joined batch of the test sees the same batch norm
+    total = wrapped(image, target) if inside else criterion(wrapped(image), target)[0]
+    total.backward()
+    wrapped(image)
+    assert norms(criterion) == calibrated, "a forward of DDP changed a norm"
+    criterion.sync()
+    again = norms(criterion)
+    return calibrated, again, [p.grad.tolist() for p in model.linear.parameters()]
+
+
+def alive(rank, ranks):
+    """Show that the group still works."""
+    one = torch.ones(1)
+    dist.all_reduce(one)
+    return int(one)
+
+
+@contextmanager
+def process_group(rank, ranks, store, timeout):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout)
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def main(port, rank, ranks, store, timeout):
+    with Client(("127.0.0.1", int(port))) as orders, process_group(int(rank), int(ranks), store, float(timeout)):
+        orders.send(int(rank))
+        while True:
+            name, options = orders.recv()
+            if name == "stop":
+                return
+            try:
+                answer = globals()[name](int(rank), int(ranks), **options)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            orders.send(answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
