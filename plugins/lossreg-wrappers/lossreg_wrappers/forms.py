@@ -53,11 +53,14 @@ class Form:
 
 
 def choose(rules: Rules, loss: Any) -> str:
-    """Return the form that holds for a built loss: the first whose attributes it has."""
+    """Return the form that holds for a built loss: the first whose attributes it has with their values."""
     if isinstance(rules, str):
         return rules
     return next(form for attributes, form in rules if all(_has(loss, *item) for item in attributes.items()))
 
 
 def _has(loss: Any, path: str, value: object) -> bool:
-    return bool(attrgetter(path)(loss) == value)
+    try:
+        return bool(attrgetter(path)(loss) == value)
+    except AttributeError:  # another release of the library may not have it
+        return False

@@ -11,16 +11,15 @@ from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "segmentation_models_pytorch.losses", package="segmentation-models-pytorch>=0.4")
+_loss = partial(library_loss, "segmentation_models_pytorch.losses", package="segmentation-models-pytorch>=0.5")
 
 # `mode` is binary, multiclass or multilabel; predictions are logits, or probabilities with `from_logits: false`
+_FROM_PROBABILITIES = (
+    ({"mode": "multiclass", "from_logits": False}, "softmax probabilities"),
+    ({"from_logits": False}, "sigmoid probabilities"),
+)
 _BY_MODE = {
-    "takes": (
-        ({"mode": "multiclass", "from_logits": True}, "softmax logits"),
-        ({"mode": "multiclass"}, "softmax probabilities"),
-        ({"from_logits": True}, "sigmoid logits"),
-        ({}, "sigmoid probabilities"),
-    ),
+    "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
     "target": (({"mode": "multiclass"}, "indices"), ({}, "mask")),
 }
 _MULTICLASS = {"mode": "multiclass"}
@@ -36,7 +35,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "focal loss, one sigmoid each in every mode",
             {
                 **_BY_MODE,
-                "takes": (({"mode": "multiclass", "from_logits": True}, "logits"), *_BY_MODE["takes"]),
+                "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "logits"), ({}, "sigmoid logits")),
                 "advice": "set `from_logits: false` where the model puts out probabilities",
             },
             example="class_logits",

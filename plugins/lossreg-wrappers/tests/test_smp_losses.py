@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import torch
 
@@ -41,6 +43,8 @@ def test_value_in_a_multi_loss_is_the_librarys(entry, example, direct, term):
 @pytest.mark.parametrize("from_logits", [True, False])
 @pytest.mark.parametrize("given", [None, "logits", "probabilities"])
 def test_every_mode_takes_either_form(name, mode, from_logits, given, term):
+    if "from_logits" not in signature(getattr(_library(), name)).parameters:
+        pytest.skip("this release has logits only")
     logits = torch.randn(2, 1 if mode == "binary" else 3, 8, 8)
     probabilities = logits.softmax(1) if mode == "multiclass" else logits.sigmoid()
     target = torch.randint(3, (2, 8, 8)) if mode == "multiclass" else (torch.rand_like(logits) > 0.5).float()
@@ -69,6 +73,8 @@ def test_lovasz_takes_logits_in_every_mode(mode, term):
 
 
 def test_class_weights_follow_the_loss_to_a_dtype():
+    if "class_weights" not in signature(_library().DiceLoss).parameters:
+        pytest.skip("this release has none")
     made = lossreg.create_loss("smp/DiceLoss", mode="multiclass", class_weights=[1.0, 2.0, 3.0])
     assert made.double().loss_func.class_weights.dtype == torch.float64
 
@@ -79,4 +85,4 @@ def test_mode_is_required(term):
 
 
 def test_the_library_is_imported_at_first_use_only():
-    assert catalog().losses.find("smp/DiceLoss").spec.package == "segmentation-models-pytorch>=0.4"
+    assert catalog().losses.find("smp/DiceLoss").spec.package == "segmentation-models-pytorch>=0.5"
