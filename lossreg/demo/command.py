@@ -24,7 +24,11 @@ DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-@click.command("demo", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(
+    "demo",
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="Example: lossreg demo --epochs 4 --output demo-run",
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=12, help="Passes over the training images.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed, same numbers.")
 @click.option(

@@ -18,7 +18,7 @@ def test_help_lists_every_command(run):
     assert all(f"\n  {command} " in result.stdout for command in [*COMMANDS, "demo"])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "demo"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_has_help_with_an_example(run, command, flag):
     result = run(command, flag)
