@@ -60,6 +60,12 @@ def test_converted_probabilities_give_finite_gradients(probability):
     assert p.grad.isfinite().all()
 
 
+def test_the_conversion_compiles_without_a_break(term):
+    made = term({"loss": "torch/BCELoss", "input": "logits"}).loss_funcs[0]
+    compiled = torch.compile(made, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(LOGITS, MASK)[0], BINARY)
+
+
 def test_logits_where_probabilities_are_taken_are_seen_at_the_first_batch():
     with pytest.raises(RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"):
         lossreg.create_loss("torch/BCELoss")(LOGITS, MASK)
