@@ -202,16 +202,12 @@ class Fault:
 
 SPECS = "from lossreg import LossSpec, hookimpl\n\n@hookimpl\ndef lossreg_losses():\n    return "
 OFFERS_A = SPECS + "[LossSpec('A', 'a:A')]"
-LEFT_OUT = (
-    "UnknownNameError: no loss is named 'fault/A'; plugin 'fault' (faulty-losses 1.0) could not be used: "
-)
+LEFT_OUT = "UnknownNameError: no loss is named 'fault/A'; plugin 'fault' (faulty-losses 1.0) could not be used: "
 
 FAULTS = {
     "raises at import": Fault("1 / 0", "ZeroDivisionError: division by zero", LEFT_OUT + "division by zero"),
     "does not import": Fault("import nowhere", "No module named 'nowhere'", LEFT_OUT + "No module named"),
-    "leaves the process": Fault(
-        "raise SystemExit(3)", "called sys.exit(3)", LEFT_OUT + "it called sys.exit(3)"
-    ),
+    "leaves the process": Fault("raise SystemExit(3)", "called sys.exit(3)", LEFT_OUT + "it called sys.exit(3)"),
     "raises in the hook": Fault(SPECS + "[1 / 0]", "ZeroDivisionError", LEFT_OUT + "division by zero"),
     "returns nonsense": Fault(SPECS + "42", "lossreg_losses() returned 42; expected a list", LEFT_OUT),
     "returns no specs": Fault(SPECS + "['A']", "returned 'A' in its list; expected a LossSpec", LEFT_OUT),

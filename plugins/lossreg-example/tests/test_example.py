@@ -70,6 +70,4 @@ def test_masked_l1_over_nothing_is_a_zero_on_the_graph():
 
 def test_masked_l1_names_the_key_of_a_wrong_shape():
     with pytest.raises(ShapeError, match=r"'masked_l1': 'gt.height' has shape \(2, 1, 4, 4\)"):
-        lossreg.create_loss("masked_l1")(
-            {"height": torch.zeros(2, 1, 8, 8)}, {"height": torch.zeros(2, 1, 4, 4)}
-        )
+        lossreg.create_loss("masked_l1")({"height": torch.zeros(2, 1, 8, 8)}, {"height": torch.zeros(2, 1, 4, 4)})
