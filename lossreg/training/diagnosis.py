@@ -155,10 +155,10 @@ def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
 def _cosines_table(terms: Sequence[TermDiagnosis], cosines: Sequence[Sequence[float | None]]) -> Table:
     from rich.text import Text
 
-    table = _table("Cosine", *(term.name for term in terms))
-    for term, row in zip(terms, cosines, strict=True):
+    table = _table("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
+    for number, (term, row) in enumerate(zip(terms, cosines, strict=True), 1):
         cells = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
-        table.add_row(term.name, *cells)
+        table.add_row(f"{number} {term.name}", *cells)
     return table
 
 

@@ -361,8 +361,8 @@ def test_printed_it_is_two_tables_and_what_stands_out(found: Any) -> None:
     heads = "Term Value Norm Weight Contribution Share Gradient norm Along total"
     assert heads.split() in lines
     assert ["strong", "100", "1", "1", "100", "98.2%", "100", "1.00"] in lines
-    assert ["Cosine", "strong", "against", "still"] in lines
-    assert ["still", "-", "-", "-"] in lines
+    assert ["Cosine", "1", "2", "3"] in lines
+    assert ["3", "still", "-", "-", "-"] in lines
     assert text.endswith(
         "- strong has 98% of all gradient norm\n"
         "- still has no gradient at the shared parameters\n"
