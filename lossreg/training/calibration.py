@@ -35,7 +35,7 @@ def default_batch(model: nn.Module, batch: Any) -> tuple[Any, Any, int]:
     """
     if isinstance(batch, Mapping) and "image" in batch:
         return model(batch["image"]), batch, len(batch["image"])
-    if isinstance(batch, Sequence) and len(batch) == 2:
+    if isinstance(batch, Sequence) and len(batch) == 2 and not isinstance(batch, str):
         return model(batch[0]), batch[1], len(batch[0])
     found = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
     raise TypeError(
@@ -129,7 +129,7 @@ class _Means:
                 "lower min_samples or give more data"
             )
         normalized = [path for path, term in self.multi_loss.leaves() if term.normalize]
-        values = {path: _rounded(max(averages[path].norm, min_norm)) for path in normalized}
+        values = {path: _floored(averages[path].norm, min_norm) for path in normalized}
         _check(values)
         self._warn_unseen([path for path in normalized if averages[path].count == 0])
         for path, value in values.items():
@@ -152,9 +152,9 @@ class _Means:
                 module.calibrated.fill_(True)
 
 
-def _rounded(value: float) -> float:
-    """Round to the precision that a norm is kept in."""
-    return float(np.float32(value))
+def _floored(value: float, floor: float) -> float:
+    """Return a value or the floor, if there is one, in the precision that a norm is kept in."""
+    return float(np.float32(max(value, floor) if floor > 0 else value))
 
 
 def _check(values: Mapping[str, float]) -> None:
@@ -245,6 +245,8 @@ def _moved(batch: Any, device: torch.device) -> Any:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, (list, tuple)) and not hasattr(batch, "_fields"):
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(value, device) for value in batch))
+    if isinstance(batch, (list, tuple)):
         return type(batch)(_moved(value, device) for value in batch)
     return batch
