@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 import random
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
@@ -91,7 +93,7 @@ def calibrate_norms(
     failure: Exception | None = None
     with _unchanged(model, multi_loss, loader, mode):
         try:
-            for batch, done in _batches(loader, math.ceil(most / ranks), progress):
+            for batch, done in _batches(_with_own_workers(loader), math.ceil(most / ranks), progress):
                 pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
                 means.add(pred_batch, gt_batch, samples)
                 done(samples)
@@ -219,6 +221,15 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
                 generator.set_state(state)
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+def _with_own_workers(loader: Iterable[Any]) -> Iterable[Any]:
+    """Leave workers that persist to the run: they would begin it in the middle of their random numbers."""
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
+        own = copy.copy(loader)
+        own._iterator = None
+        return own
+    return loader
 
 
 def _generators(loader: Any) -> Iterator[torch.Generator]:

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
 from lossreg.errors import LossregError, MissingKeyError, NormError
@@ -342,6 +342,27 @@ def test_a_calibrated_run_sees_the_same_data_order_and_the_same_randomness(kind,
     def restless(model, batch):
         random.random(), np.random.rand(5), torch.rand(5)
         return default_batch(model, batch)
+
+    assert run(True) == run(False)
+
+
+class Augmented(Dataset):
+    """Samples with a random number each, drawn where they are loaded."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.tensor([index + 1.0]), torch.rand(1)
+
+
+def test_workers_that_persist_begin_the_run_anew():
+    def run(calibrated):
+        torch.manual_seed(0)
+        loader = DataLoader(Augmented(), batch_size=2, shuffle=True, num_workers=1, persistent_workers=True)
+        if calibrated:
+            calibrate(MultiLoss([Mean("a")], [1.0]), loader, max_samples=3)
+        return [[part.tolist() for part in batch] for _ in range(2) for batch in loader]
 
     assert run(True) == run(False)
 
