@@ -96,6 +96,7 @@ class Grammar:
 
     def report(self, path: str, message: str, hint: str = "") -> None:
         """Keep a problem, unless one at the same place is known already."""
+        path = path.removeprefix(".")  # of a block that is the whole file
         if all(problem.path != path for problem in self.problems):
             self.problems.append(ConfigProblem(path, message, hint))
 
