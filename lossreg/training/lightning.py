@@ -1,0 +1,408 @@
+"""Lightning callbacks: norms before the first step, and each term, weight and norm in the log.
+
+They serve `lightning` and `pytorch_lightning` alike: they derive from the `Callback` of whichever is imported
+already, of both where both are, else of the first that is installed.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lossreg.composition.multiloss import MultiLoss
+from lossreg.losses.base import Loss
+from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
+
+_PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+_USUAL_NAMES = ("loss_function", "criterion", "loss_fn", "loss")
+
+
+def _callback_bases() -> tuple[type, ...]:
+    """Return the `Callback` of the packages that are in use, or of the first that is installed."""
+    names = [name for name in _PACKAGES if name in sys.modules]
+    names = names or [name for name in _PACKAGES if find_spec(name.partition(".")[0])][:1]
+    if not names:
+        raise ImportError('lossreg.training.lightning needs Lightning: pip install "lossreg[lightning]"')
+    return tuple(import_module(name).Callback for name in names)
+
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, LightningModule, Trainer
+else:
+    Callback = types.new_class("Callback", _callback_bases())
+
+
+def find_criterion(module: nn.Module, name: str | None = None) -> nn.Module | None:
+    """Return the `MultiLoss` of a module as it is called: itself, or what `torch.compile` made of it.
+
+    Args:
+        module: a LightningModule.
+        name: its attribute, dotted where it is deeper; without one, the only `MultiLoss`, or that named
+            `loss_function`, `criterion`, `loss_fn` or `loss`.
+
+    Returns:
+        the module, or None where no name is given and there is none.
+
+    Raises:
+        ValueError: the named attribute is no `MultiLoss`, or there are several and no name to choose by.
+    """
+    found: dict[str, nn.Module] = {}
+    for path, child in module.named_modules():
+        if isinstance(_uncompiled(child), MultiLoss) and not any(path.startswith(f"{outer}.") for outer in found):
+            found[path] = child
+    owner = type(module).__name__
+    if name is not None:
+        if name not in found:
+            raise ValueError(f"{owner}.{name} is not a MultiLoss; those of {owner} are {sorted(found)}")
+        return found[name]
+    if len(found) > 1:
+        usual = [found[usual] for usual in _USUAL_NAMES if usual in found]
+        if not usual:
+            raise ValueError(f"{owner} has several MultiLosses, {sorted(found)}; say which: criterion=NAME")
+        return usual[0]
+    return next(iter(found.values()), None)
+
+
+def _uncompiled(module: nn.Module) -> Any:
+    return getattr(module, "_orig_mod", module)
+
+
+# --- norms ----------------------------------------------------------------------------------------
+
+
+def image_and_target(model: nn.Module, batch: Any) -> tuple[Any, Any, int]:
+    """Return `(pred_batch, gt_batch, samples)` of a batch of `image` and one target under any name.
+
+    A target that is a mapping is the `gt_batch`, and a bare prediction then is its `seg`; a bare target goes
+    with a bare prediction. Any other batch is taken as `calibrate_norms` takes it.
+    """
+    if not (isinstance(batch, Mapping) and len(batch) == 2 and "image" in batch):
+        return default_batch(model, batch)
+    image = batch["image"]
+    target = next(value for key, value in batch.items() if key != "image")
+    pred = model(image)
+    if isinstance(pred, Tensor):
+        return ({"seg": pred} if isinstance(target, Mapping) else pred), target, len(image)
+    return pred, (target if isinstance(target, Mapping) else batch), len(image)
+
+
+class ComputeWeightNormLossesCallback(Callback):
+    """Calibrate the norms of the module's `MultiLoss` before the first training step.
+
+    Every rank goes over its own share of the training loader and all end with the same norms. Batches pass
+    through the module's transfer hooks and the trainer's precision, as in training. Nothing is done where the
+    norms are there: in a run that resumes from a checkpoint, and in a second `fit`; nor where the criterion does
+    not normalise. `MultiLoss.reset_norm()` asks for new ones.
+
+    `normalization_params` (`min_samples`, `max_samples`) is read from `pl_module.cfg.loss_params`, from its
+    `compound_loss`, `multi_loss` or `multiloss` or itself; where it is in none of them, it is the criterion's own.
+
+    Args:
+        criterion: the module's attribute, where `find_criterion` is not to look for it.
+        batch_fn: `(pl_module, batch) -> (pred_batch, gt_batch, samples)`.
+        mode: the mode of the module meanwhile; None for this class's own, "eval".
+        min_norm: floor of every norm.
+
+    Raises:
+        NormError, DistributedError: as `calibrate_norms`, from `Trainer.fit`, alike on every rank.
+    """
+
+    _mode: Literal["eval", "train"] = "eval"
+    _batch_fn: BatchFunction = staticmethod(image_and_target)
+
+    def __init__(
+        self,
+        criterion: str | None = None,
+        batch_fn: BatchFunction | None = None,
+        mode: Literal["eval", "train"] | None = None,
+        min_norm: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.batch_fn = batch_fn or self._batch_fn
+        self.mode = mode or self._mode
+        self.min_norm = min_norm
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Calibrate; not earlier, since some strategies load a checkpoint after `on_fit_start`."""
+        criterion = find_criterion(pl_module, self.criterion)
+        if criterion is None:
+            warnings.warn(
+                f"{type(pl_module).__name__} has no MultiLoss whose norms could be calibrated; make it an "
+                f"attribute of the module, or leave {type(self).__name__} out",
+                stacklevel=2,
+            )
+            return
+        multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        if not multi_loss.normalize or bool(multi_loss.calibrated):
+            return
+        params = _normalization_params(getattr(pl_module, "cfg", None))
+        with trainer.precision_plugin.forward_context():
+            calibrate_norms(
+                multi_loss,
+                pl_module,
+                _training_loader(trainer),
+                max_samples=params.get("max_samples"),
+                min_samples=params.get("min_samples"),
+                batch_fn=self._as_in_training(trainer, pl_module),
+                mode=self.mode,
+                min_norm=self.min_norm,
+                progress=trainer.progress_bar_callback is not None,
+            )
+
+    def _as_in_training(self, trainer: Trainer, pl_module: LightningModule) -> BatchFunction:
+        def batch_fn(model: nn.Module, batch: Any) -> tuple[Any, Any, int]:
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = pl_module.on_before_batch_transfer(batch, 0)
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+            return self.batch_fn(model, batch)
+
+        return batch_fn
+
+
+class FrameFieldComputeWeightNormLossesCallback(ComputeWeightNormLossesCallback):
+    """The same for frame-field networks: batches are mappings with `image`, and the module is in train mode."""
+
+    _mode = "train"
+    _batch_fn = staticmethod(default_batch)
+
+
+def _training_loader(trainer: Trainer) -> Iterable[Any]:
+    loader: Any = trainer.train_dataloader
+    if isinstance(loader, (Mapping, Sequence)):
+        raise TypeError(
+            f"norms are calibrated over one training loader, got {type(loader).__name__} of {len(loader)}; call "
+            "lossreg.calibrate_norms with a loader of your choice before fit, and leave the callback out"
+        )
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
+        loader = copy.copy(loader)  # its workers serve one iterator at a time, and the trainer has begun one
+        loader._iterator = None
+    return cast("Iterable[Any]", loader)
+
+
+def _normalization_params(cfg: Any) -> dict[str, int]:
+    loss_params = _entry(cfg, "loss_params")
+    blocks = [_entry(loss_params, name) for name in ("compound_loss", "multi_loss", "multiloss")]
+    for block in (*blocks, loss_params):
+        params = _entry(block, "normalization_params")
+        if params is not None:
+            found = {key: _entry(params, key) for key in ("min_samples", "max_samples")}
+            return {key: int(value) for key, value in found.items() if value is not None}
+    return {}
+
+
+def _entry(node: Any, key: str) -> Any:
+    """Return what a mapping, a config node or a namespace holds under a key, or None."""
+    if isinstance(node, Mapping):
+        return node[key] if key in node else None  # noqa: SIM401 -- a strict config refuses get
+    return getattr(node, key, None)
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+class LogTermsCallback(Callback):
+    """Log `losses/{stage}_{term}`, `weights/{term}` and `norms/{term}`, each once, on the right step.
+
+    In training: at the steps that the trainer logs, the mean over the batches that the optimizer's step was made
+    of (several under `accumulate_grad_batches`). In validation and test: at the end of the epoch, the mean over
+    all its samples, and the losses alone. A value is divided by its norm and not weighted; a weight is the
+    schedule's times that of adaptive weightings (of a compiled criterion: the schedule's alone). A term that no
+    batch had is left out. Members of a group are `group/term`.
+
+    Args:
+        criterion: the module's attribute, where `find_criterion` is not to look for it.
+        sync_dist: whether values are means over all ranks, by one collective for all terms; else each rank's own.
+    """
+
+    def __init__(self, criterion: str | None = None, sync_dist: bool = True) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self.sync_dist = sync_dist
+        self._multi_loss: MultiLoss | None = None
+        self._handles: list[Any] = []
+        self._trained = _Means()  # of the batches since the optimizer's last step
+        self._coefficients = _Means()
+        self._evaluated: _Means | None = None  # of the evaluation that is going on
+        self._time: tuple[Any, Any] = (None, None)
+        self._last_step = 0
+
+    # --- looking on
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to listen."""
+        self._attach(pl_module)
+        self._last_step = trainer.global_step
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to an evaluation, and leave the means of training aside."""
+        self._attach(pl_module)
+        self._evaluated = _Means()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with training."""
+        self._evaluated = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to an evaluation."""
+        self.on_validation_start(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop listening."""
+        self._detach()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop listening."""
+        self._detach()
+
+    def _attach(self, pl_module: LightningModule) -> None:
+        if self._handles:
+            return
+        criterion = find_criterion(pl_module, self.criterion)
+        if criterion is None:
+            raise ValueError(
+                f"{type(self).__name__}: {type(pl_module).__name__} has no MultiLoss; make it an attribute of the "
+                "module, or leave the callback out"
+            )
+        self._multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        self._handles = [criterion.register_forward_hook(self._listen, with_kwargs=True)]
+        if criterion is self._multi_loss:
+            for prefix, weighting in _weightings(self._multi_loss):
+                self._handles.append(weighting.register_forward_hook(self._weighting_listener(prefix)))
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._multi_loss = None
+        self._trained, self._coefficients, self._evaluated = _Means(), _Means(), None
+
+    def _listen(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        _, values, _ = output
+        given = dict(zip(("pred_batch", "gt_batch", "normalize", "epoch", "step"), args, strict=False)) | kwargs
+        samples = _samples(given["pred_batch"])
+        if self._evaluated is not None:
+            self._evaluated.add(values, samples)
+            return
+        self._time = given.get("epoch"), given.get("step")
+        self._trained.add(values, samples)
+
+    def _weighting_listener(self, prefix: str) -> Callable[..., None]:
+        def listen(weighting: Any, args: tuple[Any, ...], contributions: Tensor) -> None:
+            values, active = args[0].detach(), args[1] if len(args) > 1 else None
+            names = weighting.names if active is None else [weighting.names[i] for i in active]
+            ratios = torch.where(values == 0, 1.0, contributions.detach() / values)
+            if self._evaluated is None:
+                self._coefficients.add({prefix + name: r for name, r in zip(names, ratios, strict=True)}, 1)
+
+        return listen
+
+    # --- logging
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log where the optimizer has made a step and the trainer logs it."""
+        if trainer.global_step == self._last_step or self._multi_loss is None:
+            return
+        self._last_step = trainer.global_step
+        losses, coefficients = self._trained, self._coefficients
+        self._trained, self._coefficients = _Means(), _Means()
+        if trainer.global_step % max(trainer.log_every_n_steps, 1) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        leaves = dict(self._multi_loss.leaves())
+        means = self._reduced(losses, list(leaves), trainer, pl_module)
+        numbers: dict[str, Tensor | float] = {f"losses/train_{path}": value for path, value in means.items()}
+        paths = [f"{prefix}{name}" for prefix, w in _weightings(self._multi_loss) for name in w.names]
+        factors = self._reduced(coefficients, paths, trainer, pl_module)
+        for path, weight in self._multi_loss.effective_weights(*self._time).items():
+            numbers[f"weights/{path}"] = weight * _along(path, factors)
+        for path, term in leaves.items():
+            if term.normalize and self._multi_loss.normalize:
+                numbers[f"norms/{path}"] = cast(Loss, term.loss).norm[0].clone()
+        for name, number in numbers.items():
+            pl_module.log(name, number, on_step=True, on_epoch=False, batch_size=1)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the validation epoch."""
+        if not trainer.sanity_checking:
+            self._log_epoch(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means over the test epoch."""
+        self._log_epoch(trainer, pl_module, "test")
+
+    def _log_epoch(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._multi_loss is None or self._evaluated is None:
+            return
+        paths = [path for path, _ in self._multi_loss.leaves()]
+        means = self._reduced(self._evaluated, paths, trainer, pl_module)
+        for path, value in means.items():
+            pl_module.log(
+                f"losses/{stage}_{path}", value, on_step=False, on_epoch=True, sync_dist=self.sync_dist, batch_size=1
+            )
+
+    def _reduced(
+        self, means: _Means, paths: Sequence[str], trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, Tensor]:
+        """Return the means by path, over all ranks: of the same paths on each, whatever its batches had."""
+        if not paths:
+            return {}
+        both = means.table(paths, pl_module.device)
+        if self.sync_dist:
+            both = cast(Tensor, trainer.strategy.reduce(both, reduce_op="sum"))
+        counts = both[1].tolist()
+        return {path: both[0, i] / both[1, i] for i, path in enumerate(paths) if counts[i]}
+
+
+class _Means:
+    """Weighted sums of scalars by path, kept on their device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
+        for path, value in values.items():
+            self.sums[path] = self.sums.get(path, 0.0) + value.detach().float() * samples
+            self.counts[path] = self.counts.get(path, 0) + samples
+
+    def table(self, paths: Sequence[str], device: torch.device) -> Tensor:
+        """Return (2, n): the sums and the counts of these paths, zeros for those never seen."""
+        zero = torch.zeros((), device=device)
+        sums = torch.stack([self.sums.get(path, zero).to(device) for path in paths])
+        return torch.stack([sums, sums.new_tensor([self.counts.get(path, 0) for path in paths])])
+
+
+def _weightings(criterion: MultiLoss, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the adaptive weightings of a criterion and its groups, each with the prefix of its terms."""
+    if criterion.weighting is not None:
+        yield prefix, criterion.weighting
+    for term in criterion.terms:
+        if isinstance(term.loss, MultiLoss):
+            yield from _weightings(term.loss, f"{prefix}{term.name}/")
+
+
+def _along(path: str, factors: Mapping[str, Tensor]) -> Tensor | float:
+    """Multiply a term's factor and those of the groups that it is in."""
+    product: Tensor | float = 1.0
+    parts = path.split("/")
+    for i in range(len(parts)):
+        product = product * factors.get("/".join(parts[: i + 1]), 1.0)
+    return product
+
+
+def _samples(pred_batch: Any) -> int:
+    """Return the length of the first tensor of a batch that has an axis, else 1."""
+    tensors = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
+    return next((len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim), 1)
