@@ -108,14 +108,14 @@ class _Means:
     def __init__(self, multi_loss: MultiLoss) -> None:
         self.multi_loss = multi_loss
         self.norms = {path: cast(Loss, term.loss) for path, term in multi_loss.leaves()}
-        self.fresh = {path: RunningNorm() for path in self.norms}
+        self.by_loss = {id(loss): RunningNorm() for loss in self.norms.values()}
+        self.fresh = {path: self.by_loss[id(loss)] for path, loss in self.norms.items()}
         self.samples = 0
 
     @torch.no_grad()
     def add(self, pred_batch: Any, gt_batch: Any, samples: int) -> None:
-        by_loss = {id(loss): self.fresh[path] for path, loss in self.norms.items()}
         for loss, value in self.multi_loss._raw_values(pred_batch, gt_batch):
-            by_loss[id(loss)].to(value.device).record(value, samples)
+            self.by_loss[id(loss)].to(value.device).record(value, samples)
         self.samples += operator.index(samples)
 
     def settle(self, failure: Exception | None, fewest: int, min_norm: float) -> dict[str, float]:

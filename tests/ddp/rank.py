@@ -169,6 +169,22 @@ def calibrate_and_train(rank, ranks, sizes, seed, inside, mode="eval"):
     return calibrated, again, [p.grad.tolist() for p in model.linear.parameters()]
 
 
+def shard(rank, ranks, inside):
+    """Calibrate a network whose parameters FSDP2 shards, train a step, and look at the norms."""
+    from torch.distributed.fsdp import fully_shard
+
+    criterion = build()
+    model = fully_shard(Network(criterion if inside else None))
+    calibrate_norms(criterion, model, batches([3, 3], rank), min_samples=1)
+    calibrated = norms(criterion)
+    image, target = batches([4], 100 + rank)[0]
+    total = model(image, target) if inside else criterion(model(image), target)[0]
+    total.backward()
+    assert all(type(buffer) is torch.Tensor for buffer in criterion.buffers()), "a norm was sharded"
+    assert norms(criterion) == calibrated
+    return calibrated
+
+
 def alive(rank, ranks):
     """Show that the group still works."""
     one = torch.ones(1)

@@ -139,3 +139,15 @@ def test_norms_and_gradients_are_those_of_one_process_with_the_joined_batch(grou
     criterion(model.eval()(image), target)[0].backward()
     for parameter, gradient in zip(model.linear.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, torch.tensor(gradient))
+
+
+# --- under FSDP2 ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_norms_of_a_sharded_network_are_not_sharded(groups, rank, inside):
+    answers = groups(2).run("shard", inside=inside)
+    assert answers[0] == answers[1]
+    criterion, model = rank.build(), rank.Network()
+    union = rank.batches([3, 3], 0) + rank.batches([3, 3], 1)
+    assert {"plain": 1.0} | calibrate_norms(criterion, model, union) == close(answers[0])

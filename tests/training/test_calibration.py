@@ -92,6 +92,13 @@ def test_the_average_is_over_samples_and_not_over_batches(values, size):
     assert found["a"] == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
+def test_one_loss_in_two_places_has_one_norm():
+    shared = Mean("a", 2.0)
+    criterion = MultiLoss([shared, MultiLoss([shared], [1.0], name="group")], [1.0, 1.0])
+    assert calibrate(criterion, samples(1.0, 3.0)) == {"a": 4.0, "group/a": 4.0}
+    assert shared.norm == 4.0
+
+
 def test_norms_that_were_there_do_not_enter(criterion):
     for _, term in criterion.leaves():
         term.loss.norm.fill_(100.0)
