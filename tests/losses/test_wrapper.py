@@ -405,7 +405,7 @@ CLASSES = torch.randint(0, 3, (2, 4, 4))
 @pytest.mark.parametrize(
     "target",
     [CLASSES, CLASSES.float(), CLASSES.byte(), CLASSES[:, None], CLASSES[:, None].float(), CLASSES.double()],
-    ids=str,
+    ids=lambda target: f"{target.dtype}, {target.dim()} axes",  # no values: workers must collect alike
 )
 def test_class_indices_come_in_any_dtype_with_or_without_a_channel(target):
     found = value(LossWrapper(nn.CrossEntropyLoss(), "ce", target_dtype="long"), LOGITS, target)
