@@ -1,64 +1,83 @@
-"""Channel selectors: an int, a slice, a list of ints or bools, or a slice written as a mapping."""
+"""Which channels of a tensor a loss reads: the forms of a channel selector, and their selection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
-from lossreg.errors import ShapeError
-
 ChannelSelector: TypeAlias = int | slice | list[int] | list[bool] | Mapping[str, int | None]
-"""Which channels of axis 1: an int keeps the axis; a mapping is `{start, stop, step}`."""
 
 
-def as_index(selector: ChannelSelector) -> slice | list[int]:
-    """Turn a selector into an index of axis 1 that keeps the axis.
+Selector: TypeAlias = int | slice | list[int] | list[bool]
+"""A selector in one of its plain forms."""
+
+
+def parse_selector(selector: ChannelSelector, option: str = "gt_channel_selector") -> Selector:
+    """Bring a selector, as Python or YAML spells it, to one of four plain forms.
+
+    Args:
+        selector: an int, a slice, a list of ints or bools, or a mapping `{start, stop, step}`.
+        option: what the selector is called, for errors.
 
     Raises:
-        TypeError, ValueError: it is none of the accepted forms, or selects nothing by its very form.
+        TypeError, ValueError: the selector has none of the known forms; the message lists them.
     """
-    if isinstance(selector, slice):
-        return selector
     if isinstance(selector, int) and not isinstance(selector, bool):
-        return [selector]
+        return selector
+    if isinstance(selector, slice):
+        return slice(*(_bound(b, selector, option) for b in (selector.start, selector.stop, selector.step)))
     if isinstance(selector, Mapping):
-        unknown = set(selector) - {"start", "stop", "step"}
-        if unknown:
-            raise ValueError(f"channel selector: expected the keys start, stop, step; got {sorted(map(str, unknown))}")
-        return slice(selector.get("start"), selector.get("stop"), selector.get("step"))
-    if isinstance(selector, Sequence) and not isinstance(selector, str) and len(selector) > 0:
-        if all(isinstance(item, bool) for item in selector):
-            chosen = [position for position, taken in enumerate(selector) if taken]
-            if chosen:
-                return chosen
-            raise ValueError("channel selector: a list of bools must pick at least one channel")
-        if all(isinstance(item, int) and not isinstance(item, bool) for item in selector):
-            return list(selector)
+        unknown = sorted(set(map(str, selector)) - {"start", "stop", "step"})
+        if unknown or not selector:
+            raise ValueError(f"{option}: a mapping may hold 'start', 'stop' and 'step'; got {dict(selector)!r}")
+        return parse_selector(slice(*(selector.get(key) for key in ("start", "stop", "step"))), option)
+    if isinstance(selector, Sequence) and not isinstance(selector, str) and selector:
+        items = list(selector)
+        if all(isinstance(i, bool) for i in items) and any(items):
+            return items
+        if all(isinstance(i, int) and not isinstance(i, bool) for i in items):
+            return items
     raise TypeError(
-        "channel selector: expected an int, a slice, a list of ints, a list of bools or a mapping "
-        f"{{start, stop, step}}; got {selector!r}"
+        f"{option} must be an int, a slice, a list of ints, a list of bools (not all false), or a "
+        f"mapping {{start, stop, step}}; got {selector!r}"
     )
 
 
-def select_channels(tensor: Tensor, index: slice | list[int], owner: str, key: str) -> Tensor:
-    """Return the channels (axis 1) of `tensor` that an index from `as_index` picks, the axis kept.
+def channel_indices(selector: Selector, channels: int) -> list[int]:
+    """Return the channels, out of `channels`, that a parsed selector picks, in its order.
 
     Raises:
-        ShapeError: there are fewer channels than the index asks for, or it picks none.
+        IndexError: it picks a channel that is not there, or none, or has one bool too few or too many.
     """
-    if tensor.dim() < 2:
-        raise ShapeError(f"loss {owner!r}: {key!r} has shape {tuple(tensor.shape)}, expected a channel axis 1")
-    count = tensor.shape[1]
-    if isinstance(index, slice):
-        picked = range(count)[index]
-        if len(picked) == 0:
-            raise ShapeError(f"loss {owner!r}: {key!r} has {count} channels, of which {index} picks none")
-        return tensor[:, index] if (index.step or 1) > 0 else tensor[:, list(picked)]
-    beyond = [position for position in index if not -count <= position < count]
-    if beyond:
-        raise ShapeError(f"loss {owner!r}: {key!r} has {count} channels; channel {beyond[0]} was asked for")
-    if len(index) == 1:
-        return tensor.narrow(1, index[0] % count, 1)
-    return tensor[:, index]
+    if isinstance(selector, slice):
+        picked = list(range(channels))[selector]
+    elif isinstance(selector, list) and isinstance(selector[0], bool):
+        if len(selector) != channels:
+            raise IndexError(f"{len(selector)} bools select from {channels} channels")
+        picked = [index for index, chosen in enumerate(selector) if chosen]
+    else:
+        wanted = [selector] if isinstance(selector, int) else selector
+        missing = [index for index in wanted if not -channels <= index < channels]
+        if missing:
+            raise IndexError(f"no channel {missing[0]} among {channels} channels")
+        picked = [index % channels for index in wanted]
+    if not picked:
+        raise IndexError(f"nothing is selected from {channels} channels")
+    return picked
+
+
+def take_channels(tensor: Tensor, indices: Sequence[int]) -> Tensor:
+    """Return `tensor[:, indices]`, (N, len(indices), *): a view where the channels adjoin."""
+    first = indices[0]
+    if list(indices) == list(range(first, first + len(indices))):
+        return tensor[:, first : first + len(indices)]
+    return torch.stack([tensor[:, index] for index in indices], dim=1)
+
+
+def _bound(bound: object, selector: object, option: str) -> int | None:
+    if bound is None or (isinstance(bound, int) and not isinstance(bound, bool)):
+        return bound
+    raise TypeError(f"{option}: start, stop and step must be ints or null; got {selector!r}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lossreg.errors import MissingKeyError, ShapeError
 from lossreg.losses.base import Loss, zero_on_graph
-from lossreg.losses.channels import ChannelSelector, as_index, select_channels
+from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
 _DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 _DTYPES = {"long": torch.long, "float": torch.float32}
@@ -71,8 +71,8 @@ class LossWrapper(Loss):
         self.pred_key = pred_key
         self.gt_key = gt_key
         self.inputs = tuple(inputs) if inputs is not None else None
-        self.pred_index = None if pred_channels is None else as_index(pred_channels)
-        self.gt_index = None if gt_channels is None else as_index(gt_channels)
+        self.pred_index = None if pred_channels is None else parse_selector(pred_channels, "pred_channels")
+        self.gt_index = None if gt_channels is None else parse_selector(gt_channels, "gt_channels")
         self.target_dtype = target_dtype
         self.reduction = reduction
         self._places = self._places_in(loss_func) if isinstance(loss_func, Loss) else {}
@@ -143,13 +143,21 @@ class LossWrapper(Loss):
         pred = self._pick(batch, "pred", self.pred_key or self._places.get("pred"))
         if self.pred_index is None:
             return pred
-        return select_channels(pred, self.pred_index, self.name, f"pred.{self.pred_key or 'seg'}")
+        return self._select(pred, self.pred_index, f"pred.{self.pred_key or 'seg'}")
 
     def _gt(self, batch: Any) -> Tensor:
         gt = self._pick(batch, "gt", self.gt_key or self._places.get("gt"))
         if self.gt_index is None:
             return gt
-        return select_channels(gt, self.gt_index, self.name, f"gt.{self.gt_key or 'gt_polygons_image'}")
+        return self._select(gt, self.gt_index, f"gt.{self.gt_key or 'gt_polygons_image'}")
+
+    def _select(self, tensor: Tensor, selector: Selector, key: str) -> Tensor:
+        if tensor.dim() < 2:
+            raise ShapeError(f"loss {self.name!r}: {key!r} has shape {tuple(tensor.shape)}, expected a channel axis 1")
+        try:
+            return take_channels(tensor, channel_indices(selector, tensor.shape[1]))
+        except IndexError as error:
+            raise ShapeError(f"loss {self.name!r}: {key!r} has shape {tuple(tensor.shape)}: {error}") from None
 
     def _pick(self, batch: Any, side: str, key: str | None) -> Tensor:
         """Return the tensor of one side: the batch itself, the one at `key`, the only one, or the default's."""

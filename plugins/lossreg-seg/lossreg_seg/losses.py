@@ -12,7 +12,7 @@ from torch import Tensor
 from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import zero_on_graph
-from lossreg_seg.channels import ChannelSelector, channel_indices, parse_selector, take_channels
+from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, multiclass_formula, where_valid
 from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
 from lossreg_seg.mixup import mixup_batch

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lossreg_seg import SegLoss
-from lossreg_seg.channels import channel_indices, parse_selector, take_channels
 from omegaconf import OmegaConf
 from torch.testing import assert_close
+
+from lossreg.losses.channels import channel_indices, parse_selector, take_channels
 
 Make = Callable[..., SegLoss]
 
