@@ -217,10 +217,22 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
                     buffer.copy_(buffers[name])
             for wrapped, broadcast in broadcasts.items():
                 wrapped.require_forward_param_sync = broadcast
+            _reshard(model)
             for generator, state in states:
                 generator.set_state(state)
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+
+
+def _reshard(model: nn.Module) -> None:
+    """Shard again what FSDP2 leaves whole after a forward without a backward; an optimizer made then trains copies."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    from torch.distributed import fsdp
+
+    for module in model.modules():
+        if isinstance(module, getattr(fsdp, "FSDPModule", ())):  # there since torch 2.6
+            module.reshard()
 
 
 def _with_own_workers(loader: Iterable[Any]) -> Iterable[Any]:

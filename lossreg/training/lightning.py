@@ -6,7 +6,6 @@ already, of both where both are, else of the first that is installed.
 
 from __future__ import annotations
 
-import copy
 import sys
 import types
 import warnings
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.base import Loss
@@ -184,9 +182,6 @@ def _training_loader(trainer: Trainer) -> Iterable[Any]:
             f"norms are calibrated over one training loader, got {type(loader).__name__} of {len(loader)}; call "
             "lossreg.calibrate_norms with a loader of your choice before fit, and leave the callback out"
         )
-    if isinstance(loader, DataLoader) and loader.persistent_workers:
-        loader = copy.copy(loader)  # its workers serve one iterator at a time, and the trainer has begun one
-        loader._iterator = None
     return cast("Iterable[Any]", loader)
 
 
