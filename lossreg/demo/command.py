@@ -29,7 +29,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="Example: lossreg demo --epochs 4 --output demo-run",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=12, help="Passes over the training images.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), show_default="12; 30 with --image", help="Passes over the training images."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed, same numbers.")
 @click.option(
     "--output",
@@ -42,8 +44,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--image", type=_FILE, help="GeoTIFF to train on in place of generated scenes; needs --labels.")
 @click.option("--labels", type=_FILE, help="GeoJSON footprints in the coordinates of --image.")
 @click.option("--scenes", "count", type=click.IntRange(min=1), default=256, help="Training scenes, or patches.")
-@click.option("--size", type=click.IntRange(min=32), default=128, help="Their side in pixels, a multiple of 8.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Images a step, over all processes.")
+@click.option("--size", type=click.IntRange(min=32), default=96, help="Their side in pixels, a multiple of 8.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=4, help="Images a step, over all processes.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
 @click.option("--diagnose", is_flag=True, help="In the end, take the terms apart on one batch: lossreg.diagnose.")
 @click.option("--nproc", type=click.IntRange(min=1), default=1, help="Train on that many processes.")
@@ -66,6 +68,8 @@ def demo_command(
     """
     processes = int(os.environ.get("WORLD_SIZE", nproc))
     _check_options(options, processes)
+    if options["epochs"] is None:
+        options["epochs"] = 12 if options["image"] is None else 30
     given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     try:
         output.mkdir(parents=True, exist_ok=True)

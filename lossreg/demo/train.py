@@ -25,7 +25,7 @@ from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
 from lossreg.training.diagnosis import Diagnosis
 
-_LEARNING_RATE = 3e-3
+_LEARNING_RATE = 4e-3
 _DECAY = 0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
 _HELD_OUT = 32
 
@@ -48,8 +48,8 @@ class Settings:
     image: str | None = None
     labels: str | None = None
     count: int = 256
-    size: int = 128
-    batch_size: int = 8
+    size: int = 96
+    batch_size: int = 4
 
 
 class Objective(nn.Module):

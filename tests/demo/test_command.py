@@ -1,6 +1,7 @@
 """The demo as a user runs it, end to end, on few and small scenes."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from lossreg.demo.command import DEMO_CONFIG, demo_command
 from lossreg.demo.pictures import field_directions
+from lossreg.demo.train import Settings, build_run, read_checkpoint, resolved_config, restore, train
 
 pytestmark = pytest.mark.needs_plugins
 
@@ -125,14 +127,27 @@ def test_a_second_run_in_a_folder_replaces_the_first(tmp_path: Path) -> None:
 _WEIGHTINGS = ["uncertainty", "dwa", "gradnorm", "softadapt", "relobralo", "cov"]
 
 
-@pytest.mark.parametrize("weighting", [None, *_WEIGHTINGS])
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_numbers(tmp_path: Path, weighting: str | None) -> None:
-    config = DEMO_CONFIG if weighting is None else with_weighting(tmp_path / "c.yaml", f"weighting: {weighting}")
-    whole = trained(tmp_path / "whole", "--epochs", 4, "--config", config)
-    trained(tmp_path / "parts", "--epochs", 2, "--config", config)
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", "--epochs", 4)
+    trained(tmp_path / "parts", "--epochs", 2)
     assert trained(tmp_path / "parts", "--epochs", 4, "--resume") == whole
-    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+
+
+@pytest.mark.parametrize("weighting", _WEIGHTINGS)
+def test_a_weighting_swapped_in_by_one_line_trains_and_resumes_in_mid_run(tmp_path: Path, weighting: str) -> None:
+    config = resolved_config(with_weighting(tmp_path / "c.yaml", f"weighting: {weighting}"))
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for output, parts in ((whole, [4]), (resumed, [2, 4])):
+        output.mkdir()
+        for epochs in parts:
+            run = build_run(Settings(epochs=epochs, count=16, size=32, batch_size=4), config)
+            if epochs != parts[0]:
+                restore(run, read_checkpoint(output))
+            train(run, output)
+    assert (resumed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    states = [read_checkpoint(output) for output in (whole, resumed)]
     for key in ("network", "criterion"):
+        assert states[0][key].keys() == states[1][key].keys()
         for name, tensor in states[0][key].items():
             assert torch.equal(tensor, states[1][key][name]), name
 
@@ -181,6 +196,16 @@ def test_a_broken_checkpoint_is_an_error(tmp_path: Path) -> None:
     result = demo(tmp_path, "--resume")
     assert result.exit_code == 1
     assert "not a checkpoint of this demo" in result.output
+
+
+def test_diagnose_shows_the_terms_and_their_cosines(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--epochs", 1, "--diagnose")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert [term["name"] for term in found["terms"]] == TERMS
+    assert found["cosines"][0][0] == pytest.approx(1)
+    assert (tmp_path / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+    assert "Cosine" in result.output
 
 
 # --- mistakes -------------------------------------------------------------------------------------
