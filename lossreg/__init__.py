@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from lossreg.composition.schedules import Schedule as Schedule
     from lossreg.composition.weighting.base import Weighting as Weighting
     from lossreg.config.build import build_compound_loss_from_config as build_compound_loss_from_config
+    from lossreg.config.build import build_loss_from_config as build_loss_from_config
     from lossreg.config.build import get_loss_function as get_loss_function
     from lossreg.config.build import load_loss as load_loss
-    from lossreg.config.build import build_loss_from_config as build_loss_from_config
-    from lossreg.losses.create import create_loss as create_loss
     from lossreg.errors import ConfigError as ConfigError
     from lossreg.errors import LossregError as LossregError
     from lossreg.losses.base import Loss as Loss
+    from lossreg.losses.create import create_loss as create_loss
     from lossreg.losses.wrapper import LossWrapper as LossWrapper
     from lossreg.registry import find_loss as find_loss
     from lossreg.registry import list_losses as list_losses
@@ -63,7 +63,7 @@ _HOME = {
     "register": "lossreg.registry",
 }
 
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

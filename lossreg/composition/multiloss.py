@@ -92,6 +92,7 @@ class MultiLoss(nn.Module):
     """
 
     calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
+    _one: Tensor  # [1]: the norm of what has none
     skipped: Tensor  # (n,), int64: how many batches each term was left out of by `on_nonfinite: skip_term`
 
     def __init__(
@@ -297,7 +298,7 @@ class MultiLoss(nn.Module):
         found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step))
         if self.on_nonfinite != "ignore" and not torch.compiler.is_compiling():
             self._treat_nonfinite(found, pred_batch, gt_batch)
-        vector = _stack(list(found.raw.values())) if found.raw else _empty(pred_batch, cast(Tensor, self._one))
+        vector = _stack(list(found.raw.values())) if found.raw else _empty(pred_batch, self._one)
         positions = list(found.raw)
         if normalize and positions:
             vector = vector / self._norms(positions, vector)
@@ -355,7 +356,7 @@ class MultiLoss(nn.Module):
                 batches = {"pred": pred_batch, "gt": gt_batch}
                 raise_nonfinite(names, _stack(list(found.raw.values())), batches, self.clock.owner, time)
             return
-        kept = agree_on_finite([found.raw.get(i) for i in range(len(self.names))], cast(Tensor, self._one))
+        kept = agree_on_finite([found.raw.get(i) for i in range(len(self.names))], self._one)
         lost = [i for i, finite in enumerate(kept) if not finite]
         for i in lost:
             found.drop(i, self.names[i])
@@ -397,7 +398,7 @@ class MultiLoss(nn.Module):
 
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
         norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
-        return torch.cat(cast("list[Tensor]", norms)).to(like)
+        return torch.cat(norms).to(like)
 
     def weighting_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
@@ -447,6 +448,8 @@ class MultiLoss(nn.Module):
             holds_norms = any(key.startswith(f"{prefix}loss_funcs.") for key in state_dict)
             state_dict[f"{prefix}calibrated"] = torch.tensor(holds_norms)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if self._one.is_meta:  # it is in no checkpoint
+            self._one = torch.ones(1, device=self.calibrated.device)
 
     def extra_repr(self) -> str:
         """Show each term's weight."""

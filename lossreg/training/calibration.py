@@ -232,7 +232,7 @@ def _reshard(model: nn.Module) -> None:
 
     for module in model.modules():
         if isinstance(module, getattr(fsdp, "FSDPModule", ())):  # there since torch 2.6
-            module.reshard()
+            module.reshard()  # type: ignore[operator]
 
 
 def _with_own_workers(loader: Iterable[Any]) -> Iterable[Any]:

@@ -135,7 +135,7 @@ def test_a_cycle_shows_its_chain() -> None:
 
 
 def test_two_nodes_for_one_key() -> None:
-    with pytest.raises(GraphError, match="both provide 'gt.a'"):
+    with pytest.raises(GraphError, match=r"both provide 'gt\.a'"):
         build_nodes([Make(["gt.a"], []), Make(["gt.a"], [])], [])
 
 
