@@ -43,7 +43,8 @@ class SoftAdapt(Weighting):
         self.order = order
         self.normalized = normalized
         self.loss_weighted = loss_weighted
-        self.register_buffer("_stencil", torch.tensor(_backward_difference(order)), persistent=False)
+        # no checkpoint holds it: real, too, where the model is built on meta
+        self.register_buffer("_stencil", torch.tensor(_backward_difference(order), device="cpu"), persistent=False)
 
     def bind(self, names: Sequence[str]) -> None:
         """Allocate the history."""

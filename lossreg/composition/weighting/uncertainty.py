@@ -57,7 +57,8 @@ class Uncertainty(Weighting):
                 f"the terms are {', '.join(map(repr, self.names))}"
             )
         self.s = nn.Parameter(torch.zeros(len(self.names)))
-        halves = torch.tensor([1.0 if name in self.classification else 0.5 for name in self.names])
+        # no checkpoint holds them: real, too, where the model is built on meta
+        halves = torch.tensor([1.0 if name in self.classification else 0.5 for name in self.names], device="cpu")
         self.register_buffer("_halves", halves, persistent=False)
 
     def forward(
