@@ -32,24 +32,16 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
     return (
         _weighting("Uncertainty", "uncertainty", "learned homoscedastic uncertainty (Kendall et al., 2018)"),
         _weighting("DWA", "dwa", "dynamic weight average of epoch means (Liu et al., 2019)"),
-        _weighting(
-            "GradNorm", "gradnorm", "balanced gradient norms at shared parameters (Chen et al., 2018)"
-        ),
+        _weighting("GradNorm", "gradnorm", "balanced gradient norms at shared parameters (Chen et al., 2018)"),
         _weighting("SoftAdapt", "softadapt", "softmax over recent slopes (Heydari et al., 2019)"),
-        _weighting(
-            "ReLoBRaLo", "relobralo", "relative balancing with random lookback (Bischof and Kraus, 2021)"
-        ),
+        _weighting("ReLoBRaLo", "relobralo", "relative balancing with random lookback (Bischof and Kraus, 2021)"),
         _weighting("CoV", "cov", "coefficient of variation (Groenendijk et al., 2021)"),
     )
 
 
 def _schedule(name: str, summary: str) -> ScheduleSpec:
-    return ScheduleSpec(
-        name, f"lossreg.composition.schedules:{name}", aliases=(name.lower(),), summary=summary
-    )
+    return ScheduleSpec(name, f"lossreg.composition.schedules:{name}", aliases=(name.lower(),), summary=summary)
 
 
 def _weighting(name: str, alias: str, summary: str) -> WeightingSpec:
-    return WeightingSpec(
-        name, f"lossreg.composition.weighting.{alias}:{name}", aliases=(alias,), summary=summary
-    )
+    return WeightingSpec(name, f"lossreg.composition.weighting.{alias}:{name}", aliases=(alias,), summary=summary)

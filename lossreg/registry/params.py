@@ -108,9 +108,7 @@ def takes_any(target: Any) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in _raw_signature(target).values())
 
 
-def check(
-    found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False
-) -> Iterator[ParameterProblem]:
+def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False) -> Iterator[ParameterProblem]:
     """Compare values from a config with parameters: unknown, missing, of a wrong type, out of choices.
 
     Args:
@@ -185,11 +183,7 @@ def _raw_signature(target: Any) -> Mapping[str, inspect.Parameter]:
 
 def _signature(target: Any) -> dict[str, inspect.Parameter]:
     """Return named parameters; of a function, those with a default: the others are tensors to compare."""
-    named = {
-        name: p
-        for name, p in _raw_signature(target).items()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
+    named = {name: p for name, p in _raw_signature(target).items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     if not inspect.isclass(target):
         named = {name: p for name, p in named.items() if p.default is not p.empty}
     return named
@@ -214,8 +208,7 @@ def _docs(target: Any) -> dict[str, str]:
     if inspect.isclass(target) and target.__init__.__doc__ and "__init__" in vars(target):
         text += "\n\n" + inspect.cleandoc(target.__init__.__doc__)
     return {
-        p.arg_name.split(" ")[0]: " ".join((p.description or "").split())
-        for p in docstring_parser.parse(text).params
+        p.arg_name.split(" ")[0]: " ".join((p.description or "").split()) for p in docstring_parser.parse(text).params
     }
 
 

@@ -53,9 +53,7 @@ class Plugin:
     @property
     def origin(self) -> str:
         """Name the plugin with its distribution, for messages."""
-        return f"plugin {self.name!r}" + (
-            f" ({self.distribution} {self.version})" if self.distribution else ""
-        )
+        return f"plugin {self.name!r}" + (f" ({self.distribution} {self.version})" if self.distribution else "")
 
 
 @dataclass(frozen=True)
@@ -107,9 +105,7 @@ def discover(switches: Switches) -> tuple[pluggy.PluginManager, list[Plugin]]:
     return manager, plugins
 
 
-def _plugins_of(
-    manager: pluggy.PluginManager, dist: metadata.Distribution, switches: Switches
-) -> Iterator[Plugin]:
+def _plugins_of(manager: pluggy.PluginManager, dist: metadata.Distribution, switches: Switches) -> Iterator[Plugin]:
     """Yield a plugin for each module with hooks, and one for all losses that have a line of their own."""
     distribution, version = _name_and_version(dist)
     try:
@@ -127,9 +123,7 @@ def _plugins_of(
         yield _read(lines, distribution, version, dist)
 
 
-def _read(
-    lines: Sequence[metadata.EntryPoint], distribution: str, version: str, dist: metadata.Distribution
-) -> Plugin:
+def _read(lines: Sequence[metadata.EntryPoint], distribution: str, version: str, dist: metadata.Distribution) -> Plugin:
     """Return the plugin of a distribution that lists losses in its metadata; nothing is imported."""
     try:
         _check_core_version(dist)

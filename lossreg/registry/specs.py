@@ -115,8 +115,7 @@ class LossSpec(Spec):
         self._strings("tensors")
         if self.example is not None and not is_target(self.example):
             raise PluginError(
-                f"LossSpec {self.name!r}: example {self.example!r} is not of the form "
-                "'package.module:function'"
+                f"LossSpec {self.name!r}: example {self.example!r} is not of the form 'package.module:function'"
             )
 
 

@@ -26,9 +26,7 @@ class Packages:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(
-        self, distribution, *, version="1.0", hooks=None, losses=None, modules=None, requires=(), text=None
-    ):
+    def add(self, distribution, *, version="1.0", hooks=None, losses=None, modules=None, requires=(), text=None):
         """Write one distribution.
 
         hooks and losses are the lines of the two entry-point groups; modules map a file to its source;
@@ -37,13 +35,9 @@ class Packages:
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
         needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}"
-        )
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}")
         groups = {"lossreg": hooks or {}, "lossreg.losses": losses or {}}
-        lines = (
-            f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in e.items()) for group, e in groups.items() if e
-        )
+        lines = (f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in e.items()) for group, e in groups.items() if e)
         (info / "entry_points.txt").write_text("".join(lines) if text is None else text)
         for path, source in (modules or {}).items():
             file = self.folder / path
@@ -116,9 +110,7 @@ def packages(tmp_path, monkeypatch):
     made = Packages(tmp_path / "site")
     made.folder.mkdir()
     monkeypatch.syspath_prepend(made.folder)
-    monkeypatch.setattr(
-        sys, "dont_write_bytecode", True
-    )  # a module rewritten in the same second is read anew
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module rewritten in the same second is read anew
     monkeypatch.setattr(lossreg.registry, "_local", {})
     yield made
     for name in made.modules():

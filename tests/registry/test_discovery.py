@@ -70,8 +70,7 @@ BROKEN = {
         "batch",
     ),
     "one name twice": (
-        "@hookimpl\ndef lossreg_losses():\n"
-        "    return [LossSpec('A', 'a:A'), LossSpec('B', 'b:B', aliases=('A',))]",
+        "@hookimpl\ndef lossreg_losses():\n    return [LossSpec('A', 'a:A'), LossSpec('B', 'b:B', aliases=('A',))]",
         PluginError,
         "offers 'A' twice: as a:A and as b:B",
     ),
@@ -170,9 +169,7 @@ def test_a_plugin_may_be_a_class_or_an_object(packages):
     packages.add(
         "acme",
         hooks={"acme": "acme_object:plugin"},
-        modules={
-            "acme_object.py": "from lossreg import LossSpec, hookimpl\n" + source.replace("\n    ", "\n")
-        },
+        modules={"acme_object.py": "from lossreg import LossSpec, hookimpl\n" + source.replace("\n    ", "\n")},
     )
     assert packages.plugin("acme").error is None
     assert lossreg.list_losses("acme/*") == ["acme/Huge"]
@@ -232,9 +229,7 @@ def test_a_missing_attribute_is_kept_aside(packages):
 
 
 def test_a_plugin_that_is_nothing_is_kept_aside(packages):
-    packages.add(
-        "broken", hooks={"broken": "broken_module:plugin"}, modules={"broken_module.py": "plugin = None"}
-    )
+    packages.add("broken", hooks={"broken": "broken_module:plugin"}, modules={"broken_module.py": "plugin = None"})
     failed(packages)
 
 
@@ -289,9 +284,7 @@ def test_a_repaired_plugin_is_found_again(packages):
 
 def test_a_plugin_without_a_marked_hook_is_told_how_to_mark_it(packages):
     packages.hooked("broken", "broken", "def lossreg_losses():\n    return [LossSpec('A', 'a:A')]")
-    with pytest.raises(
-        PluginError, match=r"it implements no hook; mark its functions with @lossreg\.hookimpl"
-    ):
+    with pytest.raises(PluginError, match=r"it implements no hook; mark its functions with @lossreg\.hookimpl"):
         raise failed(packages)
 
 
@@ -363,15 +356,11 @@ def test_of_two_copies_on_the_path_the_first_counts(packages, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("way", ["hooks", "losses"])
-@pytest.mark.parametrize(
-    "requirement", ["lossreg>=99", "LossReg>99,<100", "lossreg (>=99) ; python_version>'3'"]
-)
+@pytest.mark.parametrize("requirement", ["lossreg>=99", "LossReg>99,<100", "lossreg (>=99) ; python_version>'3'"])
 def test_a_plugin_for_a_newer_core_is_left_out_unimported(packages, way, requirement):
     lines = {way: {"acme": "acme_plugin"}} if way == "hooks" else {way: {"Huge": "torch.nn:HuberLoss"}}
     packages.add("acme", **lines, modules={"acme_plugin.py": "1/0"}, requires=[requirement])
-    with pytest.raises(
-        PluginError, match=rf"it wants lossreg.*99.*lossreg {lossreg.__version__} is installed"
-    ):
+    with pytest.raises(PluginError, match=rf"it wants lossreg.*99.*lossreg {lossreg.__version__} is installed"):
         raise packages.plugin("acme").error
     assert packages.modules() == set()
 
@@ -461,9 +450,7 @@ def test_strict_says_nothing_where_all_is_well(packages):
 
 
 def test_the_scan_is_made_once(packages):
-    packages.hooked(
-        "counting", "counting", "print('imported')\n@hookimpl\ndef lossreg_losses():\n    print('asked')"
-    )
+    packages.hooked("counting", "counting", "print('imported')\n@hookimpl\ndef lossreg_losses():\n    print('asked')")
     code = """
     import lossreg
     print("start")

@@ -46,9 +46,7 @@ def test_describing_imports_neither_torch_nor_a_loss(installed, code):
     installed.python(code + SPY.format(heavy=HEAVY))
 
 
-@pytest.mark.parametrize(
-    "arguments", [["list"], ["list", "--json"], ["plugins"], ["plugins", "--json"], ["--help"]]
-)
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["plugins"], ["plugins", "--json"], ["--help"]])
 def test_the_command_line_lists_without_torch_or_a_loss(installed, arguments):
     code = f"""
     import sys
@@ -59,9 +57,7 @@ def test_the_command_line_lists_without_torch_or_a_loss(installed, arguments):
         assert done.code in (0, None), done.code
     """
     output = installed.python(code.replace("\n    ", "\n") + SPY.format(heavy=HEAVY))
-    expected = {"list": ["Huge", "Tiny"], "plugins": ["hooked", "lined", "no licence"]}.get(
-        arguments[0], ["list"]
-    )
+    expected = {"list": ["Huge", "Tiny"], "plugins": ["hooked", "lined", "no licence"]}.get(arguments[0], ["list"])
     assert all(text in output for text in expected)
 
 
@@ -94,6 +90,4 @@ def test_of_a_broken_plugin_a_new_process_warns_once(installed):
         lossreg.list_losses(); lossreg.list_losses()
     print(len(caught), caught[0].message)
     """
-    assert installed.python(code) == (
-        "1 plugin 'broken' (broken 1.0) is left out: RuntimeError: no licence\n"
-    )
+    assert installed.python(code) == ("1 plugin 'broken' (broken 1.0) is left out: RuntimeError: no licence\n")

@@ -100,9 +100,7 @@ def test_a_local_name_never_wins_over_an_installed_one(packages):
     packages.add("acme", losses={"Huge": "torch.nn:L1Loss"})
     packages.scan()
     lossreg.register("Huge")(torch.nn.HuberLoss)
-    with pytest.raises(
-        AmbiguousNameError, match=r"acme/Huge \(acme 1\.0\) and local/Huge; write one of them in full"
-    ):
+    with pytest.raises(AmbiguousNameError, match=r"acme/Huge \(acme 1\.0\) and local/Huge; write one of them in full"):
         lossreg.find_loss("Huge")
     assert lossreg.find_loss("local/Huge").target.endswith("HuberLoss")
 
@@ -145,8 +143,6 @@ def test_what_is_malformed_is_refused_and_changes_nothing():
         lossreg.register("mine", kind="preprocess")(lossreg.Preprocess)
     with pytest.raises(PluginError, match=r"register: takes a class or a function, got HuberLoss\(\)"):
         lossreg.register("mine")(torch.nn.HuberLoss())
-    with pytest.raises(
-        PluginError, match="register: a loss has no field 'alias'; expected summary, aliases, "
-    ):
+    with pytest.raises(PluginError, match="register: a loss has no field 'alias'; expected summary, aliases, "):
         lossreg.register("mine", alias="short")(torch.nn.L1Loss)
     assert lossreg.list_losses("local/*") == []

@@ -19,9 +19,7 @@ MANAGER, _ = discover(Switches(autoload=False))
 
 def catalog(**plugins):
     """A catalog of plugins, each `name=[spec, ...]`."""
-    return Catalog(
-        MANAGER, [Plugin(name, f"{name}-dist", "1.0", tuple(specs)) for name, specs in plugins.items()]
-    )
+    return Catalog(MANAGER, [Plugin(name, f"{name}-dist", "1.0", tuple(specs)) for name, specs in plugins.items()])
 
 
 def loss(name, *aliases, target="torch.nn:MSELoss", **options):
@@ -37,9 +35,7 @@ def test_a_component_is_found_by_each_of_its_names(name):
     assert found.losses.find(name).name == "a/DiceLoss"
 
 
-@pytest.mark.parametrize(
-    "name", ["b/DiceLoss", "diceloss", "", "/", "a/", "/DiceLoss", "a/a/DiceLoss", "a.DiceLoss"]
-)
+@pytest.mark.parametrize("name", ["b/DiceLoss", "diceloss", "", "/", "a/", "/DiceLoss", "a/a/DiceLoss", "a.DiceLoss"])
 def test_what_is_no_name_of_it_does_not_find_it(name):
     with pytest.raises(UnknownNameError):
         catalog(a=[loss("DiceLoss", "dice")]).losses.find(name)
@@ -70,8 +66,7 @@ def test_globs_match_canonical_and_bare_names_in_any_case():
 def test_a_bare_name_that_two_plugins_offer_lists_the_candidates(name):
     found = catalog(b=[loss("DiceLoss", "dice")], a=[loss("DiceLoss", "dice")])
     message = (
-        f"loss '{name}' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); "
-        "write one of them in full"
+        f"loss '{name}' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); write one of them in full"
     )
     with pytest.raises(AmbiguousNameError, match=f"^{re.escape(message)}$"):
         found.losses.find(name)
@@ -91,8 +86,7 @@ def test_a_bare_name_that_two_share_is_no_conflict():
     found = catalog(a=[loss("DiceLoss", "dice")], b=[loss("DiceLoss", "dice")])
     assert found.conflicts() == []
     assert found.shared_aliases() == [
-        "loss alias 'dice' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); "
-        "write its namespace"
+        "loss alias 'dice' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); write its namespace"
     ]
 
 
@@ -201,9 +195,7 @@ def test_a_target_that_two_plugins_offer_is_ambiguous():
 
 
 def test_a_loss_whose_package_is_missing_is_named_with_what_it_needs():
-    found = catalog(
-        a=[loss("DiceLoss", "dice", package="not-a-package>=1.4"), loss("Fine", package="pluggy>=1")]
-    )
+    found = catalog(a=[loss("DiceLoss", "dice", package="not-a-package>=1.4"), loss("Fine", package="pluggy>=1")])
     assert found.losses.names() == ["a/Fine"]
     for name in ("DiceLoss", "dice", "a/dice"):
         with pytest.raises(UnknownNameError, match=r"pip install 'not-a-package>=1\.4'"):

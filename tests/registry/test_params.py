@@ -286,9 +286,7 @@ class Strict:
 
 def test_values_that_fit_raise_no_problem():
     assert not problems(Strict, {"alpha": 1})
-    assert not problems(
-        Strict, {"alpha": 1.5, "count": 2, "mode": "sum", "on": True, "name": None, "sizes": [1, 2]}
-    )
+    assert not problems(Strict, {"alpha": 1.5, "count": 2, "mode": "sum", "on": True, "name": None, "sizes": [1, 2]})
     assert not problems(Strict, {"alpha": float("inf"), "sizes": 3, "table": {"a": [1, 2.5], "b": []}})
 
 
@@ -321,9 +319,7 @@ def test_all_problems_come_at_once():
 
 
 def test_with_options_of_its_own_a_component_takes_unknown_names():
-    found = problems(
-        Documented, {"name": "a", "whatever": [1], "alpha": "x"}, open_ended=takes_any(Documented)
-    )
+    found = problems(Documented, {"name": "a", "whatever": [1], "alpha": "x"}, open_ended=takes_any(Documented))
     assert found == [(("alpha",), "expected a number")]
 
 
@@ -401,10 +397,7 @@ def is_a(value, name):
         "literal": value in ("a", "b") if isinstance(value, str) else False,
         "any": True,
         "list[int]": isinstance(value, list) and all(type(item) is int for item in value),
-        "tuple": isinstance(value, list)
-        and len(value) == 2
-        and type(value[0]) is int
-        and type(value[1]) is str,
+        "tuple": isinstance(value, list) and len(value) == 2 and type(value[0]) is int and type(value[1]) is str,
         "dict[str, float]": isinstance(value, dict) and all(type(v) in (int, float) for v in value.values()),
     }[name]
 
@@ -419,6 +412,4 @@ def test_any_mapping_is_checked_without_an_exception(values):
     found = problems(Strict, values)
     assert {path[0] for path, _ in found} <= {*values, "alpha"}
     assert all(message for _, message in found)
-    assert {(name,) for name in set(values) - {p.name for p in parameters(Strict)}} <= {
-        path for path, _ in found
-    }
+    assert {(name,) for name in set(values) - {p.name for p in parameters(Strict)}} <= {path for path, _ in found}

@@ -40,9 +40,7 @@ def test_all_but_name_and_target_go_by_keyword():
 
 
 def test_lists_are_frozen_as_tuples():
-    spec = PreprocessSpec(
-        "A", "a:A", aliases=["b"], targets=["c.d"], requires=["gt.x"], provides=["gt.y", "pred.z"]
-    )
+    spec = PreprocessSpec("A", "a:A", aliases=["b"], targets=["c.d"], requires=["gt.x"], provides=["gt.y", "pred.z"])
     assert (spec.aliases, spec.targets, spec.requires, spec.provides) == (
         ("b",),
         ("c.d",),
@@ -69,9 +67,7 @@ def test_a_name_may_hold_digits_dashes_and_dots(name):
     "target", ["", "a", "a.b", ":A", "a:", "a:A:B", "a b:A", "a:A\n", "a..b:A", "a:A.", "1a:A", None]
 )
 def test_what_is_no_target_is_refused(target):
-    with pytest.raises(
-        PluginError, match=r"LossSpec 'A': target .* is not of the form 'package\.module:Attribute'"
-    ):
+    with pytest.raises(PluginError, match=r"LossSpec 'A': target .* is not of the form 'package\.module:Attribute'"):
         LossSpec("A", target)
 
 
@@ -97,17 +93,13 @@ def test_keys_say_their_side(field, key):
 
 
 def test_a_preprocess_makes_something():
-    with pytest.raises(
-        PluginError, match="PreprocessSpec 'A': provides is empty; name the keys that it makes"
-    ):
+    with pytest.raises(PluginError, match="PreprocessSpec 'A': provides is empty; name the keys that it makes"):
         PreprocessSpec("A", "a:A")
 
 
 @pytest.mark.parametrize("package", ["", ">=1", "monai>=", "monai>=1; python_version>'3'", 5])
 def test_a_package_is_a_requirement_without_a_marker(package):
-    with pytest.raises(
-        PluginError, match=r"LossSpec 'A': package .* is not of the form 'distribution>=version'"
-    ):
+    with pytest.raises(PluginError, match=r"LossSpec 'A': package .* is not of the form 'distribution>=version'"):
         LossSpec("A", "a:A", package=package)
 
 
