@@ -53,13 +53,17 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
     p = torch.sigmoid(pred) if task.from_logits else pred
     if valid is not None and task.from_logits:
         p = torch.where(valid, p, 0)
+    count = None if valid is None else valid.sum((2, 3), dtype=pred.dtype)
     loss = pred.new_zeros(())
     if task.coefs.bce:
         bce = F.binary_cross_entropy_with_logits if task.from_logits else F.binary_cross_entropy
         with _no_autocast(pred.device.type):
             entropy = bce(pred, target, reduction="none")
-        loss = loss + task.coefs.bce * mean_over(entropy, weights, valid)
-    return loss + overlap_loss(p, target, valid, task.coefs)
+        if valid is not None and task.from_logits:  # where z = 0 it is log 2
+            entropy = torch.where(valid, entropy, 0)
+        entropy = entropy if weights is None else entropy * weights
+        loss = loss + task.coefs.bce * mean_over(entropy, count)
+    return loss + overlap_loss(p, target, count, task.coefs)
 
 
 def multiclass_formula(
@@ -79,28 +83,36 @@ def multiclass_formula(
     if valid is not None:  # (N, 1, H, W)
         logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
         weights = None if weights is None else torch.where(valid, weights, 0)
+    count = None if valid is None else valid.sum((2, 3), dtype=logits.dtype)  # (N, 1)
     log_p = torch.log_softmax(logits, dim=1)
     loss = logits.new_zeros(())
     if coefs.bce:
         entropy = -log_p * (target * (1 - smoothing) + smoothing / logits.shape[1])
         entropy = entropy if weights is None else entropy * weights
-        loss = loss + coefs.bce * mean_over(entropy.sum(dim=1, keepdim=True), None, valid)
+        entropy = entropy.sum(dim=1, keepdim=True)
+        entropy = entropy if valid is None else torch.where(valid, entropy, 0)
+        loss = loss + coefs.bce * mean_over(entropy, count)
     p = log_p.exp()
-    return loss + overlap_loss(p if valid is None else torch.where(valid, p, 0), target, valid, coefs)
+    return loss + overlap_loss(p if valid is None else torch.where(valid, p, 0), target, count, coefs)
 
 
-def overlap_loss(p: Tensor, target: Tensor, valid: Tensor | None, coefs: Coefficients) -> Tensor:
-    """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`."""
+def overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coefficients) -> Tensor:
+    """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`.
+
+    A plane that holds no valid pixel by `count` (N, C or 1) adds exactly nothing.
+    """
     if not (coefs.dice or coefs.tversky):
         return p.flatten()[:0].sum()
     both = p * target
-    tp, fp, fn = both.sum((2, 3)), (p - both).sum((2, 3)), (target - both).sum((2, 3))
+    tp = both.sum((2, 3))
+    if coefs.tversky:
+        fp, fn = (p - both).sum((2, 3)), (target - both).sum((2, 3))
+    else:  # Dice needs their sum alone, which loses no digits that matter there
+        fp, fn = p.sum((2, 3)) - tp, target.sum((2, 3)) - tp
     losses = coefs.dice * dice(tp, fp, fn)
     if coefs.tversky:
         losses = losses + coefs.tversky * focal_tversky(tp, fp, fn)
-    if valid is not None:  # a plane without a valid pixel adds exactly nothing
-        losses = losses * valid.flatten(2).any(dim=2)
-    return losses.mean()
+    return (losses if count is None else losses * (count > 0)).mean()
 
 
 def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
@@ -116,13 +128,13 @@ def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
     return torch.where(perfect, 0, torch.where(perfect, 1, off) ** 0.25)
 
 
-def mean_over(values: Tensor, weights: Tensor | None, valid: Tensor | None) -> Tensor:
-    """Return the mean of `values * weights` over the valid elements, 0 where there is none."""
-    values = values if weights is None else values * weights
-    if valid is None:
-        return values.mean()
-    valid = valid.expand_as(values)
-    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+def mean_over(values: Tensor, count: Tensor | None) -> Tensor:
+    """Return the mean of values that are 0 where ignored, over the `count` valid ones; 0 where there is none.
+
+    It sums plane by plane first, as Dice does, so that the compiler makes one loop of all sums.
+    """
+    total = values.sum((2, 3)).sum()
+    return total / values.numel() if count is None else total / count.sum().clamp(min=1)
 
 
 def where_valid(target: Tensor, ignore_index: int | None) -> Tensor | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
 
-_BLOCK = 1 << 18  # elements on the CPU; a block and its buffers stay in the second-level cache
+_BLOCK = 1 << 19  # elements on the CPU: fewer cost more starts of operations, more fall out of the caches
 _BLOCK_HALF = 1 << 16  # the same in half precision, where the float32 buffers are most of the memory
 _BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
 
@@ -73,19 +73,17 @@ class BinaryLoss(torch.autograd.Function):
             OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
         """
         planes = _Planes(pred, target, weights, task)
-        sums, bounds = planes.zeros(5, *pred.shape[:2]), planes.zeros(2)
-        for span, (tp, fp, fn, log, count), bound in zip(planes.spans, sums, bounds, strict=True):
+        sums = pred.new_zeros((len(planes.spans), 5, *pred.shape[:2]), dtype=planes.dtype)
+        for span, (tp, fp, fn, log, count) in zip(planes.spans, sums, strict=True):
             t, mask, hard = planes.target(span, planes.on_cpu)
             p = planes.probability(span, mask)
-            if planes.on_cpu and not task.from_logits:
-                torch.aminmax(p, out=(bound[0], bound[1]))
             if task.coefs.bce:
                 torch.sum(_log_likelihood(planes, span, p, t, mask, hard), 2, out=log)
+            else:
+                planes.check(p)
             if task.coefs.dice or task.coefs.tversky:
                 _overlap_sums(planes, span, p, t, tp, fp, fn)
             count.fill_(t.shape[2]) if mask is None else torch.sum(mask, 2, out=count)
-        if planes.on_cpu and not _holds(((bounds >= 0) & (bounds <= 1)).all()):
-            raise OutOfRangeError
         tp, fp, fn, log, count = sums.sum(0, dtype=planes.exact)
         overlap, gradient = _overlap(tp, fp, fn, task.coefs)
         total: Tensor | int = pred.numel()
@@ -146,10 +144,6 @@ class _Planes:
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
 
-    def zeros(self, *shape: int) -> Tensor:
-        """Return zeros of a shape for each block."""
-        return self.pred.new_zeros((len(self.spans), *shape), dtype=self.dtype)
-
     def buffer(self, name: str, span: slice) -> Tensor:
         """Return a block of undefined content, the same memory for each span."""
         if name not in self._buffers:
@@ -195,10 +189,9 @@ class _Planes:
 
     def _look(self, t: Tensor, span: slice) -> tuple[bool, bool]:
         """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1: by the sign of `t - t^2`."""
-        bounds = t.new_empty(2)
-        torch.aminmax(torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)), out=(bounds[0], bounds[1]))
-        hard = _holds(~bounds.any())
-        return hard or _holds(bounds[0] >= 0), hard
+        low, high = torch.aminmax(torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)))
+        hard = _holds((low >= 0) & (high <= 0))
+        return hard or _holds(low >= 0), hard
 
     def prediction(self, span: slice, mask: Tensor | None) -> Tensor:
         """Return a block of predictions as they are, 0 where ignored."""
@@ -213,6 +206,11 @@ class _Planes:
         p = torch.sigmoid(block, out=self.buffer("p", span))
         return p if mask is None else p.mul_(mask)
 
+    def check(self, p: Tensor) -> None:
+        """Refuse probabilities that lie outside 0 to 1, where a look costs no transfer."""
+        if self.on_cpu and not self.task.from_logits and not _lies_within(p, 0, 1):
+            raise OutOfRangeError
+
 
 def _log_likelihood(planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool) -> Tensor:
     """Return the weighted logarithm of what each element of a block predicts for its target."""
@@ -225,8 +223,12 @@ def _log_likelihood(planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Te
             log = torch.mul(t, z, out=a).sub_(F.softplus(z))
         log = log if mask is None else log.mul_(mask)
     elif hard:
-        log = torch.sub(1, p, out=a).lerp_(p, t).log_().clamp_min_(-100)
+        log = torch.sub(1, p, out=a).lerp_(p, t).log_()
+        if not (planes.on_cpu and _lies_within(log, -100, 0)):  # which says as much of p
+            planes.check(p)
+            log.clamp_min_(-100)
     else:
+        planes.check(p)
         log_p = torch.log(p, out=planes.buffer("b", span)).clamp_min_(-100)
         log = torch.neg(p, out=a).log1p_().clamp_min_(-100).lerp_(log_p, t)
     return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights"))
@@ -295,6 +297,12 @@ def _is_concrete(tensor: Tensor) -> bool:
         and not tensor.is_meta
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
+
+
+def _lies_within(values: Tensor, low: float, high: float) -> bool:
+    """Say whether all values on the CPU lie in a range, and none is NaN."""
+    least, most = torch.aminmax(values)
+    return _holds((least >= low) & (most <= high))
 
 
 def _holds(condition: Tensor) -> bool:
