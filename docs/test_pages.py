@@ -2,7 +2,8 @@
 
 What is done with a block stands in its language:
 
-- `python`: executed; with `>>>` it is a doctest.
+- `python`: executed; with `>>>` it is a doctest. With a first line `# name.py` it is saved under that name,
+  for a command below to run.
 - `yaml`: builds a loss. A first line `# name.yaml` also saves it, for the blocks below.
 - `console`: each line after `$ ` is run, and must print what follows it (`...` stands for anything).
 - `toml`: parses.
@@ -16,11 +17,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from sybil import Example, Sybil
+from sybil import Document, Example, Region, Sybil
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import lossreg
@@ -77,9 +79,23 @@ def parse_toml(example: Example) -> None:
     tomllib.loads(str(example.parsed))
 
 
+def save_script(example: Example) -> None:
+    """Save a script under the name in its first line."""
+    source = str(example.parsed)
+    Path(source.split()[1]).write_text(source, encoding="utf-8")
+
+
+def python_blocks(document: Document) -> Iterator[Region]:
+    """Find the Python of a page, and the scripts in it, which are not executed in its namespace."""
+    for region in PythonCodeBlockParser(doctest_optionflags=OPTIONS)(document):
+        if re.match(r"# \S+\.py\n", str(region.parsed)):
+            region.evaluator = save_script
+        yield region
+
+
 SYBIL = Sybil(
     parsers=[
-        PythonCodeBlockParser(doctest_optionflags=OPTIONS),
+        python_blocks,
         CodeBlockParser("yaml", build_loss),
         CodeBlockParser("console", run_session),
         CodeBlockParser("toml", parse_toml),
