@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lossreg import Loss
 from lossreg.errors import ShapeError
-from lossreg_crossfield.field import alignment, edge_interior, mean, wide
-from lossreg_crossfield.stencils import laplacian
+from lossreg_crossfield.analytic import Formula
+from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness
 
 INTERIOR, EDGE, VERTEX = 0, 1, 2
 CHANNELS = ("interior", "edge", "vertex")
@@ -40,10 +40,11 @@ class FrameFieldLoss(Loss):
         return planes
 
     def read_mask(self, pred_batch: Any, gt_batch: Any, last: int, like: Tensor) -> Tensor:
-        """Return `gt.gt_polygons_image` (N, C, H, W) of the size of `like`, with the channels up to `last`."""
+        """Return `gt.gt_polygons_image` (N, C, H, W) in 0 to 1, of the size of `like`, channels up to `last`."""
         key = "gt.gt_polygons_image"
         mask = self.read_channels(pred_batch, gt_batch, key, last)
         self.check_shape(key, mask, _sized(like, mask.shape[1]))
+        self.check_range(key, mask, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
         return mask
 
 
@@ -75,7 +76,7 @@ class CrossfieldAlignLoss(FrameFieldLoss):
         field = self.read_field(pred_batch, gt_batch)
         tangent = self.read_tangent(pred_batch, gt_batch, field)
         edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE]
-        return alignment(wide(field), wide(tangent), wide(edge))
+        return mean_of(Alignment(), field, tangent, edge)
 
     def read_tangent(self, pred_batch: Any, gt_batch: Any, field: Tensor) -> Tensor:
         """Return `gt.gt_field`, floating-point (N, 2, H, W) of the field's size."""
@@ -108,8 +109,8 @@ class CrossfieldAlign90Loss(CrossfieldAlignLoss):
         field = self.read_field(pred_batch, gt_batch)
         tangent = self.read_tangent(pred_batch, gt_batch, field)
         mask = self.read_mask(pred_batch, gt_batch, VERTEX, field)
-        weight = (wide(mask[:, EDGE]) - wide(mask[:, VERTEX])).clamp(0, 1)
-        return alignment(wide(field), wide(tangent), weight, turned=True)
+        edge, vertex = (_floating(mask[:, channel]) for channel in (EDGE, VERTEX))
+        return mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp_(0, 1))
 
 
 class CrossfieldSmoothLoss(FrameFieldLoss):
@@ -138,7 +139,7 @@ class CrossfieldSmoothLoss(FrameFieldLoss):
         """Return the mean curvature off the edges, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE : EDGE + 1]
-        return mean(laplacian(wide(field)).abs() * (1 - wide(edge)))
+        return mean_of(Smoothness(), field, edge)
 
 
 class SegCrossfieldLoss(FrameFieldLoss):
@@ -180,8 +181,7 @@ class SegCrossfieldLoss(FrameFieldLoss):
             grads = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads", field, 2)
             self.extra_info["seg_slice_grads"] = grads[:, self.pred_channel]
         slope = slope.detach() if self.detach_grad_norm else slope
-        k = self.pred_channel
-        return alignment(wide(field), wide(direction[:, k]), wide(slope[:, k]))
+        return mean_of(Alignment(channel=self.pred_channel), field, direction, slope)
 
     def read_slopes(self, pred_batch: Any, gt_batch: Any, key: str, field: Tensor, *axes: int) -> Tensor:
         """Return floating-point planes (N, C, *axes, H, W) of the field's size that have the channel."""
@@ -232,7 +232,17 @@ class SegEdgeInteriorLoss(FrameFieldLoss):
         slopes = self.read_channels(pred_batch, gt_batch, "pred.seg_grad_norm", INTERIOR)
         self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
         self.check_float("pred.seg_grad_norm", slopes)
-        return edge_interior(wide(seg[:, EDGE]), wide(seg[:, INTERIOR]), wide(slopes[:, INTERIOR]))
+        return mean_of(EdgeInterior(), seg, slopes)
+
+
+def mean_of(formula: Formula, *inputs: Tensor) -> Tensor:
+    """Return the mean over samples of a formula's value for each; a zero on the graph where there is none."""
+    (of_sample,) = formula(*inputs)
+    return of_sample.sum() / max(len(of_sample), 1)
+
+
+def _floating(mask: Tensor) -> Tensor:
+    return mask if mask.is_floating_point() else mask.float()
 
 
 def _sized(like: Tensor, channels: int) -> tuple[int, int, int, int]:

@@ -10,11 +10,7 @@ from torch import Tensor
 
 from lossreg import Preprocess
 from lossreg.errors import DtypeError, ShapeError
-from lossreg_crossfield.field import wide
-from lossreg_crossfield.stencils import scharr
-
-EPSILON = 1e-6
-"""Added to the magnitude of a gradient before it divides the gradient."""
+from lossreg_crossfield.fields import Slopes
 
 
 class GtField(Preprocess):
@@ -66,14 +62,7 @@ class SegGrads(Preprocess):
     ) -> dict[str, Tensor]:
         """Return the three keys of `provides`."""
         seg = _floats(self, "pred.seg", pred_batch["seg"], ("N", "C", "H", "W"))
-        down, right = scharr(wide(seg))
-        square = down * down + right * right
-        flat = square == 0  # where the square root has no slope
-        norm = torch.where(flat, 0, torch.where(flat, 1, square).sqrt())
-        grads = torch.stack([down, right], dim=2)
-        normed = grads / (norm + EPSILON).unsqueeze(2)
-        made = (grads, norm, normed)
-        return {key: tensor.to(seg.dtype) for key, tensor in zip(self.provides, made, strict=True)}
+        return dict(zip(self.provides, Slopes()(seg), strict=True))
 
 
 def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str]) -> Tensor:
@@ -87,7 +76,5 @@ def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | st
     ):
         raise ShapeError(f"{who} has shape {shape}, expected ({', '.join(map(str, expected))})")
     if not tensor.is_floating_point():
-        raise DtypeError(
-            f"{who} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype"
-        )
+        raise DtypeError(f"{who} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype")
     return tensor

@@ -1,0 +1,304 @@
+"""The formulas of the frame-field losses, each with its gradient, on real and imaginary planes.
+
+A frame field is the pair of complex planes `c0, c2` of `f(z) = z^4 + c2 z^2 + c0`, whose roots `+-u` and `+-v`
+are its two directions at a pixel. A complex plane is a pair of real ones; the gradient of a real number `L` by a
+complex `z = x + i y` stands for `dL/dx + i dL/dy`. So for `E = |f|^2` and `f` holomorphic in `z` it is
+`2 f conj(df/dz)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lossreg_crossfield.analytic import Formula, Gradients
+from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint
+
+Complex: TypeAlias = tuple[Tensor, Tensor]
+
+EPSILON = 1e-6
+"""Added to the magnitude of a gradient before it divides the gradient."""
+
+
+@dataclass(frozen=True)
+class Alignment(Formula):
+    """The mean over the pixels of each sample of `w |f(z)|^2`.
+
+    With `p = z^2 = a + 2 i b`, or minus that for `z` turned by 90 degrees, it is `f = p^2 + c2 p + c0`. With
+    `h = 2 w f / pixels` the gradients are `h` by `c0`, `h conj(p)` by `c2`, and by `z`
+
+        h conj(df/dp dp/dz) = h conj(2 p + c2) conj(2 z)       (negated where `z` is turned).
+
+    Args:
+        turned: whether `z` is turned by 90 degrees.
+        channel: which channel of the second axis of `z` and `w` to read; None where they have no such axis.
+    """
+
+    turned: bool = False
+    channel: int | None = None
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean of each sample, (N,).
+
+        Args:
+            inputs: the field (N, 4, H, W), `c0` then `c2`, real before imaginary; `z` (N, [C,] 2, H, W);
+                `w` (N, [C,] H, W).
+        """
+        field, direction, weight = self._planes(inputs)
+        f = self._polynomial(field, *self._square(direction))
+        return (_mean(weight * _abs2(f)),)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the same, written over `f`."""
+        field, direction, weight = self._planes(inputs)
+        f_re, f_im = self._polynomial(field, *self._square(direction))
+        return (_mean(f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(weight)),)
+
+    def gradient(
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],  # noqa: ARG002
+        slopes: Gradients,
+        needed: Sequence[bool],
+    ) -> Gradients:
+        """Return the derivatives by the field, `z` and `w`."""
+        field, direction, weight = self._planes(inputs)
+        a, b = self._square(direction)
+        by_field = torch.empty_like(field)
+        h_re, h_im, by_c2_re, by_c2_im = by_field.unbind(1)
+        self._polynomial(field, a, b, out=(h_re, h_im))
+        share = _share(slopes, weight)
+        by_direction = by_weight = None
+        if needed[2]:
+            by_weight = self._blank(inputs[2], weight)
+            torch.mul(share, _abs2((h_re, h_im)), out=self._read(by_weight))
+        by_field[:, :2].mul_((2 * share * weight).unsqueeze(1))
+        if needed[1]:
+            by_direction = self._blank(inputs[1], direction)
+            by_x, by_y = self._read(by_direction).unbind(1)
+            slope = field[:, 2].add(a, alpha=2), field[:, 3].add(b, alpha=4)
+            k_re, k_im = _product_conj((h_re, h_im), slope)
+            x, y = ((-2 if self.turned else 2) * direction).unbind(1)
+            torch.mul(k_re, x, out=by_x).addcmul_(k_im, y)
+            torch.mul(k_im, x, out=by_y).addcmul_(k_re, y, value=-1)
+        torch.mul(h_re, a, out=by_c2_re).addcmul_(h_im, b, value=2)
+        torch.mul(h_im, a, out=by_c2_im).addcmul_(h_re, b, value=-2)
+        return by_field, by_direction, by_weight
+
+    def _square(self, direction: Tensor) -> Complex:
+        """Return `a` and `b`."""
+        x, y = direction.unbind(1)
+        a, b = (x * x).addcmul_(y, y, value=-1), x * y
+        return (a.neg_(), b.neg_()) if self.turned else (a, b)
+
+    @staticmethod
+    def _polynomial(field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)) -> Complex:
+        """Return `f`, whose parts are `a^2 - 4 b^2` and `4 a b`, plus those of `c2 p` and `c0`."""
+        c0_re, c0_im, c2_re, c2_im = field.unbind(1)
+        re = torch.addcmul(c0_re, c2_re, a, out=out[0]).addcmul_(c2_im, b, value=-2)
+        im = torch.addcmul(c0_im, c2_im, a, out=out[1]).addcmul_(c2_re, b, value=2)
+        return re.addcmul_(a, a).addcmul_(b, b, value=-4), im.addcmul_(a, b, value=4)
+
+    def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        made: tuple[Tensor, ...] = checkpoint(self.value, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return made
+
+    def _planes(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        field, direction, weight = inputs
+        return _wide((field, self._read(direction), self._read(weight)))
+
+    def _read(self, planes: Tensor) -> Tensor:
+        return planes if self.channel is None else planes[:, self.channel]
+
+    def _blank(self, planes: Tensor, like: Tensor) -> Tensor:
+        """Return planes to write what is read of them into, zero elsewhere."""
+        blank = torch.empty_like(planes, dtype=like.dtype)
+        if self.channel is not None:
+            blank[:, : self.channel].zero_()
+            blank[:, self.channel + 1 :].zero_()
+        return blank
+
+
+class Smoothness(Formula):
+    """The mean over the planes and pixels of each sample of `(1 - e) |laplacian(c)|`.
+
+    The Laplacian is its own adjoint: the gradient by `c` is `laplacian((1 - e) sign(laplacian(c))) / elements`.
+    The signs are kept, a byte each.
+    """
+
+    kept = (1,)
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean of each sample, (N,).
+
+        Args:
+            inputs: planes `c` (N, C, H, W); edge `e` (N, 1, H, W).
+        """
+        planes, edge = _wide(inputs)
+        return (_mean((1 - edge) * laplacian24(planes).abs()) / 24,)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean of each sample and the signs of the Laplacian, (N, C, H, W)."""
+        planes, edge = _wide(inputs)
+        curvature = laplacian24(planes)
+        signs = curvature.sign().to(torch.int8)
+        return _mean((1 - edge) * curvature.abs_()) / 24, signs
+
+    def gradient(
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        slopes: Gradients,
+        needed: Sequence[bool],
+    ) -> Gradients:
+        """Return the derivatives by `c` and `e`."""
+        planes, edge = _wide(inputs)
+        (signs,) = kept
+        share = _share(slopes, planes) / 24
+        by_planes = laplacian24(signs.to(planes.dtype).mul_(share * (1 - edge))) if needed[0] else None
+        by_edge = None
+        if needed[1]:
+            by_edge = -share * laplacian24(planes).abs().sum(1, keepdim=True)
+        return by_planes, by_edge
+
+
+class EdgeInterior(Formula):
+    """The mean over the pixels of each sample of `|e - g| (1 + max(a, b)) / 2`.
+
+    `a = cos(pi i)` is high outside, and `b = -cos(pi g)` where the interior is steep. With `m = 1` where `a > b`,
+    0 where `a < b` and 1/2 where they are equal, the gradients, over the pixels, are
+
+        by e: sign(e - g) (1 + max(a, b)) / 2       by i: -pi/2 sin(pi i) m |e - g|
+        by g: pi/2 sin(pi g) (1 - m) |e - g| - sign(e - g) (1 + max(a, b)) / 2
+    """
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the mean of each sample, (N,).
+
+        Args:
+            inputs: planes (N, C, H, W) with the interior and the edge first; their slopes, of the same shape.
+        """
+        (interior, edge), slope = self._planes(inputs)
+        a, b = torch.cos(math.pi * interior), -torch.cos(math.pi * slope)
+        return (_mean((edge - slope).abs() * (1 + torch.maximum(a, b))) / 2,)
+
+    def gradient(
+        self,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],  # noqa: ARG002
+        slopes: Gradients,
+        needed: Sequence[bool],  # noqa: ARG002
+    ) -> Gradients:
+        """Return the derivatives by the planes and by their slopes."""
+        (interior, edge), slope = self._planes(inputs)
+        interior, turn = math.pi * interior, math.pi * slope
+        a, b = torch.cos(interior), torch.cos(turn).neg_()
+        off = edge - slope
+        share = _share(slopes, off) / 2
+        by_seg, by_slopes = (torch.empty_like(planes, dtype=off.dtype) for planes in inputs)
+        by_seg[:, 2:].zero_()
+        by_slopes[:, 1:].zero_()
+        by_edge = torch.add(torch.maximum(a, b), 1, out=by_seg[:, 1]).mul_(off.sign()).mul_(share)
+        bend = off.abs_().mul_(share * math.pi)
+        more = a.sub_(b).sign_().add_(1).div_(2)  # m
+        torch.mul(interior.sin_(), more, out=by_seg[:, 0]).mul_(bend).neg_()
+        torch.mul(turn.sin_(), more.neg_().add_(1), out=by_slopes[:, 0]).mul_(bend).sub_(by_edge)
+        return by_seg, by_slopes
+
+    @staticmethod
+    def _planes(inputs: Sequence[Tensor]) -> tuple[Complex, Tensor]:
+        seg, slopes = inputs
+        interior, edge, slope = _wide((seg[:, 0], seg[:, 1], slopes[:, 0]))
+        return (interior, edge), slope
+
+
+class Slopes(Formula):
+    """The Scharr gradient `g` of planes, its magnitude `r = |g|`, and `z = g / (r + 1e-6)`.
+
+    Let `g', r', z'` be the derivatives of the loss by the three, and `s = 1 / (r + 1e-6)`. As `dr = n dg` with
+    `n = g / r = z / (s r)`, or 0 where the plane is flat, and `dz = s (dg - z dr)`, the derivative by the planes is
+    the adjoint of the filter on
+
+        g' + s z' + n (r' - s z . z').
+
+    Both `r` and `z` are kept, which the losses that read them keep anyway.
+    """
+
+    outputs = 3
+    kept = (1, 2)
+
+    def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return `g` (N, C, 2, H, W), `r` (N, C, H, W) and `z` (N, C, 2, H, W) in the dtype of the planes.
+
+        Args:
+            inputs: planes (N, C, H, W), alone.
+        """
+        (planes,) = _wide(inputs)
+        down, right = scharr(planes)
+        tiny = torch.finfo(planes.dtype).tiny  # where the plane is flat, a slope for the square root
+        norm = _abs2((down, right)).clamp_min(tiny).sqrt() - math.sqrt(tiny)
+        grads = torch.stack([down, right], dim=2)
+        made = grads, norm, grads / (norm + EPSILON).unsqueeze(2)
+        return tuple(tensor.to(inputs[0].dtype) for tensor in made)
+
+    def gradient(
+        self,
+        inputs: Sequence[Tensor],  # noqa: ARG002
+        kept: Sequence[Tensor],
+        slopes: Gradients,
+        needed: Sequence[bool],  # noqa: ARG002
+    ) -> Gradients:
+        """Return the derivative by the planes."""
+        norm, normed = _wide(kept)
+        by_grads, by_norm, by_normed = (s if s is None else s.to(norm.dtype) for s in slopes)
+        scale = (norm + EPSILON).reciprocal_()
+        z = normed.unbind(2)
+        if by_normed is None:
+            along, *total = torch.zeros(3, *norm.shape, dtype=norm.dtype, device=norm.device).unbind()
+        else:
+            down, right = by_normed.unbind(2)
+            total = [scale * down, scale * right]
+            along = _dot((z[0], z[1]), (total[0], total[1])).neg_()
+        if by_norm is not None:
+            along.add_(by_norm)
+        if by_grads is not None:
+            total = [part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total)]
+        along.mul_(norm.sign()).div_(scale.mul_(norm).clamp_min_(torch.finfo(norm.dtype).tiny))
+        return (scharr_adjoint(total[0].addcmul_(z[0], along), total[1].addcmul_(z[1], along)),)
+
+
+def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return tensors in the precision of the first, but in at least float32."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Return the mean of each sample, (N,); 0 where a sample has no element."""
+    return values.sum((-2, -1)).reshape(len(values), -1).sum(1) / max(values[:1].numel(), 1)
+
+
+def _share(slopes: Gradients, values: Tensor) -> Tensor:
+    """Return the derivative of the loss by each value behind `_mean`, shaped to multiply the values."""
+    (slope,) = slopes
+    assert slope is not None  # the only output
+    return slope.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1)) / max(values[:1].numel(), 1)
+
+
+def _product_conj(a: Complex, b: Complex) -> Complex:
+    """Return `a conj(b)`."""
+    return (a[0] * b[0]).addcmul_(a[1], b[1]), (a[1] * b[0]).addcmul_(a[0], b[1], value=-1)
+
+
+def _dot(a: Complex, b: Complex) -> Tensor:
+    return (a[0] * b[0]).addcmul_(a[1], b[1])
+
+
+def _abs2(a: Complex) -> Tensor:
+    return _dot(a, a)
