@@ -110,6 +110,7 @@ def _launch(context: click.Context, nproc: int) -> None:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
         if name != "nproc" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             arguments += [parameter.opts[0], *([] if value is True else [str(value)])]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
     try:
         torchrun(["--standalone", f"--nproc-per-node={nproc}", "-m", "lossreg.demo", *arguments])
     except ChildFailedError as error:
