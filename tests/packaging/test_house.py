@@ -82,9 +82,7 @@ def test_every_lower_bound_says_why():
 
 def test_core_and_plugins_have_one_version():
     version = project(ROOT)["version"]
-    assert {folder.name: project(folder)["version"] for folder in PLUGINS} == {
-        f.name: version for f in PLUGINS
-    }
+    assert {folder.name: project(folder)["version"] for folder in PLUGINS} == {f.name: version for f in PLUGINS}
     assert f'__version__ = "{version}"' in (ROOT / "lossreg" / "__init__.py").read_text(encoding="utf-8")
 
 
@@ -97,9 +95,7 @@ def test_a_plugin_says_which_core_it_takes(folder: Path):
 
 def test_ci_runs_what_readme_says():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [
-        line for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()
-    ]
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", readme, re.DOTALL) for line in block.splitlines()]
     (test,) = (line for line in commands if "tox run" in line)
     assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
