@@ -16,7 +16,7 @@ _BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
 
 
 class OutOfRangeError(Exception):
-    """A prediction or a target lies outside 0 to 1."""
+    """A prediction or a target lies outside 0 to 1, or the loss is not finite: the formula shall tell."""
 
 
 class BinaryLoss(torch.autograd.Function):
@@ -91,7 +91,7 @@ class BinaryLoss(torch.autograd.Function):
             total, present = count.sum().clamp(min=1), count > 0
             overlap, gradient = overlap * present, gradient * present
         value = overlap.mean() - log.sum() * (task.coefs.bce / total)
-        if planes.masked and planes.on_cpu and not _holds(value.isfinite()):
+        if planes.on_cpu and not _holds(value.isfinite()):
             raise OutOfRangeError
         ctx.task, ctx.masked, ctx.total = task, planes.masked, total
         slope, level = (gradient * (total / overlap.numel())).to(planes.dtype)[..., None]
@@ -227,8 +227,7 @@ def _log_likelihood(planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Te
         if not (planes.on_cpu and _lies_within(log, -100, 0)):  # which says as much of p
             planes.check(p)
             log.clamp_min_(-100)
-    else:
-        planes.check(p)
+    else:  # outside 0 to 1 one of the logarithms is NaN, which `forward` sees
         log_p = torch.log(p, out=planes.buffer("b", span)).clamp_min_(-100)
         log = torch.neg(p, out=a).log1p_().clamp_min_(-100).lerp_(log_p, t)
     return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights"))

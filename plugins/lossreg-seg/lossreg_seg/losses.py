@@ -204,7 +204,8 @@ class SegLoss(Loss):
         if valid is not None:
             pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
         self.check_range(gt_key, target, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
-        self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
+        if not self.use_mixed_precision:
+            self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
 
     def _multiclass(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
         target, valid = self._one_hot(gt_key, gt, pred)

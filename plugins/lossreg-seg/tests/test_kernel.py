@@ -163,6 +163,28 @@ def test_a_value_out_of_range_in_a_later_block_is_found(seg: Make) -> None:
         seg()(p, t)
 
 
+@pytest.mark.parametrize("soft", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("wrong", [-1e-6, 1 + 1e-6, 5.0, torch.nan])
+@pytest.mark.parametrize("coefs", [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+def test_no_probability_out_of_range_gets_through(
+    seg: Make, soft: float, wrong: float, coefs: tuple[float, float]
+) -> None:
+    p, t = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8).round()
+    p[0, 0, 3, 3], t[0, 0, 3, 3] = wrong, soft
+    with pytest.raises(ValueError, match=r"'pred.seg' holds values from .* use_mixed_precision"):
+        seg(bce_coef=coefs[0], dice_coef=coefs[1])(p, t)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_an_ignored_prediction_need_not_be_finite(seg: Make, value_and_grad: ValueAndGrad, value: float) -> None:
+    z, t = torch.randn(1, 1, 8, 8), torch.rand(1, 1, 8, 8).round()
+    t[0, 0, 3, 3] = 255
+    want = value_and_grad(seg(use_mixed_precision=True), z, t)
+    z[0, 0, 3, 3] = value
+    for mine, other in zip(value_and_grad(seg(use_mixed_precision=True), z, t), want, strict=True):
+        assert_close(mine, other)
+
+
 @pytest.mark.parametrize(
     "layout",
     [
@@ -281,9 +303,10 @@ def test_functional_transforms(seg: Make) -> None:
     assert_close(called[0], one_by_one[0])
 
 
-def test_a_target_that_learns_gets_its_gradient(seg: Make) -> None:
+@pytest.mark.parametrize("logits", [False, True])
+def test_a_target_that_learns_gets_its_gradient(seg: Make, logits: bool) -> None:
     p, t = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4, requires_grad=True)
-    seg()(p, t)[0].backward()
+    seg(use_mixed_precision=logits)(3 * p if logits else p, t)[0].backward()
     assert t.grad is not None
     assert t.grad.any()
 
