@@ -122,7 +122,7 @@ def test_nothing_but_inputs_and_signs_is_kept(losses: Any, batch: Any, evaluate:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         values = [evaluate(make(), pred, gt) for make in losses.values()]
-    sizes = {name: 0 for name in losses}
+    sizes = dict.fromkeys(losses, 0)
     assert len(values) == len(sizes)
     # evaluate() makes the slopes of three channels (r and z: 9 planes) for each loss, of which three read them;
     # beyond those: the tangent twice, the weight of align90, the signs of the Laplacian, and scalars
