@@ -51,11 +51,15 @@ class Alignment(Formula):
                 `w` (N, [C,] H, W).
         """
         field, direction, weight = self._planes(inputs)
-        f = self._polynomial(field, *self._square(direction))
-        return (_mean(weight * _abs2(f)),)
+        c0_re, c0_im, c2_re, c2_im = field.unbind(1)
+        x, y = direction.unbind(1)
+        a, b = (y * y - x * x, -x * y) if self.turned else (x * x - y * y, x * y)
+        f_re = a * a - 4 * b * b + c2_re * a - 2 * c2_im * b + c0_re
+        f_im = 4 * a * b + c2_im * a + 2 * c2_re * b + c0_im
+        return (_mean(weight * (f_re * f_re + f_im * f_im)),)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the same, written over `f`."""
+        """Return the same, made in place."""
         field, direction, weight = self._planes(inputs)
         f_re, f_im = self._polynomial(field, *self._square(direction))
         return (_mean(f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(weight)),)
@@ -77,7 +81,7 @@ class Alignment(Formula):
         by_direction = by_weight = None
         if needed[2]:
             by_weight = self._blank(inputs[2], weight)
-            torch.mul(share, _abs2((h_re, h_im)), out=self._read(by_weight))
+            torch.mul(share, _dot((h_re, h_im), (h_re, h_im)), out=self._read(by_weight))
         by_field[:, :2].mul_((2 * share * weight).unsqueeze(1))
         if needed[1]:
             by_direction = self._blank(inputs[1], direction)
@@ -92,14 +96,14 @@ class Alignment(Formula):
         return by_field, by_direction, by_weight
 
     def _square(self, direction: Tensor) -> Complex:
-        """Return `a` and `b`."""
+        """Return `a` and `b`, made in place."""
         x, y = direction.unbind(1)
         a, b = (x * x).addcmul_(y, y, value=-1), x * y
         return (a.neg_(), b.neg_()) if self.turned else (a, b)
 
     @staticmethod
     def _polynomial(field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)) -> Complex:
-        """Return `f`, whose parts are `a^2 - 4 b^2` and `4 a b`, plus those of `c2 p` and `c0`."""
+        """Return `f`, made in place."""
         c0_re, c0_im, c2_re, c2_im = field.unbind(1)
         re = torch.addcmul(c0_re, c2_re, a, out=out[0]).addcmul_(c2_im, b, value=-2)
         im = torch.addcmul(c0_im, c2_im, a, out=out[1]).addcmul_(c2_re, b, value=2)
@@ -242,7 +246,7 @@ class Slopes(Formula):
         (planes,) = _wide(inputs)
         down, right = scharr(planes)
         tiny = torch.finfo(planes.dtype).tiny  # where the plane is flat, a slope for the square root
-        norm = _abs2((down, right)).clamp_min(tiny).sqrt() - math.sqrt(tiny)
+        norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
         grads = torch.stack([down, right], dim=2)
         made = grads, norm, grads / (norm + EPSILON).unsqueeze(2)
         return tuple(tensor.to(inputs[0].dtype) for tensor in made)
@@ -281,7 +285,8 @@ def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def _mean(values: Tensor) -> Tensor:
     """Return the mean of each sample, (N,); 0 where a sample has no element."""
-    return values.sum((-2, -1)).reshape(len(values), -1).sum(1) / max(values[:1].numel(), 1)
+    sums = values.sum((-2, -1))  # by plane, as the compiler can do in the loop that makes the values
+    return (sums if sums.dim() == 1 else sums.sum(1)) / max(values[:1].numel(), 1)
 
 
 def _share(slopes: Gradients, values: Tensor) -> Tensor:
@@ -298,7 +303,3 @@ def _product_conj(a: Complex, b: Complex) -> Complex:
 
 def _dot(a: Complex, b: Complex) -> Tensor:
     return (a[0] * b[0]).addcmul_(a[1], b[1])
-
-
-def _abs2(a: Complex) -> Tensor:
-    return _dot(a, a)

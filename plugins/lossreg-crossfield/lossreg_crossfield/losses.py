@@ -110,7 +110,7 @@ class CrossfieldAlign90Loss(CrossfieldAlignLoss):
         tangent = self.read_tangent(pred_batch, gt_batch, field)
         mask = self.read_mask(pred_batch, gt_batch, VERTEX, field)
         edge, vertex = (_floating(mask[:, channel]) for channel in (EDGE, VERTEX))
-        return mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp_(0, 1))
+        return mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp(0, 1))
 
 
 class CrossfieldSmoothLoss(FrameFieldLoss):

@@ -6,10 +6,7 @@ what carries a gradient back through it.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 ROWS, COLUMNS = -2, -1
@@ -29,7 +26,7 @@ def laplacian24(x: Tensor) -> Tensor:
     Returns:
         (..., H, W), 24 times the Laplacian of `CrossfieldSmoothLoss`.
     """
-    return _Laplacian.apply(x) if torch.compiler.is_compiling() else _laplacian24(x)  # type: ignore[no-untyped-call]
+    return _laplacian_op(x) if torch.compiler.is_compiling() else _laplacian(x)
 
 
 def scharr(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +41,7 @@ def scharr(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         the slopes along rows (down) and along columns (right), each (..., H, W).
     """
-    return _Scharr.apply(x) if torch.compiler.is_compiling() else _scharr(x)  # type: ignore[no-untyped-call]
+    return _scharr_op(x) if torch.compiler.is_compiling() else _scharr(x)
 
 
 def scharr_adjoint(down: Tensor, right: Tensor) -> Tensor:
@@ -66,46 +63,8 @@ def scharr_adjoint(down: Tensor, right: Tensor) -> Tensor:
     return from_down.add_(from_right).mul_(-_SCALE)
 
 
-class _Laplacian(torch.autograd.Function):
-    """The filter for the compiler, which would make a slower one of each slice's own derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        return _laplacian24(x)
-
-    @staticmethod
-    def backward(ctx: Any, y: Tensor) -> Tensor:  # noqa: ARG004
-        return _laplacian24(y)
-
-
-class _Scharr(torch.autograd.Function):
-    """The same for the Scharr gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
-        return _scharr(x)
-
-    @staticmethod
-    def backward(ctx: Any, down: Tensor, right: Tensor) -> Tensor:  # noqa: ARG004
-        return scharr_adjoint(down, right)
-
-
-def _laplacian24(x: Tensor) -> Tensor:
+def _laplacian(x: Tensor) -> Tensor:
     return _blur(_blur(x, ROWS), COLUMNS).sub_(x, alpha=16)
-
-
-def _blur(x: Tensor, axis: int) -> Tensor:
-    """Filter with `b`."""
-    size = x.shape[axis]
-    if torch.compiler.is_compiling():
-        padded = F.pad(x, (0, 0, 1, 1) if axis == ROWS else (1, 1))
-        before, middle, after = (_window(padded, axis, offset, size) for offset in (0, 1, 2))
-        return before + after + 2 * middle
-    blurred = 2 * x
-    if size > 1:
-        blurred.narrow(axis, 1, size - 1).add_(x.narrow(axis, 0, size - 1))
-        blurred.narrow(axis, 0, size - 1).add_(x.narrow(axis, 1, size - 1))
-    return blurred
 
 
 def _scharr(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,6 +72,15 @@ def _scharr(x: Tensor) -> tuple[Tensor, Tensor]:
     down = _smooth(below - up, COLUMNS)
     right = _differ((up + below).add_(x, alpha=_MIDDLE), COLUMNS)
     return down.mul_(_SCALE), right.mul_(_SCALE)
+
+
+def _blur(x: Tensor, axis: int) -> Tensor:
+    """Filter with `b`."""
+    blurred, inner = 2 * x, max(x.shape[axis] - 1, 0)
+    rest = x.shape[axis] - inner
+    blurred.narrow(axis, rest, inner).add_(x.narrow(axis, 0, inner))
+    blurred.narrow(axis, 0, inner).add_(x.narrow(axis, rest, inner))
+    return blurred
 
 
 def _smooth(x: Tensor, axis: int) -> Tensor:
@@ -134,16 +102,43 @@ def _neighbours(x: Tensor, axis: int, border: int = 1) -> tuple[Tensor, Tensor]:
     ends = [x.narrow(axis, 0, edge), x.narrow(axis, size - edge, edge)]
     first, last = ends if border == 1 else [border * end for end in ends]
     padded = torch.cat([first, x, last], axis)
-    return _window(padded, axis, 0, size), _window(padded, axis, 2 * edge, size)
+    return padded.narrow(axis, 0, size), padded.narrow(axis, 2 * edge, size)
 
 
-def _window(padded: Tensor, axis: int, offset: int, size: int) -> Tensor:
-    """Return a slice along an axis, for the compiler in a form that makes it store the padded planes.
+# The compiler takes the filters as operators, each with its adjoint for a gradient. Of the slices it would
+# derive one itself, and test at each load of it, nine times a pixel, whether the neighbour is in the image.
 
-    It would otherwise fold the padding into each load, and test there whether the pixel is inside.
-    """
-    if not torch.compiler.is_compiling():
-        return padded.narrow(axis, offset, size)
-    shape = list(padded.shape)
-    shape[axis] = size
-    return padded.as_strided(shape, padded.stride(), offset * padded.stride(axis))
+
+@torch.library.custom_op("lossreg_crossfield::laplacian24", mutates_args=())
+def _laplacian_op(x: Tensor) -> Tensor:
+    return _laplacian(x)
+
+
+@torch.library.custom_op("lossreg_crossfield::scharr", mutates_args=())
+def _scharr_op(x: Tensor) -> tuple[Tensor, Tensor]:
+    return _scharr(x)
+
+
+@torch.library.custom_op("lossreg_crossfield::scharr_adjoint", mutates_args=())
+def _scharr_adjoint_op(down: Tensor, right: Tensor) -> Tensor:
+    return scharr_adjoint(down, right)
+
+
+@_laplacian_op.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_scharr_op.register_fake
+def _(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
+
+
+@_scharr_adjoint_op.register_fake
+def _(down: Tensor, right: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(down)
+
+
+# each gradient is linear in the outputs' slopes, so that nothing is kept for it
+_laplacian_op.register_autograd(lambda _, y: _laplacian_op(y))
+_scharr_op.register_autograd(lambda _, down, right: _scharr_adjoint_op(down, right))

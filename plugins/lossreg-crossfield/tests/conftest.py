@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 from lossreg_crossfield import (
     CrossfieldAlign90Loss,
     CrossfieldAlignLoss,
@@ -24,6 +25,9 @@ from lossreg_crossfield import (
 from torch import Tensor
 
 from lossreg import Loss
+
+settings.register_profile("lossreg-crossfield", deadline=None)
+settings.load_profile("lossreg-crossfield")
 
 LOSSES: dict[str, Callable[[], Loss]] = {
     "align": lambda: CrossfieldAlignLoss("align"),

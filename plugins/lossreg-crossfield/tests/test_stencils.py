@@ -64,3 +64,20 @@ def test_no_pixel(shape: tuple[int, ...]) -> None:
     assert laplacian24(x).shape == x.shape
     assert all(slope.shape == x.shape for slope in scharr(x))
     assert scharr_adjoint(x, x).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["laplacian24", "scharr", "scharr_adjoint"])
+@pytest.mark.parametrize("layout", ["dense", "channels_last", "strided"])
+def test_operators_for_the_compiler(name: str, layout: str) -> None:
+    x = planes(2, 3, 6, 8)
+    if layout == "channels_last":
+        x = x.to(memory_format=torch.channels_last)
+    if layout == "strided":
+        x = x[..., ::2]
+    operator = getattr(torch.ops.lossreg_crossfield, name).default
+    grad = name != "scharr_adjoint"  # which is met in backward alone
+    inputs = (x.requires_grad_(grad),) if grad else (x, x)
+    tests = (
+        ("test_schema", "test_faketensor", "test_aot_dispatch_static") if grad else ("test_schema", "test_faketensor")
+    )
+    torch.library.opcheck(operator, inputs, test_utils=tests)
