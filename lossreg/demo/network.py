@@ -29,8 +29,13 @@ class FrameFieldUNet(nn.Module):
         self.down = nn.ModuleList(_block(a, b) for a, b in zip([channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(_block(a + b, a) for a, b in pairwise(widths))
         self.seg = nn.Conv2d(widths[0], 3, 1)
+        hidden = 2 * widths[0]  # an orientation is no linear function of edge responses: it takes two layers
         self.crossfield = nn.Sequential(
-            nn.Conv2d(widths[0] + 3, widths[0], 3, padding=1), nn.ELU(), nn.Conv2d(widths[0], 4, 1)
+            nn.Conv2d(widths[0] + 3, hidden, 3, padding=1),
+            nn.ELU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ELU(),
+            nn.Conv2d(hidden, 4, 1),
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
