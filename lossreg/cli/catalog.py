@@ -213,7 +213,13 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
     """Return a line for a config; what has no default stands as "???", OmegaConf's mark for missing."""
     name = _shortest_name(entry)
-    arguments = "".join(f', {p.name}: "???"' for p in parameters if p.required and not _given(entry, p))
+    from lossreg.config.grammar import TERM_KEYS  # which takes pydantic along
+
+    missing = [p.name for p in parameters if p.required and not _given(entry, p)]
+    clashing = [p for p in missing if entry.spec.kind == "loss" and p in TERM_KEYS]
+    arguments = "".join(f', {p}: "???"' for p in missing if p not in clashing)
+    if clashing:
+        arguments += ", args: {" + ", ".join(f'{p}: "???"' for p in clashing) + "}"
     return {
         "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
         "preprocess": f"- {{preprocess: {name}{arguments}}}",
