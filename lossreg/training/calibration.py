@@ -173,9 +173,8 @@ def _batches(loader: Iterable[Any], share: int, progress: bool) -> Iterator[tupl
     """Yield batches until `share` samples are done, and a function to say how many each had."""
     first_rank = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
     console = Console(stderr=True)
-    with Progress(
-        console=console, disable=not (progress and first_rank and console.is_terminal), transient=True
-    ) as bar:
+    console.quiet = not (progress and first_rank and console.is_terminal)
+    with Progress(console=console, disable=console.quiet, transient=True) as bar:
         task = bar.add_task("calibrating norms", total=share)
         seen = 0
 
