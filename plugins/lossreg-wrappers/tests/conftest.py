@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,14 @@ DISTRIBUTIONS = {
 }
 PLUGINS = ("torch", *DISTRIBUTIONS)
 
+# warnings of the libraries' own, wherever pytest is started and whichever configuration it reads
+_OF_LIBRARIES = (
+    # older releases of MONAI and kornia are written for older releases of torch
+    "ignore:`torch.jit:DeprecationWarning",
+    # MONAI's displacement losses index with lists, of which torch warns
+    "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:monai",
+)
+
 # the libraries' names for the prediction and for the target, where a loss has one of each
 _PREDICTION = {"input", "inputs", "input_", "log_input", "pred", "y_pred", "img", "img1", "image", "boxes1"}
 _TARGET = {"target", "targets", "target_", "y_true", "img2", "boxes2"}
@@ -39,6 +48,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests of libraries that are not installed, and of losses that need further ones."""
     for item in items:
+        if not item.path.is_relative_to(Path(__file__).parent):
+            continue
+        for warning in _OF_LIBRARIES:
+            item.add_marker(pytest.mark.filterwarnings(warning))
         distribution = DISTRIBUTIONS.get(getattr(getattr(item, "module", None), "PLUGIN", ""))
         perceptual = "PerceptualLoss" in item.name and not _installed("torchvision")
         for missing in [distribution] if distribution else ["torchvision"] if perceptual else []:
