@@ -19,7 +19,7 @@ NAMES = {
         "crossfield/SegEdgeInteriorLoss",
     ],
     "wrappers": ["torch/CrossEntropyLoss", "torch/MSELoss"],
-    "example": ["example/MaskedL1Loss", "lossreg-example/LogCoshLoss"],
+    "example": ["example-more/SurfaceLoss", "example/MaskedL1Loss", "lossreg-example/LogCoshLoss"],
 }
 
 

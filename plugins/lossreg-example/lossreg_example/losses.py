@@ -1,36 +1,13 @@
-"""Two losses: a plain module, and a `lossreg.Loss` that reads several keys of the batch."""
+"""A `lossreg.Loss` that reads several keys of the batch."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import lossreg
 from lossreg.losses.base import zero_on_graph
-
-
-class LogCoshLoss(nn.Module):
-    """Mean of `log cosh(prediction - target)`: squared near zero, absolute far away, smooth in between.
-
-    Args:
-        scale: where it turns from one to the other, in the unit of the prediction; above 0.
-
-    Shape:
-        prediction and target: any, the same. Returns a scalar.
-    """
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss."""
-        x = (prediction - target) / self.scale
-        # log cosh x = x + log(1 + exp(-2x)) - log 2, which does not overflow where cosh does
-        return self.scale * (x + F.softplus(-2 * x) - math.log(2)).mean()
 
 
 class MaskedL1Loss(lossreg.Loss):

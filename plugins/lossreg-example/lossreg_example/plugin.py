@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lossreg import LossSpec, hookimpl
 
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses that one line of `pyproject.toml` could not describe."""
+    """Return one spec for each loss."""
     return (
         LossSpec(
             "MaskedL1Loss",
@@ -19,26 +18,4 @@ def lossreg_losses() -> Sequence[LossSpec]:
             aliases=("masked_l1",),
             example="lossreg_example.examples:heights",
         ),
-        LossSpec(
-            "SurfaceLoss",
-            "lossreg_example.foreign:SurfaceLoss",
-            summary="error of heights and of their slopes, from a library with an interface of its own",
-            wrap={"returns": "parts"},
-            example="lossreg_example.examples:heights",
-        ),
     )
-
-
-@hookimpl
-def lossreg_wrap(loss: Any, name: str, options: Mapping[str, Any]) -> Any:
-    """Turn a foreign loss into a `lossreg.Loss`.
-
-    lossreg asks every plugin, for every loss that is no `lossreg.Loss`, so take only what is yours. Most
-    libraries need no such hook: what is called as `loss(prediction, target)` is wrapped by lossreg itself.
-    """
-    if options.get("returns") != "parts":
-        return None
-    from lossreg import LossWrapper  # imported here, since it imports torch
-    from lossreg_example.foreign import SumOfParts
-
-    return LossWrapper(SumOfParts(loss), name, **{key: options[key] for key in options if key != "returns"})

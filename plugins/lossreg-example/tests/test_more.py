@@ -1,0 +1,45 @@
+"""The two other ways in, beside the first in one config."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lossreg_example.examples import heights
+from lossreg_example.more.log_cosh import LogCoshLoss
+
+import lossreg
+
+
+def test_each_way_in_is_found():
+    assert lossreg.list_losses("lossreg-example/*") == ["lossreg-example/LogCoshLoss"]
+    assert lossreg.list_losses("example/*") == ["example/MaskedL1Loss"]
+    assert lossreg.list_losses("example-more/*") == ["example-more/SurfaceLoss"]
+
+
+def test_a_config_uses_all_three():
+    criterion = lossreg.build_compound_loss_from_config(
+        {
+            "loss_list": [
+                {"loss": "LogCoshLoss", "scale": 0.5, "weight": 1.0},
+                {"loss": "masked_l1", "weight": 0.3},
+                {"loss": "SurfaceLoss", "slope_weight": 0.1, "weight": 0.5},
+            ]
+        }
+    )
+    pred, gt = heights()
+    pred["height"].requires_grad_()
+    total, values, extra = criterion(pred, gt)
+    total.backward()
+    assert set(values) == {"LogCoshLoss", "masked_l1", "SurfaceLoss"}
+    assert set(extra["SurfaceLoss"]) == {"height", "slope"}
+    assert bool((pred["height"].grad != 0).any())
+
+
+@pytest.mark.parametrize("error", [0.0, 0.3, -2.0])
+def test_log_cosh_is_its_formula(error):
+    value = LogCoshLoss(scale=2.0)(torch.tensor(error), torch.tensor(0.0))
+    torch.testing.assert_close(value, 2 * torch.tensor(error / 2).cosh().log())
+
+
+def test_log_cosh_does_not_overflow():
+    assert LogCoshLoss()(torch.tensor(1e4), torch.tensor(0.0)).isfinite()
