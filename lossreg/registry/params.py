@@ -1,59 +1,69 @@
-"""A component's parameters, read off its signature: listing, validation of config values, JSON Schema."""
+"""A component's parameters: listing, and validation of config values."""
 
 from __future__ import annotations
 
 import collections.abc
-import inspect
-import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Union, get_args, get_origin
 
-import docstring_parser
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+from lossreg.registry.signature import REQUIRED, Signature, signature_of
 
-REQUIRED = inspect.Parameter.empty
-"""Default of a parameter that has none."""
-
-_WORDS = {
-    "Input should be": "expected",
-    "a valid integer": "an integer",
-    "a valid array": "a list",
-    "an object": "a mapping",
-    "a valid ": "a ",
-}
 _UNSETTABLE = object()
 _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _SCALARS = (bool, int, float, str, type(None))
+_TENSOR = Union[float, list[float], list[list[float]], list[list[list[float]]], None]  # noqa: UP007
+_LARGE = 2**53  # beyond it a number may be none that JSON readers agree on
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a component.
+    """One parameter of a component; its annotation and its docstring are read where they are asked for.
 
     Attributes:
         name: its name.
-        annotation: the type that a config may give, in Python's notation; empty where any plain value may.
         default: its default, or `REQUIRED`.
-        doc: what the component's docstring says of it.
-        settable: whether a config may set it at all: callables, modules and other objects it may not.
-        type: the annotation itself, narrowed to plain data.
+        hint: evaluates its annotation.
+        docs: reads what the component's docstring says, by parameter.
     """
 
     name: str
-    annotation: str
     default: Any
-    doc: str
-    settable: bool
-    type: Any
+    hint: Callable[[], Any]
+    docs: Callable[[], Mapping[str, str]]
 
     @property
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is REQUIRED
+
+    @cached_property
+    def _plain(self) -> Any:
+        return _plain(self.hint())
+
+    @property
+    def settable(self) -> bool:
+        """Whether a config may set it at all: callables, modules and other objects it may not."""
+        return self._plain is not _UNSETTABLE
+
+    @property
+    def type(self) -> Any:
+        """The annotation, narrowed to plain data; None where it is not settable."""
+        return self._plain if self.settable else None
+
+    @property
+    def annotation(self) -> str:
+        """The type that a config may give, in Python's notation; empty where any plain value may."""
+        return _text(self._plain if self.settable else self.hint())
+
+    @property
+    def doc(self) -> str:
+        """What the component's docstring says of it."""
+        return self.docs().get(self.name, "")
 
 
 @dataclass(frozen=True)
@@ -70,42 +80,31 @@ def parameters(
     """Read the parameters of a class's constructor, or of a function behind its leading tensors.
 
     Args:
-        target: a class or a function.
+        target: a class or a function, or the signature of one.
         hidden: parameters to leave out.
         tensors: parameters that are tensors, which a config gives as (nested) lists of numbers.
 
     Returns:
         in the order of the signature; `*args` and `**kwargs` are left out.
     """
-    docs = _docs(target)
-    hints = _hints(target)
-    found = []
-    for name, parameter in _signature(target).items():
-        if name in hidden:
-            continue
-        hint = hints.get(name, parameter.annotation)
-        if name in tensors:
-            plain: Any = Union[float, list[float], list[list[float]], list[list[list[float]]], None]  # noqa: UP007
-        else:
-            plain = _plain(hint)
-        settable = plain is not _UNSETTABLE
-        shown = plain if settable else hint
-        found.append(
-            Parameter(
-                name,
-                _text(shown),
-                parameter.default,
-                docs.get(name, ""),
-                settable,
-                plain if settable else None,
-            )
-        )
-    return found
+    signature = target if isinstance(target, Signature) else signature_of(target)
+    read: list[Mapping[str, str]] = []
+
+    def docs() -> Mapping[str, str]:
+        if not read:
+            read.append(_docs(signature.doc()))
+        return read[0]
+
+    return [
+        Parameter(a.name, a.default, (lambda: _TENSOR) if a.name in tensors else a.hint, docs)
+        for a in signature.arguments
+        if a.name not in hidden
+    ]
 
 
 def takes_any(target: Any) -> bool:
     """Say whether a component has a `**kwargs`, so that unknown names cannot be refused."""
-    return any(p.kind is p.VAR_KEYWORD for p in _raw_signature(target).values())
+    return signature_of(target).open_ended
 
 
 def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False) -> Iterator[ParameterProblem]:
@@ -119,94 +118,61 @@ def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool
     Yields:
         a problem for each value that does not fit; nothing where all fit.
     """
-    closed = {p.name for p in found if not p.settable}
-    for name in sorted(closed & set(values)):
+    known = {p.name: p for p in found}
+    closed = {name for name in values if name in known and not known[name].settable}
+    for name in sorted(closed):
         yield ParameterProblem((name,), "takes a Python object; a config file cannot give one")
-    texts: dict[str, str] = {}
-    for name in (name for name in values if name not in closed):
-        try:
-            texts[name] = json.dumps(values[name])
-        except (TypeError, ValueError) as error:  # noqa: PERF203 (each value has its own problem)
-            yield ParameterProblem((name,), f"is not plain data: {error}")
-    plain = ", ".join(f"{json.dumps(str(name))}: {text}" for name, text in texts.items())
-    others = [p for p in found if p.name in texts or p.name not in values]
-    try:
-        model(others, open_ended=open_ended).model_validate_json(f"{{{plain}}}", strict=True)
-    except ValidationError as failure:
-        for path, messages in _by_parameter(failure).items():
-            yield ParameterProblem(path, messages)
+    rest = {name: value for name, value in values.items() if name not in closed}
+    asked = [p for p in found if p.name in rest or (p.required and p.name not in values and p.settable)]
+    if all(p.name in rest and fits(rest[p.name], p.type) for p in asked) and (
+        all(fits(value, Any) for name, value in rest.items() if name not in known)
+        if open_ended
+        else all(name in known for name in rest)
+    ):
+        return
+    from lossreg.registry.model import problems  # pydantic words what is wrong, and takes its time to be imported
+
+    for path, message in problems(asked, rest, open_ended=open_ended):
+        yield ParameterProblem(path, message)
 
 
-def model(found: list[Parameter], *, open_ended: bool = False) -> type[BaseModel]:
-    """Return a pydantic model of a component's settable parameters (its JSON Schema is the component's)."""
-    fields: dict[str, Any] = {}
-    for p in found:
-        if p.settable:
-            default = ... if p.required else _plain_default(p.default)
-            # an alias, since pydantic keeps its own method names and a leading underscore to itself
-            fields[f"p_{p.name}"] = (p.type, Field(default, alias=p.name, description=p.doc or None))
-    config = ConfigDict(extra="allow" if open_ended else "forbid", protected_namespaces=())
-    return create_model("Parameters", __config__=config, **fields)
+def fits(value: Any, kind: Any) -> bool:
+    """Say whether a value is surely of a plain type; where this is False, `model` decides."""
+    if kind is Any:
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and fits(item, Any) for key, item in value.items())
+        return all(fits(item, Any) for item in value) if isinstance(value, list) else _is_scalar(value)
+    if kind in _SCALARS or kind is None:
+        wanted = (int, float) if kind is float else (type(None) if kind is None else kind,)
+        return type(value) in wanted and _is_scalar(value)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(type(value) is type(arg) and value == arg for arg in args)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, args[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, list) and len(value) == len(args) and all(map(fits, value, args))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and fits(item, args[1]) for key, item in value.items()
+        )
+    return False  # an annotation with constraints
 
 
-def _by_parameter(failure: ValidationError) -> dict[tuple[str | int, ...], str]:
-    """Merge pydantic's errors so that the branches of one union become one message at one path."""
-    merged: dict[tuple[str | int, ...], list[str]] = {}
-    for error in failure.errors(include_url=False):
-        location = error["loc"]
-        # behind the parameter's name stand list positions and, for unions, the names of branches
-        path = tuple(part for i, part in enumerate(location) if i == 0 or isinstance(part, int))
-        if error["type"] == "missing":
-            message = "is missing"
-        elif error["type"] == "extra_forbidden":
-            message = "is not a parameter"
-        else:
-            message = error["msg"]
-            for theirs, ours in _WORDS.items():
-                message = message.replace(theirs, ours)
-        merged.setdefault(path, []).append(message)
-    whole: dict[tuple[str | int, ...], str] = {}
-    for path, messages in merged.items():
-        parent = path[:1]
-        if len(path) > 1 and parent in merged:
-            continue
-        whole[path] = " or ".join(dict.fromkeys(messages)).replace(" or expected", " or")
-    return whole
+def _is_scalar(value: Any) -> bool:
+    """Say whether a value is null, or a boolean, text or number on which all readers of JSON agree."""
+    if isinstance(value, str):
+        return value.isascii() or value.isprintable()
+    if isinstance(value, (int, float)):
+        return -_LARGE < value < _LARGE  # which NaN is not
+    return value is None
 
 
-def _raw_signature(target: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(target).parameters
-    except (TypeError, ValueError):
-        return {}
+def _docs(text: str) -> dict[str, str]:
+    import docstring_parser
 
-
-def _signature(target: Any) -> dict[str, inspect.Parameter]:
-    """Return named parameters; of a function, those with a default: the others are tensors to compare."""
-    named = {name: p for name, p in _raw_signature(target).items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    if not inspect.isclass(target):
-        named = {name: p for name, p in named.items() if p.default is not p.empty}
-    return named
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    """Evaluate annotations one by one: a name that only the type checker knows spoils its own alone."""
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-    known = getattr(function, "__globals__", {})
-    hints: dict[str, Any] = {}
-    for name, annotation in getattr(function, "__annotations__", {}).items():
-        alone = types.SimpleNamespace(__annotations__={name: annotation})
-        try:
-            hints |= typing.get_type_hints(alone, globalns=known, include_extras=True)
-        except Exception:  # the raw annotation has to do
-            hints[name] = annotation
-    return hints
-
-
-def _docs(target: Any) -> dict[str, str]:
-    text = f"{inspect.getdoc(target) or ''}"
-    if inspect.isclass(target) and target.__init__.__doc__ and "__init__" in vars(target):
-        text += "\n\n" + inspect.cleandoc(target.__init__.__doc__)
     return {
         p.arg_name.split(" ")[0]: " ".join((p.description or "").split()) for p in docstring_parser.parse(text).params
     }
@@ -214,11 +180,11 @@ def _docs(target: Any) -> dict[str, str]:
 
 def _plain(hint: Any) -> Any:
     """Narrow an annotation to what a config can hold, or return `_UNSETTABLE`."""
-    if hint is inspect.Parameter.empty or hint is Any or hint is object:
-        return JsonValue
+    if hint is REQUIRED or hint is Any or hint is object or _is_json(hint):
+        return Any
     if hint is None:
         return None
-    if hint in _SCALARS or hint is JsonValue:
+    if hint in _SCALARS:
         return hint
     origin, args = get_origin(hint), get_args(hint)
     if origin is typing.Annotated:
@@ -240,23 +206,14 @@ def _plain_container(origin: Any, args: tuple[Any, ...]) -> Any:
     if origin is tuple and members and Ellipsis not in members:
         return tuple.__class_getitem__(tuple(members))
     if origin in _LISTS:
-        return list.__class_getitem__(members[0] if members else JsonValue)
+        return list.__class_getitem__(members[0] if members else Any)
     if origin in _MAPPINGS:
-        return dict.__class_getitem__((str, members[1] if members else JsonValue))
+        return dict.__class_getitem__((str, members[1] if members else Any))
     return _UNSETTABLE
 
 
-def _plain_default(default: Any) -> Any:
-    """Return a default that JSON Schema can show; an object of another kind is shown by its text."""
-    try:
-        json.dumps(default)
-    except (TypeError, ValueError):
-        return None
-    return default
-
-
 def _text(hint: Any) -> str:
-    if hint is JsonValue or hint is inspect.Parameter.empty:
+    if hint is Any or hint is REQUIRED:
         return ""
     if hint is None or hint is type(None):
         return "None"
@@ -271,3 +228,8 @@ def _text(hint: Any) -> str:
         inside = ", ".join("..." if arg is Ellipsis else _text(arg) or "Any" for arg in args)
         return f"{getattr(origin, '__name__', str(origin))}[{inside}]"
     return getattr(hint, "__name__", str(hint))
+
+
+def _is_json(hint: Any) -> bool:
+    """Say whether an annotation is pydantic's `JsonValue`."""
+    return getattr(hint, "__name__", "") == "JsonValue" and getattr(hint, "__module__", "").startswith("pydantic")

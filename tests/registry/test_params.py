@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 from torch import Tensor, nn
 
-from lossreg.registry.params import REQUIRED, check, model, parameters, takes_any
+from lossreg.registry.model import model
+from lossreg.registry.params import REQUIRED, check, parameters, takes_any
 
 
 def of(annotation, default=REQUIRED):

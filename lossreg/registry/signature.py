@@ -1,0 +1,95 @@
+"""What a component's target takes: its arguments with their defaults and annotations, read off the object."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+REQUIRED = inspect.Parameter.empty
+"""Default of a parameter that has none."""
+
+LOSS = ("lossreg.losses.base", "Loss")
+"""Module and name of the class that takes the term's name."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A named argument.
+
+    Attributes:
+        name: its name.
+        default: its default, or `REQUIRED`.
+        hint: evaluates its annotation; `REQUIRED` where it has none.
+    """
+
+    name: str
+    default: Any
+    hint: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a class's constructor, or of a function behind its leading tensors.
+
+    Attributes:
+        arguments: in order; `*args` and `**kwargs` are left out.
+        open_ended: whether there is a `**kwargs`, so that unknown names cannot be refused.
+        is_loss: whether the target is a subclass of `lossreg.Loss`.
+        doc: returns its docstring, that of the constructor behind it.
+    """
+
+    arguments: tuple[Argument, ...]
+    open_ended: bool
+    is_loss: bool
+    doc: Callable[[], str]
+
+
+def signature_of(target: Any) -> Signature:
+    """Read the signature of a class or a function; of what has none, no arguments."""
+    raw = _raw(target)
+    named = [p for p in raw.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not inspect.isclass(target):  # those without a default are the tensors to compare
+        named = [p for p in named if p.default is not p.empty]
+    hints = _hints(target)
+    return Signature(
+        tuple(Argument(p.name, p.default, _constant(hints.get(p.name, p.annotation))) for p in named),
+        any(p.kind is p.VAR_KEYWORD for p in raw.values()),
+        any((c.__module__, c.__name__) == LOSS for c in getattr(target, "__mro__", ())),
+        lambda: _doc(target),
+    )
+
+
+def _raw(target: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Evaluate annotations one by one: a name that only the type checker knows spoils its own alone."""
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    known = getattr(function, "__globals__", {})
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        try:
+            hints |= typing.get_type_hints(alone, globalns=known, include_extras=True)
+        except Exception:  # the raw annotation has to do
+            hints[name] = annotation
+    return hints
+
+
+def _doc(target: Any) -> str:
+    text = f"{inspect.getdoc(target) or ''}"
+    if inspect.isclass(target) and target.__init__.__doc__ and "__init__" in vars(target):
+        text += "\n\n" + inspect.cleandoc(target.__init__.__doc__)
+    return text

@@ -1,0 +1,373 @@
+"""Signatures read off the source, so that neither the component nor a package around it is imported.
+
+A target is followed through re-exports to the class or function itself, and from there to the base class whose
+constructor it inherits. What a reader of the source alone cannot be sure of (a decorator, a metaclass, a name that
+is bound twice or under a condition) is refused: the component has to be imported then.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, Union
+
+from lossreg.registry.signature import LOSS, REQUIRED, Argument, Signature
+
+
+class UnreadableError(Exception):
+    """The source alone does not say what a component takes."""
+
+
+# whose members are taken as they are: their import is cheap, and done already
+_PLAIN_MODULES = ("typing", "typing_extensions", "collections.abc", "types", "numbers", "abc")
+_ROOTS: tuple[Any, ...] = (object, import_module("abc").ABC, import_module("typing").Generic)
+_MODULE = type("Module", (), {})
+# where following would mean to parse the largest files of torch
+_TORCH: dict[tuple[str, str], Any] = {
+    ("torch", "nn"): "torch.nn",
+    ("torch", "Tensor"): type("Tensor", (), {}),
+    ("torch.nn", "Module"): _MODULE,
+    ("torch.nn.modules.module", "Module"): _MODULE,
+}
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A default that is no literal: its text stands for it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass
+class _Module:
+    """What a module binds at its top level: each name with the one statement or expression that binds it."""
+
+    name: str
+    package: str
+    names: dict[str, ast.AST | None] = field(default_factory=dict)  # None: bound twice, or under a condition
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (module, attribute or "")
+    lazy: dict[str, tuple[str, str]] = field(default_factory=dict)  # for type checkers, where __getattr__ does it
+    stars: list[str] = field(default_factory=list)
+
+    def bind(self, name: str, node: ast.AST | None) -> None:
+        self.names[name] = None if name in self.names else node
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a name stands for: a module (by its name), a definition in a module, or an object."""
+
+    kind: Literal["module", "definition", "object"]
+    value: Any
+    module: _Module | None = None
+
+
+class Sources:
+    """Signatures of targets, from the source files of this process's import path; each file is read once."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, _Module] = {}
+        self._signatures: dict[str, Signature] = {}
+
+    def signature(self, target: str) -> Signature:
+        """Return the signature of `"package.module:Attribute"`.
+
+        Raises:
+            UnreadableError: only the object itself can say. An annotation may raise it later, when it is evaluated.
+        """
+        if target not in self._signatures:
+            module, _, attribute = target.partition(":")
+            try:
+                found = self._member(module, attribute)
+                self._signatures[target] = self._of(found)
+            except RecursionError:
+                raise UnreadableError(f"{target}: names that go round in circles") from None
+        return self._signatures[target]
+
+    def _of(self, found: _Found) -> Signature:
+        node, module = found.value, found.module
+        if isinstance(node, ast.FunctionDef) and module is not None and not node.decorator_list:
+            arguments = [a for a in self._arguments(node, module) if a.default is not REQUIRED]
+            return Signature(tuple(arguments), node.args.kwarg is not None, False, lambda: _docstring(node))
+        if not isinstance(node, ast.ClassDef) or module is None:
+            raise UnreadableError(f"{node!r} is neither a class nor a function")
+        lineage = list(self._lineage(node, module))
+        is_loss = any((m.name, n.name) == LOSS for n, m in lineage if n is not None and m is not None)
+        for owner, home in lineage:
+            constructor = None if owner is None else _constructor(owner)
+            if constructor is not None and home is not None:
+                arguments = self._arguments(constructor, home)[1:]
+                open_ended = constructor.args.kwarg is not None
+                return Signature(tuple(arguments), open_ended, is_loss, lambda: self._doc(lineage))
+        is_module = lineage[-1] == (None, None)
+        return Signature((), is_module, is_loss, lambda: self._doc(lineage))
+
+    def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[tuple[ast.ClassDef | None, _Module | None]]:
+        """Yield a class and its bases, one behind the other; `(None, None)` for `torch.nn.Module`."""
+        yield node, module
+        if node.decorator_list or node.keywords:
+            raise UnreadableError(f"{node.name} has a decorator or a metaclass")
+        bases = []
+        for base in node.bases:
+            found = self._resolve(base.value if isinstance(base, ast.Subscript) else base, module)
+            if found.kind != "object" or found.value not in _ROOTS:
+                bases.append(found)
+        if len(bases) > 1:
+            raise UnreadableError(f"{node.name} has several bases")
+        for found in bases:
+            if found.value is _MODULE:
+                yield None, None
+            elif isinstance(found.value, ast.ClassDef) and found.module is not None:
+                yield from self._lineage(found.value, found.module)
+            else:
+                raise UnreadableError(f"a base of {node.name} has no source")
+
+    def _doc(self, lineage: Sequence[tuple[ast.ClassDef | None, _Module | None]]) -> str:
+        classes = [node for node, _ in lineage if node is not None]
+        own = next((text for node in classes if (text := _docstring(node))), "")
+        constructor = _constructor(classes[0])
+        return f"{own}\n\n{_docstring(constructor)}" if constructor is not None else own
+
+    def _arguments(self, function: ast.FunctionDef, module: _Module) -> list[Argument]:
+        positional = [*function.args.posonlyargs, *function.args.args]
+        missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
+        pairs = [
+            *zip(positional, [*missing, *function.args.defaults], strict=True),
+            *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True),
+        ]
+        return [
+            Argument(a.arg, self._default(default, module), functools.partial(self._hint, a.annotation, module))
+            for a, default in pairs
+        ]
+
+    def _default(self, node: ast.expr | None, module: _Module) -> Any:
+        if node is None:
+            return REQUIRED
+        bound = module.names.get(node.id) if isinstance(node, ast.Name) else node
+        try:
+            return ast.literal_eval(bound if isinstance(bound, ast.expr) else node)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return Opaque(ast.unparse(node))
+
+    # --- annotations ------------------------------------------------------------------------------
+
+    def _hint(self, node: ast.expr | None, module: _Module) -> Any:
+        """Evaluate an annotation; a class of the component's own becomes an empty class of that name."""
+        if node is None:
+            return REQUIRED
+        if isinstance(node, ast.Constant):
+            return self._hint(_parsed(node.value), module) if isinstance(node.value, str) else node.value
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            return Union[self._hint(node.left, module), self._hint(node.right, module)]  # noqa: UP007
+        if isinstance(node, (ast.List, ast.Tuple)):
+            made = [self._hint(item, module) for item in node.elts]
+            return made if isinstance(node, ast.List) else tuple(made)
+        if isinstance(node, ast.Subscript):
+            return self._subscripted(self._hint(node.value, module), node.slice, module)
+        found = self._resolve(node, module)
+        if found.kind == "object":
+            return found.value
+        if isinstance(found.value, ast.ClassDef):
+            return type(found.value.name, (), {})
+        if isinstance(found.value, ast.expr) and found.module is not None:
+            return self._hint(found.value, found.module)
+        raise UnreadableError(f"{ast.unparse(node)} is no annotation that the source explains")
+
+    def _subscripted(self, origin: Any, inside: ast.expr, module: _Module) -> Any:
+        if origin is Literal:
+            try:
+                return Literal.__getitem__(ast.literal_eval(inside))
+            except ValueError:
+                raise UnreadableError(f"Literal[{ast.unparse(inside)}] is not literal") from None
+        try:
+            return origin[self._hint(inside, module)]
+        except TypeError as error:
+            raise UnreadableError(str(error)) from None
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def _resolve(self, node: ast.expr, module: _Module) -> _Found:
+        if isinstance(node, ast.Name):
+            return self._name(module, node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self._resolve(node.value, module)
+            if owner.kind == "module":
+                return self._member(owner.value, node.attr)
+        raise UnreadableError(f"{ast.unparse(node)} is computed")
+
+    def _name(self, module: _Module, name: str) -> _Found:
+        """Look a name up as the module itself does."""
+        if name in module.names:
+            node = module.names[name]
+            if node is None:
+                raise UnreadableError(f"{module.name}.{name} is bound twice, or under a condition")
+            if isinstance(node, ast.alias):
+                home, attribute = module.imports[name]
+                return self._member(home, attribute) if attribute else _Found("module", home)
+            if isinstance(node, ast.Name | ast.Attribute):  # another name of the same
+                return self._resolve(node, module)
+            return _Found("definition", node, module)
+        for star in reversed(module.stars):
+            if self._exports(self._module(star), name):
+                return self._member(star, name)
+        if hasattr(builtins, name):
+            return _Found("object", getattr(builtins, name))
+        raise UnreadableError(f"{module.name} does not say what {name} is")
+
+    def _member(self, home: str, name: str) -> _Found:
+        """Look an attribute of a module up from outside."""
+        if (home, name) in _TORCH:
+            known = _TORCH[home, name]
+            return _Found("module", known) if isinstance(known, str) else _Found("object", known)
+        if home in _PLAIN_MODULES:
+            plain = import_module(home)
+            if not hasattr(plain, name):
+                raise UnreadableError(f"{home} has no {name}")
+            return _Found("object", getattr(plain, name))
+        module = self._module(home)
+        if name in module.lazy and name not in module.names and "__getattr__" in module.names:
+            return self._member(*module.lazy[name])
+        if name in module.names or self._starred(module, name):
+            return self._name(module, name)
+        if _spec(f"{home}.{name}") is not None:
+            return _Found("module", f"{home}.{name}")
+        raise UnreadableError(f"{home} does not say what {name} is")
+
+    def _starred(self, module: _Module, name: str) -> bool:
+        return any(self._exports(self._module(star), name) for star in module.stars)
+
+    def _exports(self, module: _Module, name: str) -> bool:
+        """Say whether `from module import *` brings a name."""
+        if "__all__" not in module.names:
+            return not name.startswith("_") and (name in module.names or self._starred(module, name))
+        listed = module.names["__all__"]
+        try:
+            return name in ast.literal_eval(listed) if isinstance(listed, ast.expr) else _unsure("__all__")
+        except (ValueError, TypeError):
+            return _unsure("__all__")
+
+    def _module(self, name: str) -> _Module:
+        if name not in self._modules:
+            spec = _spec(name)
+            try:
+                text = spec.loader.get_source(name)
+                tree = ast.parse(text or "")
+            except (AttributeError, ImportError, OSError, SyntaxError, ValueError):
+                raise UnreadableError(f"module {name} has no source") from None
+            package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+            self._modules[name] = module = _Module(name, package)
+            for statement in tree.body:
+                _bind(module, statement)
+        return self._modules[name]
+
+
+def _bind(module: _Module, statement: ast.stmt) -> None:
+    """Note what a statement at the top level of a module binds."""
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        _import(module, statement)
+    elif isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        module.bind(statement.name, statement)
+    elif isinstance(statement, ast.Assign) and all(isinstance(target, ast.Name) for target in statement.targets):
+        for target in statement.targets:
+            assert isinstance(target, ast.Name)
+            module.bind(target.id, statement.value)
+    elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        module.bind(statement.target.id, statement.value)
+    elif isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        inner = _Module(module.name, module.package)
+        for import_ in statement.body:
+            if isinstance(import_, ast.ImportFrom):
+                _import(inner, import_)
+        module.lazy |= inner.imports
+        for other in statement.orelse:
+            _bind(module, other)
+    else:
+        for name in _names_bound(statement):
+            module.names[name] = None
+
+
+def _names_bound(statement: ast.stmt) -> Iterator[str]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+
+
+def _import(module: _Module, statement: ast.Import | ast.ImportFrom) -> None:
+    home = _home(module, statement) if isinstance(statement, ast.ImportFrom) else ""
+    for alias in statement.names:
+        if alias.name == "*":
+            module.stars.append(home)
+            continue
+        name = alias.asname or (alias.name if home else alias.name.partition(".")[0])
+        imported = (home, alias.name) if home else (alias.name if alias.asname else name, "")
+        if module.imports.get(name) != imported:
+            module.bind(name, alias)
+        module.imports[name] = imported
+
+
+def _home(module: _Module, statement: ast.ImportFrom) -> str:
+    package = module.package.split(".")
+    around = package[: len(package) - statement.level + 1] if statement.level else []
+    return ".".join([*around, *([statement.module] if statement.module else [])])
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    """Return the `__init__` in a class's body, if it has one."""
+    found: ast.FunctionDef | None = None
+    for statement in node.body:
+        plain = isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef))
+        names = [statement.name] if plain else list(_names_bound(statement))  # type: ignore[attr-defined]
+        if {"__new__", "__signature__"} & set(names):
+            raise UnreadableError(f"{node.name} makes its signature itself")
+        if "__init__" in names:
+            if found is not None or not isinstance(statement, ast.FunctionDef) or statement.decorator_list:
+                raise UnreadableError(f"{node.name} has an unusual constructor")
+            found = statement
+    return found
+
+
+def _docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
+    return inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
+
+
+def _parsed(text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        raise UnreadableError(f"{text!r} is no annotation") from None
+
+
+def _unsure(name: str) -> bool:
+    raise UnreadableError(f"{name} is computed")
+
+
+def _spec(name: str) -> Any:
+    """Find a module as an import would, but without importing the packages that it lies in; None where it is not."""
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded
+    parent = name.rpartition(".")[0]
+    path = None
+    if parent:
+        path = getattr(_spec(parent), "submodule_search_locations", None)
+        if path is None:
+            return None
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        spec = find(name, path) if find is not None else None
+        if spec is not None:
+            return spec
+    return None
