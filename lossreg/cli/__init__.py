@@ -35,6 +35,7 @@ _COMMANDS = {
     ),
     "plot": ("lossreg.cli.plot:plot_command", "Plot each term's weight over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
+    "new": ("lossreg.cli.new:new_command", "Write a plugin package with a loss of your own."),
     "demo": (
         "lossreg.demo.command:demo_command",
         "Train a small network under a seven-term loss from a YAML file.",

@@ -1,0 +1,100 @@
+"""`lossreg new`: a plugin package to begin with, made of the first-party example under the author's names."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shutil
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+FILES = (
+    "README.md",
+    "pyproject.toml",
+    "tox.ini",
+    "lossreg_example/__init__.py",
+    "lossreg_example/examples.py",
+    "lossreg_example/losses.py",
+    "lossreg_example/plugin.py",
+    "lossreg_example/py.typed",
+    "tests/test_losses.py",
+)
+"""What is taken of the example; the wheel has each as `template/<file>.txt`."""
+
+_LEFT_OUT = re.compile(r"[^\n]*`lossreg new` leaves out from here.*?to here[^\n]*\n", re.DOTALL)
+_DISTRIBUTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+
+
+@click.command("new", epilog="Example: lossreg new my-losses --loss EdgeLoss")
+@click.argument("name")
+@click.option("--loss", default="MaskedL1Loss", show_default=True, metavar="CLASS", help="Name of its loss.")
+@click.option(
+    "--directory",
+    default=Path(),
+    metavar="PATH",
+    help="Folder to write it into; by default the current one.",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+)
+def new_command(name: str, loss: str, directory: Path) -> None:
+    """Write a plugin package NAME: a loss with its spec, an example batch, tests and tox.ini.
+
+    It builds, installs and passes its tests as it is; put your formula in place of the example's.
+    """
+    _check_names(name, loss)
+    package = directory / name
+    if package.exists():
+        raise click.ClickException(f"{package} is there already; choose another name, or remove it")
+    with tempfile.TemporaryDirectory(dir=directory, prefix=f".{name}-") as unfinished:
+        written = [_write(Path(unfinished) / name, file, name, loss) for file in FILES]
+        shutil.move(Path(unfinished) / name, package)
+    for file in written:
+        click.echo(package / file)
+    click.echo(f"\nNext: cd {package} && pip install -e '.[test]' && pytest")
+
+
+def _check_names(name: str, loss: str) -> None:
+    module = name.replace("-", "_")
+    if not _DISTRIBUTION.match(name):
+        raise click.BadParameter(
+            f"{name!r} is no name of a distribution; expected lower-case words with '-' between them, such as my-losses"
+        )
+    if module in sys.stdlib_module_names or keyword.iskeyword(module) or module in ("lossreg", "torch"):
+        raise click.BadParameter(f"a package {module!r} would hide the one of that name; choose another")
+    if not loss.isidentifier() or keyword.iskeyword(loss):
+        raise click.BadParameter(f"{loss!r} is no name of a class; expected one such as EdgeLoss", param_hint="--loss")
+
+
+def _write(folder: Path, file: str, name: str, loss: str) -> str:
+    """Write one file of the template under the author's names, and return its path within the package."""
+    path = file.replace("lossreg_example", name.replace("-", "_"))
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_text(_renamed(_template(file), name, loss), encoding="utf-8")
+    return path
+
+
+def _template(file: str) -> str:
+    packed = files("lossreg.cli").joinpath("template", f"{file}.txt")
+    if packed.is_file():
+        return packed.read_text(encoding="utf-8")
+    # an editable install has the tree itself
+    return (Path(__file__).parents[2] / "plugins" / "lossreg-example" / file).read_text(encoding="utf-8")
+
+
+def _renamed(text: str, name: str, loss: str) -> str:
+    namespace = name.removeprefix("lossreg-")
+    alias = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", loss.removesuffix("Loss") or loss).lower()
+    text = _LEFT_OUT.sub("", text)
+    text = re.sub(r"(?m)^example = ", f"{namespace} = ", text)
+    for theirs, ours in (
+        ("example/MaskedL1Loss", f"{namespace}/{loss}"),
+        ("MaskedL1Loss", loss),
+        ("masked_l1", alias),
+        ("lossreg-example", name),
+        ("lossreg_example", name.replace("-", "_")),
+    ):
+        text = text.replace(theirs, ours)
+    return text

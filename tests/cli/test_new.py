@@ -1,0 +1,82 @@
+"""`lossreg new`: what it writes, and what it refuses; that the package works is tested from wheels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lossreg.cli import main
+
+
+@pytest.fixture
+def new(tmp_path):
+    def run(*arguments: str):
+        return CliRunner().invoke(main, ["new", *arguments, "--directory", str(tmp_path)])
+
+    return run
+
+
+def _written(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_everything_bears_the_authors_names(new, tmp_path):
+    result = new("lossreg-roads", "--loss", "RoadWidthLoss")
+    assert result.exit_code == 0, result.output
+    written = _written(tmp_path / "lossreg-roads")
+    assert sorted(written) == [
+        "README.md", "lossreg_roads/__init__.py", "lossreg_roads/examples.py", "lossreg_roads/losses.py",
+        "lossreg_roads/plugin.py", "lossreg_roads/py.typed", "pyproject.toml", "tests/test_losses.py",
+        "tox.ini",
+    ]  # fmt: skip
+    whole = "\n".join(written.values())
+    assert "class RoadWidthLoss(" in whole
+    assert '"road_width"' in whole
+    for theirs in ("lossreg-example", "lossreg_example", "masked_l1", "MaskedL1", "leaves out", "to here"):
+        assert theirs not in whole
+    assert 'name = "lossreg-roads"' in written["pyproject.toml"]
+    assert '[project.entry-points."lossreg"]\nroads = "lossreg_roads.plugin"\n' in written["pyproject.toml"]
+    assert "roads/RoadWidthLoss" in written["README.md"]
+
+
+def test_it_tells_what_it_wrote_and_what_comes_next(new, tmp_path):
+    output = new("my-losses").output
+    assert str(tmp_path / "my-losses" / "my_losses" / "losses.py") in output
+    assert "pip install -e" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My_Losses", "is no name of a distribution"),
+        ("my losses", "is no name of a distribution"),
+        ("../away", "is no name of a distribution"),
+        ("json", "would hide"),
+        ("torch", "would hide"),
+        ("class", "would hide"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(new, tmp_path, name, message):
+    result = new(name)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("loss", ["Edge Loss", "3D", "class", "a.b", ""])
+def test_a_loss_that_is_no_class_name_is_refused(new, tmp_path, loss):
+    result = new("my-losses", "--loss", loss)
+    assert result.exit_code == 2
+    assert "is no name of a class" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_already_is_left_alone(new, tmp_path):
+    (tmp_path / "my-losses").mkdir()
+    (tmp_path / "my-losses" / "notes.txt").write_text("mine")
+    result = new("my-losses")
+    assert result.exit_code == 1
+    assert "is there already" in result.output
+    assert _written(tmp_path) == {"my-losses/notes.txt": "mine"}
