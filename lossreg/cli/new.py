@@ -77,7 +77,7 @@ def _write(folder: Path, file: str, name: str, loss: str) -> str:
 
 
 def _template(file: str) -> str:
-    packed = files("lossreg.cli").joinpath("template", f"{file}.txt")
+    packed = files("lossreg.cli") / "template" / f"{file}.txt"
     if packed.is_file():
         return packed.read_text(encoding="utf-8")
     # an editable install has the tree itself

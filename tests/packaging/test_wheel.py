@@ -9,6 +9,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from lossreg.cli.new import FILES
+
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
 
@@ -35,6 +37,8 @@ def test_a_wheel_holds_every_file_of_its_package_and_no_other(wheel: tuple[Path,
         ["git", "ls-files", "-z", "--", str(package)], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
     sources = {str((ROOT / name).relative_to(folder)) for name in listed.split("\0") if name}
+    if folder == ROOT:
+        sources |= {f"lossreg/cli/template/{file}.txt" for file in FILES}
     held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == sources
 
