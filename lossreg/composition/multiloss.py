@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ from lossreg.losses.wrapper import LossWrapper
 
 Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+
+
+_AS_IT_IS: Final = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -322,9 +326,12 @@ class MultiLoss(nn.Module):
         """Compute the raw values of the active terms, and the totals of groups."""
         found = _Found()
         inner_time = time if self.clock.inlined else (INHERITED, None)
+        # inside a larger compiled function the weights are not known before it runs
+        skipped = self.clock.zero if self.zero_weight == "skip" and not self.clock.inlined else ()
+        losses = list(self.loss_funcs)
         for i in active:
-            name, loss = self.names[i], self.loss_funcs[i]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._skips(i)):
+            name, loss = self.names[i], losses[i]
+            with torch.no_grad() if skipped and skipped[i] else _AS_IT_IS:
                 if isinstance(loss, MultiLoss):
                     value, members, extra = loss(pred_batch, gt_batch, normalize, *inner_time)
                     found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
@@ -370,10 +377,6 @@ class MultiLoss(nn.Module):
         values = {k: raw[i] for k, i in enumerate(tracked) if i in raw}
         tracking.track_norms(norms, values, self.norm_momentum)
 
-    def _skips(self, position: int) -> bool:
-        """Say whether a term is to be computed without a graph; inside a larger compiled function none is."""
-        return self.zero_weight == "skip" and not self.clock.inlined and self.clock.zero[position]
-
     def set_time(self, epoch: float | Literal["inherited"] | None, step: float | None) -> None:
         """Evaluate the schedules of the terms and of all groups at a time; once for each value of it."""
         if isinstance(epoch, str):  # INHERITED
@@ -397,7 +400,8 @@ class MultiLoss(nn.Module):
         return pred_batch, gt_batch, active
 
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
-        norms = [cast(Loss, self.loss_funcs[i]).norm if self._normalized[i] else self._one for i in active]
+        losses, one = list(self.loss_funcs), self._one
+        norms = [cast(Loss, losses[i]).norm if self._normalized[i] else one for i in active]
         return torch.cat(norms).to(like)
 
     def weighting_parameters(self) -> Iterator[nn.Parameter]:
@@ -490,9 +494,9 @@ def _check_names(
 def _stack(values: Sequence[Tensor]) -> Tensor:
     """Stack scalars of any dtypes into a vector of at least float32."""
     dtype = torch.float32
-    for value in values:
-        dtype = torch.promote_types(dtype, value.dtype)
-    return torch.stack([value.to(dtype) for value in values])
+    for other in {value.dtype for value in values} - {dtype}:
+        dtype = torch.promote_types(dtype, other)
+    return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])
 
 
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:

@@ -165,9 +165,11 @@ class Piecewise(_Points):
     """
 
     _segments: tuple[tuple[float, ...], ...] = field(init=False, repr=False, compare=False)
+    _last: tuple[float, float] = field(init=False, repr=False, compare=False)  # an epoch and its weight
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _set(self, _last=(math.nan, math.nan))
         points = pairwise(zip(self.epoch_thresholds, self.values, strict=True))
         _set(
             self,
@@ -176,6 +178,14 @@ class Piecewise(_Points):
 
     def __call__(self, epoch: float) -> float:
         """Return the weight at `epoch`."""
+        last, weight = self._last
+        if epoch == last:
+            return weight
+        weight = self._at(epoch)
+        _set(self, _last=(epoch, weight))
+        return weight
+
+    def _at(self, epoch: float) -> float:
         i = bisect_right(self.epoch_thresholds, epoch)
         if i == 0:
             return self.values[0]

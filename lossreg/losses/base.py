@@ -58,16 +58,16 @@ class Loss(RunningNorm):
         Raises:
             MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
         """
-        self.extra_info = {}
+        self.extra_info.clear()
         try:
             value = self.compute(pred_batch, gt_batch)
-            extra_info = self.extra_info
+            extra_info = _detached(self.extra_info) if self.extra_info else {}
         finally:
-            self.extra_info = {}  # a graph that is kept here could be neither freed nor copied
+            self.extra_info.clear()  # a graph that is kept here could be neither freed nor copied
         if not isinstance(value, Tensor) or value.dim() != 0:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
-        return (value / self.norm[0] if normalize else value), _detached(extra_info)
+        return (value / self.norm[0] if normalize else value), extra_info
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
