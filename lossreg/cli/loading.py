@@ -80,7 +80,10 @@ def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
 
 def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
     """Find the place of each problem in the file, the first at each path; in the order of its lines."""
-    text = file.read_bytes().decode("utf-8", errors="replace")
+    from lossreg.config.bounds import MAX_BYTES
+
+    with file.open("rb") as opened:
+        text = opened.read(MAX_BYTES).decode("utf-8", errors="replace")
     if isinstance(error.__cause__, yaml.YAMLError):
         return [_syntax(error.__cause__, text)]
     positions = Positions(text)

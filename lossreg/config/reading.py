@@ -1,9 +1,15 @@
-"""Configs of any kind to plain data: OmegaConf, mappings and namespaces; interpolations stay inside the file."""
+"""Configs of any kind to plain data: OmegaConf, mappings and namespaces; interpolations stay inside the file.
+
+A config may come from a stranger. Whatever it holds, reading it takes bounded time and memory, imports nothing,
+runs no resolver, and ends with plain data or a `ConfigError`.
+"""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +17,20 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lossreg.config.bounds import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
+    NODE,
+    TOO_DEEP,
+    TOO_LONG,
+    TOO_MANY,
+    Unfolding,
+    check_events,
+    is_long_reference,
+)
 from lossreg.errors import ConfigError, ConfigProblem
 
-_NODE = re.compile(r"\$\{\.*[A-Za-z_][\w\-]*(\.[\w\-]+|\[[\w\-]+\])*\}")
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _REFUSED = "\0refused:"
 
@@ -25,17 +42,31 @@ def read_file(path: str | Path) -> DictConfig:
     """Read a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML (duplicate keys included), or holds no mapping.
+        ConfigError: it cannot be read, is no YAML (duplicate keys included), holds no mapping, has tags (which name
+            types to make), or is beyond one of `lossreg.config.bounds`.
     """
     try:
-        loaded = OmegaConf.load(path)
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: is longer than {MAX_BYTES:,} bytes; keep the loss in a file of its own")
+    try:
+        text = content.decode("utf-8")
+        check_events(_named(text, path))
+        loaded = OmegaConf.load(_named(text, path))
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not a YAML file that lossreg can read: {error}") from error
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path}: expected a mapping at the top, found a list")
+    assert isinstance(loaded, DictConfig), "what holds no mapping has been refused"
     return loaded
+
+
+def _named(text: str, path: str | Path) -> io.StringIO:
+    """Return a stream whose name YAML's errors tell."""
+    stream = io.StringIO(text)
+    stream.name = str(path)
+    return stream
 
 
 def has(cfg: Any, *keys: str) -> bool:
@@ -66,7 +97,8 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
         refers to the environment or to another resolver; no resolver has run that is not allowed.
 
     Raises:
-        ConfigError: it holds what is not plain data, or a reference to a key that is not there.
+        ConfigError: it holds what is not plain data or a reference to a key that is not there, or is beyond one of
+            `lossreg.config.bounds` once references are followed.
     """
     if not has(cfg, *keys):
         return None, []
@@ -75,7 +107,7 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
         keys = keys[1:]
     if not isinstance(cfg, (DictConfig, ListConfig)):
         try:
-            cfg = OmegaConf.create({"value": _unwrapped(cfg)})
+            cfg = OmegaConf.create({"value": _unwrapped(cfg, count(), path)})
         except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}")]) from error
@@ -87,16 +119,18 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
 def _resolved(cfg: Any, keys: Sequence[str], path: str, allowed: frozenset[str]) -> Data:
     """Resolve references in a copy of the whole config, in which every resolver that may not run is marked."""
     try:
-        root = OmegaConf.to_container(cfg._get_root(), resolve=False)
-        whole = OmegaConf.create(_without_resolvers(root, allowed))
-        own: Any = whole
+        root = _without_resolvers(OmegaConf.to_container(cfg._get_root(), resolve=False), allowed)
+        Unfolding(root, path).check((*_way(cfg), *keys))
+        own: Any = OmegaConf.create(root)
         for key in (*_way(cfg), *keys):
             own = own._get_node(key)
         if isinstance(own, (DictConfig, ListConfig)) and not own._is_interpolation():
             return OmegaConf.to_container(own, resolve=True)
         own = own._dereference_node()
         return OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own._value()
-    except (OmegaConfBaseException, RecursionError) as error:
+    except RecursionError as error:
+        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}")]) from error
+    except OmegaConfBaseException as error:
         raise ConfigError([ConfigProblem(path, f"cannot be resolved: {str(error).splitlines()[0]}")]) from error
 
 
@@ -116,7 +150,7 @@ def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:
     if isinstance(data, list):
         return [_without_resolvers(value, allowed) for value in data]
     if isinstance(data, str) and "${" in data:
-        rest = _NODE.sub("", data)
+        rest = NODE.sub("", data)
         names = set(_RESOLVER.findall(rest))
         if "${" in rest and not (names and names <= allowed and rest.count("${") == len(_RESOLVER.findall(rest))):
             return _REFUSED + data.replace("${", "$ {")
@@ -137,12 +171,20 @@ def _refused(data: Any, path: str) -> list[ConfigProblem]:
     return []
 
 
-def _unwrapped(cfg: Any) -> Any:
-    """Take namespaces apart, at any depth."""
+def _unwrapped(cfg: Any, values: Iterator[int], path: str, depth: int = 0) -> Any:
+    """Take namespaces apart, at any depth, and count what is there."""
+    if next(values) >= MAX_VALUES:
+        raise ConfigError([ConfigProblem(path, f"has {TOO_MANY}; shorten it")])
+    if depth > MAX_DEPTH:
+        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}")])
+    if isinstance(cfg, str) and is_long_reference(cfg):
+        raise ConfigError([ConfigProblem(path, f"has {TOO_LONG}")])
     if isinstance(cfg, (DictConfig, ListConfig, str, bytes)) or cfg is None:
         return cfg
     if isinstance(cfg, Mapping):
-        return {key: _unwrapped(value) for key, value in cfg.items()}
+        return {key: _unwrapped(value, values, path, depth + 1) for key, value in cfg.items()}
     if isinstance(cfg, Sequence):
-        return [_unwrapped(value) for value in cfg]
-    return {key: _unwrapped(value) for key, value in vars(cfg).items()} if hasattr(cfg, "__dict__") else cfg
+        return [_unwrapped(value, values, path, depth + 1) for value in cfg]
+    if not hasattr(cfg, "__dict__"):
+        return cfg
+    return {key: _unwrapped(value, values, path, depth + 1) for key, value in vars(cfg).items()}

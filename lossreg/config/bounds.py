@@ -1,0 +1,206 @@
+"""How much a config may hold: told before anything is made of a file, and before any reference in it is followed."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import yaml
+
+from lossreg.errors import ConfigError, ConfigProblem
+
+MAX_BYTES = 256 * 1024
+"""Most bytes of a file."""
+MAX_VALUES = 10_000
+"""Most keys and values once aliases, merge keys and references are written out; a long text counts as several."""
+MAX_DEPTH = 32
+"""Most lists, mappings and references inside one another."""
+MAX_REFERENCE = 1_000
+"""Most characters of a text with `${` in it."""
+MAX_NUMBER = 250
+"""Most characters of a number: any such integer, hexadecimal too, has a float."""
+NODE = re.compile(r"\$\{\.*[A-Za-z_][\w\-]*(\.[\w\-]+|\[[\w\-]+\])*\}")
+"""A reference to another key of the same config."""
+
+TOO_MANY = f"more than {MAX_VALUES:,} keys and values"
+TOO_DEEP = f"more than {MAX_DEPTH} lists, mappings and references inside one another; flatten them"
+TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters; shorten it"
+
+_TEXT_AS_ONE = 100  # characters of a text that count as one value
+_NUMBER = re.compile(r"[-+]?\.?[0-9]")
+
+Way = tuple[Any, ...]
+"""Keys from the root of a config to one of its values."""
+
+
+def check_events(stream: io.StringIO) -> None:
+    """Refuse YAML that costs too much, makes more than plain data, or holds no mapping.
+
+    Raises:
+        YAMLError: with the place.
+    """
+    around: list[tuple[str | None, int]] = [(None, 0)]  # each list and mapping that is open: its anchor, its size
+    sizes: dict[str, int] = {}  # of each anchor that is complete: the values that an alias of it stands for
+    for event in yaml.parse(stream, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            _check_collection(event, len(around))
+            around.append((event.anchor, 1))
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = around.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if any(event.anchor == name for name, _ in around):
+                _refuse(event, f"the alias *{event.anchor} stands inside what it repeats")
+            anchor, size = None, sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            _check_scalar(event, len(around))
+            anchor, size = event.anchor, 1
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        around[-1] = around[-1][0], around[-1][1] + size
+        if around[-1][1] > MAX_VALUES:
+            _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat; shorten the file")
+
+
+def _check_collection(event: yaml.CollectionStartEvent, depth: int) -> None:
+    _check_tag(event)
+    if isinstance(event, yaml.SequenceStartEvent) and depth == 1:
+        _refuse(event, "expected a mapping at the top, found a list")
+    if depth > MAX_DEPTH:
+        _refuse(event, TOO_DEEP)
+
+
+def _check_scalar(event: yaml.ScalarEvent, depth: int) -> None:
+    _check_tag(event)
+    text = event.value
+    if depth == 1 and text not in ("", "~", "null"):
+        _refuse(event, "expected a mapping at the top, found a single value")
+    if event.style is None and len(text) > MAX_NUMBER and _NUMBER.match(text):
+        _refuse(event, f"a number of {len(text):,} characters; quote it, if it is a text")
+    if is_long_reference(text):
+        _refuse(event, TOO_LONG)
+
+
+def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:
+    if event.tag is not None:
+        _refuse(event, f"the tag {event.tag} names a type to make, and a config holds plain data; leave it out")
+
+
+def _refuse(event: yaml.Event, problem: str) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
+
+
+def is_long_reference(text: str) -> bool:
+    """Say whether a text is too long to be searched for references."""
+    return len(text) > MAX_REFERENCE and "${" in text
+
+
+class Unfolding:
+    """Tell how large a part of a config becomes once its references are followed, before any is.
+
+    Args:
+        root: the whole config as plain data, references as text.
+        path: where the part stands, for errors.
+    """
+
+    def __init__(self, root: Any, path: str) -> None:
+        self.root = root
+        self.path = path
+        self._known: dict[Way, tuple[int, int]] = {}
+        self._open: set[Way] = set()
+        self._ends: dict[Way, Way | None] = {}
+
+    def check(self, way: Way) -> tuple[int, int]:
+        """Return the values and the depth of what stands at some keys.
+
+        Raises:
+            ConfigError: it holds itself, refers to nothing, or is beyond the bounds.
+        """
+        if way in self._known:
+            return self._known[way]
+        if way in self._open:
+            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself, through references or by itself")
+        self._open.add(way)
+        values, depth = self._measured(way)
+        self._open.remove(way)
+        if values > MAX_VALUES:
+            self._refuse(f"has {TOO_MANY} once references are followed (at {_spelled(way)}); refer to less")
+        if depth > MAX_DEPTH:
+            self._refuse(f"has {TOO_DEEP}")
+        self._known[way] = values, depth
+        return values, depth
+
+    def _refuse(self, message: str) -> NoReturn:
+        raise ConfigError([ConfigProblem(self.path, message)])
+
+    def _measured(self, way: Way) -> tuple[int, int]:
+        data = self._value(way)
+        if isinstance(data, dict):
+            own, inside = 1 + len(data), [self.check((*way, key)) for key in data]
+        elif isinstance(data, list):
+            own, inside = 1, [self.check((*way, i)) for i in range(len(data))]
+        elif isinstance(data, str):
+            own, inside = 1 + len(data) // _TEXT_AS_ONE, [self.check(target) for target in self._targets(data, way)]
+        else:
+            if isinstance(data, int) and abs(data) > sys.float_info.max:
+                self._refuse(
+                    f"holds an integer of {data.bit_length()} bits at {_spelled(way)}, which no float can hold"
+                )
+            own, inside = 1, []
+        nested = isinstance(data, (dict, list)) or bool(inside)
+        return own + sum(values for values, _ in inside), nested + max((depth for _, depth in inside), default=0)
+
+    def _value(self, way: Way) -> Any:
+        data = self.root
+        for key in way:
+            data = data[key]
+        return data
+
+    def _targets(self, text: str, way: Way) -> Iterator[Way]:
+        """Yield the keys of what each reference in a text stands for."""
+        for match in NODE.finditer(text):
+            before = text[: match.start()]
+            if (len(before) - len(before.rstrip("\\"))) % 2:
+                continue  # a backslash makes it a text
+            target = self._target(match[0], way)
+            if target is None:
+                self._refuse(f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers")
+            yield target
+
+    def _target(self, reference: str, way: Way) -> Way | None:
+        """Return the keys that a reference means where it stands, through references on the way."""
+        name = reference[2:-1].lstrip(".")
+        up = len(reference) - 3 - len(name)
+        target: Way | None = way[: max(len(way) - up, 0)] if up else ()
+        for key in re.findall(r"[\w\-]+", name):
+            target = None if target is None else self._meant(target)
+            if target is None:
+                return None
+            data = self._value(target)
+            if isinstance(data, list) and key.isdecimal() and int(key) < len(data):
+                target = (*target, int(key))
+            elif isinstance(data, dict) and key in data:
+                target = (*target, key)
+            else:
+                return None
+        return target
+
+    def _meant(self, way: Way) -> Way | None:
+        """Return the keys at which a chain of references ends; None of one that does not."""
+        data = self._value(way)
+        if not isinstance(data, str) or not NODE.fullmatch(data):
+            return way
+        if way not in self._ends:
+            self._ends[way] = None
+            target = self._target(data, way)
+            self._ends[way] = None if target is None else self._meant(target)
+        return self._ends[way]
+
+
+def _spelled(way: Way) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in way).removeprefix(".")
