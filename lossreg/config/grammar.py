@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import pairwise
 from typing import Any, Literal
 
 from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.config.imports import imported
 from lossreg.config.reading import Data
 from lossreg.errors import AmbiguousNameError, ConfigProblem, LossregError, UnknownNameError
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
-from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, WeightingSpec
-
-_log = logging.getLogger("lossreg.config")
 
 LISTS = ("loss_list", "losses")
 _SHARED = (*LISTS, "epoch_thresholds", "pre_processes", "weighting", "zero_weight", "batch_keys", "on_nonfinite")
@@ -289,15 +285,14 @@ class Grammar:
             return allowed
 
     def _imported(self, dotted: str, section: Section[Any], path: str) -> Entry[Any] | None:
-        """Import a target from a module that Python code allowed by its exact path."""
-        module, _, attribute = dotted.rpartition(".")
-        if module not in self.allow_import or section.kind != LossSpec.kind:
+        """Import a loss from a module that Python code allowed by its exact path."""
+        if section.kind != LossSpec.kind:
             return None
-        _log.info("importing %s for %s, by allow_import", dotted, path)
-        target = getattr(import_module(module), attribute, None)
-        if target is None or getattr(target, "__module__", None) != module:
-            return None  # not there, or imported there from elsewhere
-        return Entry(LossSpec(attribute, f"{module}:{attribute}"), Plugin(module), local=target)
+        try:
+            return imported(dotted, self.allow_import, path)
+        except ImportError as error:
+            self.report(path, str(error))
+            return None
 
     def _arguments(self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None) -> dict[str, Data]:
         arguments = {str(k): v for k, v in data.items() if k not in TERM_KEYS and k not in SPECIAL_KEYS}

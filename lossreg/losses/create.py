@@ -47,7 +47,7 @@ def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str 
     if inspect.isclass(target):
         if name is not None and issubclass(target, Loss):
             given["name"] = name
-        return target(**given)
+        return entry.construct(given)
     return functools.partial(target, **given) if given and callable(target) else target
 
 

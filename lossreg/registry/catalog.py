@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -65,6 +65,10 @@ class Entry(Generic[S]):
                 f"cannot be imported: {type(error).__name__}: {error}"
             ) from error
         return found
+
+    def construct(self, arguments: Mapping[str, Any]) -> Any:
+        """Call the target with arguments by name."""
+        return self.load()(**arguments)
 
 
 class Section(Generic[S]):
