@@ -57,7 +57,7 @@ def committed() -> list[Path]:
 
 @pytest.mark.parametrize("folder", [ROOT, *PLUGINS], ids=lambda folder: folder.name)
 def test_what_is_claimed_is_what_is_tested(folder: Path):
-    tested = pins("torchvision.txt") | pins("tested.txt")
+    tested = pins("smp.txt") | pins("tested.txt")
     for requirement in claimed(folder):
         for pin in tested[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(version_of(pin)), (requirement, pin)
@@ -123,3 +123,12 @@ def test_no_file_speaks_of_a_machine():
             if pattern.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
     assert found == []
+
+
+def test_the_readme_counts_the_losses_that_the_wrappers_count():
+    rows = [
+        dict(re.findall(r"(?m)^\| `(\w+)/\.\.\.` \|.*?\| (\d+ of \d+) \|", path.read_text(encoding="utf-8")))
+        for path in (ROOT / "README.md", ROOT / "plugins" / "lossreg-wrappers" / "README.md")
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 5
