@@ -52,11 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for warning in _OF_LIBRARIES:
             item.add_marker(pytest.mark.filterwarnings(warning))
-        distribution = DISTRIBUTIONS.get(getattr(getattr(item, "module", None), "PLUGIN", ""))
-        perceptual = "PerceptualLoss" in item.name and not _installed("torchvision")
-        for missing in [distribution] if distribution else ["torchvision"] if perceptual else []:
-            if perceptual or not _installed(missing):
-                item.add_marker(pytest.mark.skip(reason=f"{missing} is not installed"))
+        needed = [DISTRIBUTIONS.get(getattr(getattr(item, "module", None), "PLUGIN", ""))]
+        needed += ["torchvision"] if "PerceptualLoss" in item.name else []
+        for name in needed:
+            if name is not None and not _installed(name):
+                item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
 
 
 def _installed(distribution: str) -> bool:
