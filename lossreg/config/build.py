@@ -113,7 +113,7 @@ def load_loss(
         if not has(cfg, *keys):
             raise ConfigError(f"{path}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
         return _build(*plain(cfg, key, *keys, allow_resolvers=allow_resolvers), key, allow_import)
-    if any(name in cfg for name in LISTS):
+    if not set(LISTS).isdisjoint(cfg.keys()):  # `in` would resolve what stands there
         return build_compound_loss_from_config(cfg, path="", **allowed)
     return get_loss_function(cfg, **allowed)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from lossreg.config.build import load_loss
 from lossreg.config.reading import has, plain, read_file
 from lossreg.errors import ConfigError
 
@@ -111,3 +112,15 @@ def test_files_that_are_no_config(text: str, message: str, tmp_path: Path) -> No
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read: No such file"):
         read_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("key", ["losses", "loss_list", "loss", "loss_params", "compute_seg"])
+def test_no_resolver_runs_at_the_top_of_a_file(key: str, tmp_path: Path) -> None:
+    ran: list[str] = []
+    OmegaConf.register_new_resolver("custom", lambda *a: ran.append("custom"), replace=True)
+    file = tmp_path / "loss.yaml"
+    file.write_text(f"{key}: ${{custom:}}\n")
+    with pytest.raises(ConfigError):
+        load_loss(file)
+    OmegaConf.clear_resolver("custom")
+    assert ran == []
