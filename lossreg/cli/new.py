@@ -21,6 +21,7 @@ FILES = (
     "lossreg_example/losses.py",
     "lossreg_example/plugin.py",
     "lossreg_example/py.typed",
+    "tests/test_conformance.py",
     "tests/test_losses.py",
 )
 """What is taken of the example; the wheel has each as `template/<file>.txt`."""

@@ -13,6 +13,9 @@ from lossreg.errors import PluginError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+CAPABILITIES = ("permutable", "mean_of_samples")
+"""What a loss may promise beyond what every loss does."""
+
 _KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
 
 
@@ -101,22 +104,37 @@ class LossSpec(Spec):
         tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
         example: `"package.module:function"` that makes a `(pred_batch, gt_batch)` to try the loss on.
         example_args: constructor arguments to try it with, where it has parameters without a default.
+        nothing: `"package.module:function"` that makes a `(pred_batch, gt_batch)` in which nothing is to be
+            learned (every pixel ignored, no box), for which it promises a zero on the graph.
+        capabilities: what more it promises: `"permutable"`, the order of samples leaves the value;
+            `"mean_of_samples"`, the value of a batch is the mean of those of its samples.
+        exceptions: checks of `lossreg.testing` that it fails, each with the reason; one that it passes is an error.
     """
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
     tensors: tuple[str, ...] = field(default=(), kw_only=True)
     example: str | None = field(default=None, kw_only=True)
     example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
+    nothing: str | None = field(default=None, kw_only=True)
+    capabilities: tuple[str, ...] = field(default=(), kw_only=True)
+    exceptions: Mapping[str, str] = field(default_factory=dict, kw_only=True, hash=False)
 
     kind = "loss"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._strings("tensors")
-        if self.example is not None and not is_target(self.example):
-            raise PluginError(
-                f"LossSpec {self.name!r}: example {self.example!r} is not of the form 'package.module:function'"
-            )
+        for field_name in ("example", "nothing"):
+            value = getattr(self, field_name)
+            if value is not None and not is_target(value):
+                raise PluginError(
+                    f"LossSpec {self.name!r}: {field_name} {value!r} is not of the form 'package.module:function'"
+                )
+        for capability in self._strings("capabilities"):
+            if capability not in CAPABILITIES:
+                raise PluginError(
+                    f"LossSpec {self.name!r}: capabilities holds {capability!r}; expected {', '.join(CAPABILITIES)}"
+                )
 
 
 @dataclass(frozen=True)

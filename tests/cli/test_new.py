@@ -28,8 +28,8 @@ def test_everything_bears_the_authors_names(new, tmp_path):
     written = _written(tmp_path / "lossreg-roads")
     assert sorted(written) == [
         "README.md", "lossreg_roads/__init__.py", "lossreg_roads/examples.py", "lossreg_roads/losses.py",
-        "lossreg_roads/plugin.py", "lossreg_roads/py.typed", "pyproject.toml", "tests/test_losses.py",
-        "tox.ini",
+        "lossreg_roads/plugin.py", "lossreg_roads/py.typed", "pyproject.toml",
+        "tests/test_conformance.py", "tests/test_losses.py", "tox.ini",
     ]  # fmt: skip
     whole = "\n".join(written.values())
     assert "class RoadWidthLoss(" in whole

@@ -12,7 +12,7 @@ def lossreg_losses() -> list[LossSpec]:
         _loss("CrossfieldAlignLoss", "crossfield_align", "Frame field along the edges of polygons"),
         _loss("CrossfieldAlign90Loss", "crossfield_align90", "Frame field across the edges of polygons"),
         _loss("CrossfieldSmoothLoss", "crossfield_smooth", "Smoothness of the frame field off the edges"),
-        _loss("SegCrossfieldLoss", "seg_crossfield", "Slopes of a segmentation along the frame field"),
+        _loss("SegCrossfieldLoss", "seg_crossfield", "Slopes of a segmentation along the frame field", pred_channel=0),
         _loss("SegEdgeInteriorLoss", "seg_edge_interior", "Edge channel as the slope of the interior"),
     ]
 
@@ -40,11 +40,14 @@ def lossreg_preprocesses() -> list[PreprocessSpec]:
     ]
 
 
-def _loss(name: str, alias: str, summary: str) -> LossSpec:
+def _loss(name: str, alias: str, summary: str, **example_args: int) -> LossSpec:
     return LossSpec(
         name,
         f"lossreg_crossfield.losses:{name}",
         summary=summary,
         aliases=(alias,),
         targets=(f"pytorch_segmentation_models_trainer.custom_losses.base_loss.{name}",),
+        example="lossreg_crossfield.examples:frame_field",
+        example_args=example_args,
+        capabilities=("mean_of_samples",),
     )

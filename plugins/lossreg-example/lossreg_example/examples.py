@@ -14,3 +14,9 @@ def heights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return torch.rand(2, 1, 8, 8, generator=generator)
 
     return {"height": draw()}, {"height": draw()}
+
+
+def nothing_valid() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the same batch with no valid pixel, from which nothing is to be learned."""
+    pred, gt = heights()
+    return pred, {**gt, "valid": torch.zeros(2, 1, 8, 8)}

@@ -17,5 +17,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             summary="mean absolute error over the valid pixels",
             aliases=("masked_l1",),
             example="lossreg_example.examples:heights",
+            nothing="lossreg_example.examples:nothing_valid",
+            capabilities=("permutable",),
         ),
     )

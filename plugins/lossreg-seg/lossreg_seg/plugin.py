@@ -15,6 +15,10 @@ def lossreg_losses() -> list[LossSpec]:
             summary="Cross-entropy, Dice and focal Tversky between a segmentation and rasterised polygons",
             aliases=("seg",),
             targets=("pytorch_segmentation_models_trainer.custom_losses.base_loss.SegLoss",),
+            example="lossreg_seg.examples:probabilities",
+            example_args={"gt_channel_selector": [0, 1]},
+            nothing="lossreg_seg.examples:ignored",
+            capabilities=("permutable",),
         )
     ]
 

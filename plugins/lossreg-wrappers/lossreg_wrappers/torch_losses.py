@@ -55,6 +55,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "axis": -1,
                 "inputs": ("pred.log_probs", "gt.targets", "gt.input_lengths", "gt.target_lengths"),
             },
+            hidden=(),
             example="sequences",
         ),
         _loss(
@@ -74,10 +75,11 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "GaussianNLLLoss",
             "negative log-likelihood of a normal distribution with predicted mean and variance",
             {"takes": "values", "inputs": ("pred.input", "gt.target", "pred.var")},
+            hidden=(),
             example="means_and_variances",
         ),
         _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _VALUES, example="signs"),
-        _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, example="values"),
+        _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, hidden=(), example="values"),
         _loss(
             "KLDivLoss",
             "Kullback-Leibler divergence of log-probabilities from a distribution",
@@ -148,6 +150,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "TripletMarginWithDistanceLoss",
             "triplet hinge under a distance of your own (a Python function; by default the Euclidean one)",
             {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
+            hidden=(),
             example="triplets",
         ),
     )

@@ -1,0 +1,41 @@
+"""The conformance kit: one engine that checks the contract of a loss, and three doors to it.
+
+- `check_loss(loss)` returns a report, anywhere.
+- `@parametrize_losses(plugin="my-losses")` runs a test for each loss of a package.
+- `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses` does so without any code.
+
+`lossreg.testing.strategies` draws batches, weights, thresholds and configs for hypothesis. Names are resolved
+at first use: what is imported here imports no torch, no pytest and no hypothesis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossreg.testing.engine import Report as Report
+    from lossreg.testing.engine import Result as Result
+    from lossreg.testing.engine import check_loss as check_loss
+    from lossreg.testing.engine import promises as promises
+    from lossreg.testing.pytest_plugin import parametrize_losses as parametrize_losses
+
+_HOME = {
+    "Report": "lossreg.testing.engine",
+    "Result": "lossreg.testing.engine",
+    "check_loss": "lossreg.testing.engine",
+    "parametrize_losses": "lossreg.testing.pytest_plugin",
+    "promises": "lossreg.testing.engine",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lossreg.testing' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

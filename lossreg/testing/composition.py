@@ -1,0 +1,131 @@
+"""What a loss is among others: a term of a `MultiLoss`, over batches of samples, in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossreg.composition.multiloss import MultiLoss
+from lossreg.losses.base import Loss
+from lossreg.testing import processes
+from lossreg.testing.contract import NotApplicable, applies, check, require
+from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, tensors
+
+
+@check("value")
+def declared_keys(subject: Subject) -> None:
+    """It reads no key but those in `requires` and `optional`, where it declares keys.
+
+    Add the key to `requires` or `optional`, so that `MultiLoss` knows which preprocess has to run.
+    """
+    loss = subject.loss()
+    applies(loss.requires, "it declares no keys")
+    allowed = {*loss.requires, *loss.optional}
+    pred, gt = subject.batch()
+    applies(isinstance(pred, Mapping) and isinstance(gt, Mapping), "its example holds bare tensors")
+    found = subject.value(loss, (_only(pred, "pred", allowed), _only(gt, "gt", allowed)))
+    require(close(found, subject.value()), f"with {sorted(allowed)} alone it gives another value")
+
+
+def _only(batch: Any, side: str, keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in batch.items() if f"{side}.{key}" in keys}
+
+
+class _Anchor(Loss):
+    """A second term."""
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:  # noqa: ARG002
+        total: Tensor = sum(t.float().mean() for t in tensors(pred_batch))  # type: ignore[assignment]
+        return total
+
+
+@check("norm", "gradients_finite")
+def in_multiloss(subject: Subject) -> None:
+    """As a term of a `MultiLoss` it follows its schedule and its norm, and its gradients are those of its share.
+
+    Require only keys that the loss reads; return `(value, extra_info)` from an overridden `forward`.
+    """
+    loss, (pred, gt) = subject.loss(), subject.batch()
+    maps = isinstance(pred, Mapping) and isinstance(gt, Mapping)
+    keys = [f"{side}.{key}" for side, batch in (("pred", pred), ("gt", gt)) for key in batch] if maps else None
+    loss.name = "loss"
+    criterion = MultiLoss([loss, _Anchor("anchor")], [[0.0, 2.0], 1.0], [0, 10], batch_keys=keys)
+    subject.seed()
+    criterion.update_norm(pred, gt, 2)
+    totals = []
+    for epoch in (0, 5, 10):
+        subject.seed()
+        totals.append(criterion(pred, gt, epoch=epoch)[0])
+    share = subject.value(loss, (pred, gt)) / loss.norm[0]
+    found = [float(total - totals[0]) for total in totals]
+    require(close(totals[2] - totals[0], 2 * share, 1e-3), f"at weights 0, 1, 2 it adds {found} for {share:.6g}")
+    require(close(totals[1] - totals[0], share, 1e-3), f"at weights 0, 1, 2 it adds {found} for {share:.6g}")
+    first, last = (gradients(total, (pred, gt)) for total in (totals[0], totals[2]))
+    both = zip(first, last, gradients(share, (pred, gt)), strict=True)
+    require(all(close(b - a, 2 * own, 1e-3) for a, b, own in both), "its gradients are not those of its share")
+
+
+@check("value")
+def permutable(subject: Subject) -> None:
+    """The order of the samples leaves the value as it is, where the spec declares it.
+
+    Treat all samples (axis 0 of every tensor) alike, or take `permutable` out of the spec's `capabilities`.
+    """
+    declared = {"permutable", "mean_of_samples"} & set(subject.spec.capabilities)
+    applies(declared, "its spec does not declare the capability `permutable`")
+    found = subject.value(batch=subject.batch(_rolled, _rolled))
+    require(close(found, subject.value()), f"in another order it gives {found:.6g}, not {subject.value():.6g}")
+
+
+@check("permutable", "norm")
+def mean_of_samples(subject: Subject) -> None:
+    """The norm over batches of one sample is the value of the whole batch, where the spec declares it.
+
+    Take the mean over samples, not the sum, and no statistics of the whole batch; or take `mean_of_samples` out of the
+    spec's `capabilities`.
+    """
+    applies("mean_of_samples" in subject.spec.capabilities, "its spec does not declare this capability")
+    loss = subject.loss()
+    for i in range(subject.samples()):
+
+        def one(t: Tensor, i: int = i) -> Tensor:
+            return t[i : i + 1]
+
+        loss.update_norm(*subject.batch(one, one), 1)
+    require(
+        close(loss.norm[0], subject.value()),
+        f"over batches of one sample the norm is {loss.norm[0]:.6g}, the value of them all {subject.value():.6g}",
+    )
+
+
+@check("pickles", "gradients_finite")
+def two_processes(subject: Subject) -> None:
+    """Two processes end with one norm, weighted by their samples, and with the mean of their gradients.
+
+    Override neither `sync` nor `update_norm`, and let nothing in `compute` depend on the rank.
+    """
+    loss, shares = subject.loss(), _shares(subject)
+    answers = processes.ask(loss, shares)
+    if isinstance(answers, str):
+        raise NotApplicable(answers)
+    values, slopes = zip(*(processes.value_and_slope(loss, share) for share in shares), strict=True)
+    norm = sum(v * n for v, n in zip(values, processes.SAMPLES, strict=True)) / sum(processes.SAMPLES)
+    slope = sum(slopes) / len(slopes)
+    for rank, (found_norm, found_slope) in enumerate(answers):
+        close_norm = close(torch.tensor(found_norm), torch.tensor(norm), 1e-3)
+        require(close_norm, f"rank {rank} ends with the norm {found_norm:.6g}, not {norm:.6g}")
+        close_slope = close(torch.tensor(found_slope), torch.tensor(slope), 1e-3)
+        require(close_slope, f"rank {rank} ends with the gradient {found_slope:.6g}, not {slope:.6g}")
+
+
+def _shares(subject: Subject) -> list[Batches]:
+    """Return a batch for each rank: the example, and its predictions against the next sample's target."""
+    batches = [subject.batch(), subject.batch(_rolled)]
+    return [(mapped(pred, Tensor.detach), gt) for pred, gt in batches]
+
+
+def _rolled(tensor: Tensor) -> Tensor:
+    return tensor.roll(1, 0) if tensor.dim() else tensor

@@ -1,0 +1,146 @@
+"""The engine: run the checks of the contract on one loss and report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any, Literal
+
+import torch
+
+from lossreg.losses.base import Batch
+from lossreg.testing import composition, description, gradients, numbers, state  # noqa: F401 (they add the checks)
+from lossreg.testing.contract import CHECKS, Check, NotApplicable
+from lossreg.testing.subject import Subject, subject_of
+
+Outcome = Literal["passed", "failed", "skipped", "excepted"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found.
+
+    Attributes:
+        check: its name.
+        outcome: `failed` also where a declared exception does not fail; `excepted` where it does.
+        message: what was found and what to change; why it was skipped; the reason of the exception.
+    """
+
+    check: str
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What all checks found of one loss; as text, a table of all that did not pass."""
+
+    name: str
+    results: tuple[Result, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """The checks that failed."""
+        return self._of("failed")
+
+    @property
+    def skipped(self) -> tuple[Result, ...]:
+        """The checks that do not apply, each with the reason."""
+        return self._of("skipped")
+
+    @property
+    def exceptions(self) -> tuple[Result, ...]:
+        """The checks that fail as declared, each with the declared reason."""
+        return self._of("excepted")
+
+    def _of(self, outcome: Outcome) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.outcome == outcome)
+
+    def __repr__(self) -> str:  # what pytest shows of `assert report.passed, report`
+        counts = {o: len(self._of(o)) for o in ("passed", "failed", "excepted", "skipped")}
+        head = f"{self.name}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+        shown = [result for outcome in ("failed", "excepted", "skipped") for result in self._of(outcome)]
+        width = max((len(result.check) for result in shown), default=0)
+        return "\n".join([head, *(f"  {r.outcome:8}  {r.check:{width}}  {r.message}" for r in shown)])
+
+
+def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:
+    """Check the contract of a loss.
+
+    Args:
+        loss: a registered name; or a class, a function, or an object, of which what concerns the registry
+            is not checked.
+        example: makes `(pred_batch, gt_batch)`, the same numbers at every call; or such a pair; or
+            `"package.module:function"`. By default what the spec declares, else maps (2, 3, 8, 8) of numbers
+            between 0 and 1 under the keys that the loss requires.
+        **fields: fields of `lossreg.LossSpec` in place of those that are declared: `example_args`, `nothing`,
+            `capabilities`, `exceptions`, ...
+
+    Returns:
+        the report, with a result for each check.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: the name means no loss, or several.
+        PluginError: a field is malformed, or the example cannot be imported.
+    """
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # a library's own are no concern of the contract
+        subject = subject_of(loss, example, **fields)
+        return Report(subject.name, tuple(_results(subject)))
+
+
+def promises() -> dict[str, tuple[str, str]]:
+    """Return every check by name: what a loss promises, and what to change where it does not hold."""
+    return {check.name: (check.promise, check.advice) for check in _in_order()}
+
+
+def _results(subject: Subject) -> Iterator[Result]:
+    declared: Mapping[str, str] = subject.spec.exceptions
+    for name in sorted(set(declared) - set(CHECKS)):
+        yield Result(name, "failed", f"an exception is declared for it, but no check has this name: {list(CHECKS)}")
+    broken: set[str] = set()
+    for check in _in_order():
+        blocked = [name for name in check.after if name in broken]
+        result = Result(check.name, "skipped", f"needs {blocked[0]}") if blocked else _run(check, subject)
+        if result.outcome == "failed" or blocked:
+            broken.add(check.name)
+        yield _excepted(result, declared[check.name]) if check.name in declared else result
+
+
+def _in_order() -> list[Check]:
+    """Return the checks, each behind those that it needs."""
+    graph = {name: check.after for name, check in CHECKS.items()}
+    return [CHECKS[name] for name in TopologicalSorter(graph).static_order()]
+
+
+def _run(check: Check, subject: Subject) -> Result:
+    try:
+        check.run(subject)
+    except NotApplicable as reason:
+        return Result(check.name, "skipped", str(reason))
+    except Exception as error:
+        finding = str(error) if type(error).__name__ == "Broken" else f"it raised {type(error).__name__}: {error}"
+        return Result(check.name, "failed", f"{_shortened(finding)}. {check.advice}")
+    return Result(check.name, "passed")
+
+
+def _excepted(result: Result, reason: str) -> Result:
+    if result.outcome == "failed":
+        return Result(result.check, "excepted", reason)
+    found = "passes" if result.outcome == "passed" else f"is skipped ({result.message})"
+    return Result(result.check, "failed", f"it {found}, so that no exception is needed; take it out: {reason!r}")
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+__all__ = ["Batch", "Report", "Result", "check_loss", "promises"]

@@ -1,0 +1,158 @@
+"""Two real processes under gloo, started once and asked about one loss after the other.
+
+Run as `python -m lossreg.testing.processes RANK STORE`, a process reads pickled requests from its standard input and
+writes pickled answers to its standard output.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lossreg.losses.base import Batch, Loss
+from lossreg.testing.contract import Broken
+from lossreg.testing.subject import Batches, mapped
+
+SAMPLES = (3, 1)
+"""How many samples each rank says that its batch has."""
+
+_PATIENCE = 60  # seconds for an answer
+
+
+class _Pair:
+    def __init__(self) -> None:
+        store = Path(tempfile.mkdtemp()) / "store"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.ranks = [
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, str(rank), str(store)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
+            for rank in range(len(SAMPLES))
+        ]
+
+    def ask(self, requests: Sequence[Any]) -> list[Any]:
+        watch = threading.Timer(_PATIENCE, self.kill)
+        watch.start()
+        try:
+            for rank, request in zip(self.ranks, requests, strict=True):
+                assert rank.stdin is not None
+                pickle.dump(request, rank.stdin)
+                rank.stdin.flush()
+            return [pickle.load(rank.stdout) for rank in self.ranks if rank.stdout is not None]
+        finally:
+            watch.cancel()
+
+    def kill(self) -> None:
+        for rank in self.ranks:
+            rank.kill()
+            rank.communicate()
+
+
+_pairs: list[_Pair] = []
+
+
+def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | str:
+    """Return the norm and the slope that each rank ends with; a text where the loss cannot be sent to another process.
+
+    Raises:
+        Broken: a rank raised, died, or did not answer.
+    """
+    if not _pairs:
+        _pairs.append(_Pair())
+        atexit.register(_end)
+    payload = [pickle.dumps((loss, share)) for share in shares]
+    try:
+        answers = _pairs[0].ask([(sys.path, data) for data in payload])
+    except (EOFError, OSError) as error:
+        _end()
+        raise Broken(f"a process of two died, or did not answer within {_PATIENCE} s") from error
+    for answer in answers:
+        if isinstance(answer, str):
+            return answer
+    failed = [f"rank {rank} raised {answer}" for rank, answer in enumerate(answers) if isinstance(answer, Exception)]
+    if failed:
+        _end()  # the other rank may wait for this one still
+        raise Broken("; ".join(failed))
+    return answers
+
+
+def _end() -> None:
+    while _pairs:
+        _pairs.pop().kill()
+
+
+class _Scale(nn.Module):
+    """A network with one parameter: the predictions times 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, batch: Batch) -> Batch:
+        return mapped(batch, lambda t: t * self.factor.to(t.dtype) if t.is_floating_point() else t)
+
+
+def value_and_slope(loss: Loss, batch: Batches, *, parallel: bool = False) -> tuple[float, float]:
+    """Return the raw value and its derivative by a factor of the predictions, averaged over ranks if `parallel`."""
+    network = _Scale()
+    model = nn.parallel.DistributedDataParallel(network) if parallel else network
+    torch.manual_seed(0)
+    value: Tensor = loss(model(batch[0]), batch[1], normalize=False)[0]
+    torch.autograd.backward(value)
+    assert network.factor.grad is not None
+    return float(value.detach()), float(network.factor.grad)
+
+
+def _answer(rank: int, data: bytes) -> Any:
+    try:
+        loss, batch = pickle.loads(data)
+    except (ImportError, AttributeError) as error:
+        return f"another process cannot import it: {error}"
+    try:
+        _, slope = value_and_slope(loss, batch, parallel=True)
+        torch.manual_seed(0)
+        loss.update_norm(*batch, SAMPLES[rank])
+        loss.sync()
+        return float(loss.norm), slope
+    except Exception as error:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _serve(rank: int, store: str) -> None:
+    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # what a library prints is no answer
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    ranks = len(SAMPLES)
+    patience = timedelta(seconds=_PATIENCE / 3)
+    dist.init_process_group(
+        "gloo", init_method=Path(store).as_uri(), rank=rank, world_size=ranks, timeout=patience
+    )  # fmt: skip
+    while True:
+        try:
+            path, data = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        sys.path += [folder for folder in path if folder not in sys.path]
+        pickle.dump(_answer(rank, data), answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,11 @@
+"""The contract of a loss, checked on each that this package offers."""
+
+from __future__ import annotations
+
+from lossreg.testing import check_loss, parametrize_losses
+
+
+@parametrize_losses(plugin="lossreg-example")
+def test_contract(loss):
+    report = check_loss(loss)
+    assert report.passed, report

@@ -1,0 +1,23 @@
+"""Batches that the spec names as examples, for `lossreg.testing`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Batches = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def probabilities() -> Batches:
+    """Return `(pred_batch, gt_batch)`: (2, 2, 8, 8) against masks (2, 3, 8, 8) of 0 and 1, one pixel ignored."""
+    generator = torch.Generator().manual_seed(0)
+    pred = 0.1 + 0.8 * torch.rand(2, 2, 8, 8, generator=generator)
+    masks = torch.rand(2, 3, 8, 8, generator=generator).round()
+    masks[0, :, 2, 3] = 255
+    return {"seg": pred}, {"gt_polygons_image": masks}
+
+
+def ignored() -> Batches:
+    """Return the same predictions against masks in which every pixel is ignored."""
+    pred, gt = probabilities()
+    return pred, {key: torch.full_like(mask, 255) for key, mask in gt.items()}

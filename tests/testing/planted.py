@@ -1,0 +1,270 @@
+"""Losses that break the contract, each in one place; a module of its own, since another process has to import them."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+import lossreg
+
+
+class Sound(lossreg.Loss):
+    """Mean squared error, which breaks nothing."""
+
+    requires = ("pred.seg", "gt.gt_polygons_image")
+
+    def __init__(self, name="sound"):
+        super().__init__(name)
+
+    def compute(self, pred_batch, gt_batch):
+        """Return the mean over all elements."""
+        return self.between(pred_batch["seg"], gt_batch["gt_polygons_image"])
+
+    def between(self, pred: Tensor, gt: Tensor) -> Tensor:
+        """Return the value of two tensors."""
+        return (pred - gt).square().mean()
+
+
+class Undocumented(Sound):
+    pass
+
+
+class NeedsAnArgument(Sound):
+    """A parameter has no default."""
+
+    def __init__(self, name, factor):
+        super().__init__(name)
+        self.factor = factor
+
+
+class TakesATensor(Sound):
+    """A parameter that no YAML can hold."""
+
+    def __init__(self, name, factor):
+        super().__init__(name)
+        self.register_buffer("factor", factor.clone())
+
+
+class Clamps(Sound):
+    """It changes the target in place."""
+
+    def between(self, pred, gt):
+        """Return the error of a target of at most a half."""
+        return super().between(pred, gt.clamp_(max=0.5))
+
+
+class Detached(Sound):
+    """Its value is off the graph."""
+
+    def between(self, pred, gt):
+        """Return a number without a past."""
+        return super().between(pred, gt).detach()
+
+
+class Random(Sound):
+    """It draws a number at each call."""
+
+    def between(self, pred, gt):
+        """Return the error times a random number."""
+        return super().between(pred, gt) * torch.rand(())
+
+
+class Single(Sound):
+    """It computes in float32, whatever it gets."""
+
+    def between(self, pred, gt):
+        """Return a value of float32."""
+        return super().between(pred.float(), gt.float())
+
+
+class Overflows(Sound):
+    """Its squares are beyond what float16 can hold."""
+
+    def between(self, pred, gt):
+        """Return the mean square."""
+        return (300 * pred).square().mean()
+
+
+class Logarithm(Sound):
+    """It takes the logarithm of a probability that may be zero."""
+
+    def between(self, pred, gt):
+        """Return the cross-entropy of the first kind."""
+        return -(gt * pred.log()).mean()
+
+
+class Squares(Sound):
+    """It takes the width for the height."""
+
+    def between(self, pred, gt):
+        """Return the error of square images."""
+        width = pred.shape[-1]
+        return super().between(pred.reshape(*pred.shape[:2], width, width), gt)
+
+
+class Unbiased(Sound):
+    """It divides by the number of pixels less one."""
+
+    def between(self, pred, gt):
+        """Return the mean variance of the error."""
+        return (pred - gt).flatten(2).var(-1).mean()
+
+
+class Views(Sound):
+    """It takes the memory for contiguous."""
+
+    def between(self, pred, gt):
+        """Return the error of flat tensors."""
+        return super().between(pred.view(-1), gt.reshape(-1))
+
+
+class MeanOfNone(Sound):
+    """It divides by the number of valid pixels, which may be zero."""
+
+    optional = ("gt.valid",)
+
+    def compute(self, pred_batch, gt_batch):
+        """Return the mean over the valid pixels."""
+        valid = gt_batch.get("valid", torch.ones_like(pred_batch["seg"]))
+        error = (pred_batch["seg"] - gt_batch["gt_polygons_image"]).square()
+        return (error * valid).sum() / valid.sum()
+
+
+class Root(Sound):
+    """It takes the root of what is zero on the example."""
+
+    def between(self, pred, gt):
+        """Return the mean root of the squares."""
+        return (pred - gt).square().sqrt().mean()
+
+
+class _Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, pred, gt):
+        ctx.save_for_backward(pred, gt)
+        return (pred - gt).square().mean()
+
+    @staticmethod
+    def backward(ctx, slope):
+        pred, gt = ctx.saved_tensors
+        return slope * 4 * (pred - gt) / pred.numel(), None
+
+
+class WrongGradient(Sound):
+    """Its gradient is twice what it should be."""
+
+    def between(self, pred, gt):
+        """Return the right value."""
+        return _Doubled.apply(pred, gt)
+
+
+class Reads(Sound):
+    """It asks for a number of the batch."""
+
+    def between(self, pred, gt):
+        """Return the error, larger where the mean is above 2."""
+        return super().between(pred, gt) * (2 if float(pred.detach().mean()) > 2 else 1)
+
+
+class OnTheCPU(Sound):
+    """It makes a constant on the CPU at each call."""
+
+    def between(self, pred, gt):
+        """Return the error with a weight for each channel."""
+        return super().between(pred * torch.ones(3, 1, 1, dtype=pred.dtype), gt)
+
+
+class Sleeps(Sound):
+    """It does what the compiler cannot follow."""
+
+    def between(self, pred, gt):
+        """Return the error after a while."""
+        time.sleep(0)
+        return super().between(pred, gt)
+
+
+class KeepsItsNorm(Sound):
+    """It takes no part in calibration."""
+
+    def update_norm(self, pred_batch, gt_batch, nums):
+        """Do nothing."""
+
+
+class GrowsABuffer(Sound):
+    """It registers a buffer when it is used."""
+
+    def update_norm(self, pred_batch, gt_batch, nums):
+        """Remember that there was a call."""
+        super().update_norm(pred_batch, gt_batch, nums)
+        self.register_buffer("called", torch.ones(()))
+
+
+class HoldsALambda(Sound):
+    """It keeps what cannot be pickled."""
+
+    def __init__(self, name="lambda"):
+        super().__init__(name)
+        self.change = lambda t: t
+
+
+class KeepsItsGraph(Sound):
+    """It keeps a value with its graph."""
+
+    def between(self, pred, gt):
+        """Return the value, and keep it."""
+        self.last = super().between(pred, gt)
+        return self.last
+
+
+class ReadsMore(Sound):
+    """It reads a key that it does not declare."""
+
+    requires = ("pred.seg",)
+
+
+class RequiresMore(Sound):
+    """It declares a key that nothing provides, and reads none such."""
+
+    requires = (*Sound.requires, "gt.distances")
+
+
+class ByPosition(Sound):
+    """It weighs the samples by their place in the batch."""
+
+    def between(self, pred, gt):
+        """Return the error weighted by the sample's index."""
+        place = torch.arange(1, len(pred) + 1, dtype=pred.dtype, device=pred.device).reshape(-1, 1, 1, 1)
+        return super().between(pred * place, gt * place)
+
+
+class SumOfSamples(Sound):
+    """It takes the sum over samples and declares the mean."""
+
+    def between(self, pred, gt):
+        """Return the sum over samples of the mean error."""
+        return super().between(pred, gt) * len(pred)
+
+
+class ByRank(Sound):
+    """It gives another value on another rank."""
+
+    def between(self, pred, gt):
+        """Return the error times the rank, from 1."""
+        return super().between(pred, gt) * (1 + dist.get_rank() if dist.is_initialized() else 1)
+
+
+def equal_pixels():
+    """Return a batch in which some pixels are right, the first of them."""
+    generator = torch.Generator().manual_seed(0)
+    pred, gt = (torch.rand(2, 3, 8, 8, generator=generator) for _ in range(2))
+    pred[..., 0] = gt[..., 0]
+    return {"seg": pred}, {"gt_polygons_image": gt}
+
+
+def nothing_valid():
+    """Return a batch without a valid pixel."""
+    pred, gt = equal_pixels()
+    return pred, {**gt, "valid": torch.zeros(2, 3, 8, 8)}

@@ -1,0 +1,91 @@
+"""The kit in pytest: the option, the decorator, the suite, and what the plugin costs those who do not use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lossreg
+from lossreg.errors import PluginError
+from lossreg.testing import parametrize_losses
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return a folder with an installed package of two losses, one sound and one with a planted fault."""
+    metadata = tmp_path / "stranger-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lossreg.losses]\nSound = planted:Sound\nUnbiased = planted:Unbiased\n")
+    (tmp_path / "planted.py").write_text((Path(__file__).parent / "planted.py").read_text())
+    return tmp_path
+
+
+def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(package)!r}); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, "-p", "no:cacheprovider", "-q", *arguments],
+        cwd=package, env=_environment(package), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def _environment(package: Path) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def test_the_suite_needs_no_code(package):
+    done = run(package, "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "stranger")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert "test_contract[stranger/Unbiased]" in done.stdout
+    assert "for images of one pixel it gives nan" in done.stdout
+
+
+def test_the_suite_without_a_plugin_says_what_to_give(package):
+    done = run(package, "--pyargs", "lossreg.testing.suite")
+    assert done.returncode != 0
+    assert "say which losses to check: --lossreg-plugin" in done.stdout + done.stderr
+
+
+def test_the_suite_for_what_is_not_installed_says_what_is(package):
+    done = run(package, "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "strangers")
+    assert done.returncode != 0
+    assert "no plugin 'strangers' is installed; there are" in done.stdout + done.stderr
+
+
+def test_the_decorator_makes_a_test_for_each_loss(package):
+    (package / "test_mine.py").write_text(
+        "from lossreg.testing import check_loss, parametrize_losses\n\n"
+        "@parametrize_losses(plugin='stranger')\n"
+        "def test_contract(loss):\n    report = check_loss(loss)\n    assert report.passed, report\n"
+    )
+    done = run(package, "test_mine.py", "-vv")
+    assert "test_contract[stranger/Sound] PASSED" in done.stdout
+    assert "test_contract[stranger/Unbiased] FAILED" in done.stdout
+
+
+def test_the_decorator_for_what_is_not_installed_is_an_error():
+    with pytest.raises(PluginError, match="no plugin 'nobody' is installed"):
+        parametrize_losses(plugin="nobody")
+
+
+def test_the_plugin_starts_without_torch(package, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other packages' may import what they like
+    (package / "test_light.py").write_text(
+        "import sys\n\ndef test_light():\n"
+        "    assert 'lossreg.testing.pytest_plugin' in sys.modules\n"
+        "    assert not {'torch', 'omegaconf', 'pydantic', 'lossreg.registry'} & set(sys.modules)\n"
+    )
+    done = run(package, "test_light.py", "-p", "lossreg.testing.pytest_plugin")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_kit_is_lazy():
+    code = "import sys, lossreg.testing; assert not {'torch', 'pytest', 'hypothesis'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert lossreg.testing.__all__ == ["Report", "Result", "check_loss", "parametrize_losses", "promises"]

@@ -1,0 +1,96 @@
+"""For every check of the contract a loss that breaks it alone: the kit names that check, and no other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lossreg
+from lossreg.testing import check_loss, promises
+
+FAULTS = {
+    "documented": ("Undocumented", {}),
+    "parameters_match": ("Sound", {"hidden": ("factor",)}),
+    "builds": ("NeedsAnArgument", {}),
+    "batch_untouched": ("Clamps", {}),
+    "value": ("Detached", {}),
+    "deterministic": ("Random", {}),
+    "dtype_follows": ("Single", {}),
+    "half_precision": ("Overflows", {}),
+    "extreme_values": ("Logarithm", {}),
+    "non_square": ("Squares", {}),
+    "one_pixel": ("Unbiased", {}),
+    "memory_layout": ("Views", {}),
+    "nothing_to_learn": ("MeanOfNone", {"nothing": "planted:nothing_valid"}),
+    "gradients_finite": ("Root", {"example": "planted:equal_pixels"}),
+    "gradients_right": ("WrongGradient", {}),
+    "no_host_read": ("Reads", {}),
+    "device_follows": ("OnTheCPU", {}),
+    "compiles": ("Sleeps", {}),
+    "norm": ("KeepsItsNorm", {}),
+    "state_dict": ("GrowsABuffer", {}),
+    "pickles": ("HoldsALambda", {}),
+    "deepcopies": ("KeepsItsGraph", {}),
+    "declared_keys": ("ReadsMore", {}),
+    "in_multiloss": ("RequiresMore", {"example": "planted:equal_pixels"}),
+    "permutable": ("ByPosition", {"capabilities": ("permutable",)}),
+    "mean_of_samples": ("SumOfSamples", {"capabilities": ("mean_of_samples",)}),
+    "two_processes": ("ByRank", {}),
+}
+"""Of each check: the loss of `planted.py` that breaks it, and what its spec says."""
+
+WITH_A_TEST_OF_THEIR_OWN = {"builds_from_yaml", "described_without_torch"}  # they concern the registry
+
+
+def test_every_check_has_a_planted_fault():
+    assert set(promises()) == set(FAULTS) | WITH_A_TEST_OF_THEIR_OWN
+
+
+def test_a_sound_loss_passes(planted):
+    report = check_loss(planted.Sound, capabilities=("mean_of_samples",))
+    assert report.passed, report
+    assert {result.check for result in report.skipped} == WITH_A_TEST_OF_THEIR_OWN | {"nothing_to_learn"}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(planted, check):
+    name, fields = FAULTS[check]
+    report = check_loss(getattr(planted, name), **fields)
+    assert [result.check for result in report.failures] == [check], report
+    promise, advice = promises()[check]
+    assert report.failures[0].message.endswith(advice)
+    assert promise
+    assert advice
+
+
+def test_arguments_that_yaml_cannot_hold(planted):
+    lossreg.register("TakesATensor", example_args={"factor": torch.tensor(2.0)})(planted.TakesATensor)
+    try:
+        report = check_loss("local/TakesATensor")
+    finally:
+        lossreg.refresh()
+    assert [result.check for result in report.failures] == ["builds_from_yaml"], report
+
+
+def test_a_plugin_that_imports_torch(tmp_path: Path):
+    (tmp_path / "heavy.py").write_text(
+        "import torch\nfrom planted import Sound\nfrom lossreg import LossSpec, hookimpl\n\n"
+        "@hookimpl\ndef lossreg_losses():\n"
+        "    return [LossSpec('Sound', 'planted:Sound', summary='mean squared error')]\n"
+    )
+    metadata = tmp_path / "heavy-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: heavy\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lossreg]\nheavy = heavy\n")
+    code = (
+        f"import sys; sys.path[:0] = {[str(tmp_path), str(Path(__file__).parent)]!r}\n"
+        "import os; os.environ['PYTHONPATH'] = os.pathsep.join(sys.path[:2])\n"
+        "from lossreg.testing import check_loss\n"
+        "print(*(result.check for result in check_loss('heavy/Sound').failures))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["described_without_torch"], done.stdout
