@@ -6,9 +6,12 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
+from omegaconf import grammar_parser
+from omegaconf.errors import GrammarParseError
 
 from lossreg.errors import ConfigError, ConfigProblem
 
@@ -30,10 +33,21 @@ TOO_DEEP = f"more than {MAX_DEPTH} lists, mappings and references inside one ano
 TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters; shorten it"
 
 _TEXT_AS_ONE = 100  # characters of a text that count as one value
+_NULL = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?\.?[0-9]")
 
 Way = tuple[Any, ...]
 """Keys from the root of a config to one of its values."""
+
+
+@dataclass
+class _Open:
+    """A list or a mapping that is being read: its anchor, and the nodes in it so far with all that is in them."""
+
+    anchor: str | None
+    is_mapping: bool
+    size: int = 1
+    nodes: int = 0
 
 
 def check_events(stream: io.StringIO) -> None:
@@ -42,28 +56,30 @@ def check_events(stream: io.StringIO) -> None:
     Raises:
         YAMLError: with the place.
     """
-    around: list[tuple[str | None, int]] = [(None, 0)]  # each list and mapping that is open: its anchor, its size
+    around = [_Open(None, False, 0)]
     sizes: dict[str, int] = {}  # of each anchor that is complete: the values that an alias of it stands for
     for event in yaml.parse(stream, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             _check_collection(event, len(around))
-            around.append((event.anchor, 1))
+            around.append(_Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
             continue
         if isinstance(event, yaml.CollectionEndEvent):
-            anchor, size = around.pop()
+            done = around.pop()
+            anchor, size = done.anchor, done.size
         elif isinstance(event, yaml.AliasEvent):
-            if any(event.anchor == name for name, _ in around):
+            if any(event.anchor == outer.anchor for outer in around):
                 _refuse(event, f"the alias *{event.anchor} stands inside what it repeats")
             anchor, size = None, sizes.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
-            _check_scalar(event, len(around))
+            _check_scalar(event, len(around), is_key=around[-1].is_mapping and around[-1].nodes % 2 == 0)
             anchor, size = event.anchor, 1
         else:
             continue
         if anchor is not None:
             sizes[anchor] = size
-        around[-1] = around[-1][0], around[-1][1] + size
-        if around[-1][1] > MAX_VALUES:
+        around[-1].size += size
+        around[-1].nodes += 1
+        if around[-1].size > MAX_VALUES:
             _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat; shorten the file")
 
 
@@ -75,15 +91,23 @@ def _check_collection(event: yaml.CollectionStartEvent, depth: int) -> None:
         _refuse(event, TOO_DEEP)
 
 
-def _check_scalar(event: yaml.ScalarEvent, depth: int) -> None:
+def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
     _check_tag(event)
     text = event.value
-    if depth == 1 and text not in ("", "~", "null"):
+    is_null = event.style is None and text in _NULL
+    if depth == 1 and not is_null:
         _refuse(event, "expected a mapping at the top, found a single value")
+    if is_key and is_null:
+        _refuse(event, "a key that is null; quote it")
     if event.style is None and len(text) > MAX_NUMBER and _NUMBER.match(text):
         _refuse(event, f"a number of {len(text):,} characters; quote it, if it is a text")
     if is_long_reference(text):
         _refuse(event, TOO_LONG)
+    if "${" in text:
+        try:
+            grammar_parser.parse(text)
+        except GrammarParseError as error:
+            _refuse(event, f"{text!r} is no reference: {error}; write ${{key}}, or \\${{ where a text begins so")
 
 
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:
@@ -124,7 +148,7 @@ class Unfolding:
         if way in self._known:
             return self._known[way]
         if way in self._open:
-            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself, through references or by itself")
+            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself; give it a value")
         self._open.add(way)
         values, depth = self._measured(way)
         self._open.remove(way)
@@ -169,14 +193,18 @@ class Unfolding:
                 continue  # a backslash makes it a text
             target = self._target(match[0], way)
             if target is None:
-                self._refuse(f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers")
+                self._refuse(
+                    f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers; correct it"
+                )
             yield target
 
     def _target(self, reference: str, way: Way) -> Way | None:
         """Return the keys that a reference means where it stands, through references on the way."""
         name = reference[2:-1].lstrip(".")
         up = len(reference) - 3 - len(name)
-        target: Way | None = way[: max(len(way) - up, 0)] if up else ()
+        if up > len(way):
+            return None
+        target: Way | None = way[: len(way) - up] if up else ()
         for key in re.findall(r"[\w\-]+", name):
             target = None if target is None else self._meant(target)
             if target is None:

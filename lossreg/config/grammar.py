@@ -312,7 +312,9 @@ class Grammar:
         """Refuse hydra's special keys, but for `_recursive_`, of which a component without objects knows nothing."""
         for key in SPECIAL_KEYS:
             if key in data and key != "_recursive_":
-                self.report(f"{path}.{key}", "is not supported: a config names components and gives them data")
+                self.report(
+                    f"{path}.{key}", "is not supported: a config names components and gives them data", "leave it out"
+                )
 
     def _no_targets(self, value: Data, path: str) -> None:
         """Refuse hydra's special keys inside arguments, where nothing resolves them."""
@@ -323,6 +325,7 @@ class Grammar:
                     self.report(
                         where,
                         "is not supported inside arguments: an argument is data, never an object to make",
+                        "leave it out",
                     )
                 else:
                     self._no_targets(item, where)

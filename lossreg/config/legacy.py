@@ -78,7 +78,7 @@ class _LegacyReader:
         found = self._value(*path.split("."))
         if isinstance(found, dict):
             return found
-        self.report(path, "is missing" if found is None else f"expected a mapping, found {found!r}")
+        self.report(path, f"expected a mapping, found {'nothing' if found is None else repr(found)}")
         return {}
 
     def on(self, *keys: str) -> bool:
@@ -118,7 +118,7 @@ class _LegacyReader:
         if not self.channels:
             self.report(
                 "seg_params",
-                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is",
+                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is; turn one on",
             )
         precision = str(self._value("pl_trainer", "precision"))
         return {
@@ -131,5 +131,7 @@ class _LegacyReader:
     def _term(self, coef: str, loss: str) -> dict[str, Data]:
         weight = self.coefs.get(coef)
         if weight is None:
-            self.report(f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on")
+            self.report(
+                f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on: give it a number"
+            )
         return {"loss": loss, "name": coef, "weight": weight}

@@ -57,7 +57,8 @@ def read_file(path: str | Path) -> DictConfig:
         check_events(_named(text, path))
         loaded = OmegaConf.load(_named(text, path))
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not a YAML file that lossreg can read: {error}") from error
+        reason = str(error) if isinstance(error, YAMLError) else str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: is not a YAML file that lossreg can read: {reason}") from error
     assert isinstance(loaded, DictConfig), "what holds no mapping has been refused"
     return loaded
 

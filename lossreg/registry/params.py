@@ -121,7 +121,7 @@ def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool
     known = {p.name: p for p in found}
     closed = {name for name in values if name in known and not known[name].settable}
     for name in sorted(closed):
-        yield ParameterProblem((name,), "takes a Python object; a config file cannot give one")
+        yield ParameterProblem((name,), "takes a Python object, which a config file cannot give; leave it out")
     rest = {name: value for name, value in values.items() if name not in closed}
     asked = [p for p in found if p.name in rest or (p.required and p.name not in values and p.settable)]
     if all(p.name in rest and fits(rest[p.name], p.type) for p in asked) and (

@@ -243,8 +243,8 @@ class TestMistakes:
             ({"losses": [TERM], "zero_weight": "drop"}, "zero_weight: expected keep or skip, found 'drop'"),
             ({"losses": [TERM], "pre_processes": ["MakeY"]}, "pre_processes[0].preprocess: no preprocess is named 'MakeY'; did you mean 'MakeX'?"),
             ({"losses": [TERM], "batch_keys": ["gt.a"]}, "loss_params.compound_loss: term 'offset' needs 'pred.x', made by preprocess 'MakeX', which needs 'pred.y', which neither the batch nor a preprocess provides; batch keys: ['gt.a']"),
-            ({"losses": [{**TERM, "hook": {"_target_": "os.system"}}]}, "losses[0].hook._target_: is not supported inside arguments: an argument is data, never an object to make"),
-            ({"losses": [{"_target_": "os.system", "_partial_": True}]}, "losses[0]._partial_: is not supported: a config names components and gives them data"),
+            ({"losses": [{**TERM, "hook": {"_target_": "os.system"}}]}, "losses[0].hook._target_: is not supported inside arguments: an argument is data, never an object to make (leave it out)"),
+            ({"losses": [{"_target_": "os.system", "_partial_": True}]}, "losses[0]._partial_: is not supported: a config names components and gives them data (leave it out)"),
         ],
     )  # fmt: skip
     def test_each_mistake_says_what_was_found_and_expected(self, block: Any, line: str) -> None:

@@ -264,7 +264,7 @@ def test_objects_cannot(annotation):
     (problem,) = check([parameter], {"value": 1})
     assert (problem.path, problem.message) == (
         ("value",),
-        "takes a Python object; a config file cannot give one",
+        "takes a Python object, which a config file cannot give; leave it out",
     )
 
 

@@ -1,0 +1,240 @@
+"""Try every payload in a process of its own, and tell what it was refused with and what the interpreter saw.
+
+`python tests/security/audit.py` prints JSON; with `--page docs/security.md` it writes the table of that page anew.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import lossreg
+from lossreg.registry import catalog
+
+HERE = Path(__file__).parent
+PLACES_A_TARGET = 6  # in how many places each target is tried
+HARMLESS = {"sys._getframe", "sys._getframemodulename", "object.__getattr__", "object.__setattr__", "builtins.id"}
+BEGIN, END = "<!-- payloads -->\n", "<!-- end of payloads -->\n"
+
+# --- what the payloads are tried on ---------------------------------------------------------------
+
+
+@lossreg.register("Plain", targets=("old.place.Plain",))
+class Plain(lossreg.Loss):
+    """A loss with a number, a place for any data, and a module.
+
+    Args:
+        name: the term's name.
+        value: a number.
+        options: any data.
+        hook: a module, which only Python can give.
+    """
+
+    def __init__(self, name: str, value: float = 1.0, options: Any = None, hook: nn.Module | None = None) -> None:
+        super().__init__(name)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        return self.read(pred_batch, gt_batch, "pred.x").mean()
+
+
+@lossreg.register("Foreign", tensors=("weight",))
+class Foreign(nn.Module):
+    """A loss of another library."""
+
+    def __init__(self, weight: Tensor | None = None) -> None:
+        super().__init__()
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        return (pred - target).mean()
+
+
+@lossreg.register("scaled")
+def scaled(pred: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+    """A loss that is a function."""
+    return scale * (pred - target).mean()
+
+
+@lossreg.register("MakeX", kind="preprocess")
+class MakeX(lossreg.Preprocess):
+    """A preprocess."""
+
+    requires, provides = ("pred.y",), ("pred.x",)
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
+        return {"pred.x": pred_batch["y"]}
+
+
+WARM = """
+losses:
+  - {loss: Plain, value: 2, options: {a: [1]}, weight: [1, 2], epoch_thresholds: [0, 5]}
+  - {loss: Foreign, weight: {schedule: cosine, start: 0, end: 1, epochs: 5}, name: b}
+  - {loss: scaled, scale: 2, name: c}
+  - {name: g, losses: [{loss: Plain, weight: {schedule: chain, schedules: [1, 2], boundaries: [5]}}]}
+pre_processes: [MakeX]
+weighting: {strategy: dwa, temperature: 2.0}
+batch_keys: [pred.y]
+"""
+MISTAKES = [
+    "losses: [{loss: Plain, vlaue: 1, value: x, options: 1}, {loss: Plian}, {loss: Foreign, weight: [[x]]}]",
+    "losses: [{loss: scaled, scale: x}]\nweighting: {strategy: dwa, temperature: x}",
+    "losses: [{loss: Plain, weight: {schedule: cosine, start: x}}]\npre_processes: [{preprocess: MakeX, factor: x}]",
+    "losses: [Plain, ${nowhere}]",
+    "z: {a: 1}\nloss_params: {compound_loss: {losses: ['${z}']}}",
+    "losses: [Plain, '${resolver:x}', '${']",
+    "losses: [Plain",
+    "loss_params: {multi_loss: {coefs: {seg: x}}}\ncompute_seg: true\nseg_params: {compute_interior: true}",
+    "loss_params: {multi_loss: {coefs: {seg: 1}}}\ncompute_seg: true\nseg_params: {compute_interior: true}",
+    "loss: [",
+]
+
+# --- the payloads ---------------------------------------------------------------------------------
+
+
+def payloads() -> Iterator[tuple[str, str, str, str]]:
+    """Yield `(group, payload, place, file)`; the place is empty where the payload is a file."""
+    data = yaml.safe_load((HERE / "payloads.yaml").read_text(encoding="utf-8"))
+    places = list(data["places"].items())
+    position = 0
+    for group, targets in data["targets"].items():
+        for target in targets:
+            value = json.dumps({"_target_": target, "_args_": ["touch canary"]})
+            everywhere = [*places, *data["deep"].items()]
+            chosen = [everywhere[(position + 11 * i) % len(everywhere)] for i in range(PLACES_A_TARGET)]
+            position += 1
+            for place, text in [places[0], *chosen] if target != "os.system" else everywhere:
+                yield group, target, place, text.replace("@", value)
+    for group, values in data["values"].items():
+        for value in values:
+            special = any(str(key) in ("_target_", "_args_", "_partial_", "_convert_") for key in value)
+            shown = yaml.safe_dump(value, default_flow_style=True, width=1000).strip()
+            for place, text in [*places, *(data["deep"].items() if special else ())]:
+                yield group, shown, place, text.replace("@", shown)
+    for group, texts in data["texts"].items():
+        for text in texts:
+            for place, around in places:
+                yield group, text, place, around.replace("@", json.dumps(text))
+    for group, files in data["files"].items():
+        for file in files:
+            yield group, file, "", file
+
+
+# --- trying them ----------------------------------------------------------------------------------
+
+
+def attempt(file: Path) -> str | None:
+    """Return what a file was refused with; None where it was built."""
+    try:
+        lossreg.load_loss(file)
+    except lossreg.ConfigError as error:
+        return str(error).replace(str(file), "loss.yaml")
+    return None
+
+
+def _evaluate_annotations(target: Any) -> None:
+    """Evaluate the annotations of an installed component for good, which are texts, and read when it is checked."""
+    function = target.__init__ if isinstance(target, type) else target
+    with suppress(Exception):
+        function.__annotations__ = get_type_hints(function, include_extras=True)
+
+
+def results(folder: Path) -> Iterator[dict[str, Any]]:
+    """Warm up with harmless files, then try each payload under an audit hook."""
+    file = folder / "loss.yaml"
+    OmegaConf.register_new_resolver("custom", lambda *arguments: os.system("touch canary"), replace=True)
+    OmegaConf.register_new_resolver("eval", eval, replace=True)
+    tried = list(payloads())
+    for entry in [entry for section in catalog().sections for entry in section]:
+        _evaluate_annotations(entry.load())
+    for text in [WARM, *MISTAKES]:
+        file.write_text(text, encoding="utf-8")
+        attempt(file)
+    seen: list[str] = []
+    listening = [False]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        own_file = event == "open" and str(arguments[0]) == str(file) and arguments[1] in ("r", "rb")
+        if listening[0] and event not in HARMLESS and not own_file:
+            seen.append(f"{event} {arguments[0] if arguments else ''}".strip())
+
+    sys.addaudithook(hook)
+    for group, payload, place, text in tried:
+        file.write_text(text, encoding="utf-8")
+        listening[0] = True
+        message = attempt(file)
+        listening[0] = False
+        yield {"group": group, "payload": payload, "place": place, "file": text, "message": message, "seen": seen[:]}
+        seen.clear()
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return the table of the page: each payload once, and each place once."""
+    lines = []
+    groups: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in found:
+        groups.setdefault(row["group"], {}).setdefault(row["payload"], []).append(row)
+    for group, by_payload in groups.items():
+        lines += [f"**{group}**", "", "| payload | tried in | refused with | seen |", "|---|---|---|---|"]
+        for payload, rows in by_payload.items():
+            lines.append(_row(payload, rows, f"{len(rows)} places" if rows[0]["place"] else "a file"))
+        lines.append("")
+    by_place: dict[str, list[dict[str, Any]]] = {}
+    for row in found:
+        if row["place"]:
+            by_place.setdefault(row["place"], []).append(row)
+    lines += ["**Each place**", "", "| place | tried with | the first was refused with | seen |", "|---|---|---|---|"]
+    lines += [_row(place, rows, f"{len(rows)} payloads", code=False) for place, rows in by_place.items()]
+    return "\n".join([f"{len(found):,} files in all, none of which was built.", "", *lines, ""])
+
+
+def _row(what: str, rows: list[dict[str, Any]], tried: str, code: bool = True) -> str:
+    lines = [line for line in str(rows[0]["message"]).splitlines() if not line.endswith("errors in the config:")]
+    first = next((line for line in lines if "_target_: " in line), lines[0])
+    seen = sorted({event for row in rows for event in row["seen"]})
+    cells = [
+        _code(what) if code else what,
+        tried,
+        _code(first.strip().removeprefix("- ")),
+        ", ".join(seen) or "nothing",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(text: str) -> str:
+    shown = "".join(char if char.isprintable() and char.isascii() else repr(char)[1:-1] for char in text)
+    shown = (shown[:157] + "...") if len(shown) > 160 else shown
+    return f"`` {shown.replace('|', chr(92) + '|')} ``" if shown else "(empty)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, help="where files are written")
+    parser.add_argument("--page", type=Path, help="the page whose table is written anew")
+    arguments = parser.parse_args()
+    folder, page = arguments.folder.resolve(), arguments.page and arguments.page.resolve()
+    os.chdir(folder)
+    found = list(results(folder))
+    if page is None:
+        json.dump({"rows": found, "table": table(found), "canary": Path("canary").exists()}, sys.stdout)
+        return
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(before + BEGIN + "\n" + table(found) + "\n" + END + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

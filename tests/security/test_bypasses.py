@@ -1,0 +1,85 @@
+"""Every published payload is refused wherever it stands in a file, and nothing is imported, run or read for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "security.md"
+ADVICE = re.compile(
+    r"expected|write|did you mean|leave it out|registered components, never imported|allow_resolvers|it takes|shorten"
+    r"|flatten|give (it|one)|correct it|quote|turn one on|keep one|needs|must be|duplicate key"
+    r"|lossreg list|undefined alias|stands inside what it repeats|it needs|is not a parameter"
+)
+
+
+def audit(folder: Path, **environment: str) -> dict[str, Any]:
+    """Run every payload in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "audit.py"), str(folder)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LOSSREG_SECRET": "hunter2", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return audit(tmp_path_factory.mktemp("core"), LOSSREG_DISABLE_AUTOLOAD="1")
+
+
+def _never_built_nothing_seen(found: dict[str, Any]) -> None:
+    rows = found["rows"]
+    assert len(rows) > 5_000
+    assert [row for row in rows if row["message"] is None] == []
+    assert [row for row in rows if row["seen"]] == []
+    assert not found["canary"]
+    assert [row for row in rows if "hunter2" in row["message"]] == []
+
+
+def test_every_payload_is_refused_and_nothing_is_seen(core: dict[str, Any]) -> None:
+    _never_built_nothing_seen(core)
+
+
+def test_every_message_says_where_and_what_to_do(core: dict[str, Any]) -> None:
+    for row in core["rows"]:
+        keys = "|".join(re.findall(r"(?m)^(\w+):", row["file"]))
+        where = rf"line \d+, column \d+|(?m:^|  - )({keys})\b|to which ({keys})\b|({keys})\S* refers to itself"
+        assert re.search(where, row["message"]), row
+        assert ADVICE.search(row["message"]), row
+
+
+@pytest.mark.needs_plugins
+def test_nor_is_anything_with_every_plugin_installed(tmp_path: Path) -> None:
+    _never_built_nothing_seen(audit(tmp_path))
+
+
+@pytest.mark.needs_plugins
+def test_the_page_shows_a_fresh_run(core: dict[str, Any]) -> None:
+    """After a change: `LOSSREG_DISABLE_AUTOLOAD=1 python tests/security/audit.py FOLDER --page docs/security.md`."""
+    assert core["table"] in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_hook_sees_what_it_is_to_see(tmp_path: Path) -> None:
+    """The audit is worth something: the same payloads, given to Hydra, are seen."""
+    code = """
+import sys
+from hydra.utils import instantiate
+seen = []
+sys.addaudithook(lambda event, arguments: seen.append(event))
+instantiate({"_target_": "this.s.title"})
+sys.stdout.write("\\n".join(seen))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "import" in done.stdout.splitlines()
