@@ -55,7 +55,9 @@ def documented(subject: Subject) -> None:
     """
     applies(subject.entry, "it is an object")
     assert subject.entry is not None
-    text = inspect.cleandoc(subject.entry.load().__doc__ or "")  # its own: a base class has one, too
+    made = subject.entry.load()
+    constructor = vars(made).get("__init__") if inspect.isclass(made) else None
+    text = inspect.cleandoc(made.__doc__ or getattr(constructor, "__doc__", None) or "")  # its own, no base class's
     require(text, "it has no docstring")
     summary = subject.spec.summary or text.partition("\n")[0]
     require(

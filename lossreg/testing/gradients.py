@@ -85,7 +85,7 @@ def device_follows(subject: Subject) -> None:
     try:
         with _OneDevice():  # type: ignore[no-untyped-call]
             found = _value_on_meta(subject)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         applies(not any(text in str(error) for text in _UNKNOWN), f"it cannot run on the device `meta`: {error}")
         raise Broken(f"{_line_of(error)} raised {type(error).__name__}: {error}") from error
     require(found.device.type == "meta", f"for a batch on the device `meta` it is on {found.device}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lossreg import LossSpec
+from lossreg_wrappers.exceptions import EXCEPTIONS
 
 
 def library_loss(
@@ -51,4 +52,5 @@ def library_loss(
         package=package,
         example=f"lossreg_wrappers.examples:{example}",
         example_args=args or {},
+        exceptions=EXCEPTIONS.get(module, {}).get(name, {}),
     )

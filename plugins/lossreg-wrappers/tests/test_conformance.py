@@ -1,0 +1,20 @@
+"""The contract of a loss, checked on every adapted one; what a library leaves out is declared with its reason."""
+
+from __future__ import annotations
+
+from lossreg_wrappers.exceptions import EXCEPTIONS
+
+from lossreg.registry import catalog
+from lossreg.testing import check_loss
+
+
+def test_contract(entry):
+    report = check_loss(entry.name)
+    assert report.passed, report
+
+
+def test_exceptions_are_of_losses_that_there_are():
+    every = [*catalog().losses, *(entry for entry, _ in catalog().losses.absent)]
+    offered = {dotted for entry in every for dotted in entry.spec.dotted}
+    declared = {f"{module}.{name}" for module, losses in EXCEPTIONS.items() for name in losses}
+    assert declared <= offered
