@@ -259,6 +259,7 @@ def _images() -> Sequence[LossSpec]:
             "PerceptualLoss",
             "distance of a pretrained network's features; downloads its weights, needs lpips or torchvision",
             {"takes": "values", "copies": True},  # it standardises its arguments in place
+            target=f"{_MODULES}:PerceptualLoss",
             example="images",
             args={"spatial_dims": 2, "network_type": "resnet50", "pretrained": False},
         ),

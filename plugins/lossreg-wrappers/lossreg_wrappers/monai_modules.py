@@ -6,7 +6,7 @@ Each is the library's class; only how it is built or called differs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import monai.losses  # type: ignore[import-not-found, unused-ignore]  # it need not be installed
 from torch import Tensor, nn
@@ -15,13 +15,13 @@ import lossreg
 
 
 def _library_loss(loss: str | nn.Module, loss_args: Mapping[str, Any] | None) -> nn.Module:
-    """Return the object that a name of a registered loss stands for, without its wrapper."""
+    """Return the object that a name of a registered loss stands for, its arguments checked as those of a config."""
     if not isinstance(loss, str):
         return loss
-    made = lossreg.create_loss(loss, **(loss_args or {}))
-    if not isinstance(made, lossreg.LossWrapper) or not isinstance(made.loss_func, nn.Module):
+    made = lossreg.get_loss_function({"loss": {"loss": loss, "args": dict(loss_args or {})}})
+    if not isinstance(made, nn.Module) or isinstance(made, lossreg.Loss):
         raise ValueError(f"loss {loss!r} is not called as loss(prediction, target)")
-    return made.loss_func
+    return made
 
 
 class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[misc, unused-ignore]
@@ -116,6 +116,29 @@ class PatchAdversarialLoss(monai.losses.PatchAdversarialLoss):  # type: ignore[m
         """Return the loss of a discriminator's output, or of those of a multi-scale one."""
         value: Tensor = super().forward(list(outputs), self.target_is_real, self.for_discriminator)
         return value
+
+
+class PerceptualLoss(monai.losses.PerceptualLoss):  # type: ignore[misc, unused-ignore]
+    """`monai.losses.PerceptualLoss` with the networks whose weights are data.
+
+    Those of MedicalNet and RadImageNet come as code from `torch.hub`, which runs it, and weights of one's own from a
+    path: give such a loss from Python.
+
+    Args:
+        spatial_dims: 2, or 3 for slices along the three axes.
+        network_type: a network of `lpips`, or the `resnet50` of `torchvision`.
+        fake_3d_ratio: the part of the slices of each axis that is taken, of 3 dimensions.
+        pretrained: whether to download its weights.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: Literal[2, 3],
+        network_type: Literal["alex", "vgg", "squeeze", "resnet50"] = "alex",
+        fake_3d_ratio: float = 0.5,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__(spatial_dims, network_type, fake_3d_ratio=fake_3d_ratio, pretrained=pretrained)
 
 
 class SURELoss(monai.losses.SURELoss):  # type: ignore[misc, unused-ignore]

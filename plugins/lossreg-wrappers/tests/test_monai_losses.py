@@ -204,3 +204,22 @@ def test_the_operators_weights_stay_the_models():
     network = nn.Conv2d(1, 1, 3, padding=1)
     made = lossreg.create_loss("monai/SURELoss", operator=network)
     assert list(made.parameters()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("pretrained_path", "weights.pth", "is not a parameter"),
+        ("cache_dir", "cache", "is not a parameter"),
+        ("is_fake_3d", False, "is not a parameter"),
+        ("network_type", "medicalnet_resnet10_23datasets", "expected"),
+        ("network_type", "radimagenet_resnet50", "expected"),
+    ],
+)
+@pytest.mark.parametrize("around", [None, "MaskedLoss", "DeepSupervisionLoss", "MultiScaleLoss"])
+def test_a_config_gives_a_perceptual_loss_neither_paths_nor_networks_that_are_code(key, value, message, around):
+    loss = {"loss": "monai/PerceptualLoss", "spatial_dims": 3, "pretrained": False, key: value}
+    if around is not None:
+        loss = {"loss": f"monai/{around}", "loss_args": loss, "args": {"loss": loss.pop("loss")}}
+    with pytest.raises(lossreg.ConfigError, match=message):
+        lossreg.build_compound_loss_from_config({"losses": [loss]})
