@@ -62,7 +62,7 @@ def scaled(pred: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
     return scale * (pred - target).mean()
 
 
-@lossreg.register("MakeX", kind="preprocess")
+@lossreg.register("MakeX", kind="preprocess", targets=("old.place.MakeX",))
 class MakeX(lossreg.Preprocess):
     """A preprocess."""
 
@@ -78,7 +78,7 @@ class MakeX(lossreg.Preprocess):
 WARM = """
 losses:
   - {loss: Plain, value: 2, options: {a: [1]}, weight: [1, 2], epoch_thresholds: [0, 5]}
-  - {loss: Foreign, weight: {schedule: cosine, start: 0, end: 1, epochs: 5}, name: b}
+  - {loss: Foreign, weight: {schedule: cosine, start: 0, end: 1, end_epoch: 5}, name: b}
   - {loss: scaled, scale: 2, name: c}
   - {name: g, losses: [{loss: Plain, weight: {schedule: chain, schedules: [1, 2], boundaries: [5]}}]}
 pre_processes: [MakeX]
@@ -97,6 +97,12 @@ MISTAKES = [
     "loss_params: {multi_loss: {coefs: {seg: 1}}}\ncompute_seg: true\nseg_params: {compute_interior: true}",
     "loss: [",
 ]
+
+HARMLESS_VALUES = [
+    0.5, 5, True, [1.0], {}, "x", "Plain", "old.place.Plain", "MakeX", "old.place.MakeX", "cosine", "dwa", "mean",
+    "long", "raise", "pred.y", "exp", {"loss": "Plain"}, {"loss": "Plain", "name": "b"}, ["Plain"],
+    {"losses": ["Plain"]}, {"seg": 1},
+]  # fmt: skip
 
 # --- the payloads ---------------------------------------------------------------------------------
 
@@ -177,6 +183,21 @@ def results(folder: Path) -> Iterator[dict[str, Any]]:
         seen.clear()
 
 
+def closed(folder: Path) -> list[str]:
+    """Return the places where no harmless value is built either, so that a refusal says nothing of the payload."""
+    file = folder / "loss.yaml"
+    data = yaml.safe_load((HERE / "payloads.yaml").read_text(encoding="utf-8"))
+    found = []
+    for place, text in {**data["places"], **data["deep"]}.items():
+        for value in HARMLESS_VALUES:
+            file.write_text(text.replace("@", json.dumps(value)), encoding="utf-8")
+            if attempt(file) is None:
+                break
+        else:
+            found.append(place)
+    return found
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -228,7 +249,8 @@ def main() -> None:
     os.chdir(folder)
     found = list(results(folder))
     if page is None:
-        json.dump({"rows": found, "table": table(found), "canary": Path("canary").exists()}, sys.stdout)
+        canary = Path("canary").exists()
+        json.dump({"rows": found, "table": table(found), "canary": canary, "closed": closed(folder)}, sys.stdout)
         return
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)

@@ -1,0 +1,187 @@
+"""A coverage-guided fuzzer of configs: `python tests/fuzz/fuzz_config.py -runs=100000`, or `tox run -e fuzz`.
+
+Every input is a text that is read as a file is. What comes of it must be a criterion or a `ConfigError`; anything else
+stops the run with the input. The options are libFuzzer's; with none it runs until it is stopped. The tests of this
+folder use the same harness.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # instrumented as it is imported, before anything else imports it
+    import atheris
+
+    with atheris.instrument_imports(
+        include=["lossreg.config", "lossreg.cli.loading", "lossreg.registry.params", "yaml.scanner", "yaml.parser"]
+    ):
+        import lossreg.cli.loading
+        import lossreg.config.build
+
+import yaml
+from torch import Tensor, nn
+
+import lossreg
+from lossreg.cli.loading import mistakes
+from lossreg.registry import catalog
+
+SEEDS = [
+    """
+losses: [{loss: Plain, weight: 2, value: 0.5}, {loss: Foreign, name: b, weight: [0, 1], epoch_thresholds: [0, 5]}]
+""",
+    """
+loss_params:
+  compound_loss:
+    normalize_losses: false
+    normalization_params: {min_samples: 4, max_samples: 8}
+    epoch_thresholds: [0, 10]
+    pre_processes: [{preprocess: MakeX, factor: 2.0}]
+    loss_list:
+      - {loss: Plain, weight: [1.0, 2.0], optional: true}
+      - {_target_: old.place.Plain, name: old, value: -1, normalize: false}
+      - loss: {_target_: old.place.Plain, name: nested}
+        weight: {schedule: cosine, start: 0, end: 1, end_epoch: 5}
+""",
+    """
+x: &x {value: 3, options: {a: [1, {b: null}]}}
+epochs: [0, 5]
+loss_params:
+  compound_loss:
+    losses:
+      a: {<<: *x, loss: Plain, epoch_thresholds: "${epochs}", weight: [0.5, 1e-3]}
+      g: {losses: [Plain, {loss: scaled, scale: "${epochs[1]}"}], weight: 0.1}
+    weighting: {strategy: dwa, temperature: 2.0}
+    zero_weight: skip
+    on_nonfinite: raise
+    batch_keys: [pred.y, gt.mask]
+""",
+    """
+losses:
+  - {loss: Foreign, pred_key: a, gt_key: b, wrap: {target_dtype: long, reduction: mean}}
+  - {loss: Foreign, name: deep, gt_key: t, deep_supervision: {outputs: aux.*, weights: [1, 2], resize: bilinear}}
+  - {loss: Foreign, name: t, args: {weight: [1, 2, 3]}}
+  - {loss: Plain, weight: {schedule: chain, schedules: [1, {schedule: step, values: [1, 2], epoch_thresholds: [0, 3]}],
+     boundaries: [5]}}
+weighting: uncertainty
+track_norms: running
+norm_momentum: 0.1
+""",
+    "loss: {loss: Plain, value: 1}",
+    "loss: {_target_: old.place.Plain, _recursive_: false}",
+    """
+loss_params:
+  multi_loss:
+    coefs: {epoch_thresholds: [0, 5], seg: 10, seg_edge_interior: 1}
+    normalization_params: {min_samples: 10, max_samples: 1000}
+  seg_loss_params: {w0: 50, sigma: 10}
+compute_seg: true
+compute_crossfield: false
+seg_params: {compute_interior: true, compute_edge: true, compute_vertex: false}
+pl_trainer: {precision: 32}
+""",
+]
+
+
+def _register() -> None:
+    """Register a loss of each sort, so that there is something to build without a plugin."""
+
+    @lossreg.register("Plain", targets=("old.place.Plain",))
+    class Plain(lossreg.Loss):
+        def __init__(self, name: str, value: float = 1.0, options: Any = None, hook: nn.Module | None = None) -> None:
+            super().__init__(name)
+
+        def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+            return self.read(pred_batch, gt_batch, "pred.x").mean()
+
+    @lossreg.register("Foreign", tensors=("weight",))
+    class Foreign(nn.Module):
+        def __init__(self, weight: Tensor | None = None) -> None:
+            super().__init__()
+
+        def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+            return (pred - target).mean()
+
+    @lossreg.register("scaled")
+    def scaled(pred: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+        return scale * (pred - target).mean()
+
+    @lossreg.register("MakeX", kind="preprocess")
+    class MakeX(lossreg.Preprocess):
+        requires, provides = ("pred.y",), ("pred.x",)
+
+        def __init__(self, factor: float = 1.0) -> None:
+            super().__init__()
+
+        def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
+            return {"pred.x": pred_batch["y"]}
+
+
+def words() -> list[str]:
+    """Return what a config is written with: its keys, the names of components, and what is refused."""
+    found: set[str] = {
+        "_target_", "_args_", "_partial_", "_recursive_", "_convert_", "os.system", "???",
+        "${epochs}", "${oc.env:HOME}", "${.value}", "${..losses}", "${x", "a/b", "pred.x", "gt.y", "aux.*",
+        "exp", "same", "mean", "logits", "strategy", "schedule", "preprocess",
+        "start", "end", "epochs", "values", "schedules", "boundaries", "period", "power",
+    }  # fmt: skip
+    for seed in SEEDS:
+        found |= _texts(yaml.safe_load(seed))
+    for section in catalog().sections:
+        found |= {name for entry in section if entry.plugin.name in ("core", "local") for name in entry.names}
+    return sorted(found)
+
+
+def _texts(data: Any) -> set[str]:
+    if isinstance(data, dict):
+        return {str(key) for key in data}.union(*map(_texts, data.values()))
+    if isinstance(data, list):
+        return set().union(*map(_texts, data))
+    return {data} if isinstance(data, str) else set()
+
+
+def attempt(content: bytes, file: Path) -> str:
+    """Build what a file with this content describes.
+
+    Returns:
+        `built` or `refused`; any other end is an exception, which is what is looked for.
+    """
+    file.write_bytes(content)
+    try:
+        built = lossreg.load_loss(file)
+    except lossreg.ConfigError as refusal:
+        error = refusal
+    else:
+        assert callable(built), "a criterion is called"
+        return "built"
+    assert error.problems, "a refusal has a reason"
+    assert all(problem.message for problem in error.problems), "each problem says what is wrong"
+    for mistake in mistakes(file, error):
+        assert (mistake.line is None) == (mistake.column is None), "a place has a line and a column"
+    return "refused"
+
+
+def main() -> None:
+    """Fuzz until libFuzzer's options say to stop."""
+    _register()
+    file = Path(tempfile.mkdtemp()) / "loss.yaml"
+    corpus = Path(tempfile.mkdtemp())
+    for position, seed in enumerate(SEEDS):
+        (corpus / f"{position}.yaml").write_text(seed, encoding="utf-8")
+    dictionary = corpus.with_suffix(".dict")
+    dictionary.write_text("\n".join('"' + "".join(f"\\x{b:02x}" for b in word.encode()) + '"' for word in words()))
+    counts = {"built": 0, "refused": 0}
+
+    def one(data: bytes) -> None:
+        counts[attempt(data, file)] += 1
+        if sum(counts.values()) % 10_000 == 0:
+            sys.stderr.write(f"{counts}\n")
+
+    atheris.Setup(
+        [sys.argv[0], f"-dict={dictionary}", "-max_len=2048", "-len_control=0", *sys.argv[1:], str(corpus)], one
+    )
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
