@@ -450,6 +450,9 @@ class Sigmoid(_Ramp):
         return _between(self.start, (1.0 - way) * self.start + way * self.end, self.end)
 
 
+_MOST_CYCLES = 1_000  # each is a knot, which tables and plots go through
+
+
 @dataclass(frozen=True)
 class Cyclic(_Ramp):
     """Cyclical annealing of Fu et al. (2019), https://arxiv.org/abs/1903.10145.
@@ -464,7 +467,7 @@ class Cyclic(_Ramp):
         end: the weight that each cycle reaches, and from `end_epoch` on.
         end_epoch: last epoch (or step) of the last cycle.
         start_epoch: first epoch (or step) of the first cycle, before `end_epoch`.
-        cycles: how many; 1 or more.
+        cycles: how many; from 1 to 1,000.
         ratio: the share of a cycle in which the weight moves; above 0, at most 1.
         unit: `"epoch"` or `"step"`.
 
@@ -480,8 +483,8 @@ class Cyclic(_Ramp):
         super().__post_init__()
         if isinstance(self.cycles, bool) or not isinstance(self.cycles, int):
             raise TypeError(f"Cyclic: cycles must be a whole number, got {self.cycles!r}")
-        if self.cycles < 1:
-            raise ValueError(f"Cyclic: cycles must be 1 or more, got {self.cycles}")
+        if not 1 <= self.cycles <= _MOST_CYCLES:
+            raise ValueError(f"Cyclic: cycles must be from 1 to {_MOST_CYCLES:,}, got {self.cycles}")
         if _positive(self, "ratio", self.ratio) > 1.0:
             raise ValueError(f"Cyclic: ratio must be above 0 and at most 1, got {self.ratio:g}")
         _set(self, ratio=float(self.ratio))

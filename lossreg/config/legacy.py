@@ -90,8 +90,15 @@ class _LegacyReader:
 
     def seg_params(self, names: tuple[str, ...]) -> dict[str, Data]:
         """Return those of `seg_loss_params` that are given, beside the legacy block or inside it."""
-        outer = self._value("loss_params", "seg_loss_params") or {}
-        given = {**(self.block.get("seg_loss_params") or {}), **outer}
+        given: dict[str, Data] = {}
+        for place, found in (
+            (f"{self.path}.seg_loss_params", self.block.get("seg_loss_params")),
+            ("loss_params.seg_loss_params", self._value("loss_params", "seg_loss_params")),
+        ):
+            if isinstance(found, dict):
+                given |= found
+            elif found is not None:
+                self.report(place, f"expected a mapping, found {found!r}")
         return {name: given[name] for name in names if name in given}
 
     def terms(self) -> list[Data]:

@@ -4,8 +4,7 @@
 - `@parametrize_losses(plugin="my-losses")` runs a test for each loss of a package.
 - `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses` does so without any code.
 
-`lossreg.testing.strategies` draws batches, weights, thresholds and configs for hypothesis. Names are resolved
-at first use: what is imported here imports no torch, no pytest and no hypothesis.
+Names are resolved at first use: what is imported here imports no torch and no pytest.
 """
 
 from __future__ import annotations

@@ -191,3 +191,14 @@ def test_a_single_torch_loss_stays_one() -> None:
     from torch import nn
 
     assert type(get_loss_function({"loss": {"_target_": "torch.nn.MSELoss"}})) is nn.MSELoss
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize("inside", [True, False])
+def test_parameters_that_are_no_mapping_are_a_problem_at_their_path(inside):
+    legacy = {"coefs": {"epoch_thresholds": [0], "seg": 1.0}}
+    params = {"multi_loss": legacy}
+    (legacy if inside else params)["seg_loss_params"] = True
+    config = {"loss_params": params, "compute_seg": True, "seg_params": {"compute_interior": True}}
+    with pytest.raises(ConfigError, match=r"seg_loss_params.*expected a mapping, found True"):
+        get_loss_function(config)

@@ -20,9 +20,11 @@ if __name__ == "__main__":  # instrumented as it is imported, before anything el
         import lossreg.config.build
 
 import yaml
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import lossreg
+from lossreg.cli import main as commands
 from lossreg.cli.loading import mistakes
 from lossreg.registry import catalog
 
@@ -153,12 +155,22 @@ def attempt(content: bytes, file: Path) -> str:
         error = refusal
     else:
         assert callable(built), "a criterion is called"
+        if isinstance(built, lossreg.MultiLoss):
+            _show(file)
         return "built"
     assert error.problems, "a refusal has a reason"
     assert all(problem.message for problem in error.problems), "each problem says what is wrong"
     for mistake in mistakes(file, error):
         assert (mistake.line is None) == (mistake.column is None), "a place has a line and a column"
     return "refused"
+
+
+def _show(file: Path) -> None:
+    """Give a file that is built to the commands that show it."""
+    for command in ("check", "plot", "graph"):
+        result = CliRunner().invoke(commands, [command, str(file)])
+        if result.exit_code:
+            raise AssertionError(f"lossreg {command}: {result.output}") from result.exception
 
 
 def main() -> None:
