@@ -13,6 +13,19 @@ EPSILON = 1e-8
 """The least denominator of a ratio of losses."""
 
 
+@torch.library.custom_op("lossreg::snapshot", mutates_args=())
+def _snapshot(state: Tensor) -> Tensor:
+    """Copy a state. A compiler makes cheap values anew in the backward, of what buffers hold by then, and does not look
+    into an operator that it does not know.
+    """
+    return state.clone()
+
+
+@_snapshot.register_fake
+def _(state: Tensor) -> Tensor:
+    return torch.empty_like(state)
+
+
 class Weighting(nn.Module):
     """Turn the (normalised) values of terms into their weighted contributions.
 
@@ -83,7 +96,7 @@ class Weighting(nn.Module):
 
         The coefficients are copied, so that a state that moves before the backward does not spoil it.
         """
-        chosen = coefficients.detach().clone()
+        chosen: Tensor = _snapshot(coefficients.detach())
         if active is not None:
             chosen = chosen[torch.tensor(active, dtype=torch.int64, device=chosen.device)]
         return chosen * values
