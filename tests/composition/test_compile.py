@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lossreg import Loss, MultiLoss, Weighting
+from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
@@ -69,6 +71,21 @@ def test_a_hundred_epochs_are_one_graph(options: dict[str, Any], graphs: int) ->
     for epoch in range(100):
         assert torch.allclose(compiled(PRED, GT, epoch=epoch)[0], eager(PRED, GT, epoch=epoch)[0])
     assert backend.graphs == graphs  # skip: one more where the set of zero weights changes
+
+
+def test_the_backward_sees_the_coefficients_of_its_forward() -> None:
+    # this backend parts forward from backward as inductor does, and needs no C++ compiler
+    terms = [Power("a", 1), Power("b", 2)]
+    eager, inner = (MultiLoss(copy.deepcopy(terms), [1.0, 1.0], weighting=CoV()) for _ in range(2))
+    compiled = torch.compile(inner, fullgraph=True, backend="aot_eager_decomp_partition")
+    for epoch in range(4):
+        x = (1 + epoch) * torch.rand(4, 3)
+        slopes = []
+        for criterion in (eager, compiled):
+            leaf = x.clone().requires_grad_()
+            criterion({"x": leaf}, GT, epoch=epoch)[0].backward()
+            slopes.append(leaf.grad)
+        torch.testing.assert_close(slopes[1], slopes[0])
 
 
 def test_the_modules_own_compile_is_one_graph_too() -> None:

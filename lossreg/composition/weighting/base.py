@@ -14,16 +14,26 @@ EPSILON = 1e-8
 
 
 @torch.library.custom_op("lossreg::snapshot", mutates_args=())
-def _snapshot(state: Tensor) -> Tensor:
-    """Copy a state. A compiler makes cheap values anew in the backward, of what buffers hold by then, and does not look
-    into an operator that it does not know.
-    """
+def _opaque_clone(state: Tensor) -> Tensor:
     return state.clone()
 
 
-@_snapshot.register_fake
+@_opaque_clone.register_fake
 def _(state: Tensor) -> Tensor:
     return torch.empty_like(state)
+
+
+def _snapshot(state: Tensor) -> Tensor:
+    """Copy a state, for a backward that comes after it has moved.
+
+    A compiler makes cheap values anew in the backward, of what the buffers hold by then; into an operator that it does
+    not know it does not look.
+    """
+    detached = state.detach()
+    if torch.compiler.is_compiling():
+        copied: Tensor = _opaque_clone(detached)
+        return copied
+    return detached.clone()
 
 
 class Weighting(nn.Module):
@@ -96,7 +106,7 @@ class Weighting(nn.Module):
 
         The coefficients are copied, so that a state that moves before the backward does not spoil it.
         """
-        chosen: Tensor = _snapshot(coefficients.detach())
+        chosen = _snapshot(coefficients)
         if active is not None:
             chosen = chosen[torch.tensor(active, dtype=torch.int64, device=chosen.device)]
         return chosen * values
