@@ -74,8 +74,11 @@ class _LegacyReader:
         self.problems += [problem for problem in problems if problem not in self.problems]
         return data
 
-    def _mapping(self, path: str) -> dict[str, Data]:
+    def _mapping(self, path: str, default: dict[str, Data] | None = None) -> dict[str, Data]:
+        """Return the mapping at a path; where nothing stands there, the default, or a problem without one."""
         found = self._value(*path.split("."))
+        if found is None and default is not None:
+            return default
         if isinstance(found, dict):
             return found
         self.report(path, f"expected a mapping, found {'nothing' if found is None else repr(found)}")
@@ -90,15 +93,8 @@ class _LegacyReader:
 
     def seg_params(self, names: tuple[str, ...]) -> dict[str, Data]:
         """Return those of `seg_loss_params` that are given, beside the legacy block or inside it."""
-        given: dict[str, Data] = {}
-        for place, found in (
-            (f"{self.path}.seg_loss_params", self.block.get("seg_loss_params")),
-            ("loss_params.seg_loss_params", self._value("loss_params", "seg_loss_params")),
-        ):
-            if isinstance(found, dict):
-                given |= found
-            elif found is not None:
-                self.report(place, f"expected a mapping, found {found!r}")
+        inner, outer = (self._mapping(f"{path}.seg_loss_params", {}) for path in (self.path, "loss_params"))
+        given = {**inner, **outer}
         return {name: given[name] for name in names if name in given}
 
     def terms(self) -> list[Data]:
