@@ -102,14 +102,14 @@ def builds_from_yaml(subject: Subject) -> None:
     a tensor.
     """
     applies(subject.registered, "it is not registered")
-    expected, args = subject.value(), yaml.safe_dump(dict(subject.spec.example_args))
+    expected = subject.value()
     assert subject.entry is not None
     known = {dotted for dotted in subject.spec.dotted if _is_known(dotted, subject.name)}
     for key, name in [("loss", subject.name), *(("_target_", dotted) for dotted in sorted(known))]:
-        block = yaml.safe_load(yaml.safe_dump({"loss_list": [{key: name, "name": "term", "weight": 1.0}]}))
-        block["loss_list"][0]["args"] = yaml.safe_load(args)
+        term = {key: name, "name": "term", "weight": 1.0, "args": dict(subject.spec.example_args)}
+        text = yaml.safe_dump({"loss_list": [term]})
         subject.seed()
-        built = build_compound_loss_from_config(block).terms[0].loss
+        built = build_compound_loss_from_config(yaml.safe_load(text)).terms[0].loss
         assert isinstance(built, Loss)
         found = subject.value(built)
         require(close(found, expected), f"as `{key}: {name}` it gives {found:.6g}, built by name {expected:.6g}")

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from lossreg.losses.base import Batch
 from lossreg.testing import composition, description, gradients, numbers, state  # noqa: F401 (they add the checks)
-from lossreg.testing.contract import CHECKS, Check, NotApplicable
+from lossreg.testing.contract import CHECKS, Broken, Check, NotApplicable
 from lossreg.testing.subject import Subject, subject_of
 
 Outcome = Literal["passed", "failed", "skipped", "excepted"]
@@ -125,9 +124,12 @@ def _run(check: Check, subject: Subject) -> Result:
         check.run(subject)
     except NotApplicable as reason:
         return Result(check.name, "skipped", str(reason))
+    except Broken as finding:
+        return Result(check.name, "failed", f"{_shortened(str(finding))}. {check.advice}")
     except Exception as error:
-        finding = str(error) if type(error).__name__ == "Broken" else f"it raised {type(error).__name__}: {error}"
-        return Result(check.name, "failed", f"{_shortened(finding)}. {check.advice}")
+        return Result(
+            check.name, "failed", f"{_shortened(f'it raised {type(error).__name__}: {error}')}. {check.advice}"
+        )
     return Result(check.name, "passed")
 
 
@@ -141,6 +143,3 @@ def _excepted(result: Result, reason: str) -> Result:
 def _shortened(text: str) -> str:
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= 300 else line[:297] + "..."
-
-
-__all__ = ["Batch", "Report", "Result", "check_loss", "promises"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossreg.errors import BatchError
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Subject, close, floating, gradients, imported, mapped, tensors
+from lossreg.testing.subject import Change, Subject, close, floating, gradients, imported, mapped, tensors
 
 _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
@@ -102,13 +102,13 @@ def extreme_values(subject: Subject) -> None:
     """
     every = torch.cat([t.flatten() for t in tensors(subject.batch()[0]) if t.is_floating_point()])
     between = bool((every >= 0).all() and (every <= 1).all())
-    extremes = {"zeros": torch.zeros_like, "a thousandfold": lambda t: t * 1000}
+    extremes: dict[str, Change] = {"zeros": torch.zeros_like, "a thousandfold": lambda t: t * 1000}
     if between:
         extremes = {"zeros": torch.zeros_like, "ones and zeros": lambda t: t.round()}
     elif bool((every <= 0).all()):
         extremes = {"a hundredfold": lambda t: t * 100}
     for what, change in extremes.items():
-        _sound(subject, f"with predictions of {what}", change=lambda t, c=change: c(t) if t.is_floating_point() else t)
+        _sound(subject, f"with predictions of {what}", _of_floating(change))
 
 
 @check("gradients_finite")
@@ -118,7 +118,8 @@ def non_square(subject: Subject) -> None:
     Take height and width from the tensor's shape, each on its own.
     """
     size = _image_size(subject)
-    _sound(subject, f"for images of {(*size[:-1], size[-1] - 3)}", crop=(*size[:-1], size[-1] - 3))
+    narrow = (*size[:-1], size[-1] - 3)
+    _sound(subject, f"for images of {narrow}", *[_cropped(size, narrow)] * 2)
 
 
 @check("gradients_finite")
@@ -128,7 +129,8 @@ def one_pixel(subject: Subject) -> None:
     Divide by counts that cannot be zero (`clamp_min(1)`, no unbiased variance), or refuse with a `ShapeError` that
     says which size is needed.
     """
-    _sound(subject, "for images of one pixel", crop=tuple(1 for _ in _image_size(subject)))
+    size = _image_size(subject)
+    _sound(subject, "for images of one pixel", *[_cropped(size, (1,) * len(size))] * 2)
 
 
 @check("value")
@@ -159,17 +161,9 @@ def nothing_to_learn(subject: Subject) -> None:
     require(all(bool((g == 0).all()) for g in gradients(found, batch)), "a gradient is not zero")
 
 
-def _sound(subject: Subject, when: str, change: object = None, crop: tuple[int, ...] | None = None) -> None:
-    """Require a finite value and finite gradients of a changed or cropped batch, or a refusal."""
-    batch = subject.batch(change)  # type: ignore[arg-type]
-    if crop is not None:
-        size = _image_size(subject)
-        cut: tuple[Any, ...] = (..., *(slice(length) for length in crop))
-
-        def cropped(t: Tensor) -> Tensor:
-            return t[cut].contiguous() if tuple(t.shape[-len(size) :]) == size else t
-
-        batch = subject.batch(cropped, cropped)
+def _sound(subject: Subject, when: str, pred: Change, gt: Change | None = None) -> None:
+    """Require a finite value and finite gradients of a changed batch, or a refusal."""
+    batch = subject.batch(pred, gt)
     try:
         found = subject.value(batch=batch)
     except BatchError:
@@ -178,6 +172,16 @@ def _sound(subject: Subject, when: str, change: object = None, crop: tuple[int, 
         raise Broken(f"{when} it raised {type(error).__name__}: {error}") from error
     require(found.isfinite(), f"{when} it gives {found:.6g}")
     require(_finite(gradients(found, batch)), f"{when} a gradient is not finite")
+
+
+def _of_floating(change: Change) -> Change:
+    return lambda t: change(t) if t.is_floating_point() else t
+
+
+def _cropped(size: tuple[int, ...], crop: tuple[int, ...]) -> Change:
+    """Return the change that cuts images of a size, and leaves other tensors as they are."""
+    cut: tuple[Any, ...] = (..., *(slice(length) for length in crop))
+    return lambda t: t[cut].contiguous() if tuple(t.shape[-len(size) :]) == size else t
 
 
 def _finite(found: list[Tensor]) -> bool:

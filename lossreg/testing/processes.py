@@ -35,7 +35,8 @@ _PATIENCE = 60  # seconds for an answer
 
 class _Pair:
     def __init__(self) -> None:
-        store = Path(tempfile.mkdtemp()) / "store"
+        self.folder = tempfile.TemporaryDirectory()
+        store = Path(self.folder.name) / "store"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.ranks = [
             subprocess.Popen(
@@ -63,6 +64,7 @@ class _Pair:
         for rank in self.ranks:
             rank.kill()
             rank.communicate()
+        self.folder.cleanup()
 
 
 _pairs: list[_Pair] = []
@@ -76,7 +78,6 @@ def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | st
     """
     if not _pairs:
         _pairs.append(_Pair())
-        atexit.register(_end)
     payload = [pickle.dumps((loss, share)) for share in shares]
     try:
         answers = _pairs[0].ask([(sys.path, data) for data in payload])
@@ -93,6 +94,7 @@ def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | st
     return answers
 
 
+@atexit.register
 def _end() -> None:
     while _pairs:
         _pairs.pop().kill()
