@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ import lossreg
 from lossreg import Loss, MultiLoss, Preprocess
 from lossreg.composition.graph import build_nodes
 from lossreg.errors import GraphError, MissingKeyError
-from lossreg.registry import _local
 
 
 class Make(Preprocess):
@@ -48,17 +46,13 @@ PRED = {"x": torch.ones(2)}
 
 
 @pytest.fixture
-def registered() -> Iterator[None]:
+def registered() -> None:
     @lossreg.register("MakeField", kind="preprocess")
     class MakeField(Preprocess):
         requires, provides = ("gt.angle",), ("gt.field",)
 
         def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
             return {"gt.field": gt_batch["angle"] * 2}
-
-    yield
-    _local.pop(("preprocess", "MakeField"))
-    lossreg.refresh()
 
 
 def test_a_registered_node_is_put_in_where_a_term_needs_it(registered: None) -> None:

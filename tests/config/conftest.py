@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 from torch import Tensor, nn
 
 import lossreg
-from lossreg.registry import _local
 
 
 @pytest.fixture(autouse=True)
-def local_losses() -> Iterator[None]:
-    before = set(_local)
-
+def local_losses() -> None:
     @lossreg.register("OffsetLoss", aliases=("offset",), targets=("old.place.OffsetLoss",))
     class OffsetLoss(lossreg.Loss):
         """The absolute offset.
@@ -68,8 +64,3 @@ def local_losses() -> Iterator[None]:
 
         def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
             return {"pred.x": pred_batch["y"] * self.factor}
-
-    yield
-    for key in set(_local) - before:
-        del _local[key]
-    lossreg.refresh()
