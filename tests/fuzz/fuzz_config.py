@@ -21,12 +21,14 @@ if __name__ == "__main__":  # instrumented as it is imported, before anything el
 
 import yaml
 from click.testing import CliRunner
-from torch import Tensor, nn
 
 import lossreg
 from lossreg.cli import main as commands
 from lossreg.cli.loading import mistakes
 from lossreg.registry import catalog
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from local_losses import register
 
 SEEDS = [
     """
@@ -85,40 +87,6 @@ pl_trainer: {precision: 32}
 ]
 
 
-def _register() -> None:
-    """Register a loss of each sort, so that there is something to build without a plugin."""
-
-    @lossreg.register("Plain", targets=("old.place.Plain",))
-    class Plain(lossreg.Loss):
-        def __init__(self, name: str, value: float = 1.0, options: Any = None, hook: nn.Module | None = None) -> None:
-            super().__init__(name)
-
-        def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-            return self.read(pred_batch, gt_batch, "pred.x").mean()
-
-    @lossreg.register("Foreign", tensors=("weight",))
-    class Foreign(nn.Module):
-        def __init__(self, weight: Tensor | None = None) -> None:
-            super().__init__()
-
-        def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-            return (pred - target).mean()
-
-    @lossreg.register("scaled")
-    def scaled(pred: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
-        return scale * (pred - target).mean()
-
-    @lossreg.register("MakeX", kind="preprocess")
-    class MakeX(lossreg.Preprocess):
-        requires, provides = ("pred.y",), ("pred.x",)
-
-        def __init__(self, factor: float = 1.0) -> None:
-            super().__init__()
-
-        def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
-            return {"pred.x": pred_batch["y"]}
-
-
 def words() -> list[str]:
     """Return what a config is written with: its keys, the names of components, and what is refused."""
     found: set[str] = {
@@ -175,7 +143,7 @@ def _show(file: Path) -> None:
 
 def main() -> None:
     """Fuzz until libFuzzer's options say to stop."""
-    _register()
+    register()
     file = Path(tempfile.mkdtemp()) / "loss.yaml"
     corpus = Path(tempfile.mkdtemp())
     for position, seed in enumerate(SEEDS):

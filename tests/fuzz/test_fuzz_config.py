@@ -28,7 +28,7 @@ quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, Hea
 def registered() -> Iterator[None]:
     """Register the losses of the harness for a while."""
     before = dict(_local)
-    HARNESS["_register"]()
+    HARNESS["register"]()
     yield
     _local.clear()
     _local.update(before)
