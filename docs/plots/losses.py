@@ -16,10 +16,10 @@ from torch import Tensor
 import lossreg
 from lossreg.registry import catalog
 
-Gt = dict[str, Tensor]
+Batch = dict[str, Tensor]
 
 
-def value(loss: lossreg.Loss, pred: Gt, gt: Gt) -> Tensor:
+def value(loss: lossreg.Loss, pred: Batch, gt: Batch) -> Tensor:
     """Return the loss of each sample of a batch, (N,)."""
     samples = range(len(next(iter(pred.values()))))
     return torch.stack([loss(*({k: t[i : i + 1] for k, t in side.items()} for side in (pred, gt)))[0] for i in samples])
