@@ -33,6 +33,7 @@ _COMMANDS = {
         "lossreg.cli.check:check_command",
         "Check a YAML file: every error at its line, or a table of terms.",
     ),
+    "schema": ("lossreg.cli.schema:schema_command", "Print a JSON Schema, by which an editor completes a file."),
     "plot": ("lossreg.cli.plot:plot_command", "Plot each term's weight over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
     "new": ("lossreg.cli.new:new_command", "Write a plugin package with a loss of your own."),

@@ -1,0 +1,51 @@
+"""`lossreg schema`: what a file may hold, for the editor that it is written in."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command("schema", epilog="Example: lossreg schema -o lossreg.schema.json")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File to write.")
+@click.option(
+    "--key",
+    metavar="PATH",
+    help="Dotted path of the compound loss in a file. By default a file is a training config, or a compound loss "
+    "itself.",
+)
+def schema_command(output: Path | None, key: str | None) -> None:
+    """Print a JSON Schema of a loss file, with every installed component and its parameters.
+
+    An editor with a YAML language server completes and checks a file that begins with
+    "# yaml-language-server: $schema=lossreg.schema.json". Write it anew when a plugin is installed.
+    """
+    from lossreg.config.schema import schema
+
+    text = json.dumps(schema(key), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    _write(output, text)
+    click.echo(f"wrote {output}")
+
+
+def _write(file: Path, text: str) -> None:
+    """Put a text in the place of a file at once, so that no reader meets a half."""
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as unfinished:
+            unfinished.write(text)
+        Path(unfinished.name).chmod(0o666 & ~_umask())
+        os.replace(unfinished.name, file)
+    except OSError as error:
+        raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,596 @@
+"""JSON Schema (draft 2020-12) of what a loss file may hold, with every installed component, for an editor.
+
+Nothing is imported for it: parameters are read off the source. What JSON Schema has no words for is left to
+`lossreg check`: that lists and thresholds belong together and ascend, that names differ, that a constructor takes a
+value, what `${...}` refers to, that a number is finite and that an integer is not written as `1.0`. The schema
+accepts those. It refuses two spellings that are read all the same: parameters beside a nested `loss: {...}`, and a
+group or a further `loss` inside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from lossreg.config.grammar import (
+    COMPOUND_KEYS,
+    DEEP_KEYS,
+    GROUP_KEYS,
+    INPUTS,
+    LISTS,
+    NORMALIZATION_KEYS,
+    ON_NONFINITE,
+    SPECIAL_KEYS,
+    TERM_KEYS,
+    WRAP_KEYS,
+)
+from lossreg.errors import LossregError
+from lossreg.registry import catalog
+from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.params import Parameter, parameters
+from lossreg.registry.signature import Signature, signature_of
+from lossreg.registry.source import Sources, UnreadableError
+from lossreg.registry.specs import LossSpec
+
+Node = dict[str, Any]
+"""A JSON Schema, or a part of one."""
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE = r"\$\{"
+"""What a text with an interpolation matches; it may stand in place of any value."""
+
+_NULL: Node = {"type": "null"}
+_NUMBER: Node = {"type": "number"}
+_BOOLEAN: Node = {"type": "boolean"}
+_TEXT: Node = {"type": "string", "not": {"const": "???"}}
+_REFERENCE: Node = {"type": "string", "pattern": REFERENCE}
+_DATA: Node = {"$ref": "#/$defs/data"}
+_SCALARS: dict[Any, Node] = {
+    bool: _BOOLEAN, int: {"type": "integer"}, float: _NUMBER, str: _TEXT, None: _NULL, type(None): _NULL
+}  # fmt: skip
+
+
+def schema(key: str | None = None) -> Node:
+    """Return the JSON Schema of a file.
+
+    Args:
+        key: dotted path of the compound loss in the file, as `load_loss` takes it. By default the file is a
+            training config, or a compound loss itself.
+
+    Returns:
+        plain data, whose `$defs` hold each installed component by its kind and full name.
+    """
+    root: Node = {
+        "if": {"anyOf": [{"required": [name]} for name in LISTS]},
+        "then": {"$ref": "#/$defs/compound"},
+        "else": {"$ref": "#/$defs/training"},
+    }
+    if key is not None:
+        root = {"$ref": "#/$defs/compound"}
+        for part in reversed(key.split(".")):
+            root = {"properties": {part: root}, "required": [part]}
+    return {
+        "$schema": DIALECT,
+        "title": "A loss for lossreg",
+        "type": "object",
+        **root,
+        "$defs": {**_values(), **_blocks(), **_terms(), **_components()},
+    }
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def any_of(*choices: Node) -> Node:
+    """Return what fits one of some schemas, or is an interpolation.
+
+    Choices of different types become one schema, whose errors are those of the type that was meant.
+    """
+    unique = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
+    if _DATA in unique:
+        return _DATA
+    if _TEXT not in unique:  # which takes interpolations as it is
+        unique.append(_REFERENCE if any("type" in choice for choice in unique) else {"$ref": "#/$defs/reference"})
+    typed = [choice for choice in unique if "type" in choice]
+    words = [word for choice in typed for word in choice if word != "type"]
+    kinds = [choice["type"] for choice in typed]
+    if typed and len(set(kinds)) == len(kinds) and len(set(words)) == len(words):
+        merged = {word: value for choice in typed for word, value in choice.items() if word != "type"}
+        together = {"type": kinds if len(kinds) > 1 else kinds[0], **merged}
+        unique = [together, *(choice for choice in unique if "type" not in choice)]
+    return unique[0] if len(unique) == 1 else {"anyOf": unique}
+
+
+def _block(name: str) -> Node:
+    """Return a mapping that one of the definitions describes."""
+    return {"type": "object", "if": {"type": "object"}, "then": {"$ref": f"#/$defs/{name}"}}
+
+
+def _unless_null(name: str) -> Node:
+    return {"if": {"not": _NULL}, "then": {"$ref": f"#/$defs/{name}"}}
+
+
+def _list(item: Node, **rest: Any) -> Node:
+    return {"type": "array", "items": item, **rest}
+
+
+def _typed(kind: Any) -> list[Node]:
+    """Return what a parameter's type, narrowed to plain data, takes."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return [_DATA]
+    if kind in _SCALARS:
+        return [_SCALARS[kind]]
+    if origin is Literal:
+        return [{"enum": list(args)}]
+    if origin in (Union, types.UnionType):
+        return [node for arg in args for node in _typed(arg)]
+    if origin is list:
+        return [_list(any_of(*_typed(args[0])))]
+    if origin is tuple:
+        items = [any_of(*_typed(arg)) for arg in args]
+        return [{"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}]
+    if origin is dict:
+        values = any_of(*_typed(args[1]))
+        return [{"type": "object", "propertyNames": {"$ref": "#/$defs/plain_key"}, "additionalProperties": values}]
+    if origin is Annotated:  # with constraints, which pydantic knows to put in words
+        from pydantic import TypeAdapter
+
+        return [TypeAdapter(kind).json_schema()]
+    return [_DATA]
+
+
+def _values() -> dict[str, Node]:
+    """Return the kinds of values that all blocks have in common."""
+    weights = _list(any_of(_NUMBER), minItems=1)
+    return {
+        "reference": {
+            "description": "An interpolation, such as ${epochs}: the value of another key of the file.",
+            **_REFERENCE,
+        },
+        "plain_key": {"not": {"enum": ["_target_", *SPECIAL_KEYS]}},
+        "data": {
+            "description": "Any plain data.",
+            "if": {"type": "string"},
+            "then": _TEXT,
+            "items": _DATA,
+            "propertyNames": {"$ref": "#/$defs/plain_key"},
+            "additionalProperties": _DATA,
+        },
+        "weight": {
+            "description": "What the term is multiplied by: a number; a list of numbers, one at each epoch of "
+            "epoch_thresholds; or {schedule: NAME, ...}.",
+            **any_of(_NUMBER, weights, _block("schedule")),
+            "default": 1.0,
+        },
+        "epoch_thresholds": {
+            "description": "The epochs at which lists of weights have their values, in ascending order.",
+            **any_of(_NULL, _list(any_of(_NUMBER), minItems=1)),
+        },
+        "name": any_of(_NULL, {"type": "string", "pattern": r"^[^/]+$", "not": {"const": "???"}}),
+    }
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+def _switches() -> dict[str, Node]:
+    """Return every key of a compound loss and of a group that is not about its place among other terms."""
+    counts = any_of(_NULL, {"type": "integer", "minimum": 1})
+    keys = _list(any_of({"type": "string", "pattern": r"^(pred|gt)(?![^.])"}))
+    return {
+        "loss_list": {"description": "The terms.", "$ref": "#/$defs/terms"},
+        "losses": {"description": "The terms; another spelling of loss_list.", "$ref": "#/$defs/terms"},
+        "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
+        "pre_processes": {
+            "description": "Preprocesses that make keys of the batch before the losses read them.",
+            **any_of(_NULL, _list({"$ref": "#/$defs/preprocess"})),
+        },
+        "weighting": {
+            "description": "An adaptive weighting of the terms, multiplied by their weights.",
+            **_unless_null("weighting"),
+        },
+        "zero_weight": {
+            "description": "Whether a term of weight 0 is computed (keep) or left out (skip).",
+            **any_of({"enum": ["keep", "skip"]}),
+            "default": "keep",
+        },
+        "batch_keys": {
+            "description": "The keys that the batch has, such as [pred.seg, gt.mask]; terms are checked against them.",
+            **any_of(_NULL, keys),
+        },
+        "on_nonfinite": {
+            "description": "What is done about a term that is NaN or infinite.",
+            **any_of({"enum": list(ON_NONFINITE)}),
+            "default": "ignore",
+        },
+        "normalize_losses": {
+            "description": "Whether each term is divided by its norm.",
+            **any_of(_BOOLEAN),
+            "default": True,
+        },
+        "normalization_params": {
+            "description": "How many samples the norms are taken over.",
+            **any_of(
+                _NULL,
+                {
+                    "type": "object",
+                    "properties": {
+                        NORMALIZATION_KEYS[0]: {"description": "At least so many.", **counts},
+                        NORMALIZATION_KEYS[1]: {"description": "At most so many.", **counts},
+                    },
+                    "additionalProperties": False,
+                },
+            ),
+        },
+        "track_norms": {
+            "description": "running: norms follow the values in training.",
+            **any_of(_NULL, {"enum": ["running"]}),
+        },
+        "norm_momentum": {
+            "description": "The share of a new value in a running norm.",
+            **any_of({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+            "default": 0.01,
+        },
+        "name": {"description": "The group's name.", "$ref": "#/$defs/name", "not": _NULL},
+        "weight": {"$ref": "#/$defs/weight"},
+        "normalize": {"description": "Whether its terms are divided by their norms.", **any_of(_BOOLEAN)},
+        "optional": {"description": "Whether it is left out of a batch that lacks its keys.", **any_of(_BOOLEAN)},
+    }
+
+
+def _blocks() -> dict[str, Node]:
+    switches = _switches()
+    bare = {
+        "type": "object",
+        "properties": {key: switches[key] for key in COMPOUND_KEYS},
+        "additionalProperties": False,
+    }
+    one_list = {
+        "oneOf": [
+            {"required": [key], "properties": {key: {"not": _NULL}, other: _NULL}}
+            for key, other in (LISTS, LISTS[::-1])
+        ]
+    }
+    given = {"anyOf": [{"required": [key], "properties": {key: {"not": _NULL}}} for key in LISTS]}
+    some = {"type": "object", **given}
+    legacy = {
+        "type": "object",
+        "anyOf": [{"required": [key], "properties": {key: {"not": _NULL}}} for key in ("multi_loss", "multiloss")],
+    }
+    compound = {"type": "object", "required": ["compound_loss"], "properties": {"compound_loss": {"not": _NULL}}}
+    return {
+        "compound": {
+            "description": "A compound loss: terms under loss_list (or losses), and switches over all of them.",
+            **bare,
+            **one_list,
+        },
+        "switches": {"description": "Switches over the terms of a legacy block.", **bare},
+        "group": {
+            "description": "A group of terms that counts as one.",
+            "type": "object",
+            "properties": {key: switches[key] for key in GROUP_KEYS},
+            "additionalProperties": False,
+            **one_list,
+        },
+        "training": {
+            "description": "A training config: loss_params.compound_loss, loss_params.multi_loss or loss.",
+            "type": "object",
+            "properties": {
+                "loss_params": {
+                    "properties": {
+                        "compound_loss": {"description": "The compound loss."},
+                        "multi_loss": {"description": "The legacy block."},
+                        "multiloss": {"description": "The legacy block; another spelling of multi_loss."},
+                    },
+                    "if": {
+                        "allOf": [
+                            legacy,
+                            {"not": {"required": ["compound_loss"], "properties": {"compound_loss": some}}},
+                        ]
+                    },
+                    "then": {
+                        "properties": {
+                            "compound_loss": any_of(_NULL, _block("switches")),
+                            "multi_loss": any_of(_NULL, _block("legacy")),
+                            "multiloss": any_of(_NULL, _block("legacy")),
+                        }
+                    },
+                    "else": {"properties": {"compound_loss": any_of(_NULL, _block("compound"))}},
+                },
+            },
+            "if": {
+                "required": ["loss_params"],
+                "properties": {"loss_params": {"anyOf": [{"$ref": "#/$defs/reference"}, legacy, compound]}},
+            },
+            "else": {
+                "required": ["loss"],
+                "properties": {"loss": {"description": "A lone loss, not wrapped.", "$ref": "#/$defs/single"}},
+            },
+        },
+        "legacy": {
+            "description": "The legacy block: a weight for each term that the config turns on.",
+            "type": "object",
+            "properties": {
+                "coefs": {
+                    "description": "The weight of each term, and their epoch_thresholds.",
+                    "type": "object",
+                    "properties": {"epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"}},
+                },
+                "normalization_params": switches["normalization_params"],
+            },
+            "required": ["coefs"],
+        },
+    }
+
+
+# --- terms ----------------------------------------------------------------------------------------
+
+
+def _term_keys() -> dict[str, Node]:
+    """Return what a term says beside its loss and the loss's parameters."""
+    key = any_of(_NULL, _TEXT)
+    numbers = _list(any_of(_NUMBER))
+    wrap: dict[str, Node] = {
+        "inputs": {"description": "Keys of all arguments in order, such as pred.seg.", **any_of(_NULL, _list(_TEXT))},
+        "pred_channels": {"description": "Which channels (axis 1) of the prediction to take."},
+        "gt_channels": {"description": "Which channels (axis 1) of the target to take."},
+        "target_dtype": {
+            "description": "What to cast the target to; long means class indices.",
+            **any_of(_NULL, {"enum": ["long", "float"]}),
+        },
+        "reduction": {
+            "description": "How values of each element become one number.",
+            **any_of({"enum": ["mean", "sum"]}),
+            "default": "mean",
+        },
+    }
+    deep: dict[str, Node] = {
+        "outputs": {
+            "description": "A key, a glob such as aux.*, or a list of keys.",
+            **any_of(_TEXT, _list(_TEXT, minItems=1)),
+        },
+        "weights": {
+            "description": "exp (a half of the one before), same, or a number for each output.",
+            **any_of({"enum": ["exp", "same"]}, numbers),
+            "default": "exp",
+        },
+        "resize": {
+            "description": "How a target is brought to the size of an output.",
+            **any_of({"enum": ["nearest", "bilinear"]}),
+            "default": "nearest",
+        },
+    }
+    deep_block = {
+        "type": "object",
+        "properties": {key: deep[key] for key in DEEP_KEYS},
+        "required": ["outputs"],
+        "additionalProperties": False,
+    }
+    wrap_block = {
+        "type": "object",
+        "properties": {key: wrap[key] for key in WRAP_KEYS},
+        "additionalProperties": False,
+    }
+    return {
+        "name": {"description": "The term's name; by default that of its loss.", "$ref": "#/$defs/name"},
+        "weight": {"$ref": "#/$defs/weight"},
+        "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
+        "normalize": {
+            "description": "Whether the term is divided by its norm.", **any_of(_BOOLEAN), "default": True
+        },
+        "optional": {
+            "description": "Whether it is left out of a batch that lacks its keys.", **any_of(_BOOLEAN),
+            "default": False,
+        },
+        "pred_key": {"description": "Key of the prediction that the loss is given.", **key},
+        "gt_key": {"description": "Key of the target that the loss is given.", **key},
+        "input": {
+            "description": "What the prediction holds, for a loss that says what it takes.",
+            **any_of(_NULL, {"enum": list(INPUTS)}),
+        },
+        "deep_supervision": {
+            "description": "Further outputs of the network that the loss is applied to.",
+            **any_of(_NULL, _TEXT, _list(_TEXT, minItems=1), deep_block),
+        },
+        "wrap": {"description": "How a loss of another library is given tensors.", **any_of(wrap_block)},
+    }  # fmt: skip
+
+
+def _terms() -> dict[str, Node]:
+    keys = _term_keys()
+    listed = {"anyOf": [{"required": [key]} for key in LISTS]}
+    term = {"$ref": "#/$defs/term"}
+    own_name = {
+        "type": "object",
+        "anyOf": [
+            {"required": ["name"]},
+            {"required": ["loss"], "properties": {"loss": {"type": "object", "required": ["name"]}}},
+        ],
+    }
+    mapping = {
+        "type": "object",
+        "additionalProperties": _unless_null("term"),
+        "patternProperties": {"^$|/": {"if": {"not": _NULL}, "then": {"allOf": [term, own_name]}}},
+        "not": {"type": "object", "additionalProperties": _NULL},
+    }
+    twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", "_recursive_")}
+    name = {"required": ["name"], "properties": {"name": {"not": _NULL}}}
+    return {
+        "terms": any_of(_NULL, _list({"$ref": "#/$defs/list_term"}, minItems=1), mapping),
+        "list_term": {"if": {"type": "object", **listed}, "then": {"$ref": "#/$defs/group", **name}, "else": term},
+        "term": {
+            "type": ["object", "string"],
+            "if": {"type": "string"},
+            "then": {"$ref": "#/$defs/loss_name"},
+            "else": {
+                "if": listed,
+                "then": {"$ref": "#/$defs/group"},
+                "else": {
+                    "if": {"required": ["loss"], "properties": {"loss": {"type": "object"}}},
+                    "then": {"$ref": "#/$defs/nested_term"},
+                    "else": {"$ref": "#/$defs/loss", "properties": keys},
+                },
+            },
+        },
+        "nested_term": {
+            "description": "A term whose loss stands under `loss` as a block of its own.",
+            "properties": {
+                **keys,
+                "_recursive_": True,
+                "loss": {"$ref": "#/$defs/loss", "properties": keys},
+            },
+            "additionalProperties": False,
+            "dependentSchemas": twice,
+        },
+        "single": {
+            "type": ["object", "string"],
+            "if": {"type": "string"},
+            "then": {"$ref": "#/$defs/loss_name"},
+            "else": {"$ref": "#/$defs/loss", "properties": {"name": {"$ref": "#/$defs/name"}}},
+        },
+    }
+
+
+# --- components -----------------------------------------------------------------------------------
+
+
+def _components() -> dict[str, Node]:
+    """Return the blocks that name a component, and a definition for each component."""
+    found, sources = catalog(), Sources()
+    blocks: dict[str, Node] = {}
+    for section, key in (
+        (found.losses, "loss"),
+        (found.preprocesses, "preprocess"),
+        (found.weightings, "strategy"),
+        (found.schedules, "schedule"),
+    ):
+        blocks |= _section(section, key, sources)
+    for kind in ("preprocess", "weighting"):  # a name alone will do
+        block = blocks.pop(kind)
+        blocks[kind] = {
+            "type": ["object", "string"],
+            "if": {"type": "string"},
+            "then": {"$ref": f"#/$defs/{kind}_name"},
+            "else": block,
+        }
+    return blocks
+
+
+def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Node]:
+    """Return the block of one kind of component, which chooses the definition by the name."""
+    kind = section.kind
+    targets = kind in ("loss", "preprocess")
+    made: dict[str, Node] = {}
+    every: list[str] = []
+    dotted: list[str] = []
+    choices: list[Node] = []
+    for entry in section:
+        names = [name for name in _names(entry) if _means(section.find, name, entry)]
+        paths = [path for path in entry.spec.dotted if _means(section.find_target, path, entry)] if targets else []
+        ways = [(key, names), ("_target_", paths)]
+        named = [{"required": [k], "properties": {k: {"enum": found}}} for k, found in ways if found]
+        if named:
+            every += names
+            dotted += paths
+            choices.append({"if": {"anyOf": named}, "then": {"$ref": f"#/$defs/{_place(entry)}"}})
+            made[f"{kind}:{entry.name}"] = _component(entry, key, _signature(entry, sources))
+    block: Node = {"type": "object", "properties": {key: {"$ref": f"#/$defs/{kind}_name"}}}
+    if targets:
+        block["properties"]["_target_"] = {"description": "A dotted path, looked up.", **any_of({"enum": dotted})}
+        block["oneOf"] = [{"required": [key]}, {"required": ["_target_"]}]
+    else:
+        block["required"] = [key]
+    refused = [name for name in SPECIAL_KEYS if kind != "loss" or name != "_recursive_"]
+    block |= {"propertyNames": {"not": {"enum": refused}}, "allOf": choices}
+    name = {"description": f"Name of a {kind}.", **any_of({"enum": every})}
+    return {kind: block, f"{kind}_name": name, **made}
+
+
+def _place(entry: Entry[Any]) -> str:
+    """Return where the definition of a component stands, as a JSON pointer writes it."""
+    return f"{entry.spec.kind}:{entry.name}".replace("~", "~0").replace("/", "~1")
+
+
+def _names(entry: Entry[Any]) -> Iterable[str]:
+    """Return the names of a component, as a reader would choose among them."""
+    short = list(dict.fromkeys((*entry.spec.aliases, entry.spec.name)))
+    return [*short, *(f"{entry.plugin.name}/{name}" for name in reversed(short))]
+
+
+def _means(find: Any, name: str, entry: Entry[Any]) -> bool:
+    try:
+        return find(name) is entry
+    except LossregError:
+        return False
+
+
+def _signature(entry: Entry[Any], sources: Sources) -> Signature | None:
+    """Return what a component takes; None where only its import would say."""
+    if entry.local is not None:
+        return signature_of(entry.local)
+    try:
+        signature = sources.signature(entry.spec.target)
+        for argument in signature.arguments:
+            argument.hint()
+        return signature
+    except UnreadableError:
+        loaded = entry.spec.target.partition(":")[0] in sys.modules
+        return signature_of(entry.load()) if loaded else None
+
+
+def _component(entry: Entry[Any], key: str, signature: Signature | None) -> Node:
+    """Return the definition of one component: its parameters, and the keys around them."""
+    is_loss = entry.spec.kind == "loss"
+    around: dict[str, Any] = dict.fromkeys((*TERM_KEYS, "_recursive_") if is_loss else (key, "_target_"), True)
+    about: Node = {"description": entry.spec.summary} if entry.spec.summary else {}
+    if signature is None:
+        return {**about, "properties": around}
+    tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
+    hidden = (*entry.spec.hidden, *(("name",) if signature.is_loss else ()))
+    found = parameters(signature, hidden=hidden, tensors=tensors)
+    values: dict[str, Any] = {p.name: _parameter(p, entry) for p in found if p.settable}
+    closed: dict[str, Any] = {p.name: False for p in found if not p.settable} if signature.open_ended else {}
+    needed = [p.name for p in found if p.settable and p.required and not _inherited(p, entry)]
+    other: Any = _DATA if signature.open_ended else False
+    node: Node = {**about, "properties": {**values, **closed, **around}, "additionalProperties": other}
+    if not is_loss:
+        return node | ({"required": needed} if needed else {})
+    inside = {"type": "object", "properties": {**values, **closed}, "additionalProperties": other}
+    node["properties"]["args"] = {
+        "description": "Parameters; those that are named as a key of a term can be given here alone.",
+        **inside,
+        "propertyNames": {"$ref": "#/$defs/plain_key"},
+    }
+    node["allOf"] = [_given(name) for name in needed]
+    node["dependentSchemas"] = {
+        name: {"properties": {"args": {"properties": {name: False}}}} for name in values if name not in TERM_KEYS
+    }
+    return {name: value for name, value in node.items() if value not in ([], {})}
+
+
+def _given(name: str) -> Node:
+    """Require a parameter of a loss, beside its name or under `args`."""
+    under = {"required": ["args"], "properties": {"args": {"required": [name]}}}
+    return under if name in TERM_KEYS else {"anyOf": [{"required": [name]}, under]}
+
+
+def _inherited(parameter: Parameter, entry: Entry[Any]) -> bool:
+    """Say whether the blocks around a schedule may give a parameter."""
+    return entry.spec.kind == "schedule" and parameter.name == "epoch_thresholds"
+
+
+def _parameter(parameter: Parameter, entry: Entry[Any]) -> Node:
+    node = any_of(*_typed(parameter.type))
+    if entry.spec.kind == "schedule" and parameter.name == "schedules":
+        node = any_of(_list({"$ref": "#/$defs/weight"}))
+    if parameter.doc:
+        node = {"description": parameter.doc, **node}
+    try:
+        default = [] if parameter.required else [json.loads(json.dumps(parameter.default, allow_nan=False))]
+    except (TypeError, ValueError):  # no plain data
+        default = []
+    return node | ({"default": default[0]} if default else {})

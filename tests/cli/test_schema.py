@@ -1,0 +1,42 @@
+"""`lossreg schema`: what it prints, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+from jsonschema import Draft202012Validator
+
+
+def test_it_prints_a_schema_with_every_installed_loss(run: Callable[..., Result]) -> None:
+    result = run("schema")
+    assert result.exit_code == 0
+    made = json.loads(result.output)
+    Draft202012Validator.check_schema(made)
+    assert "loss:local/HeightLoss" in made["$defs"]
+
+
+def test_it_takes_a_key(run: Callable[..., Result]) -> None:
+    validator = Draft202012Validator(json.loads(run("schema", "--key", "a.b").output))
+    assert validator.is_valid({"a": {"b": {"losses": ["slope"]}}})
+    assert not validator.is_valid({"losses": ["slope"]})
+
+
+def test_it_writes_a_file_in_place_of_another(run: Callable[..., Result], tmp_path: Path) -> None:
+    file = tmp_path / "lossreg.schema.json"
+    file.write_text("old", encoding="utf-8")
+    result = run("schema", "-o", file)
+    assert (result.exit_code, result.output) == (0, f"wrote {file}\n")
+    assert json.loads(file.read_text(encoding="utf-8")) == json.loads(run("schema").output)
+    assert list(tmp_path.iterdir()) == [file]
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_is_an_error(run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run("schema", "--output", tmp_path / "nowhere" / "x.json")
+    assert result.exit_code == 1
+    assert "x.json: cannot be written" in result.output

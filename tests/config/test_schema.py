@@ -1,0 +1,362 @@
+"""The JSON Schema agrees with the builder: what it accepts builds, what it refuses does not."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from omegaconf import OmegaConf
+
+from lossreg.config.build import build_compound_loss_from_config, get_loss_function
+from lossreg.config.grammar import COMPOUND_KEYS, GROUP_KEYS, SPECIAL_KEYS, TERM_KEYS, WRAP_KEYS, Grammar
+from lossreg.config.schema import schema
+from lossreg.errors import ConfigError
+from lossreg.registry import catalog
+
+# What JSON Schema has no words for, so that the builder alone refuses it, by what the builder says.
+BUILDER_ALONE = {
+    "terms have different names": r"has the name .*, as has ",
+    "epochs ascend": r"expected a list of epochs in ascending order, found \[",
+    "a list of weights has thresholds, as many as values": r"needs epoch_thresholds|values.*epoch_thresholds",
+    "a schedule inherits thresholds only where there are some": r"is missing; core/\w+ needs it",
+    "min_samples is at most max_samples": r"min_samples \d+ is more than max_samples \d+",
+    "a schedule's constructor takes its values": r"^(Cosine|Step|Chain|Piecewise|Pchip|Akima|Polynomial|Cyclic"
+    r"|Exponential|Sigmoid|Constant)\b",
+    "a loss's constructor takes its values": r"refused its arguments: ",
+    "the batch has what a term reads": r"^(term|preprocess) .* needs '(pred|gt)\.",
+    "an integer is not written as 1.0": r"expected (an integer|a number of samples above 0)\b.*, found \d+\.0",
+}
+# What the builder reads all the same.
+SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
+
+quick = settings(suppress_health_check=list(HealthCheck))
+seen: Counter[str] = Counter()
+
+
+def refusals(block: Any) -> list[str]:
+    """Return why the builder refuses a compound block; its constructors are called only for what its grammar takes."""
+    grammar = Grammar()
+    grammar.compound(copy.deepcopy(block), "block")
+    if not grammar.problems:
+        try:
+            build_compound_loss_from_config(block)
+        except ConfigError as error:
+            return [problem.message for problem in error.problems]
+    return [problem.message for problem in grammar.problems]
+
+
+def disagreement(validator: Draft202012Validator, block: Any) -> str | None:
+    """Say how schema and builder disagree on a block, beyond what is listed above."""
+    errors = [error.message for error in validator.iter_errors(block)]
+    problems = refusals(block)
+    seen["accepted" if not errors else "refused"] += 1
+    if errors and not problems:
+        if nested_otherwise(block):
+            seen[SCHEMA_ALONE] += 1
+            return None
+        return f"refused by the schema alone: {errors}"
+    if errors:
+        return None
+    for problem in problems:
+        rule = next((name for name, pattern in BUILDER_ALONE.items() if re.search(pattern, problem)), None)
+        if rule is None:
+            return f"refused by the builder alone: {problem}"
+        seen[rule] += 1
+    return None
+
+
+def nested_otherwise(data: Any) -> bool:
+    """Say whether a block holds a nested loss in a spelling that the schema does not know."""
+    if isinstance(data, list):
+        return any(map(nested_otherwise, data))
+    if not isinstance(data, dict):
+        return False
+    inner = data.get("loss")
+    known = (*TERM_KEYS, *SPECIAL_KEYS)
+    otherwise = isinstance(inner, dict) and (
+        any(key not in known for key in data)
+        or isinstance(inner.get("loss"), dict)
+        or "losses" in inner
+        or "loss_list" in inner
+        or not {"loss", "_target_"} & set(inner)
+        or "args" in data
+    )
+    return otherwise or any(map(nested_otherwise, data.values()))
+
+
+# --- configs --------------------------------------------------------------------------------------
+
+NUMBERS = st.sampled_from([0, 1, 2, 0.5, 3.0, -1.5])
+SCHEDULES = st.sampled_from(
+    [
+        {"schedule": "cosine", "start": 1, "end": 0.0, "end_epoch": 5},
+        {"schedule": "core/Cosine", "start": 1, "end": 0, "end_epoch": 5, "unit": "step"},
+        {"schedule": "cyclic", "start": 1, "end": 0, "end_epoch": 5, "cycles": 3},
+        {"schedule": "step", "values": [1, 2], "epoch_thresholds": [0, 4]},
+        {"schedule": "step", "values": [1, 2]},
+        {"schedule": "chain", "schedules": [1, {"schedule": "constant", "value": 2}, [0, 1]], "boundaries": [2, 4]},
+        {"schedule": "cosine", "start": 1, "end": 0, "end_epoch": 0},
+    ]
+)
+WEIGHTS = NUMBERS | st.lists(NUMBERS, min_size=1, max_size=3) | SCHEDULES
+EPOCHS = st.sampled_from([None, [0, 5], [0, 5, 10], [5], [5, 0]])
+LOSSES = st.sampled_from(
+    [
+        {"loss": "offset"},
+        {"loss": "OffsetLoss", "offset": 1.0, "mode": "square"},
+        {"loss": "local/OffsetLoss", "channels": [0, 1], "args": {"offset": 2}},
+        {"_target_": "old.place.OffsetLoss", "channels": None, "_recursive_": False},
+        {"loss": "Foreign", "args": {"weight": [1, 2.5], "name": "label"}},
+        {
+            "loss": "local/Foreign",
+            "pred_key": "a",
+            "gt_key": None,
+            "wrap": {"target_dtype": "long", "reduction": "sum"},
+        },
+        {"loss": "scaled_l1", "scale": 2, "input": None},
+        {"loss": "scaled_l1", "deep_supervision": {"outputs": "aux.*", "weights": [1, 2], "resize": "bilinear"}},
+        {"loss": "local/offset", "deep_supervision": ["a", "b"], "input": "logits"},
+    ]
+)
+OWN = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["a", "b", "c", None]),
+        "weight": WEIGHTS,
+        "epoch_thresholds": EPOCHS,
+        "normalize": st.booleans(),
+        "optional": st.booleans(),
+    },
+)
+TERMS = st.deferred(
+    lambda: (
+        st.builds(lambda loss, own: {**loss, **own}, LOSSES, OWN)
+        | st.builds(lambda loss, own: {"loss": loss, **own}, LOSSES, OWN)
+        | st.sampled_from(["offset", "scaled_l1"])
+        | GROUPS
+    )
+)
+SHARED: dict[str, st.SearchStrategy[Any]] = {
+    "epoch_thresholds": EPOCHS,
+    "pre_processes": st.sampled_from(
+        [None, [], ["MakeX"], [{"preprocess": "MakeX", "factor": 2}], [{"preprocess": "local/MakeX"}]]
+    ),
+    "weighting": st.sampled_from([None, "dwa", "core/GradNorm", {"strategy": "dwa", "temperature": 2.0}]),
+    "zero_weight": st.sampled_from(["keep", "skip"]),
+    "batch_keys": st.sampled_from([None, ["pred.x", "gt.y"], []]),
+    "on_nonfinite": st.sampled_from(["ignore", "raise", "skip_term"]),
+}
+LISTED = st.deferred(
+    lambda: (
+        st.lists(TERMS, min_size=1, max_size=3)
+        | st.dictionaries(st.sampled_from(["x", "y", "z", "", "a/b"]), TERMS | st.none(), min_size=1, max_size=3)
+    )
+)
+GROUPS = st.deferred(
+    lambda: st.builds(
+        lambda terms, rest: {"losses": terms, **rest},
+        LISTED,
+        st.fixed_dictionaries({"name": st.sampled_from(["g", "h"])}, optional={"weight": WEIGHTS, **SHARED}),
+    )
+)
+BLOCKS = st.builds(
+    lambda key, terms, rest: {key: terms, **rest},
+    st.sampled_from(["loss_list", "losses"]),
+    LISTED,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **SHARED,
+            "normalize_losses": st.booleans(),
+            "normalization_params": st.sampled_from(
+                [None, {}, {"min_samples": 1, "max_samples": None}, {"min_samples": 5, "max_samples": 2}]
+            ),
+            "track_norms": st.sampled_from([None, "running"]),
+            "norm_momentum": st.sampled_from([0.5, 1]),
+        },
+    ),
+)
+KEYS = st.sampled_from(
+    sorted({*COMPOUND_KEYS, *GROUP_KEYS, *TERM_KEYS, *WRAP_KEYS, *SPECIAL_KEYS, "offset", "scale", "hook", "ofset"})
+)
+OTHERS = (
+    st.none()
+    | st.booleans()
+    | NUMBERS
+    | st.sampled_from(["", "offset", "MakeX", "nothing", "a/b", "???", "keep", "os.system", "old.place.OffsetLoss"])
+    | st.sampled_from([[], {}, [1], ["a"], [None], [[0]], {"a": 1}, {"loss": "offset"}, {"schedule": "cosine"}])
+)
+
+
+def ways(data: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [way, *(found for key, item in items for found in ways(item, (*way, key)))]
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> Any:
+    """A block in which one or two places have another value, another key, one key more or less."""
+    data = json.loads(json.dumps(draw(BLOCKS)))  # no two places share a value
+    for _ in range(draw(st.integers(1, 2))):
+        places = ways(data)[1:]
+        if not places:
+            break
+        *around, key = draw(st.sampled_from(places))
+        holder = data
+        for step in around:
+            holder = holder[step]
+        how = draw(st.sampled_from(["other", "other", "drop", "rename", "add", "wrap"]))
+        if how == "drop":
+            del holder[key]
+        elif how == "rename" and isinstance(holder, dict):
+            holder[draw(KEYS)] = holder.pop(key)
+        elif how == "add" and isinstance(holder, dict):
+            holder[draw(KEYS)] = copy.deepcopy(draw(OTHERS))
+        elif how == "wrap":
+            holder[key] = draw(st.sampled_from([[holder[key]], {"loss": holder[key]}]))
+        else:
+            holder[key] = copy.deepcopy(draw(OTHERS))
+    return data
+
+
+# --- tests ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agree(local_losses: None) -> Callable[[Any], None]:
+    """Say that schema and builder agree on a compound block."""
+    for entry in (*catalog().weightings, *catalog().schedules):
+        entry.load()  # pytest's own loader, by which this package comes here, does not give its source
+    made = schema()
+    validator = Draft202012Validator({"$defs": made["$defs"], "$ref": "#/$defs/compound"})
+
+    def check(block: Any) -> None:
+        difference = disagreement(validator, block)
+        assert difference is None, f"{difference}\n{block}"
+
+    return check
+
+
+def test_it_is_valid_by_the_meta_schema() -> None:
+    Draft202012Validator.check_schema(schema())
+    Draft202012Validator.check_schema(schema("a.b"))
+
+
+def test_it_agrees_with_the_builder(agree: Callable[[Any], None]) -> None:
+    seen.clear()
+    settings(quick, max_examples=2_000)(given(BLOCKS)(agree))()
+    settings(quick, max_examples=3_500)(given(mutants())(agree))()
+    assert seen["accepted"] + seen["refused"] >= 5_000
+    assert min(seen["accepted"], seen["refused"]) >= 1_000
+    assert seen[SCHEMA_ALONE] <= 50
+
+
+TERM = {"loss": "offset", "weight": 2}
+COMPOUND = {"loss_list": [TERM]}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        COMPOUND,
+        {"losses": {"a": TERM}, "weighting": "dwa"},
+        {"loss_params": {"compound_loss": COMPOUND, "other": 1}, "anything": [1]},
+        {"loss_params": {"compound_loss": COMPOUND, "multi_loss": "what is not read"}, "loss": 5},
+        {"loss": "offset"},
+        {"loss": {"loss": "offset", "offset": 1, "weight": "what is not read"}, "loss_params": None},
+        {"loss": {"_target_": "old.place.OffsetLoss", "name": "a"}, "loss_params": {}},
+        {"epochs": [0, 5], "loss_params": {"compound_loss": {"losses": [{**TERM, "epoch_thresholds": "${epochs}"}]}}},
+        {"n": "offset", "w": 1, "loss_params": {"compound_loss": {"losses": [{"loss": "${n}", "weight": "${w}"}]}}},
+        {"t": [TERM], "loss_params": {"compound_loss": {"losses": "${t}", "normalize_losses": True}}},
+        {"c": COMPOUND, "loss_params": {"compound_loss": "${c}"}},
+    ],
+)
+def test_files_that_both_take(file: Any) -> None:
+    assert list(Draft202012Validator(schema()).iter_errors(file)) == []
+    assert callable(load(file))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {},
+        {"loss_params": {}},
+        {"loss": None},
+        {"loss": 5},
+        {"loss": "offsets"},
+        {"loss": {"loss": "offset", "ofset": 1}},
+        {"loss": {"loss": "offset", "name": "a/b"}},
+        {"loss": {"loss": "offset", "_partial_": True}},
+        {"loss_list": []},
+        {"losses": {"a": None}},
+        {"losses": [TERM], "loss_list": [TERM]},
+        {"loss_params": {"compound_loss": {}}, "loss": "offset"},
+        {"loss_params": {"compound_loss": 5}, "loss": "offset"},
+        {"loss_params": {"compound_loss": {"losses": None, "zero_weight": "keep"}}},
+        {"loss_params": {"multi_loss": {}}},
+        {"loss_params": {"multiloss": {"coefs": {}}, "compound_loss": {"zero_weight": "no"}}},
+        {"losses": [{**TERM, "offset": "???"}]},
+        {"losses": [{"loss": "Foreign", "args": {"weight": "heavy"}}]},
+    ],
+)
+def test_files_that_both_refuse(file: Any) -> None:
+    assert list(Draft202012Validator(schema()).iter_errors(file))
+    with pytest.raises(ConfigError):
+        load(file)
+
+
+def load(file: Any) -> Any:
+    """Build as `load_loss` does, without a file."""
+    file = OmegaConf.create(file)
+    return build_compound_loss_from_config(file) if {"losses", "loss_list"} & set(file) else get_loss_function(file)
+
+
+def test_a_key_chooses_where_the_compound_loss_stands() -> None:
+    validator = Draft202012Validator(schema("model.loss"))
+    assert validator.is_valid({"model": {"loss": COMPOUND}, "rest": 1})
+    assert not validator.is_valid({"model": {"loss": {}}})
+    assert not validator.is_valid({"model": {}})
+
+
+def test_it_describes_a_loss() -> None:
+    made = schema()["$defs"]
+    assert {"offset", "OffsetLoss", "local/offset", "local/OffsetLoss"} <= set(made["loss_name"]["anyOf"][0]["enum"])
+    parameters = made["loss:local/OffsetLoss"]["properties"]
+    assert parameters["offset"] == {
+        "description": "what to add.",
+        "type": ["number", "string"],
+        "pattern": r"\$\{",
+        "default": 0.0,
+    }
+    assert parameters["mode"]["anyOf"][0] == {"enum": ["abs", "square"]}
+    assert "hook" not in parameters, "only Python can give it"
+
+
+@pytest.mark.parametrize(
+    ("term", "place", "message"),
+    [
+        ({"loss": "offset", "ofset": 1}, "", "Additional properties are not allowed ('ofset' was unexpected)"),
+        ({"loss": "offset", "weight": True}, ".weight", "True is not of type 'number', 'array', 'object', 'string'"),
+        ({"loss": "offset", "offset": "1"}, ".offset", r"'1' does not match '\\$\\{'"),
+        ({"loss": "offset", "weight": {"schedule": "cosine"}}, ".weight", "'start' is a required property"),
+    ],
+)
+def test_an_error_is_at_its_place_and_names_it(term: Any, place: str, message: str) -> None:
+    error = best_match(Draft202012Validator(schema()).iter_errors({"losses": [term]}))
+    assert (error.json_path, error.message) == (f"$.losses[0]{place}", message)
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys; from lossreg.config.schema import schema; schema(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
