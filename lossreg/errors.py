@@ -29,6 +29,13 @@ class AmbiguousNameError(LossregError, LookupError):
     """More than one plugin offers a component of that name; the message lists the candidates."""
 
 
+# --- compiling ------------------------------------------------------------------------------------
+
+
+class CompilerMissingWarning(UserWarning):
+    """A loss was to be compiled and this machine cannot; the message says why. It runs as it is."""
+
+
 # --- batches --------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossreg.composition import tracking
 from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
+from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.graph import Node, build_nodes, check_sources, needed_nodes, reachable
 from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.schedules import Schedule, as_schedule
@@ -250,6 +251,38 @@ class MultiLoss(nn.Module):
             group.make_optional()
 
     # --- the value --------------------------------------------------------------------------------
+
+    def compile(self, **options: Any) -> None:
+        """Compile the forward at its first call; `update_norm`, `weighted_terms` and the groups' own stay as they are.
+
+        The schedules stay outside of the compiled graph, so that no epoch compiles it again, and the state
+        keeps its keys. Where the machine has no compiler, the first forward warns (`CompilerMissingWarning`)
+        and all run as they are. A copy (`deepcopy`, pickle) is not compiled.
+
+        Args:
+            options: keyword arguments of `torch.compile`, such as `fullgraph=True` or `dynamic=False`.
+
+        Raises:
+            ValueError: `on_nonfinite` is not `"ignore"`, `track_norms` is `"running"`, or a weighting takes
+                gradients in its forward: a compiled forward can do none of these.
+        """
+        for module in self.modules():
+            if isinstance(module, MultiLoss) and module.on_nonfinite != "ignore":
+                raise ValueError(
+                    f"{module.clock.owner}: on_nonfinite={module.on_nonfinite!r} reads values in the forward, which a "
+                    "compiled one cannot; use on_nonfinite='ignore', or leave it uncompiled"
+                )
+            if isinstance(module, MultiLoss) and module.track_norms is not None:
+                raise ValueError(
+                    f"{module.clock.owner}: track_norms={module.track_norms!r} writes norms in the forward, and a "
+                    "compiled one may lose what it writes; calibrate the norms beforehand, or leave it uncompiled"
+                )
+            if isinstance(module, Weighting) and not module.compiles:
+                raise ValueError(
+                    f"{self.clock.owner}: {type(module).__name__} takes gradients in the forward, which a compiled "
+                    "one cannot; use another weighting, or leave it uncompiled"
+                )
+        self._compiled_call_impl = CompiledCall(self._call_impl, self.clock.owner, options)
 
     def forward(
         self,

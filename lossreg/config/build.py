@@ -152,7 +152,7 @@ class _Builder:
         if len(self.grammar.problems) > before:
             return None
         try:
-            return MultiLoss(
+            made = MultiLoss(
                 [loss for loss in losses if loss is not None],
                 [term.weight for term in config.terms],
                 pre_processes=nodes,
@@ -171,6 +171,13 @@ class _Builder:
         except (LossregError, ValueError, TypeError) as error:
             self.grammar.report(config.path, str(error))
             return None
+        if config.compile:
+            try:
+                made.compile()
+            except ValueError as error:  # something in it cannot be
+                self.grammar.report(f"{config.path}.compile", str(error))
+                return None
+        return made
 
     def _term(self, term: TermConfig) -> Loss | MultiLoss | None:
         if term.group is not None:

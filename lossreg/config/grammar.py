@@ -19,7 +19,7 @@ from lossreg.registry.specs import LossSpec, WeightingSpec
 
 LISTS = ("loss_list", "losses")
 _SHARED = (*LISTS, "epoch_thresholds", "pre_processes", "weighting", "zero_weight", "batch_keys", "on_nonfinite")
-COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params", "track_norms", "norm_momentum")
+COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params", "track_norms", "norm_momentum", "compile")
 GROUP_KEYS = (*_SHARED, "name", "weight", "normalize", "optional")
 TERM_KEYS = (
     "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
@@ -73,6 +73,7 @@ class CompoundConfig:
     on_nonfinite: str = "ignore"
     track_norms: str | None = None
     norm_momentum: float = 0.01
+    compile: bool = False
 
 
 class Grammar:
@@ -108,6 +109,7 @@ class Grammar:
         config.normalization_params = self._normalization(
             data.get("normalization_params"), f"{path}.normalization_params"
         )
+        config.compile = self._bool(data, "compile", path, False)
         self._tracking(data, config)
         self._members(data, config, None)
         return config

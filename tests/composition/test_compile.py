@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import lossreg
 from lossreg import Loss, MultiLoss, Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
+from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.softadapt import SoftAdapt
+from lossreg.composition.weighting.uncertainty import Uncertainty
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
 
@@ -94,6 +104,135 @@ def test_the_modules_own_compile_is_one_graph_too() -> None:
     for epoch in range(20):
         assert torch.allclose(compiled(PRED, GT, epoch=epoch)[0], eager(PRED, GT, epoch=epoch)[0])
     assert backend.graphs == 1
+
+
+def test_neither_epochs_nor_batches_of_one_shape_compile_again() -> None:
+    eager, compiled = make(DWA()), make(DWA())
+    compiled.compile(fullgraph=True, backend="aot_eager")
+    torch._dynamo.utils.counters.clear()
+    for epoch in range(100):
+        pred = {"x": torch.rand(4, 3, requires_grad=True)}
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            total, values, _ = compiled(pred, GT, epoch=epoch)
+        (slope,) = torch.autograd.grad(total, pred["x"])
+        expected, expected_values, _ = eager(pred, GT, epoch=epoch)
+        torch.testing.assert_close(total, expected)
+        torch.testing.assert_close(values, expected_values)
+        torch.testing.assert_close(slope, torch.autograd.grad(expected, pred["x"])[0])
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.parametrize("weighting", [CoV, DWA, lambda: ReLoBRaLo(0.5, 0.5), SoftAdapt, Uncertainty])
+def test_the_backward_sees_the_state_of_its_forward(weighting: Any) -> None:
+    eager, compiled = make(weighting()), make(weighting())
+    compiled.compile(fullgraph=True, backend="aot_eager_decomp_partition")
+    for epoch in range(4):
+        pred = {"x": torch.rand(4, 3, requires_grad=True)}
+        slopes = [torch.autograd.grad(m(pred, GT, epoch=epoch)[0], pred["x"])[0] for m in (eager, compiled)]
+        torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(compiled.state_dict(), eager.state_dict())
+
+
+def test_compiling_leaves_the_state_and_its_keys() -> None:
+    eager, compiled = make(DWA()), make(DWA())
+    compiled.compile(backend="aot_eager")
+    for epoch in range(4):
+        for multi_loss in (eager, compiled):
+            multi_loss(PRED, GT, epoch=epoch)
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+    torch.testing.assert_close(compiled.state_dict(), eager.state_dict())
+    eager.load_state_dict(compiled.state_dict())
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_a_copy_of_a_compiled_loss_runs_as_it_is(way: Any) -> None:
+    compiled = MultiLoss([Power("a", 1), Power("b", 2)], [[0.0, 1.0], 2.0], [0, 10])
+    backend = Counter()
+    compiled.compile(backend=backend)
+    expected = compiled(PRED, GT, epoch=4)[0]
+    assert torch.allclose(way(compiled)(PRED, GT, epoch=4)[0], expected)
+    assert backend.graphs == 1
+
+
+def test_one_that_compiles_itself_can_be_part_of_a_larger_graph() -> None:
+    eager, inner = make(), make()
+    inner.compile(backend=Counter())
+    step = torch.compile(lambda pred, epoch: inner(pred, {}, epoch=epoch)[0], fullgraph=True, backend=Counter())
+    for epoch in range(3):
+        assert torch.allclose(step(PRED, epoch), eager(PRED, GT, epoch=epoch)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_nonfinite": "raise"}, "MultiLoss 'multi': on_nonfinite='raise' reads values in the forward"),
+        ({"track_norms": "running"}, "MultiLoss 'multi': track_norms='running' writes norms in the forward"),
+        ({"weighting": GradNorm()}, "MultiLoss 'multi': GradNorm takes gradients in the forward"),
+    ],
+)
+def test_what_looks_at_values_in_the_forward_is_not_compiled(options: dict[str, Any], message: str) -> None:
+    multi_loss = make(**options)
+    with pytest.raises(ValueError, match=message):
+        multi_loss.compile()
+    group = MultiLoss([Power("e", 1)], [1.0], name="h")
+    with pytest.raises(ValueError, match=message.partition("'multi': ")[2]):
+        MultiLoss([group, multi_loss], [1.0, 1.0]).compile()
+
+
+def test_other_errors_of_the_compiler_are_raised() -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        raise RuntimeError("no such instruction")
+
+    multi_loss = make()
+    multi_loss.compile(backend=broken)
+    with pytest.raises(RuntimeError, match="no such instruction"):
+        multi_loss(PRED, GT, epoch=3)
+
+
+def test_an_error_of_a_loss_is_raised() -> None:
+    multi_loss = make()
+    multi_loss.compile(backend=Counter())
+    with pytest.raises(lossreg.errors.MissingKeyError, match=r"needs 'pred\.x'"):
+        multi_loss({"y": PRED["x"]}, GT, epoch=3)
+
+
+WITHOUT_COMPILER = """
+import warnings, torch
+from lossreg import LossWrapper, MultiLoss
+from lossreg.errors import CompilerMissingWarning
+
+losses = [LossWrapper(torch.nn.MSELoss(), "mse"), LossWrapper(torch.nn.L1Loss(), "l1")]
+eager, compiled = (MultiLoss(losses, [[0.0, 1.0], 2.0], [0, 10]) for _ in range(2))
+compiled.compile()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always", CompilerMissingWarning)
+    for epoch in range(3):
+        pred, gt = torch.rand(4, 3, requires_grad=True), torch.rand(4, 3)
+        total = compiled(pred, gt, epoch=epoch)[0]
+        total.backward()
+        assert torch.equal(total, eager(pred, gt, epoch=epoch)[0])
+print(*(w.message for w in caught if w.category is CompilerMissingWarning), sep="\\n")
+"""
+
+
+def test_without_a_compiler_it_warns_once_and_runs_as_it_is(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    environment = {
+        **os.environ,
+        "CXX": str(nothing / "g++"),
+        "PATH": str(nothing),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("MultiLoss 'multi' is not compiled and runs as it is, with the same values: ")
+    assert "No working C++ compiler found" in line
+    assert line.endswith("Install a compiler (on Linux g++, for a GPU also triton), or leave out `compile`")
 
 
 def test_inside_a_larger_compiled_function_the_epoch_is_a_variable_of_the_graph() -> None:

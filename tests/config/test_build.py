@@ -294,3 +294,29 @@ def test_switches_of_the_whole_reach_its_groups() -> None:
     block = {"losses": [{"losses": [TERM], "name": "g"}], "on_nonfinite": "skip_term", "track_norms": "running"}
     group = build(block).loss_funcs[0]
     assert (group.on_nonfinite, group.track_norms) == ("skip_term", "running")
+
+
+class TestCompile:
+    def test_is_off_unless_it_is_asked_for(self) -> None:
+        assert build({"loss_list": [TERM]})._compiled_call_impl is None
+        assert build({"loss_list": [TERM], "compile": False})._compiled_call_impl is None
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
+    def test_gives_the_same_values(self) -> None:
+        block = {"loss_list": [{**TERM, "weight": [0.0, 1.0]}], "epoch_thresholds": [0, 10]}
+        eager, compiled = build(block), build({**block, "compile": True})
+        assert compiled._compiled_call_impl is not None
+        for epoch in range(3):
+            assert torch.allclose(compiled(PRED, GT, epoch=epoch)[0], eager(PRED, GT, epoch=epoch)[0])
+        assert list(compiled.state_dict()) == list(eager.state_dict())
+
+    def test_takes_true_or_false_in_the_outermost_block_alone(self) -> None:
+        assert problems({"loss_list": [TERM], "compile": "fast"}) == ["compile: expected true or false, found 'fast'"]
+        group = {"name": "g", "loss_list": [TERM], "compile": True}
+        assert [p.partition(":")[0] for p in problems({"loss_list": [group]})] == ["loss_list[0].compile"]
+
+    def test_refuses_what_reads_values(self) -> None:
+        block = {"loss_list": [TERM], "compile": True}
+        for key, value, why in (("on_nonfinite", "raise", "reads values"), ("track_norms", "running", "writes norms")):
+            (problem,) = problems({**block, key: value})
+            assert problem.startswith(f"compile: MultiLoss 'multi': {key}={value!r} {why} in the forward")

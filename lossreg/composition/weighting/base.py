@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -46,8 +47,13 @@ class Weighting(nn.Module):
     iteration of the papers.
 
     A subclass allocates (n,) buffers in `bind`, and writes `forward` with `observe` and `weigh`.
+
+    Attributes:
+        names: the terms.
+        compiles: whether `forward` can be part of a compiled graph.
     """
 
+    compiles: ClassVar[bool] = True
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:

@@ -25,13 +25,15 @@ class GradNorm(Weighting):
 
     The caller gives the shared parameters, once, by `set_shared_parameters`; the last layer that all terms
     share is enough. Each training step costs one backward to them a term. The weights used are those of the
-    step before. Under a process group the `G_i` and `L_i` are means over the ranks. Not for
-    `torch.compile(fullgraph=True)`.
+    step before. Under a process group the `G_i` and `L_i` are means over the ranks. It takes gradients in its
+    forward, so that no `MultiLoss` with it can be compiled.
 
     Args:
         alpha: the strength of the pull towards terms that train slowly; 0 asks for equal norms.
         lr: the relative step of `w`; above 0.
     """
+
+    compiles = False
 
     w: Tensor  # (n,)
     first: Tensor  # (n,) L(0)
