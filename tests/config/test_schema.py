@@ -40,7 +40,7 @@ BUILDER_ALONE = {
 # What the builder reads all the same.
 SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
 
-quick = settings(suppress_health_check=list(HealthCheck))
+quick = settings(derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 seen: Counter[str] = Counter()
 
 
