@@ -1,0 +1,204 @@
+"""Each installed component in Hydra's ConfigStore: groups to pick from, typed where OmegaConf can be.
+
+`loss` holds criteria for `hydra.utils.instantiate`; `losses`, `schedule`, `weighting` and `preprocess` hold the parts
+of a compound loss. Parameters are read off the sources, so that to register imports neither torch nor a component.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lossreg.config.grammar import LISTS, SPECIAL_KEYS, TERM_KEYS
+from lossreg.registry import catalog
+from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.params import Parameter, parameters
+from lossreg.registry.signature import Signature, signature_of
+from lossreg.registry.source import Sources, UnreadableError
+
+_PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
+_TERM_FIELDS: tuple[tuple[str, Any, Any], ...] = (
+    ("weight", Any, 1.0),
+    ("epoch_thresholds", Any, None),
+    ("normalize", bool, True),
+    ("optional", bool, False),
+    ("pred_key", str | None, None),
+    ("gt_key", str | None, None),
+    ("input", str | None, None),
+    ("deep_supervision", Any, None),
+)
+
+
+def register_configs() -> None:
+    """Put each installed loss, schedule, weighting and preprocess into Hydra's ConfigStore.
+
+    Each stands under its canonical name (`torch/MSELoss`) and under each short name that it shares with no other
+    (`seg`), in these groups:
+
+    - `loss`: a criterion (`loss=seg`), which `hydra.utils.instantiate(cfg.loss)` makes; and `loss=compound`, which
+      makes one of the terms under `losses`;
+    - `losses`: terms of a compound loss (`+losses=[seg,torch/MSELoss]`), each under its short name;
+    - `schedule`, `weighting`, `preprocess`: parts of a compound loss, for a place that the user names
+      (`+weighting@loss.weighting=uncertainty`).
+    """
+    store = ConfigStore.instance()
+    sources = Sources()
+    found = catalog()
+    for entry in found.losses:
+        made = _parameters(entry, sources)
+        fields = [("loss", str, entry.name), *_without(made, TERM_KEYS), ("args", dict[str, Any], {})]
+        target = [("_target_", str, f"{__name__}.criterion"), ("_recursive_", bool, False)]
+        for name in _names(found.losses, entry):
+            group, _, short = name.rpartition("/")
+            own = [("name", str, short)]
+            lone = _node(entry, [*target, *own, *fields], closed=made is not None)
+            store.store(short, lone, _group("loss", group), package="loss", provider="lossreg")
+            term = _node(entry, [*fields, *_TERM_FIELDS], closed=made is not None)
+            store.store(short, term, _group("losses", group), package=f"losses.{short}", provider="lossreg")
+    block = {"_target_": f"{__name__}.compound", "_recursive_": False, "losses": "${losses}"}
+    store.store("compound", block, "loss", package="loss", provider="lossreg")
+    for section in found.sections[1:]:
+        key = _PART_KEYS[section.kind]
+        for part in section:
+            made = _parameters(part, sources)
+            node = _node(part, [(key, str, part.name), *_without(made, (key,))], closed=made is not None)
+            for name in _names(section, part):
+                group, _, short = name.rpartition("/")
+                store.store(short, node, _group(section.kind, group), package=section.kind, provider="lossreg")
+
+
+def criterion(**node: Any) -> Any:
+    """Build the loss that a node of the group `loss` describes; `hydra.utils.instantiate` calls it.
+
+    Raises:
+        ConfigError: with every mistake, a `_target_` inside a parameter included; nothing is imported for it.
+    """
+    from lossreg.config.build import get_loss_function
+
+    return get_loss_function({"loss": node})
+
+
+def compound(**block: Any) -> Any:
+    """Build the `MultiLoss` that a node `loss=compound` describes; `hydra.utils.instantiate` calls it.
+
+    A term of a mapping that names no loss has its key for one: `losses: {seg: {weight: 2}}`.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    from lossreg.config.build import build_compound_loss_from_config
+    from lossreg.config.reading import plain
+    from lossreg.errors import ConfigError
+
+    data, problems = plain(block, "loss")
+    if problems:
+        raise ConfigError(problems)
+    for key in LISTS:
+        if isinstance(data.get(key), Mapping):
+            data[key] = {name: _named(name, term) for name, term in data[key].items()}
+    return build_compound_loss_from_config(data, path="loss")
+
+
+def _named(name: str, term: Any) -> Any:
+    if isinstance(term, Mapping) and not {"loss", "_target_", *LISTS} & set(term):
+        return {"loss": name, **term}
+    return term
+
+
+def _group(kind: str, namespace: str) -> str:
+    return f"{kind}/{namespace}" if namespace else kind
+
+
+def _names(section: Section[Any], entry: Entry[Any]) -> list[str]:
+    """Return the canonical name, and each bare name or alias that no other component has."""
+    bare = sorted({entry.spec.name, *entry.spec.aliases})
+    own = [name for name in bare if sum(name in other.names for other in section) == 1]
+    return [entry.name, *own]
+
+
+def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
+    """Return the parameters that a config may set, or None where the sources do not list them all."""
+    signature = _signature(entry, sources)
+    if signature is None:
+        return None
+    hidden = (*entry.spec.hidden, *(("name",) if signature.is_loss else ()))
+    found = [
+        p
+        for p in parameters(signature, hidden=hidden, tensors=getattr(entry.spec, "tensors", ()))
+        if p.settable and p.name not in SPECIAL_KEYS
+    ]
+    return None if signature.open_ended or not all(p.required or _is_plain(p.default) for p in found) else found
+
+
+def _signature(entry: Entry[Any], sources: Sources) -> Signature | None:
+    """Read the signature of what is imported already (the schedules are), else the source, else nothing."""
+    if entry.local is not None or entry.spec.target.partition(":")[0] in sys.modules:
+        return signature_of(entry.load())
+    try:
+        return sources.signature(entry.spec.target)
+    except UnreadableError:
+        return None
+
+
+def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
+    """Return `(name, type, default)` of parameters whose names mean nothing else beside them."""
+    return [
+        (p.name, _omegaconf_type(p.type), MISSING if p.required else p.default)
+        for p in found or ()
+        if p.name not in taken
+    ]
+
+
+def _node(entry: Entry[Any], fields: list[tuple[str, Any, Any]], *, closed: bool) -> Any:
+    """Make a structured node, which refuses other keys and types; a plain one where not all keys are known."""
+    if not closed:
+        return {name: default for name, _, default in fields}
+    return dataclasses.make_dataclass(entry.spec.name, [_field(*field) for field in fields])
+
+
+def _field(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
+    """Make a field; of any type where its default does not have the one that it is annotated with."""
+    if isinstance(default, tuple):
+        default = list(default)
+
+    def field(of: Any) -> tuple[str, Any, Any]:
+        if isinstance(default, (list, dict)):
+            return name, of, dataclasses.field(default_factory=lambda: default.copy())
+        return name, of, dataclasses.field(default=default)
+
+    try:
+        OmegaConf.structured(dataclasses.make_dataclass("Field", [field(kind)]))
+    except (OmegaConfBaseException, ValueError):
+        return field(Any)
+    return field(kind)
+
+
+def _omegaconf_type(kind: Any) -> Any:
+    """Narrow a plain type to one that OmegaConf checks; Any where it has none."""
+    if kind in (bool, int, float, str):
+        return kind
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return str if all(isinstance(arg, str) for arg in args) else Any
+    if origin in (Union, types.UnionType):
+        members = [type(None) if arg in (None, type(None)) else _omegaconf_type(arg) for arg in args]
+        simple = all(member in (bool, int, float, str, type(None)) for member in members)
+        one = len([member for member in members if member is not type(None)]) == 1 and Any not in members
+        return Union[tuple(members)] if simple or one else Any  # noqa: UP007
+    if origin is list and _omegaconf_type(args[0]) in (bool, int, float, str):
+        return list.__class_getitem__(_omegaconf_type(args[0]))
+    return Any
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether OmegaConf can hold a default."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
