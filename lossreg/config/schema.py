@@ -235,6 +235,11 @@ def _switches() -> dict[str, Node]:
             **any_of({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
             "default": 0.01,
         },
+        "compile": {
+            "description": "Whether the whole loss is compiled at its first forward.",
+            **any_of(_BOOLEAN),
+            "default": False,
+        },
         "name": {"description": "The group's name.", "$ref": "#/$defs/name", "not": _NULL},
         "weight": {"$ref": "#/$defs/weight"},
         "normalize": {"description": "Whether its terms are divided by their norms.", **any_of(_BOOLEAN)},
