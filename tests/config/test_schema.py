@@ -35,6 +35,7 @@ BUILDER_ALONE = {
     r"|Exponential|Sigmoid|Constant)\b",
     "a loss's constructor takes its values": r"refused its arguments: ",
     "the batch has what a term reads": r"^(term|preprocess) .* needs '(pred|gt)\.",
+    "what else is on can be compiled": r"compiled one (cannot|may)",
     "an integer is not written as 1.0": r"expected (an integer|a number of samples above 0)\b.*, found \d+\.0",
 }
 # What the builder reads all the same.
@@ -184,6 +185,7 @@ BLOCKS = st.builds(
             ),
             "track_norms": st.sampled_from([None, "running"]),
             "norm_momentum": st.sampled_from([0.5, 1]),
+            "compile": st.booleans(),
         },
     ),
 )
