@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,8 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from lossreg.files import replacing
 
 _UNLIMITED = 10_000
 
@@ -53,3 +57,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """Give a path to write to, which then replaces `file` as a whole; that it fails is an error of the command."""
+    try:
+        with replacing(file) as draft:
+            yield draft
+    except OSError as error:
+        raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from None
+    click.echo(f"wrote {file}")

@@ -234,6 +234,7 @@ def graph_command(file: Path, key: str | None, form: str, output: Path | None) -
 
     Arrows are dashed where a key is used only if the batch has it.
     """
+    from lossreg.cli import console
     from lossreg.cli.vector import svg
 
     plan = running(load_multi_loss(file, key).plan())
@@ -242,8 +243,5 @@ def graph_command(file: Path, key: str | None, form: str, output: Path | None) -
     if output is None:
         click.echo(written)
         return
-    try:
-        output.write_text(written + "\n", encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
-    click.echo(f"wrote {output}")
+    with console.writing(output) as draft:
+        draft.write_text(written + "\n", encoding="utf-8")

@@ -45,6 +45,7 @@ def plot_command(
     Without -o, or without matplotlib, or with --text, the plot is drawn in the terminal. An adaptive
     weighting is not shown: it multiplies these weights by what it learns in training.
     """
+    from lossreg.cli import console
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
     if output is not None and not text and output.suffix.lower() not in _SUFFIXES:
@@ -57,13 +58,12 @@ def plot_command(
     reach = epochs if epochs is not None else last_epoch(curves)
     if output is not None and not text:
         if _write(curves, reach, output, unit):
-            click.echo(f"wrote {output}")
             return
         click.echo("matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True)
     drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
     if output is not None and text:
-        output.write_text(drawing + "\n", encoding="utf-8")
-        click.echo(f"wrote {output}")
+        with console.writing(output) as draft:
+            draft.write_text(drawing + "\n", encoding="utf-8")
     else:
         click.echo(drawing)
     if loss.weighting is not None:
@@ -81,16 +81,16 @@ def _one_unit(curves: list[Curve]) -> str:
 
 def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
     """Write the picture; False where there is no matplotlib."""
+    from lossreg.cli import console
     from lossreg.cli.curves import draw_file
 
     try:
-        draw_file(curves, epochs, output, unit=unit)
+        with console.writing(output) as draft:
+            draw_file(curves, epochs, draft, unit=unit)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         return False
-    except OSError as error:
-        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
     return True
 
 

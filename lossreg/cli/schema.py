@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import click
@@ -24,28 +22,12 @@ def schema_command(output: Path | None, key: str | None) -> None:
     An editor with a YAML language server completes and checks a file that begins with
     "# yaml-language-server: $schema=lossreg.schema.json". Write it anew when a plugin is installed.
     """
+    from lossreg.cli import console
     from lossreg.config.schema import schema
 
     text = json.dumps(schema(key), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return
-    _write(output, text)
-    click.echo(f"wrote {output}")
-
-
-def _write(file: Path, text: str) -> None:
-    """Put a text in the place of a file at once, so that no reader meets a half."""
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as unfinished:
-            unfinished.write(text)
-        Path(unfinished.name).chmod(0o666 & ~_umask())
-        os.replace(unfinished.name, file)
-    except OSError as error:
-        raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with console.writing(output) as draft:
+        draft.write_text(text, encoding="utf-8")
