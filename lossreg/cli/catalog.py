@@ -230,9 +230,7 @@ def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
 
 def _shortest_name(entry: Entry[Any]) -> str:
     """Return the first alias, or the bare name, that means this component alone; else its full name."""
-    others = [other.spec for other in _section(entry.spec.kind) if other is not entry]
-    taken = {name for spec in others for name in (spec.name, *spec.aliases)}
-    return next((name for name in (*entry.spec.aliases, entry.spec.name) if name not in taken), entry.name)
+    return next(iter(_section(entry.spec.kind).names_of(entry)), entry.name)
 
 
 # --- plugins --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from lossreg.config.reading import Data
 from lossreg.errors import AmbiguousNameError, ConfigProblem, LossregError, UnknownNameError
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.signature import signature_of
 from lossreg.registry.specs import LossSpec, WeightingSpec
 
 LISTS = ("loss_list", "losses")
@@ -30,6 +31,9 @@ INPUTS = ("logits", "probabilities")
 WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", "target_dtype", "reduction")
 DEEP_KEYS = ("outputs", "weights", "resize")
 ON_NONFINITE = ("ignore", "raise", "skip_term")
+ZERO_WEIGHT = ("keep", "skip")
+TRACK_NORMS = ("running",)
+RESIZE = ("nearest", "bilinear")
 SPECIAL_KEYS = ("_args_", "_convert_", "_partial_", "_recursive_")
 
 
@@ -117,7 +121,7 @@ class Grammar:
     def _tracking(self, data: Mapping[str, Data], config: CompoundConfig) -> None:
         path = config.path
         if data.get("track_norms") is not None:
-            config.track_norms = self._choice(data, "track_norms", path, ("running",), "running")
+            config.track_norms = self._choice(data, "track_norms", path, TRACK_NORMS, TRACK_NORMS[0])
         momentum = data.get("norm_momentum", config.norm_momentum)
         if isinstance(momentum, (int, float)) and not isinstance(momentum, bool) and 0 < momentum <= 1:
             config.norm_momentum = momentum
@@ -141,7 +145,7 @@ class Grammar:
         path = config.path
         given = data.get("epoch_thresholds")
         thresholds = self._thresholds(given, f"{path}.epoch_thresholds") if given is not None else thresholds
-        if self._choice(data, "zero_weight", path, ("keep", "skip"), "keep") == "skip":
+        if self._choice(data, "zero_weight", path, ZERO_WEIGHT, "keep") == "skip":
             config.zero_weight = "skip"
         config.on_nonfinite = self._choice(data, "on_nonfinite", path, ON_NONFINITE, config.on_nonfinite)
         config.batch_keys = self._batch_keys(data.get("batch_keys"), f"{path}.batch_keys")
@@ -347,16 +351,13 @@ class Grammar:
     ) -> None:
         """Bind arguments to the signature of a component's target, which is imported for it."""
         try:
-            target = entry.load()
+            signature = signature_of(entry.load())
         except LossregError as error:
             self.report(path, str(error))
             return
-        spec = entry.spec
-        tensors = spec.tensors if isinstance(spec, LossSpec) else ()
-        hidden = (*spec.hidden, *owned, *(("name",) if _is_loss(target) else ()))
-        found = params.parameters(target, hidden=hidden, tensors=tensors)
+        found = params.parameters_of(entry.spec, signature, hidden=owned)
         names = [p.name for p in found if p.settable]
-        for problem in params.check(found, arguments, open_ended=params.takes_any(target)):
+        for problem in params.check(found, arguments, open_ended=signature.open_ended):
             key = str(problem.path[0]) if problem.path else ""
             where = (
                 path
@@ -470,7 +471,7 @@ class Grammar:
             )
         if weights not in ("exp", "same") and not _is_list_of(weights, (int, float)):
             self.report(f"{path}.weights", f"expected exp, same or a list of numbers, found {_shown(weights)}")
-        self._choice(data, "resize", path, ("nearest", "bilinear"), "nearest")
+        self._choice(data, "resize", path, RESIZE, RESIZE[0])
         return dict(data)
 
     # --- switches over all terms ------------------------------------------------------------------
@@ -594,11 +595,6 @@ def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> Conf
     if problem.path.startswith(path) and head in inner:
         return ConfigProblem(f"{path}.loss{rest}", problem.message, problem.hint)
     return problem
-
-
-def _is_loss(target: Any) -> bool:
-    """Say whether a target is a `Loss`, which takes the term's name, without importing that class."""
-    return any((c.__module__, c.__name__) == ("lossreg.losses.base", "Loss") for c in getattr(target, "__mro__", ()))
 
 
 def _is_list_of(value: Data, kind: type | tuple[type, ...]) -> bool:

@@ -7,7 +7,6 @@ of a compound loss. Parameters are read off the sources, so that to register imp
 from __future__ import annotations
 
 import dataclasses
-import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,9 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lossreg.config.grammar import LISTS, SPECIAL_KEYS, TERM_KEYS
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
-from lossreg.registry.params import Parameter, parameters
-from lossreg.registry.signature import Signature, signature_of
-from lossreg.registry.source import Sources, UnreadableError
+from lossreg.registry.params import Parameter, parameters_of
+from lossreg.registry.source import Sources
 
 _PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
 _TERM_FIELDS: tuple[tuple[str, Any, Any], ...] = (
@@ -118,33 +116,16 @@ def _group(kind: str, namespace: str) -> str:
 
 def _names(section: Section[Any], entry: Entry[Any]) -> list[str]:
     """Return the canonical name, and each bare name or alias that no other component has."""
-    bare = sorted({entry.spec.name, *entry.spec.aliases})
-    own = [name for name in bare if sum(name in other.names for other in section) == 1]
-    return [entry.name, *own]
+    return [entry.name, *(name for name in section.names_of(entry) if "/" not in name)]
 
 
 def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
     """Return the parameters that a config may set, or None where the sources do not list them all."""
-    signature = _signature(entry, sources)
+    signature = sources.of(entry)
     if signature is None:
         return None
-    hidden = (*entry.spec.hidden, *(("name",) if signature.is_loss else ()))
-    found = [
-        p
-        for p in parameters(signature, hidden=hidden, tensors=getattr(entry.spec, "tensors", ()))
-        if p.settable and p.name not in SPECIAL_KEYS
-    ]
+    found = [p for p in parameters_of(entry.spec, signature) if p.settable and p.name not in SPECIAL_KEYS]
     return None if signature.open_ended or not all(p.required or _is_plain(p.default) for p in found) else found
-
-
-def _signature(entry: Entry[Any], sources: Sources) -> Signature | None:
-    """Read the signature of what is imported already (the schedules are), else the source, else nothing."""
-    if entry.local is not None or entry.spec.target.partition(":")[0] in sys.modules:
-        return signature_of(entry.load())
-    try:
-        return sources.signature(entry.spec.target)
-    except UnreadableError:
-        return None
 
 
 def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> list[tuple[str, Any, Any]]:

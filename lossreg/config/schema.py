@@ -2,17 +2,15 @@
 
 Nothing is imported for it: parameters are read off the source. What JSON Schema has no words for is left to
 `lossreg check`: that lists and thresholds belong together and ascend, that names differ, that a constructor takes a
-value, what `${...}` refers to, that a number is finite and that an integer is not written as `1.0`. The schema
-accepts those. It refuses two spellings that are read all the same: parameters beside a nested `loss: {...}`, and a
-group or a further `loss` inside it.
+value, that all of a loss can be compiled, what `${...}` refers to, that a number is finite and that an integer is not
+written as `1.0`. The schema accepts those. It refuses two spellings that are read all the same: parameters beside a
+nested `loss: {...}`, and a group or a further `loss` inside it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import types
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from lossreg.config.grammar import (
@@ -23,17 +21,18 @@ from lossreg.config.grammar import (
     LISTS,
     NORMALIZATION_KEYS,
     ON_NONFINITE,
+    RESIZE,
     SPECIAL_KEYS,
     TERM_KEYS,
+    TRACK_NORMS,
     WRAP_KEYS,
+    ZERO_WEIGHT,
 )
-from lossreg.errors import LossregError
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
-from lossreg.registry.params import Parameter, parameters
-from lossreg.registry.signature import Signature, signature_of
-from lossreg.registry.source import Sources, UnreadableError
-from lossreg.registry.specs import LossSpec
+from lossreg.registry.params import Parameter, parameters_of
+from lossreg.registry.signature import Signature
+from lossreg.registry.source import Sources
 
 Node = dict[str, Any]
 """A JSON Schema, or a part of one."""
@@ -195,7 +194,7 @@ def _switches() -> dict[str, Node]:
         },
         "zero_weight": {
             "description": "Whether a term of weight 0 is computed (keep) or left out (skip).",
-            **any_of({"enum": ["keep", "skip"]}),
+            **any_of({"enum": list(ZERO_WEIGHT)}),
             "default": "keep",
         },
         "batch_keys": {
@@ -228,7 +227,7 @@ def _switches() -> dict[str, Node]:
         },
         "track_norms": {
             "description": "running: norms follow the values in training.",
-            **any_of(_NULL, {"enum": ["running"]}),
+            **any_of(_NULL, {"enum": list(TRACK_NORMS)}),
         },
         "norm_momentum": {
             "description": "The share of a new value in a running norm.",
@@ -365,7 +364,7 @@ def _term_keys() -> dict[str, Node]:
         },
         "resize": {
             "description": "How a target is brought to the size of an output.",
-            **any_of({"enum": ["nearest", "bilinear"]}),
+            **any_of({"enum": list(RESIZE)}),
             "default": "nearest",
         },
     }
@@ -494,15 +493,15 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     dotted: list[str] = []
     choices: list[Node] = []
     for entry in section:
-        names = [name for name in _names(entry) if _means(section.find, name, entry)]
-        paths = [path for path in entry.spec.dotted if _means(section.find_target, path, entry)] if targets else []
+        names = section.names_of(entry)
+        paths = section.targets_of(entry) if targets else []
         ways = [(key, names), ("_target_", paths)]
         named = [{"required": [k], "properties": {k: {"enum": found}}} for k, found in ways if found]
         if named:
             every += names
             dotted += paths
             choices.append({"if": {"anyOf": named}, "then": {"$ref": f"#/$defs/{_place(entry)}"}})
-            made[f"{kind}:{entry.name}"] = _component(entry, key, _signature(entry, sources))
+            made[f"{kind}:{entry.name}"] = _component(entry, key, sources.of(entry))
     block: Node = {"type": "object", "properties": {key: {"$ref": f"#/$defs/{kind}_name"}}}
     if targets:
         block["properties"]["_target_"] = {"description": "A dotted path, looked up.", **any_of({"enum": dotted})}
@@ -520,33 +519,6 @@ def _place(entry: Entry[Any]) -> str:
     return f"{entry.spec.kind}:{entry.name}".replace("~", "~0").replace("/", "~1")
 
 
-def _names(entry: Entry[Any]) -> Iterable[str]:
-    """Return the names of a component, as a reader would choose among them."""
-    short = list(dict.fromkeys((*entry.spec.aliases, entry.spec.name)))
-    return [*short, *(f"{entry.plugin.name}/{name}" for name in reversed(short))]
-
-
-def _means(find: Any, name: str, entry: Entry[Any]) -> bool:
-    try:
-        return find(name) is entry
-    except LossregError:
-        return False
-
-
-def _signature(entry: Entry[Any], sources: Sources) -> Signature | None:
-    """Return what a component takes; None where only its import would say."""
-    if entry.local is not None:
-        return signature_of(entry.local)
-    try:
-        signature = sources.signature(entry.spec.target)
-        for argument in signature.arguments:
-            argument.hint()
-        return signature
-    except UnreadableError:
-        loaded = entry.spec.target.partition(":")[0] in sys.modules
-        return signature_of(entry.load()) if loaded else None
-
-
 def _component(entry: Entry[Any], key: str, signature: Signature | None) -> Node:
     """Return the definition of one component: its parameters, and the keys around them."""
     is_loss = entry.spec.kind == "loss"
@@ -554,9 +526,7 @@ def _component(entry: Entry[Any], key: str, signature: Signature | None) -> Node
     about: Node = {"description": entry.spec.summary} if entry.spec.summary else {}
     if signature is None:
         return {**about, "properties": around}
-    tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
-    hidden = (*entry.spec.hidden, *(("name",) if signature.is_loss else ()))
-    found = parameters(signature, hidden=hidden, tensors=tensors)
+    found = parameters_of(entry.spec, signature)
     values: dict[str, Any] = {p.name: _parameter(p, entry) for p in found if p.settable}
     closed: dict[str, Any] = {p.name: False for p in found if not p.settable} if signature.open_ended else {}
     needed = [p.name for p in found if p.settable and p.required and not _inherited(p, entry)]

@@ -120,6 +120,16 @@ class Section(Generic[S]):
         """
         return self._only(dotted, self._by_target.get(dotted, []), self._by_target)
 
+    def names_of(self, entry: Entry[S]) -> list[str]:
+        """Return the names by which `find` gives a component: its aliases and bare name, then with the namespace."""
+        short = list(dict.fromkeys((*entry.spec.aliases, entry.spec.name)))
+        every = [*short, *(f"{entry.plugin.name}/{name}" for name in reversed(short))]
+        return [name for name in every if self._by_name.get(name) == [entry]]
+
+    def targets_of(self, entry: Entry[S]) -> list[str]:
+        """Return the dotted paths by which `find_target` gives a component."""
+        return [dotted for dotted in entry.spec.dotted if self._by_target.get(dotted) == [entry]]
+
     def conflicts(self) -> Iterator[str]:
         """Say which canonical names two distributions claim: neither can be used."""
         for name, entries in sorted(self._by_name.items()):

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal, Union, get_args, get_origin
 
 from lossreg.registry.signature import REQUIRED, Signature, signature_of
+from lossreg.registry.specs import LossSpec, Spec
 
 _UNSETTABLE = object()
 _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -102,9 +103,10 @@ def parameters(
     ]
 
 
-def takes_any(target: Any) -> bool:
-    """Say whether a component has a `**kwargs`, so that unknown names cannot be refused."""
-    return signature_of(target).open_ended
+def parameters_of(spec: Spec, signature: Signature, *, hidden: typing.Collection[str] = ()) -> list[Parameter]:
+    """Read the parameters that a config meets: not those that the spec hides, nor a loss's name, its term's."""
+    own = (*spec.hidden, *(("name",) if signature.is_loss else ()), *hidden)
+    return parameters(signature, hidden=own, tensors=spec.tensors if isinstance(spec, LossSpec) else ())
 
 
 def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool = False) -> Iterator[ParameterProblem]:
@@ -113,7 +115,7 @@ def check(found: list[Parameter], values: Mapping[str, Any], *, open_ended: bool
     Args:
         found: what `parameters` returned.
         values: plain data, as a YAML file holds it.
-        open_ended: whether unknown names are let through (`takes_any`).
+        open_ended: whether unknown names are let through (`Signature.open_ended`).
 
     Yields:
         a problem for each value that does not fit; nothing where all fit.

@@ -18,7 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lossreg.registry.model import model
-from lossreg.registry.params import REQUIRED, check, parameters, takes_any
+from lossreg.registry.params import REQUIRED, check, parameters
+from lossreg.registry.signature import signature_of
 
 
 def of(annotation, default=REQUIRED):
@@ -81,7 +82,7 @@ def test_a_signature_is_read_in_its_order():
         ("anything", "", None, True),
     ]
     assert [p.required for p in found] == [True, False, False, False, False, False, False]
-    assert takes_any(Documented)
+    assert signature_of(Documented).open_ended
 
 
 def test_its_docstring_is_read_too():
@@ -121,7 +122,7 @@ def test_of_a_function_the_options_are_read_and_not_the_tensors():
 
     assert [p.name for p in parameters(focal)] == ["alpha", "reduction"]
     assert [p.name for p in parameters(functools.partial(focal, alpha=1))] == ["alpha", "reduction"]
-    assert not takes_any(focal)
+    assert not signature_of(focal).open_ended
 
 
 def test_parameters_of_tensors_are_lists_of_numbers():
@@ -136,7 +137,7 @@ def test_parameters_of_tensors_are_lists_of_numbers():
 
 @pytest.mark.parametrize("target", [object, dict, print, torch.add, 5, None, type, nn.functional.mse_loss])
 def test_what_has_no_signature_worth_the_name_is_read_without_a_fuss(target):
-    assert list(check(parameters(target), {}, open_ended=takes_any(target))) == []
+    assert list(check(parameters(target), {}, open_ended=signature_of(target).open_ended)) == []
 
 
 def test_every_loss_of_torch_can_be_read():
@@ -320,7 +321,9 @@ def test_all_problems_come_at_once():
 
 
 def test_with_options_of_its_own_a_component_takes_unknown_names():
-    found = problems(Documented, {"name": "a", "whatever": [1], "alpha": "x"}, open_ended=takes_any(Documented))
+    found = problems(
+        Documented, {"name": "a", "whatever": [1], "alpha": "x"}, open_ended=signature_of(Documented).open_ended
+    )
     assert found == [(("alpha",), "expected a number")]
 
 
