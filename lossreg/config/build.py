@@ -55,8 +55,8 @@ def build_loss_from_config(
         ConfigError: with every mistake, or that neither block is there.
     """
     switches, problems = plain(cfg, COMPOUND, *COMPOUND.split("."), allow_resolvers=allow_resolvers)
-    lists = isinstance(switches, Mapping) and any(switches.get(key) is not None for key in LISTS)
-    if switches is not None and (lists or not has_legacy(cfg)):
+    only_switches = isinstance(switches, Mapping) and all(switches.get(key) is None for key in LISTS)
+    if switches is not None and not (only_switches and has_legacy(cfg)):
         return _build(switches, problems, COMPOUND, allow_import)
     if has_legacy(cfg):
         block, path = legacy_compound(cfg, switches or {}, allow_resolvers)

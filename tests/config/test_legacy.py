@@ -147,6 +147,12 @@ def test_every_missing_key_is_reported() -> None:
         legacy_compound(changed(compute_seg=False, compute_crossfield=False), {})
 
 
+@pytest.mark.parametrize("block", [5, "seg", [1]])
+def test_a_compound_block_that_is_no_mapping_is_an_error(block: Any) -> None:
+    with pytest.raises(ConfigError, match=r"loss_params\.compound_loss: expected a mapping with a loss_list"):
+        build_loss_from_config(changed(loss_params__compound_loss=block))
+
+
 @pytest.mark.needs_plugins
 def test_it_builds_and_an_empty_compound_block_gives_it_its_switches() -> None:
     cfg = changed()
