@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 
 import pytest
 
 from lossreg.registry import catalog
 from lossreg.registry.params import parameters_of
 from lossreg.registry.signature import Signature, signature_of
-from lossreg.registry.source import Sources, UnreadableError
+from lossreg.registry.source import Opaque, Sources, UnreadableError
 from lossreg.registry.specs import Spec
 
 
-def described(spec: Spec, signature: Signature) -> list[object]:
-    found = parameters_of(spec, signature)
+def described(spec: Spec, signature: Signature, unknown: Collection[str] = ()) -> list[object]:
+    """Return all that is known of a component; the defaults of some parameters left out."""
     return [
         signature.open_ended,
         signature.is_loss,
-        *((p.name, p.required, repr(p.default), p.settable, p.annotation if p.settable else "", p.doc) for p in found),
+        *(
+            (
+                p.name,
+                p.required,
+                None if p.name in unknown else repr(p.default),
+                p.settable,
+                p.annotation if p.settable else "",
+                p.doc,
+            )
+            for p in parameters_of(spec, signature)
+        ),
     ]
 
 
@@ -32,11 +43,13 @@ def test_what_the_source_says_of_every_installed_component_is_what_the_object_sa
         for entry in section:
             try:
                 signature = sources.signature(entry.spec.target)
-                found = described(entry.spec, signature)
+                # a default that is no literal is known by its text alone
+                texts = [a.name for a in signature.arguments if isinstance(a.default, Opaque)]
+                found = described(entry.spec, signature, texts)
             except UnreadableError:
                 continue
             read += 1
-            assert found == described(entry.spec, signature_of(entry.load())), entry.name
+            assert found == described(entry.spec, signature_of(entry.load()), texts), entry.name
     assert read >= 40
 
 
