@@ -21,11 +21,24 @@ class PluginWarning(UserWarning):
     """A plugin was left out; the message says which and why."""
 
 
-class UnknownNameError(LossregError, LookupError):
+class NameLookupError(LossregError, LookupError):
+    """A name does not mean one component.
+
+    Attributes:
+        problem: what is wrong with it.
+        hint: what to write instead, or to install; may be empty.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem}; {hint}" if hint else problem)
+        self.problem, self.hint = problem, hint
+
+
+class UnknownNameError(NameLookupError):
     """No installed plugin offers a component of that name."""
 
 
-class AmbiguousNameError(LossregError, LookupError):
+class AmbiguousNameError(NameLookupError):
     """More than one plugin offers a component of that name; the message lists the candidates."""
 
 

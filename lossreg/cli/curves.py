@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lossreg.composition.multiloss import MultiLoss
     from lossreg.composition.schedules import Schedule
+    from lossreg.config.grammar import CompoundConfig
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#%@"
@@ -40,26 +40,14 @@ class Curve:
     unit: str = "epoch"
 
 
-def curves_of(loss: MultiLoss, steps_per_epoch: float | None = None) -> list[Curve]:
+def curves_of(config: CompoundConfig, steps_per_epoch: float | None = None) -> list[Curve]:
     """Return the curve of every term, in order; the weight of a group multiplies those of its members.
 
     Args:
-        loss: the criterion.
+        config: the checked config.
         steps_per_epoch: where given, schedules of unit `step` are drawn over epochs as well.
     """
-    return [_product(path, chain, steps_per_epoch) for path, chain in _chains(loss)]
-
-
-def _chains(loss: MultiLoss) -> Iterator[tuple[str, list[Schedule]]]:
-    """Yield each term's path and the schedules that multiply to its weight, outermost first."""
-    from lossreg.composition.multiloss import MultiLoss
-
-    for term in loss.terms:
-        if isinstance(term.loss, MultiLoss):
-            for path, chain in _chains(term.loss):
-                yield f"{term.name}/{path}", [term.schedule, *chain]
-        else:
-            yield term.name, [term.schedule]
+    return [_product(leaf.name, leaf.schedules, steps_per_epoch) for leaf in config.leaves()]
 
 
 def _product(name: str, chain: Sequence[Schedule], steps_per_epoch: float | None) -> Curve:

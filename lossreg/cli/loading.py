@@ -1,8 +1,9 @@
-"""A file to a criterion for the commands that take one; its mistakes are shown at their lines."""
+"""A file to a checked config, or a criterion, for the commands that take one; its mistakes are shown at their lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,13 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import yaml
 
+from lossreg.config.bounds import MAX_BYTES, RefusedError
 from lossreg.config.positions import Position, Positions, error_position
 from lossreg.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
+    from lossreg.config.grammar import CompoundConfig
 
 _LONGEST = 120  # characters of a line that are shown
+_SYNTAX = {  # words of a YAML error, and what to do about it
+    "duplicate key": "keep one of the two",
+    "cannot start any token": "indent with spaces, and quote a text that begins with such a character",
+    "expected ',' or": "close the bracket, or put a comma between the items",
+    "could not find expected ':'": "write `key: value`",
+    "mapping values are not allowed": "begin a new line, or quote a text with `: ` in it",
+    "special characters are not allowed": "leave the character out, or write it as an escape inside double quotes",
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,33 +66,40 @@ def source(command: F) -> F:
     return click.argument("file", type=file)(command)
 
 
-def load(file: Path, key: str | None) -> Any:
-    """Build the criterion of a file; where it has mistakes, show them and exit with 1."""
-    from lossreg.config.build import load_loss
+def load_config(file: Path, key: str | None) -> CompoundConfig:
+    """Parse the compound loss of a file; nothing of it is built."""
+    from lossreg.config.grammar import Component
+    from lossreg.config.parsing import Permissions, parse_file
 
+    with mistakes_shown(file):
+        config = parse_file(file, key, Permissions())
+    if isinstance(config, Component):
+        name = config.entry.name
+        raise click.ClickException(f"{file}: describes a single loss ({name}), without terms and weights to show")
+    return config
+
+
+def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
+    """Build the `MultiLoss` of a file."""
+    from lossreg.config.build import build_parsed
+
+    config = load_config(file, key)
+    with mistakes_shown(file):
+        return build_parsed(config)
+
+
+@contextmanager
+def mistakes_shown(file: Path) -> Iterator[None]:
+    """Show the mistakes of a file and exit with 1."""
     try:
-        return load_loss(file, key)
+        yield
     except ConfigError as error:
         show_mistakes(file, mistakes(file, error))
         raise click.exceptions.Exit(1) from None
 
 
-def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
-    """Build the `MultiLoss` of a file; a file with a lone loss is an error, as it has no terms to show."""
-    from lossreg.composition.multiloss import MultiLoss
-
-    loss = load(file, key)
-    if not isinstance(loss, MultiLoss):
-        raise click.ClickException(
-            f"{file}: describes a single loss ({type(loss).__name__}), without terms and weights to show"
-        )
-    return loss
-
-
 def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
     """Find the place of each problem in the file, the first at each path; in the order of its lines."""
-    from lossreg.config.bounds import MAX_BYTES
-
     with file.open("rb") as opened:
         text = opened.read(MAX_BYTES).decode("utf-8", errors="replace")
     if isinstance(error.__cause__, yaml.YAMLError):
@@ -101,7 +119,11 @@ def _located(problem: ConfigProblem, positions: Positions) -> Mistake:
 def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
     reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
     message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
-    return _placed(Mistake("", message, ""), error_position(error, text), text.splitlines())
+    if isinstance(error, RefusedError):
+        message, fix = reason.removesuffix(f"; {error.hint}"), error.hint
+    else:
+        fix = next((fix for words, fix in _SYNTAX.items() if words in message), "")
+    return _placed(Mistake("", message, fix), error_position(error, text), text.splitlines())
 
 
 def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mistake:

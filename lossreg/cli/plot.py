@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lossreg.cli.loading import load_multi_loss, source
+from lossreg.cli.loading import load_config, source
 
 if TYPE_CHECKING:
     from lossreg.cli.curves import Curve
@@ -52,8 +52,8 @@ def plot_command(
         raise click.UsageError(
             f"{output}: cannot tell what to write; write a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
         )
-    loss = load_multi_loss(file, key)
-    curves = curves_of(loss, steps_per_epoch)
+    config = load_config(file, key)
+    curves = curves_of(config, steps_per_epoch)
     unit = _one_unit(curves)
     reach = epochs if epochs is not None else last_epoch(curves)
     if output is not None and not text:
@@ -66,8 +66,8 @@ def plot_command(
             draft.write_text(drawing + "\n", encoding="utf-8")
     else:
         click.echo(drawing)
-    if loss.weighting is not None:
-        click.echo(f"\nWeighting: {type(loss.weighting).__name__}, multiplied by these weights", err=True)
+    if config.weighting is not None:
+        click.echo(f"\nWeighting: {config.weighting.entry.spec.name}, multiplied by these weights", err=True)
 
 
 def _one_unit(curves: list[Curve]) -> str:

@@ -197,8 +197,8 @@ class MultiLoss(nn.Module):
         """Return nodes and terms in the order in which they run, as plain data.
 
         Each item has `kind` (`preprocess`, `term` or `group`), `name`, `requires` and `optional`; a
-        preprocess also `provides` and `automatic`, a term its `loss`, `weight` and `normalize`, a group its
-        `weight` and its own `plan`.
+        preprocess also `provides` and `automatic`, a term its `loss` (the name that it is registered under, or its
+        class's), `weight` and `normalize`, a group its `weight` and its own `plan`.
         """
         items: list[dict[str, Any]] = [
             {
@@ -223,7 +223,8 @@ class MultiLoss(nn.Module):
             if isinstance(term.loss, MultiLoss):
                 item["plan"] = term.loss.plan()
             else:
-                item |= {"loss": type(term.loss).__name__, "normalize": term.normalize}
+                loss = term.loss.registered_name or type(term.loss).__name__
+                item |= {"loss": loss, "normalize": term.normalize}
             items.append(item)
         return items
 

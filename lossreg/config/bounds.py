@@ -29,9 +29,11 @@ NODE = re.compile(r"\$\{\.*[A-Za-z_][\w\-]*(\.[\w\-]+|\[[\w\-]+\])*\}")
 """A reference to another key of the same config."""
 
 TOO_MANY = f"more than {MAX_VALUES:,} keys and values"
-TOO_DEEP = f"more than {MAX_DEPTH} lists, mappings and references inside one another; flatten them"
-TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters; shorten it"
+TOO_DEEP = f"more than {MAX_DEPTH} lists, mappings and references inside one another"
+TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters"
+FLATTEN, SHORTEN = "flatten them", "shorten it"
 
+_TOP = "loss_list: [...]"
 _TEXT_AS_ONE = 100  # characters of a text that count as one value
 _NULL = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?\.?[0-9]")
@@ -68,7 +70,7 @@ def check_events(stream: io.StringIO) -> None:
             anchor, size = done.anchor, done.size
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == outer.anchor for outer in around):
-                _refuse(event, f"the alias *{event.anchor} stands inside what it repeats")
+                _refuse(event, f"the alias *{event.anchor} stands inside what it repeats", "move it out of there")
             anchor, size = None, sizes.get(str(event.anchor), 1)
         elif isinstance(event, yaml.ScalarEvent):
             _check_scalar(event, len(around), is_key=around[-1].is_mapping and around[-1].nodes % 2 == 0)
@@ -80,15 +82,15 @@ def check_events(stream: io.StringIO) -> None:
         around[-1].size += size
         around[-1].nodes += 1
         if around[-1].size > MAX_VALUES:
-            _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat; shorten the file")
+            _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat", "shorten the file")
 
 
 def _check_collection(event: yaml.CollectionStartEvent, depth: int) -> None:
     _check_tag(event)
     if isinstance(event, yaml.SequenceStartEvent) and depth == 1:
-        _refuse(event, "expected a mapping at the top, found a list")
+        _refuse(event, "expected a mapping at the top, found a list", f"put it under a key: {_TOP}")
     if depth > MAX_DEPTH:
-        _refuse(event, TOO_DEEP)
+        _refuse(event, TOO_DEEP, FLATTEN)
 
 
 def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
@@ -96,27 +98,40 @@ def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
     text = event.value
     is_null = event.style is None and text in _NULL
     if depth == 1 and not is_null:
-        _refuse(event, "expected a mapping at the top, found a single value")
+        _refuse(event, "expected a mapping at the top, found a single value", f"put it under a key: {_TOP}")
     if is_key and is_null:
-        _refuse(event, "a key that is null; quote it")
+        _refuse(event, "a key that is null", "quote it")
     if event.style is None and len(text) > MAX_NUMBER and _NUMBER.match(text):
-        _refuse(event, f"a number of {len(text):,} characters; quote it, if it is a text")
+        _refuse(event, f"a number of {len(text):,} characters", "quote it, if it is a text")
     if is_long_reference(text):
-        _refuse(event, TOO_LONG)
+        _refuse(event, TOO_LONG, SHORTEN)
     if "${" in text:
         try:
             grammar_parser.parse(text)
         except GrammarParseError as error:
-            _refuse(event, f"{text!r} is no reference: {error}; write ${{key}}, or \\${{ where a text begins so")
+            hint = "write ${key}, or \\${ where a text begins so"
+            _refuse(event, f"{text!r} is no reference: {error}", hint)
 
 
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:
     if event.tag is not None:
-        _refuse(event, f"the tag {event.tag} names a type to make, and a config holds plain data; leave it out")
+        _refuse(event, f"the tag {event.tag} names a type to make, and a config holds plain data", "leave it out")
 
 
-def _refuse(event: yaml.Event, problem: str) -> NoReturn:
-    raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
+class RefusedError(yaml.MarkedYAMLError):
+    """YAML that is well formed, and more than a config may hold.
+
+    Attributes:
+        hint: what to do about it; the end of `problem`.
+    """
+
+    def __init__(self, problem: str, hint: str, event: yaml.Event) -> None:
+        super().__init__(problem=f"{problem}; {hint}", problem_mark=event.start_mark)  # type: ignore[arg-type]
+        self.hint = hint
+
+
+def _refuse(event: yaml.Event, problem: str, hint: str) -> NoReturn:
+    raise RefusedError(problem, hint, event)
 
 
 def is_long_reference(text: str) -> bool:
@@ -148,19 +163,19 @@ class Unfolding:
         if way in self._known:
             return self._known[way]
         if way in self._open:
-            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself; give it a value")
+            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself", "give it a value")
         self._open.add(way)
         values, depth = self._measured(way)
         self._open.remove(way)
         if values > MAX_VALUES:
-            self._refuse(f"has {TOO_MANY} once references are followed (at {_spelled(way)}); refer to less")
+            self._refuse(f"has {TOO_MANY} once references are followed (at {_spelled(way)})", "refer to less")
         if depth > MAX_DEPTH:
-            self._refuse(f"has {TOO_DEEP}")
+            self._refuse(f"has {TOO_DEEP}", FLATTEN)
         self._known[way] = values, depth
         return values, depth
 
-    def _refuse(self, message: str) -> NoReturn:
-        raise ConfigError([ConfigProblem(self.path, message)])
+    def _refuse(self, message: str, hint: str) -> NoReturn:
+        raise ConfigError([ConfigProblem(self.path, message, hint)])
 
     def _measured(self, way: Way) -> tuple[int, int]:
         data = self._value(way)
@@ -173,7 +188,8 @@ class Unfolding:
         else:
             if isinstance(data, int) and abs(data) > sys.float_info.max:
                 self._refuse(
-                    f"holds an integer of {data.bit_length()} bits at {_spelled(way)}, which no float can hold"
+                    f"holds an integer of {data.bit_length()} bits at {_spelled(way)}, which no float can hold",
+                    "give a smaller one",
                 )
             own, inside = 1, []
         nested = isinstance(data, (dict, list)) or bool(inside)
@@ -194,7 +210,7 @@ class Unfolding:
             target = self._target(match[0], way)
             if target is None:
                 self._refuse(
-                    f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers; correct it"
+                    f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers", "correct it"
                 )
             yield target
 

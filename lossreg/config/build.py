@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.nonfinite import OnNonfinite
-from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar, TermConfig
-from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
-from lossreg.config.reading import Data, has, plain, read_file
-from lossreg.errors import ConfigError, ConfigProblem, LossregError
+from lossreg.config.grammar import Component, CompoundConfig, TermConfig
+from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
+from lossreg.config.problems import Problems
+from lossreg.errors import ConfigError, LossregError
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
-
-COMPOUND = "loss_params.compound_loss"
 
 
 def build_compound_loss_from_config(
@@ -37,7 +35,7 @@ def build_compound_loss_from_config(
     Raises:
         ConfigError: with every mistake of the block; nothing is built.
     """
-    return _build(*plain(cfg, path, allow_resolvers=allow_resolvers), path, allow_import)
+    return build_parsed(parse_compound(cfg, path, Permissions(allow_import, allow_resolvers)))
 
 
 def build_loss_from_config(
@@ -54,14 +52,7 @@ def build_loss_from_config(
     Raises:
         ConfigError: with every mistake, or that neither block is there.
     """
-    switches, problems = plain(cfg, COMPOUND, *COMPOUND.split("."), allow_resolvers=allow_resolvers)
-    only_switches = isinstance(switches, Mapping) and all(switches.get(key) is None for key in LISTS)
-    if switches is not None and not (only_switches and has_legacy(cfg)):
-        return _build(switches, problems, COMPOUND, allow_import)
-    if has_legacy(cfg):
-        block, path = legacy_compound(cfg, switches or {}, allow_resolvers)
-        return _build(block, problems, path, allow_import)
-    raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
+    return build_parsed(parse_blocks(cfg, Permissions(allow_import, allow_resolvers)))
 
 
 def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_resolvers: Collection[str] = ()) -> Any:
@@ -78,14 +69,7 @@ def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_res
     Raises:
         ConfigError: with every mistake, or (a `ValueError` too) that none of the three is there.
     """
-    if has(cfg, *COMPOUND.split(".")) or has_legacy(cfg):
-        return build_loss_from_config(cfg, allow_import=allow_import, allow_resolvers=allow_resolvers)
-    if not has(cfg, "loss"):
-        raise ConfigError(
-            f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
-        )
-    data, problems = plain(cfg, "loss", "loss", allow_resolvers=allow_resolvers)
-    return _single(data, problems, "loss", allow_import)
+    return build(parse_criterion(cfg, Permissions(allow_import, allow_resolvers)))
 
 
 def load_loss(
@@ -106,50 +90,50 @@ def load_loss(
     Raises:
         ConfigError: the file cannot be read, or with every mistake in it.
     """
-    cfg = read_file(path)
-    allowed: dict[str, Any] = {"allow_import": allow_import, "allow_resolvers": allow_resolvers}
-    if key is not None:
-        keys = key.split(".")
-        if not has(cfg, *keys):
-            raise ConfigError(f"{path}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
-        return _build(*plain(cfg, key, *keys, allow_resolvers=allow_resolvers), key, allow_import)
-    if not set(LISTS).isdisjoint(cfg.keys()):  # `in` would resolve what stands there
-        return build_compound_loss_from_config(cfg, path="", **allowed)
-    return get_loss_function(cfg, **allowed)
+    return build(parse_file(path, key, Permissions(allow_import, allow_resolvers)))
 
 
-def _build(data: Data, problems: list[ConfigProblem], path: str, allow_import: Collection[str]) -> MultiLoss:
-    grammar = Grammar(allow_import, problems)
-    config = grammar.compound(data, path)
-    if not grammar.problems:
-        built = _Builder(grammar).multi_loss(config, "multi")
-        if built is not None:
-            return built
-    raise ConfigError(grammar.problems)
+def build(config: CompoundConfig | Component) -> Any:
+    """Build what a checked config describes: a `MultiLoss`, or a component itself, unwrapped.
+
+    Raises:
+        ConfigError: with all that constructors and the graph refuse.
+    """
+    return build_parsed(config) if isinstance(config, CompoundConfig) else _single(config)
 
 
-def _single(data: Data, problems: list[ConfigProblem], path: str, allow_import: Collection[str]) -> Any:
-    grammar = Grammar(allow_import, problems)
-    component = grammar.single(data, path)
-    if component is not None and not grammar.problems:
-        made = _Builder(grammar).make(component, lambda c: instantiate(c.entry, c.arguments, c.name))
-        if made is not None:
-            return made
-    raise ConfigError(grammar.problems)
+def build_parsed(config: CompoundConfig) -> MultiLoss:
+    """Build the `MultiLoss` of a checked compound block.
+
+    Raises:
+        ConfigError: with all that constructors and the graph refuse.
+    """
+    builder = _Builder()
+    built = builder.multi_loss(config, "multi")
+    if built is None:
+        raise ConfigError(builder.problems)
+    return built
+
+
+def _single(component: Component) -> Any:
+    builder = _Builder()
+    made = builder.make(component, lambda c: instantiate(c.entry, c.arguments, c.name))
+    builder.problems.check()
+    return made
 
 
 class _Builder:
     """Make objects of a checked config; what a constructor refuses becomes a problem at the component's path."""
 
-    def __init__(self, grammar: Grammar) -> None:
-        self.grammar = grammar
+    def __init__(self) -> None:
+        self.problems = Problems()
 
     def multi_loss(self, config: CompoundConfig, name: str) -> MultiLoss | None:
-        before = len(self.grammar.problems)
+        before = len(self.problems)
         losses = [self._term(term) for term in config.terms]
         nodes = [self.make(node, lambda c: c.entry.load()(**c.arguments)) for node in config.pre_processes]
         weighting = self.make(config.weighting, lambda c: c.entry.load()(**c.arguments)) if config.weighting else None
-        if len(self.grammar.problems) > before:
+        if len(self.problems) > before:
             return None
         try:
             made = MultiLoss(
@@ -169,13 +153,13 @@ class _Builder:
                 norm_momentum=config.norm_momentum,
             )
         except (LossregError, ValueError, TypeError) as error:
-            self.grammar.report(config.path, str(error))
+            self.problems.report(config.path, str(error), "`lossreg show NAME` tells what a component reads and makes")
             return None
         if config.compile:
             try:
                 made.compile()
             except ValueError as error:  # something in it cannot be
-                self.grammar.report(f"{config.path}.compile", str(error))
+                self.problems.report(f"{config.path}.compile", str(error), "compile: false")
                 return None
         return made
 
@@ -195,5 +179,8 @@ class _Builder:
         try:
             return construct(component)
         except Exception as error:  # a third party's constructor may raise anything
-            self.grammar.report(component.path, f"{component.entry.name} refused its arguments: {error}")
+            name = component.entry.name
+            self.problems.report(
+                component.path, f"{name} refused its arguments: {error}", f"`lossreg show {name}` tells what it takes"
+            )
             return None

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
 from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.config.examples import example_of
 from lossreg.config.imports import imported
+from lossreg.config.problems import Problems, shown
 from lossreg.config.reading import Data
-from lossreg.errors import AmbiguousNameError, ConfigProblem, LossregError, UnknownNameError
+from lossreg.errors import ConfigProblem, LossregError, NameLookupError
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
-from lossreg.registry.signature import signature_of
+from lossreg.registry.params import Parameter, ParameterProblem
+from lossreg.registry.signature import Signature, signature_of
+from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec, WeightingSpec
 
 LISTS = ("loss_list", "losses")
@@ -79,6 +83,48 @@ class CompoundConfig:
     norm_momentum: float = 0.01
     compile: bool = False
 
+    def leaves(self, around: Leaf | None = None) -> Iterator[Leaf]:
+        """Yield the losses in order, those of groups with what the groups around them say."""
+        for term in self.terms:
+            leaf = Leaf.of(term, self, around)
+            if term.group is not None:
+                yield from term.group.leaves(leaf)
+            else:
+                yield leaf
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A loss with all that the blocks around it say of it.
+
+    Attributes:
+        name: its name, of a group's member `group/term`.
+        term: its term.
+        schedules: those that multiply to its weight, outermost first.
+        normalize: whether its value is divided by its norm.
+        optional: whether it is left out of a batch that lacks its keys.
+    """
+
+    name: str
+    term: TermConfig
+    schedules: tuple[Schedule, ...]
+    normalize: bool
+    optional: bool
+
+    @classmethod
+    def of(cls, term: TermConfig, block: CompoundConfig, around: Leaf | None) -> Leaf:
+        """Return a term of a block as the blocks around it make it."""
+        normalize, optional = block.normalize and term.normalize, term.optional
+        if around is None:
+            return cls(term.name, term, (term.weight,), normalize, optional)
+        return cls(
+            f"{around.name}/{term.name}",
+            term,
+            (*around.schedules, term.weight),
+            around.normalize and normalize,
+            around.optional or optional,
+        )
+
 
 class Grammar:
     """Parse compound losses, collecting problems in place of raising at the first.
@@ -93,20 +139,16 @@ class Grammar:
         if isinstance(allow_import, str):
             raise TypeError(f"allow_import takes a tuple of module paths, got the string {allow_import!r}")
         self.allow_import = frozenset(allow_import)
-        self.problems = list(problems)
-
-    def report(self, path: str, message: str, hint: str = "") -> None:
-        """Keep a problem, unless one at the same place is known already."""
-        path = path.removeprefix(".")  # of a block that is the whole file
-        if all(problem.path != path for problem in self.problems):
-            self.problems.append(ConfigProblem(path, message, hint))
+        self.problems = Problems(problems)
+        self.report = self.problems.report
+        self._sources = Sources()
 
     # --- compound ---------------------------------------------------------------------------------
 
     def compound(self, data: Data, path: str) -> CompoundConfig:
         """Parse a `compound_loss` block."""
         config = CompoundConfig(path)
-        if not self._mapping(data, path, "a mapping with a loss_list"):
+        if not self._mapping(data, path, "a mapping with a loss_list", "loss_list: [{loss: NAME, weight: 1.0}]"):
             return config
         self._known(data, COMPOUND_KEYS, path)
         config.normalize = self._bool(data, "normalize_losses", path, True)
@@ -126,12 +168,16 @@ class Grammar:
         if isinstance(momentum, (int, float)) and not isinstance(momentum, bool) and 0 < momentum <= 1:
             config.norm_momentum = momentum
         else:
-            self.report(f"{path}.norm_momentum", f"expected a number above 0 and at most 1, found {_shown(momentum)}")
+            self.report(
+                f"{path}.norm_momentum",
+                f"expected a number above 0 and at most 1, found {shown(momentum)}",
+                f"norm_momentum: {CompoundConfig.norm_momentum}",
+            )
 
     def single(self, data: Data, path: str) -> Component | None:
         """Parse the block of a lone loss: a name, or `{loss: NAME, ...}` or `{_target_: ..., ...}` with arguments."""
         data = {"loss": data} if isinstance(data, str) else data
-        if not self._mapping(data, path, "a name, {loss: NAME, ...} or {_target_: dotted.path, ...}"):
+        if not self._mapping(data, path, "the name of a loss, or a mapping", "loss: {loss: NAME}"):
             return None
         self._no_special(data, path)
         entry = self._loss_entry(data, path)
@@ -162,7 +208,8 @@ class Grammar:
         present = [key for key in LISTS if data.get(key) is not None]
         if len(present) != 1:
             found = "both are there" if present else f"found the keys {sorted(map(str, data))}"
-            self.report(path, f"expected the terms under one of {' or '.join(LISTS)}; {found}")
+            hint = f"leave out {present[1]}" if present else f"{LISTS[0]}: [{{loss: NAME, weight: 1.0}}]"
+            self.report(path, f"expected the terms under one of {' or '.join(LISTS)}; {found}", hint)
             return []
         key = present[0]
         items = data[key]
@@ -176,11 +223,14 @@ class Grammar:
         else:
             self.report(
                 f"{path}.{key}",
-                f"expected a list of terms or a mapping of name to term, found {_shown(items)}",
+                f"expected a list of terms or a mapping of name to term, found {shown(items)}",
+                f"{key}: [{{loss: NAME, weight: 1.0}}]",
             )
             return []
         if not found_items:
-            self.report(f"{path}.{key}", "is empty; expected at least one term")
+            self.report(
+                f"{path}.{key}", "is empty; expected at least one term", f"{key}: [{{loss: NAME, weight: 1.0}}]"
+            )
         return found_items
 
     def _unique(self, config: CompoundConfig) -> None:
@@ -201,7 +251,7 @@ class Grammar:
     ) -> TermConfig | None:
         if isinstance(data, str):
             data = {"loss": data}
-        if not self._mapping(data, path, "a term such as {loss: NAME, weight: 1.0}"):
+        if not self._mapping(data, path, "a term", "{loss: NAME, weight: 1.0}"):
             return None
         if any(key in data for key in LISTS):
             return self._group(data, path, default_name, thresholds, around)
@@ -233,7 +283,7 @@ class Grammar:
         outer = {key: value for key, value in data.items() if key != "loss"}
         twice = sorted(set(inner) & set(outer))
         if twice:
-            self.report(path, f"gives {', '.join(twice)} both inside and beside `loss`; keep one")
+            self.report(path, f"gives {', '.join(twice)} both inside and beside `loss`", "keep one of the two")
             outer = {key: value for key, value in outer.items() if key not in twice}
         problems = len(self.problems)
         term = self._term({**inner, **outer}, path, name, thresholds, around)
@@ -255,7 +305,7 @@ class Grammar:
         self._members(data, group, thresholds)
         name = data.get("name", default_name)
         if name is None:
-            self.report(path, "is a group of terms and needs a name", "name: ...")
+            self.report(path, "is a group of terms and needs a name", "name: my_group")
             name = "group"
         weight = self._weight(data, path, _group_thresholds(data, thresholds))
         optional = self._bool(data, "optional", path, False)
@@ -269,7 +319,7 @@ class Grammar:
             self.report(
                 path,
                 f"expected `loss: NAME` or `_target_: dotted.path`; {found}",
-                f"{near[0]} -> loss" if near else "",
+                f"leave out {given[1]}" if given else f"write `loss` for {near[0]!r}" if near else "loss: NAME",
             )
             return None
         return self._component(catalog().losses, given[0], data[given[0]], f"{path}.{given[0]}")
@@ -277,17 +327,16 @@ class Grammar:
     def _component(self, section: Section[Any], key: str, name: Data, path: str) -> Entry[Any] | None:
         """Look a name or a dotted `_target_` up; nothing is imported."""
         if not isinstance(name, str):
-            self.report(path, f"expected the name of a {section.kind}, found {_shown(name)}")
+            hint = f"`lossreg list --kind {section.kind}` shows the names"
+            self.report(path, f"expected the name of a {section.kind}, found {shown(name)}", hint)
             return None
         try:
             return section.find_target(name) if key == "_target_" else section.find(name)
-        except (UnknownNameError, AmbiguousNameError) as error:
+        except NameLookupError as error:
             allowed = self._imported(name, section, path) if key == "_target_" else None
             if allowed is None:
-                note = (
-                    "; a _target_ is looked up among registered components, never imported" if key == "_target_" else ""
-                )
-                self.report(path, f"{error}{note}")
+                note = "; a _target_ is looked up among registered components, never imported"
+                self.report(path, error.problem + (note if key == "_target_" else ""), error.hint)
             return allowed
 
     def _imported(self, dotted: str, section: Section[Any], path: str) -> Entry[Any] | None:
@@ -297,17 +346,19 @@ class Grammar:
         try:
             return imported(dotted, self.allow_import, path)
         except ImportError as error:
-            self.report(path, str(error))
+            self.report(path, str(error), "allow_import takes the module that defines it")
             return None
 
     def _arguments(self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None) -> dict[str, Data]:
         arguments = {str(k): v for k, v in data.items() if k not in TERM_KEYS and k not in SPECIAL_KEYS}
         explicit = data.get("args", {})
         if not isinstance(explicit, Mapping):
-            self.report(f"{path}.args", f"expected a mapping of constructor arguments, found {_shown(explicit)}")
+            self.report(
+                f"{path}.args", f"expected a mapping of constructor arguments, found {shown(explicit)}", "args: {}"
+            )
             explicit = {}
         for key in sorted(set(arguments) & set(explicit)):
-            self.report(f"{path}.args.{key}", "is given twice: under args and beside it")
+            self.report(f"{path}.args.{key}", "is given twice: under args and beside it", "keep one of the two")
         merged = {**arguments, **{str(key): value for key, value in explicit.items()}}
         self._no_targets(merged, path)
         if entry is not None:
@@ -349,14 +400,12 @@ class Grammar:
         own_keys: Sequence[str] = (),
         inside: Collection[str] = (),
     ) -> None:
-        """Bind arguments to the signature of a component's target, which is imported for it."""
-        try:
-            signature = signature_of(entry.load())
-        except LossregError as error:
-            self.report(path, str(error))
+        """Bind arguments to the signature of a component's target."""
+        signature = self._signature(entry, path)
+        if signature is None:
             return
         found = params.parameters_of(entry.spec, signature, hidden=owned)
-        names = [p.name for p in found if p.settable]
+        known = {p.name: p for p in found if p.settable}
         for problem in params.check(found, arguments, open_ended=signature.open_ended):
             key = str(problem.path[0]) if problem.path else ""
             where = (
@@ -364,14 +413,15 @@ class Grammar:
                 + (".args" if key in inside else "")
                 + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
             )
-            if problem.message == "is not a parameter":
-                near = difflib.get_close_matches(key, [*names, *own_keys], n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names) or 'no parameters'}"
-                self.report(where, f"is not a parameter of {entry.name}", hint)
-            elif problem.message == "is missing":
-                self.report(where, f"is missing; {entry.name} needs it")
-            else:
-                self.report(where, f"{problem.message}, found {_shown(_at(arguments, problem.path))}")
+            self.report(where, *_worded(problem, entry, known, own_keys, arguments))
+
+    def _signature(self, entry: Entry[Any], path: str) -> Signature | None:
+        """Read a component's signature off its source; where that does not say, off the object, which is imported."""
+        try:
+            return self._sources.of(entry) or signature_of(entry.load())
+        except LossregError as error:
+            self.report(path, str(error), f"ask {entry.plugin.origin}, or use another {entry.spec.kind}")
+            return None
 
     # --- the parts of a term ----------------------------------------------------------------------
 
@@ -379,7 +429,7 @@ class Grammar:
         if name is None:
             return ""
         if not isinstance(name, str) or not name or "/" in name:
-            self.report(f"{path}.name", f"expected a name without '/', found {_shown(name)}")
+            self.report(f"{path}.name", f"expected a name without '/', found {shown(name)}", "name: my_term")
             return f"?{path}"
         return name
 
@@ -393,18 +443,20 @@ class Grammar:
         """Parse a number, a list at the thresholds, or `{schedule: NAME, ...}`."""
         if isinstance(weight, Mapping):
             return self._named_schedule(weight, path, thresholds)
-        if thresholds is _BAD:
-            return as_schedule(1.0, name=path)
+        if thresholds is _BAD:  # which has been told: the values are looked at all the same
+            thresholds = list(range(len(weight))) if isinstance(weight, list) else None
         try:
             return as_schedule(weight, thresholds, name=path)
         except (TypeError, ValueError) as error:
-            self.report(path, _without_prefix(str(error), path))
+            hint = "weight: 1.0" if not isinstance(weight, list) else "give one weight for each of epoch_thresholds"
+            self.report(path, _without_prefix(str(error), path), hint)
             return as_schedule(1.0, name=path)
 
     def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
         fallback = as_schedule(1.0, name=path)
         if "schedule" not in data:
-            self.report(path, f"expected {{schedule: NAME, ...}}, found the keys {sorted(map(str, data))}")
+            hint = "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"
+            self.report(path, f"expected a schedule by name, found the keys {sorted(map(str, data))}", hint)
             return fallback
         entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
         if entry is None:
@@ -418,7 +470,9 @@ class Grammar:
         self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
         if inner is not None:
             if not isinstance(inner, list):
-                self.report(f"{path}.schedules", f"expected a list of weights, found {_shown(inner)}")
+                self.report(
+                    f"{path}.schedules", f"expected a list of weights, found {shown(inner)}", "schedules: [1.0, 0.5]"
+                )
                 return fallback
             parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
             arguments["schedules"] = parts
@@ -428,7 +482,7 @@ class Grammar:
             made = entry.load()(**arguments)
             return as_schedule(made, name=path)
         except (TypeError, ValueError) as error:
-            self.report(path, str(error))
+            self.report(path, str(error), f"`lossreg show {entry.name}` tells what it takes")
             return fallback
 
     def _thresholds(self, given: Data, path: str) -> Data:
@@ -436,7 +490,8 @@ class Grammar:
             isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in given
         )
         if not numbers or not given or any(b <= a for a, b in pairwise(given)):
-            self.report(path, f"expected a list of epochs in ascending order, found {_shown(given)}")
+            hint = "epoch_thresholds: [0, 5, 10]"
+            self.report(path, f"expected a list of epochs in ascending order, found {shown(given)}", hint)
             return _BAD
         return given
 
@@ -447,11 +502,13 @@ class Grammar:
                 if isinstance(data[key], str):
                     options[key] = data[key]
                 else:
-                    self.report(f"{path}.{key}", f"expected a key of the batch, found {_shown(data[key])}")
+                    self.report(
+                        f"{path}.{key}", f"expected a key of the batch, found {shown(data[key])}", f"{key}: seg"
+                    )
         if data.get("input") is not None:
             options["input"] = self._choice(data, "input", path, INPUTS, INPUTS[0])
         given = data.get("wrap", {})
-        if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}"):
+        if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}", "wrap: {reduction: mean}"):
             self._known(given, WRAP_KEYS, f"{path}.wrap")
             options |= {key: value for key, value in given.items() if key in WRAP_KEYS}
         return options
@@ -461,16 +518,20 @@ class Grammar:
         if given is None:
             return None
         data = {"outputs": given} if isinstance(given, str | list) else given
-        if not self._mapping(data, path, "the outputs, or {outputs: ..., weights: ..., resize: ...}"):
+        if not self._mapping(data, path, "the outputs, or a mapping", "{outputs: aux.*, weights: exp}"):
             return None
         self._known(data, DEEP_KEYS, path)
         outputs, weights = data.get("outputs"), data.get("weights", "exp")
         if not isinstance(outputs, str) and not (_is_list_of(outputs, str) and outputs):
             self.report(
-                f"{path}.outputs", f"expected a key, a glob such as aux.*, or a list of keys, found {_shown(outputs)}"
+                f"{path}.outputs",
+                f"expected a key, a glob, or a list of keys, found {shown(outputs)}",
+                "outputs: aux.*",
             )
         if weights not in ("exp", "same") and not _is_list_of(weights, (int, float)):
-            self.report(f"{path}.weights", f"expected exp, same or a list of numbers, found {_shown(weights)}")
+            self.report(
+                f"{path}.weights", f"expected exp, same or a list of numbers, found {shown(weights)}", "weights: exp"
+            )
         self._choice(data, "resize", path, RESIZE, RESIZE[0])
         return dict(data)
 
@@ -480,18 +541,19 @@ class Grammar:
         if given is None:
             return []
         if not isinstance(given, list):
-            self.report(path, f"expected a list such as [{{preprocess: NAME}}], found {_shown(given)}")
+            self.report(path, f"expected a list, found {shown(given)}", "pre_processes: [{preprocess: NAME}]")
             return []
         found = [self._preprocess(item, f"{path}[{i}]") for i, item in enumerate(given)]
         return [component for component in found if component is not None]
 
     def _preprocess(self, item: Data, path: str) -> Component | None:
         data = {"preprocess": item} if isinstance(item, str) else item
-        if not self._mapping(data, path, "a name or {preprocess: NAME, ...}"):
+        if not self._mapping(data, path, "the name of a preprocess, or a mapping", "{preprocess: NAME}"):
             return None
         key = "_target_" if "_target_" in data else "preprocess"
         if key not in data:
-            self.report(path, f"expected {{preprocess: NAME, ...}}, found the keys {sorted(map(str, data))}")
+            found = f"found the keys {sorted(map(str, data))}"
+            self.report(path, f"expected a preprocess by name, {found}", "{preprocess: NAME}")
             return None
         entry = self._component(catalog().preprocesses, key, data[key], f"{path}.{key}")
         return None if entry is None else self._configured(entry, data, key, path)
@@ -500,7 +562,7 @@ class Grammar:
         if given is None:
             return None
         data = {"strategy": given} if isinstance(given, str) else given
-        if not self._mapping(data, path, "a name or {strategy: NAME, ...}"):
+        if not self._mapping(data, path, "the name of a weighting, or a mapping", "weighting: {strategy: NAME}"):
             return None
         entry: Entry[WeightingSpec] | None = self._component(
             catalog().weightings, "strategy", data.get("strategy"), f"{path}.strategy"
@@ -515,7 +577,8 @@ class Grammar:
         return Component(path, entry, arguments)
 
     def _normalization(self, given: Data, path: str) -> dict[str, int]:
-        if given is None or not self._mapping(given, path, "a mapping of min_samples and max_samples"):
+        hint = "normalization_params: {max_samples: 1000}"
+        if given is None or not self._mapping(given, path, "a mapping of min_samples and max_samples", hint):
             return {}
         self._known(given, NORMALIZATION_KEYS, path)
         counts = {}
@@ -526,9 +589,12 @@ class Grammar:
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 counts[key] = value
             else:
-                self.report(f"{path}.{key}", f"expected a number of samples above 0, found {_shown(value)}")
+                self.report(
+                    f"{path}.{key}", f"expected a number of samples above 0, found {shown(value)}", f"{key}: 1000"
+                )
         if counts.get("min_samples", 0) > counts.get("max_samples", math.inf):
-            self.report(path, f"min_samples {counts['min_samples']} is more than max_samples {counts['max_samples']}")
+            more = f"min_samples {counts['min_samples']} is more than max_samples {counts['max_samples']}"
+            self.report(path, more, "lower the one or raise the other")
         return counts
 
     def _batch_keys(self, given: Data, path: str) -> list[str] | None:
@@ -538,16 +604,17 @@ class Grammar:
             isinstance(k, str) and k.partition(".")[0] in ("pred", "gt") for k in given
         )
         if not good:
-            self.report(path, f"expected a list of keys such as [pred.seg, gt.mask], found {_shown(given)}")
+            hint = "batch_keys: [pred.seg, gt.gt_polygons_image]"
+            self.report(path, f"expected a list of keys of pred and gt, found {shown(given)}", hint)
             return None
         return list(given)
 
     # --- small checks -----------------------------------------------------------------------------
 
-    def _mapping(self, data: Data, path: str, expected: str) -> bool:
+    def _mapping(self, data: Data, path: str, expected: str, hint: str) -> bool:
         if isinstance(data, Mapping):
             return True
-        self.report(path, f"expected {expected}, found {_shown(data)}")
+        self.report(path, f"expected {expected}, found {shown(data)}", hint)
         return False
 
     def _known(self, data: Mapping[str, Data], known: Sequence[str], path: str) -> None:
@@ -561,14 +628,15 @@ class Grammar:
         value = data.get(key, default)
         if isinstance(value, bool):
             return value
-        self.report(f"{path}.{key}", f"expected true or false, found {_shown(value)}")
+        self.report(f"{path}.{key}", f"expected true or false, found {shown(value)}", f"{key}: {str(default).lower()}")
         return default
 
     def _choice(self, data: Mapping[str, Data], key: str, path: str, choices: Sequence[str], default: str) -> str:
         value = data.get(key, default)
         if value in choices:
             return str(value)
-        self.report(f"{path}.{key}", f"expected {' or '.join(choices)}, found {_shown(value)}")
+        near = difflib.get_close_matches(str(value), choices, n=1) or [default]
+        self.report(f"{path}.{key}", f"expected {' or '.join(choices)}, found {shown(value)}", f"{key}: {near[0]}")
         return default
 
 
@@ -597,6 +665,26 @@ def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> Conf
     return problem
 
 
+def _worded(
+    problem: ParameterProblem,
+    entry: Entry[Any],
+    known: Mapping[str, Parameter],
+    own_keys: Sequence[str],
+    arguments: Mapping[str, Data],
+) -> tuple[str, str]:
+    """Say what is wrong with an argument, and what to do about it."""
+    key = str(problem.path[0]) if problem.path else ""
+    if problem.message == "is not a parameter":
+        near = difflib.get_close_matches(key, [*known, *own_keys], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'no parameters'}"
+        return f"is not a parameter of {entry.name}", hint
+    if problem.message == "is missing":
+        return f"is missing; {entry.name} needs it", example_of(known[key])
+    value = _at(arguments, problem.path)
+    message = f"{problem.message}, found {shown(value)}"
+    return message, example_of(known[key], value) if key in known else "leave it out"
+
+
 def _is_list_of(value: Data, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
 
@@ -605,11 +693,6 @@ def _at(data: Data, path: Sequence[str | int]) -> Data:
     for part in path:
         data = data[part]
     return data
-
-
-def _shown(value: Data) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _without_prefix(message: str, path: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lossreg.config.problems import Problems, shown
 from lossreg.config.reading import Data, has, plain
-from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.errors import ConfigProblem
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
 _CHANNELS = ("interior", "edge", "vertex")  # the order of the polygon raster's channels
 _WEIGHT_PARAMS = ("use_dist", "use_size", "w0", "sigma")
 _LOSS_PARAMS = ("bce_coef", "dice_coef", "tversky_focal_coef")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
+_MAPPINGS = {  # what each mapping may look like
+    "multi_loss": "multi_loss: {coefs: {seg: 1.0}}",
+    "multiloss": "multiloss: {coefs: {seg: 1.0}}",
+    "coefs": "coefs: {seg: 1.0}",
+    "seg_loss_params": "seg_loss_params: {bce_coef: 0.5}",
+}
 _COEFS = (
     "seg",
     "crossfield_align",
@@ -21,7 +30,31 @@ _COEFS = (
     "seg_interior_crossfield",
     "seg_edge_crossfield",
     "seg_edge_interior",
+    "epoch_thresholds",
 )
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """The compound block that a legacy block means.
+
+    Attributes:
+        block: the compound block.
+        path: where the legacy block stands.
+        places: for parts of `block`, by path, where the file has what they were made of.
+    """
+
+    block: dict[str, Data]
+    path: str
+    places: Mapping[str, str]
+
+    def located(self, problem: ConfigProblem) -> ConfigProblem:
+        """Point a problem of the compound block at what it was made of."""
+        for part, place in self.places.items():
+            rest = problem.path.removeprefix(part)
+            if rest != problem.path and rest[:1] in ("", ".", "["):
+                return replace(problem, path=place + rest)
+        return problem
 
 
 def has_legacy(cfg: Any) -> bool:
@@ -29,8 +62,8 @@ def has_legacy(cfg: Any) -> bool:
     return any(has(cfg, *block.split(".")) for block in LEGACY_BLOCKS)
 
 
-def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Collection[str] = ()) -> tuple[Data, str]:
-    """Return `(compound block, its path)` that means what a legacy config says.
+def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Collection[str] = ()) -> Rewritten:
+    """Return the compound block that means what a legacy config says.
 
     Args:
         cfg: the whole training config.
@@ -43,9 +76,8 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
     reader = _LegacyReader(cfg, allow_resolvers)
     terms = reader.terms()
     if not terms and not reader.problems:
-        reader.report("compute_seg", "neither compute_seg nor compute_crossfield is on; expected at least one")
-    if reader.problems:
-        raise ConfigError(reader.problems)
+        reader.report("compute_seg", "neither compute_seg nor compute_crossfield is on", "compute_seg: true")
+    reader.problems.check()
     block: dict[str, Data] = {"loss_list": terms}
     thresholds = reader.coefs.get("epoch_thresholds")
     block |= {"epoch_thresholds": thresholds} if thresholds is not None else {}
@@ -53,25 +85,29 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
     block |= {"normalization_params": params} if params is not None else {}
     if reader.on("compute_seg"):
         block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params(_WEIGHT_PARAMS)}]
-    return {**block, **{key: value for key, value in switches.items() if value is not None}}, reader.path
+    block |= {key: value for key, value in switches.items() if value is not None}
+    return Rewritten(block, reader.path, reader.places(block))
 
 
 class _LegacyReader:
     def __init__(self, cfg: Any, allow_resolvers: Collection[str]) -> None:
-        self.problems: list[ConfigProblem] = []
+        self.problems = Problems()
+        self.report = self.problems.report
         self.cfg = cfg
         self.allow_resolvers = allow_resolvers
         self.path = next(path for path in LEGACY_BLOCKS if has(cfg, *path.split(".")))
         self.block = self._mapping(self.path)
         self.coefs = self._mapping(f"{self.path}.coefs")
+        for name in self.coefs:
+            if name not in _COEFS:
+                near = difflib.get_close_matches(str(name), _COEFS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(_COEFS)}"
+                self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
         self.channels = [channel for channel in _CHANNELS if self.on("seg_params", f"compute_{channel}")]
-
-    def report(self, path: str, message: str) -> None:
-        self.problems.append(ConfigProblem(path, message))
 
     def _value(self, *keys: str) -> Data:
         data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers)
-        self.problems += [problem for problem in problems if problem not in self.problems]
+        self.problems.take(problems)
         return data
 
     def _mapping(self, path: str, default: dict[str, Data] | None = None) -> dict[str, Data]:
@@ -81,21 +117,34 @@ class _LegacyReader:
             return default
         if isinstance(found, dict):
             return found
-        self.report(path, f"expected a mapping, found {'nothing' if found is None else repr(found)}")
+        self.report(path, f"expected a mapping, found {shown(found)}", _MAPPINGS[path.rpartition(".")[2]])
         return {}
 
     def on(self, *keys: str) -> bool:
         value = self._value(*keys)
         if value is None or isinstance(value, bool):
             return bool(value)
-        self.report(".".join(keys), f"expected true or false, found {value!r}")
+        self.report(".".join(keys), f"expected true or false, found {shown(value)}", f"{keys[-1]}: true")
         return False
 
+    def _seg_params(self) -> dict[str, tuple[Data, str]]:
+        """Return each of `seg_loss_params`, beside the legacy block or inside it, with where it stands."""
+        paths = [f"{path}.seg_loss_params" for path in (self.path, "loss_params")]
+        return {name: (value, f"{path}.{name}") for path in paths for name, value in self._mapping(path, {}).items()}
+
     def seg_params(self, names: tuple[str, ...]) -> dict[str, Data]:
-        """Return those of `seg_loss_params` that are given, beside the legacy block or inside it."""
-        inner, outer = (self._mapping(f"{path}.seg_loss_params", {}) for path in (self.path, "loss_params"))
-        given = {**inner, **outer}
-        return {name: given[name] for name in names if name in given}
+        """Return those of `seg_loss_params` that are given."""
+        return {name: value for name, (value, _) in self._seg_params().items() if name in names}
+
+    def places(self, block: Mapping[str, Data]) -> dict[str, str]:
+        """Say for parts of the compound block, by path, where the file has what they were made of."""
+        places = {f"{self.path}.epoch_thresholds": f"{self.path}.coefs.epoch_thresholds"}
+        for i, term in enumerate(block["loss_list"]):
+            at = f"{self.path}.loss_list[{i}]"
+            places[f"{at}.weight"] = f"{self.path}.coefs.{term['name']}"
+            places |= {f"{at}.{name}": place for name, (_, place) in self._seg_params().items()}
+        places |= {f"{self.path}.pre_processes[0].{name}": place for name, (_, place) in self._seg_params().items()}
+        return places
 
     def terms(self) -> list[Data]:
         seg, crossfield = self.on("compute_seg"), self.on("compute_crossfield")
@@ -121,7 +170,8 @@ class _LegacyReader:
         if not self.channels:
             self.report(
                 "seg_params",
-                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is; turn one on",
+                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is",
+                "compute_interior: true",
             )
         precision = str(self._value("pl_trainer", "precision"))
         return {
@@ -135,6 +185,6 @@ class _LegacyReader:
         weight = self.coefs.get(coef)
         if weight is None:
             self.report(
-                f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on: give it a number"
+                f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on", f"{coef}: 1.0"
             )
         return {"loss": loss, "name": coef, "weight": weight}

@@ -6,7 +6,9 @@ runs no resolver, and ends with plain data or a `ConfigError`.
 
 from __future__ import annotations
 
+import functools
 import io
+import operator
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
@@ -18,10 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lossreg.config.bounds import (
+    FLATTEN,
     MAX_BYTES,
     MAX_DEPTH,
     MAX_VALUES,
     NODE,
+    SHORTEN,
     TOO_DEEP,
     TOO_LONG,
     TOO_MANY,
@@ -111,7 +115,8 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
             cfg = OmegaConf.create({"value": _unwrapped(cfg, count(), path)})
         except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}")]) from error
+            hint = "give it numbers, text, lists and mappings"
+            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}", hint)]) from error
         keys = ("value",)
     data = _resolved(cfg, keys, path, frozenset(allow_resolvers))
     return data, _refused(data, path)
@@ -121,18 +126,29 @@ def _resolved(cfg: Any, keys: Sequence[str], path: str, allowed: frozenset[str])
     """Resolve references in a copy of the whole config, in which every resolver that may not run is marked."""
     try:
         root = _without_resolvers(OmegaConf.to_container(cfg._get_root(), resolve=False), allowed)
-        Unfolding(root, path).check((*_way(cfg), *keys))
+        way = (*_way(cfg), *keys)
+        Unfolding(root, path).check(way)
+        if not _refers(root):
+            return functools.reduce(operator.getitem, way, root)
         own: Any = OmegaConf.create(root)
-        for key in (*_way(cfg), *keys):
+        for key in way:
             own = own._get_node(key)
         if isinstance(own, (DictConfig, ListConfig)) and not own._is_interpolation():
             return OmegaConf.to_container(own, resolve=True)
         own = own._dereference_node()
         return OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own._value()
     except RecursionError as error:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}")]) from error
+        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)]) from error
     except OmegaConfBaseException as error:
-        raise ConfigError([ConfigProblem(path, f"cannot be resolved: {str(error).splitlines()[0]}")]) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError([ConfigProblem(path, f"cannot be resolved: {reason}", "correct the reference")]) from error
+
+
+def _refers(data: Any) -> bool:
+    """Say whether plain data holds a reference anywhere, or what is escaped to be none."""
+    if isinstance(data, dict):
+        return any(map(_refers, data.values()))
+    return any(map(_refers, data)) if isinstance(data, list) else isinstance(data, str) and "${" in data
 
 
 def _way(cfg: Any) -> list[Any]:
@@ -164,7 +180,7 @@ def _refused(data: Any, path: str) -> list[ConfigProblem]:
     if isinstance(data, list):
         return [p for i, value in enumerate(data) for p in _refused(value, f"{path}[{i}]")]
     if data == "???":
-        return [ConfigProblem(path, "is marked as missing ('???'); give it a value")]
+        return [ConfigProblem(path, "is marked as missing ('???')", "give it a value")]
     if isinstance(data, str) and _REFUSED in data:
         text = data.replace(_REFUSED, "").replace("$ {", "${")
         hint = "Python code may allow it: allow_resolvers"
@@ -175,11 +191,11 @@ def _refused(data: Any, path: str) -> list[ConfigProblem]:
 def _unwrapped(cfg: Any, values: Iterator[int], path: str, depth: int = 0) -> Any:
     """Take namespaces apart, at any depth, and count what is there."""
     if next(values) >= MAX_VALUES:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_MANY}; shorten it")])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_MANY}", SHORTEN)])
     if depth > MAX_DEPTH:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}")])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)])
     if isinstance(cfg, str) and is_long_reference(cfg):
-        raise ConfigError([ConfigProblem(path, f"has {TOO_LONG}")])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_LONG}", SHORTEN)])
     if isinstance(cfg, (DictConfig, ListConfig, str, bytes)) or cfg is None:
         return cfg
     if isinstance(cfg, Mapping):

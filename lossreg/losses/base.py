@@ -35,10 +35,12 @@ class Loss(RunningNorm):
         requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
         optional: keys that are used where they are there.
         extra_info: what `compute` puts here is returned, detached, beside the value.
+        registered_name: the canonical name by which it was created; empty where its class was called.
     """
 
     requires: Sequence[str] = ()
     optional: Sequence[str] = ()
+    registered_name: str = ""
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -66,6 +66,14 @@ def adopt(
         PluginError: the target cannot be imported, or is no loss.
         ValueError: `options` has an `input` that nobody converts.
     """
+    adopted = _adopted(entry, name, arguments, options)
+    adopted.registered_name = entry.name
+    return adopted
+
+
+def _adopted(
+    entry: Entry[LossSpec], name: str, arguments: Mapping[str, Any], options: Mapping[str, Any] | None
+) -> Loss:
     made = instantiate(entry, arguments, name)
     if isinstance(made, Loss):
         _refuse_input(entry, options or {})

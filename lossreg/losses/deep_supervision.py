@@ -57,6 +57,7 @@ class DeepSupervision(Loss):
         if not isinstance(weights, str) and not all(math.isfinite(w) for w in weights):
             raise ValueError(f"loss {loss.name!r}: weights must be finite, got {weights!r}")
         self.loss = loss
+        self.registered_name = loss.registered_name
         self.outputs = outputs
         self.weights = weights
         self.resize = resize

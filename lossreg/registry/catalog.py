@@ -152,20 +152,23 @@ class Section(Generic[S]):
                 if len(names) == len(entries)
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
-            raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}; {advice}")
-        needs = [_need(entry, reason) for entry, reason in self.absent if name in entry.names]
-        if needs:
-            raise UnknownNameError(f"{self.kind} {name!r} needs {' or '.join(needs)}")
+            raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}", advice)
+        absent = {str(entry.spec.package): reason for entry, reason in self.absent if name in entry.names}
+        if absent:
+            needs = " or ".join(f"{package} ({reason})" for package, reason in absent.items())
+            raise UnknownNameError(f"{self.kind} {name!r} needs {needs}", " or ".join(map(install_line, absent)))
         suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
-        message = f"no {self.kind} is named {name!r}"
+        problem = f"no {self.kind} is named {name!r}"
+        for plugin in suspects:
+            problem += f"; {plugin.origin} could not be used: {plugin.error}"
         near = self._nearest(name, known)
         if near:
-            message += f"; did you mean {' or '.join(map(repr, near))}?"
-        for plugin in suspects:
-            message += f"; {plugin.origin} could not be used: {plugin.error}"
-        if not near and not suspects:
-            message += f"; `lossreg list --kind {self.kind}` shows what is installed"
-        raise UnknownNameError(message) from (suspects[0].error if suspects else None)
+            hint = f"did you mean {' or '.join(map(repr, near))}?"
+        elif suspects:
+            hint = "`lossreg plugins` tells what is wrong with a plugin"
+        else:
+            hint = f"`lossreg list --kind {self.kind}` shows what is installed"
+        raise UnknownNameError(problem, hint) from (suspects[0].error if suspects else None)
 
     def _nearest(self, name: str, known: Iterable[str]) -> list[str]:
         lowered = {candidate.lower(): candidate for candidate in known if ("/" in candidate) <= ("/" in name)}
@@ -218,7 +221,3 @@ def _listed(entries: Iterable[Entry[Any]]) -> str:
         else entry.name
         for entry in entries
     )
-
-
-def _need(entry: Entry[Any], reason: str) -> str:
-    return f"{entry.spec.package} ({reason}): {install_line(str(entry.spec.package))}"

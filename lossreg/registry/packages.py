@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import metadata
 
 from packaging.requirements import Requirement
+
+parsed = functools.cache(Requirement)
+"""Parse a requirement; a library's losses all name the same one."""
 
 
 def unmet(requirement: str | None) -> str:
     """Say why a requirement such as `"monai>=1.4"` is not met; empty where it is, or where there is none."""
     if requirement is None:
         return ""
-    wanted = Requirement(requirement)
+    wanted = parsed(requirement)
     try:
         installed = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
@@ -23,7 +27,7 @@ def unmet(requirement: str | None) -> str:
 
 def distribution(requirement: str) -> str:
     """Return the name of the distribution that a requirement is about."""
-    return Requirement(requirement).name
+    return parsed(requirement).name
 
 
 def install_line(requirement: str) -> str:

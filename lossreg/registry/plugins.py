@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -192,7 +193,7 @@ def check_unique(specs: Iterable[Spec]) -> None:
 def _check_core_version(dist: metadata.Distribution | None) -> None:
     """Refuse a plugin whose metadata asks for another version of lossreg than the one installed."""
     installed = _core_version()
-    for line in (dist.requires or ()) if dist is not None else ():
+    for line in _requires(dist) if dist is not None else ():
         if not line.lower().startswith("lossreg"):
             continue
         try:
@@ -204,6 +205,11 @@ def _check_core_version(dist: metadata.Distribution | None) -> None:
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(installed, prereleases=True):
             raise PluginError(f"it wants lossreg{requirement.specifier}; lossreg {installed} is installed")
+
+
+@functools.lru_cache(maxsize=1)  # a distribution has several plugins, and its metadata is parsed anew each time
+def _requires(dist: metadata.Distribution) -> tuple[str, ...]:
+    return tuple(dist.requires or ())
 
 
 def _core_version() -> str:
@@ -230,7 +236,8 @@ def _distributions() -> list[metadata.Distribution]:
 
 def _name_and_version(dist: metadata.Distribution) -> tuple[str, str]:
     try:
-        return dist.metadata["Name"] or _NAMELESS, dist.version or ""
+        found = dist.metadata
+        return found["Name"] or _NAMELESS, found["Version"] or ""
     except Exception:  # metadata that is missing or no text
         return _NAMELESS, ""
 

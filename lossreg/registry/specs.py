@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import InvalidRequirement
 
 from lossreg.errors import PluginError
+from lossreg.registry.packages import parsed
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
@@ -175,6 +176,6 @@ def is_target(text: object) -> bool:
 
 def _is_requirement(text: object) -> bool:
     try:
-        return isinstance(text, str) and not Requirement(text).marker
+        return isinstance(text, str) and not parsed(text).marker
     except InvalidRequirement:
         return False

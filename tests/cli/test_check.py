@@ -1,4 +1,4 @@
-"""`check`: a table of what a file builds, or every mistake at its line, with the fix."""
+"""`check`: a table of what a file describes, or every mistake at its line, with the fix."""
 
 import json
 
@@ -11,18 +11,19 @@ def test_a_good_file_exits_with_0_and_a_table_of_weights_over_the_epochs(run, go
     assert f"{good}: ok, 4 terms" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines() if "Loss" in line]
     assert rows[0] == ["Term", "Loss", "epoch", "0", "epoch", "5", "epoch", "10", "epoch", "20", "Notes"]
-    assert rows[1] == ["height", "HeightLoss", "3", "3", "3", "3"]
-    assert rows[2] == ["slope", "SlopeLoss", "0", "0", "1", "1", "not", "normalised"]
-    assert rows[3] == ["aux/small", "HeightLoss", "0.5", "0.4268", "0.25", "0"], "the group's weight multiplies"
-    assert rows[4] == ["aux/slope", "SlopeLoss", "1", "1", "1", "1", "optional"]
-    assert "Preprocesses: Slopes\n" in result.stdout
+    assert rows[1] == ["height", "local/HeightLoss", "3", "3", "3", "3"]
+    assert rows[2] == ["slope", "local/SlopeLoss", "0", "0", "1", "1", "not", "normalised"]
+    assert rows[3] == ["aux/small", "local/HeightLoss", "0.5", "0.4268", "0.25", "0"], "the group's weight multiplies"
+    assert rows[4] == ["aux/slope", "local/SlopeLoss", "1", "1", "1", "1", "optional"]
+    assert "Preprocesses" not in result.stdout, "which terms read what is known once they are made"
+    assert "Preprocesses: Slopes\n" in run("check", "--build", good).stdout
 
 
 def test_weights_that_never_move_have_one_column(run, write):
     shown = run("check", write("losses: {h: {loss: height, scale: 1, weight: 2.5}}\n")).stdout
     assert [line.split() for line in shown.splitlines()[2:]][::2] == [
         ["Term", "Loss", "Weight"],
-        ["h", "HeightLoss", "2.5"],
+        ["h", "local/HeightLoss", "2.5"],
     ]
 
 
@@ -38,7 +39,7 @@ losses:
 """
     shown = run("check", write(text)).stdout
     tables = [block.splitlines() for block in shown.split("\n\n")[1:]]
-    firsts = [[line.split()[0] for line in table if "Slope" in line] for table in tables]
+    firsts = [[line.split()[0] for line in table if "SlopeLoss" in line] for table in tables]
     assert ["a", "c"] in firsts
     assert ["b", "c"] in firsts
     assert "By epoch and by step: g/d; see `lossreg plot --steps-per-epoch N`" in shown
@@ -55,13 +56,13 @@ def test_many_thresholds_are_thinned_to_what_a_table_holds(run, write):
 
 def test_a_weighting_is_named(run, write):
     shown = run("check", write("weighting: dwa\nlosses: [slope]\n")).stdout
-    assert "Weighting: DWA" in shown
+    assert "Weighting: core/DWA" in shown
 
 
 def test_a_single_loss_is_fine(run, write):
     result = run("check", write("loss: {loss: slope}\n"))
     assert result.exit_code == 0
-    assert result.stdout.endswith("ok, a single loss: SlopeLoss\n")
+    assert result.stdout.endswith("ok, a single loss: local/SlopeLoss\n")
 
 
 def test_the_key_chooses_a_block(run, write):
@@ -96,14 +97,14 @@ loss_params:
 PLANTED = [
     (4, 5, "loss_params.compound_loss.normalise_losses", "normalize_losses"),
     (7, 10, "loss_params.compound_loss.loss_list[0].loss", "did you mean 'height'"),
-    (9, 9, "loss_params.compound_loss.loss_list[1].scale", "expected a number"),
-    (10, 9, "loss_params.compound_loss.loss_list[1].weight", "2 values and 3 thresholds"),
-    (11, 9, "loss_params.compound_loss.loss_list[2].scale", "is missing"),
+    (9, 9, "loss_params.compound_loss.loss_list[1].scale", "scale: 1.0"),
+    (10, 9, "loss_params.compound_loss.loss_list[1].weight", "one weight for each of epoch_thresholds"),
+    (11, 9, "loss_params.compound_loss.loss_list[2].scale", "scale: 1.0"),
     (11, 37, "loss_params.compound_loss.loss_list[2].scael", "did you mean 'scale'"),
-    (12, 10, "loss_params.compound_loss.loss_list[3]._target_", "never imported"),
+    (12, 10, "loss_params.compound_loss.loss_list[3]._target_", "`lossreg list --kind loss` shows"),
     (14, 18, "loss_params.compound_loss.loss_list[4].weight.schedule", "osine'?"),
-    (15, 9, "loss_params.compound_loss.loss_list[5]", "has the name 'slope'"),
-    (16, 63, "loss_params.compound_loss.loss_list[6].loss.scale", "oc.env"),
+    (15, 9, "loss_params.compound_loss.loss_list[5]", "give one of them another name"),
+    (16, 63, "loss_params.compound_loss.loss_list[6].loss.scale", "allow_resolvers"),
 ]
 
 
@@ -116,7 +117,8 @@ def test_every_mistake_of_a_file_is_shown_in_one_run_with_line_column_text_and_f
     for block, (line, column, path, words) in zip(blocks, PLANTED, strict=True):
         head, *rest = block.splitlines()
         assert head.startswith(f"{file}:{line}:{column}: {path}")
-        assert words in block
+        assert words in rest[-1]
+        assert rest[-1].startswith("  fix: ")
         text = BAD.splitlines()[line - 1]
         assert f"  {line} | {text}" in rest
         marks = next(row for row in rest if set(row) <= set(" |^"))
@@ -140,11 +142,12 @@ def test_a_good_file_as_json(run, good):
     data = json.loads(run("check", good, "--json").stdout)
     assert data["ok"]
     assert data["errors"] == []
-    assert data["preprocesses"] == ["Slopes"]
+    assert "preprocesses" not in data
+    assert json.loads(run("check", good, "--build", "--json").stdout) == {**data, "preprocesses": ["Slopes"]}
     slope = data["terms"][1]
     assert slope == {
-        "name": "slope", "loss": "SlopeLoss", "unit": "epoch", "weights": [[0.0, 0.0], [5.0, 0.0], [10.0, 1.0]],
-        "normalize": False, "optional": False, "requires": ["pred.slope"],
+        "name": "slope", "loss": "local/SlopeLoss", "unit": "epoch", "weights": [[0.0, 0.0], [5.0, 0.0], [10.0, 1.0]],
+        "normalize": False, "optional": False,
     }  # fmt: skip
 
 
@@ -189,6 +192,32 @@ def test_of_a_long_line_the_part_around_the_mistake_is_shown(run, write):
     shown, marks = result.stdout.splitlines()[2:4]
     assert len(shown) < 140
     assert shown[marks.index("^") : marks.rindex("^") + 1] == "wieght: 3"
+
+
+def test_what_a_constructor_refuses_is_found_where_it_is_built(run, write):
+    file = write("losses:\n  - {loss: height, scale: 1.0, deep_supervision: {outputs: aux.*, weights: [.nan]}}\n")
+    assert run("check", file).exit_code == 0
+    result = run("check", "--build", file)
+    assert result.exit_code == 1
+    assert ":2:5: losses[0]" in result.stdout
+    assert "weights must be finite" in result.stdout
+    assert "fix: `lossreg show local/HeightLoss` tells what it takes" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "notes"),
+    [
+        ("normalize: false", "{}", "not normalised"),
+        ("{}", "normalize: false", "not normalised"),
+        ("{}", "optional: true", "optional"),
+        ("{}", "{}", None),
+    ],
+)
+def test_what_a_group_says_holds_for_its_terms(run, write, inner, outer, notes):
+    inner, outer = (text if text != "{}" else "weight: 1" for text in (inner, outer))
+    shown = run("check", write(f"losses: [{{name: g, {outer}, losses: [{{loss: slope, {inner}}}]}}]\n")).stdout
+    assert ("Notes" in shown) == (notes is not None)
+    assert notes is None or shown.rstrip().endswith(notes)
 
 
 @pytest.mark.parametrize("command", ["plot", "graph"])

@@ -61,14 +61,14 @@ def test_text_is_an_outline_in_the_order_of_running(run, good):
 preprocess Slopes (put in by itself)
     reads pred.height
     makes pred.slope
-term height: HeightLoss, weight 3
+term height: local/HeightLoss, weight 3
     reads pred.height, gt.valid (if there)
-term slope: SlopeLoss, weight piecewise, not normalised
+term slope: local/SlopeLoss, weight piecewise, not normalised
     reads pred.slope
 group aux, weight 0.5
-    term small: HeightLoss, weight cosine
+    term small: local/HeightLoss, weight cosine
         reads pred.height, gt.valid (if there)
-    term slope: SlopeLoss, weight 2
+    term slope: local/SlopeLoss, weight 2
         reads pred.slope
 """
     )
@@ -83,7 +83,7 @@ def test_a_node_of_a_group_that_never_runs_is_not_shown(good):
 def test_mermaid(run, good):
     lines = run("graph", good, "--format", "mermaid").stdout.splitlines()
     assert lines[0] == "flowchart LR"
-    assert '    n4["height<br/>HeightLoss, weight 3"]' in lines
+    assert '    n4["height<br/>local/HeightLoss, weight 3"]' in lines
     assert "    n3 -.-> n4" in lines
 
 

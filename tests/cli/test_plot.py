@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lossreg.cli.curves import Curve, curves_of, draw_text, last_epoch
 from lossreg.composition.schedules import Cyclic, Piecewise, Step
-from lossreg.config.build import load_loss
+from lossreg.config.build import build
+from lossreg.config.parsing import Permissions, parse_file
 
 STEPS = """\
 losses:
@@ -133,12 +134,13 @@ def test_an_adaptive_weighting_is_mentioned(run, write):
 def test_a_single_loss_has_nothing_to_plot(run, write):
     result = run("plot", write("loss: slope\n"))
     assert result.exit_code == 1
-    assert "describes a single loss (SlopeLoss)" in result.stderr
+    assert "describes a single loss (local/SlopeLoss)" in result.stderr
 
 
 def test_curves_are_the_effective_weights(good):
-    loss = load_loss(good)
-    curves = curves_of(loss)
+    config = parse_file(good, None, Permissions())
+    loss = build(config)
+    curves = curves_of(config)
     for epoch in (-1.0, 0.0, 4.0, 7.5, 10.0, 13.0, 99.0):
         assert {c.name: c.weight(epoch) for c in curves} == pytest.approx(loss.effective_weights(epoch))
     assert curves[2].knots == (0.0, 20.0)
@@ -146,7 +148,7 @@ def test_curves_are_the_effective_weights(good):
 
 
 def test_steps_are_drawn_over_epochs(write):
-    curves = curves_of(load_loss(write(STEPS)), steps_per_epoch=100)
+    curves = curves_of(parse_file(write(STEPS), None, Permissions()), steps_per_epoch=100)
     assert curves[1].weight(2.5) == pytest.approx(0.5)
     assert curves[1].knots == (0.0, 5.0)
 

@@ -215,34 +215,35 @@ class TestMistakes:
             "loss_list[8]",
         ]
         text = "\n".join(found)
+        assert all(line.endswith(")") for line in found), "each says what to do"
         assert "did you mean 'normalize_losses'?" in text
         assert "did you mean 'offset'?" in text
         assert "expected a number, found 'much'" in text
         assert "expected 'abs' or 'square', found 'cube'" in text
-        assert "lost -> loss" in text
+        assert "write `loss` for 'lost'" in text
 
     @pytest.mark.parametrize(
         ("block", "line"),
         [
-            ([], "loss_params.compound_loss: expected a mapping with a loss_list, found []"),
-            ({}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; found the keys []"),
-            ({"losses": []}, "losses: is empty; expected at least one term"),
-            ({"losses": 3}, "losses: expected a list of terms or a mapping of name to term, found 3"),
-            ({"losses": [3]}, "losses[0]: expected a term such as {loss: NAME, weight: 1.0}, found 3"),
-            ({"losses": [TERM], "loss_list": [TERM]}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; both are there"),
-            ({"losses": [{**TERM, "name": "a/b"}]}, "losses[0].name: expected a name without '/', found 'a/b'"),
-            ({"losses": [{**TERM, "args": {"offset": 1}}]}, "losses[0].args.offset: is given twice: under args and beside it"),
-            ({"losses": [{**TERM, "weight": {"a": 1}}]}, "losses[0].weight: expected {schedule: NAME, ...}, found the keys ['a']"),
-            ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize: expected true or false, found 'no'"),
-            ({"losses": [{**TERM, "offset": -1.0}]}, "losses[0]: local/OffsetLoss refused its arguments: offset must be 0 or more, got -1.0"),
-            ({"losses": [{"losses": [TERM]}]}, "losses[0]: is a group of terms and needs a name (name: ...)"),
-            ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds: expected a list of epochs in ascending order, found [5, 0]"),
-            ({"losses": [TERM], "on_nonfinite": "drop"}, "on_nonfinite: expected ignore or raise or skip_term, found 'drop'"),
-            ({"losses": [TERM], "norm_momentum": 2}, "norm_momentum: expected a number above 0 and at most 1, found 2"),
-            ({"losses": [TERM], "track_norms": "always"}, "track_norms: expected running, found 'always'"),
-            ({"losses": [TERM], "zero_weight": "drop"}, "zero_weight: expected keep or skip, found 'drop'"),
-            ({"losses": [TERM], "pre_processes": ["MakeY"]}, "pre_processes[0].preprocess: no preprocess is named 'MakeY'; did you mean 'MakeX'?"),
-            ({"losses": [TERM], "batch_keys": ["gt.a"]}, "loss_params.compound_loss: term 'offset' needs 'pred.x', made by preprocess 'MakeX', which needs 'pred.y', which neither the batch nor a preprocess provides; batch keys: ['gt.a']"),
+            ([], "loss_params.compound_loss: expected a mapping with a loss_list, found [] (loss_list: [{loss: NAME, weight: 1.0}])"),
+            ({}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; found the keys [] (loss_list: [{loss: NAME, weight: 1.0}])"),
+            ({"losses": []}, "losses: is empty; expected at least one term (losses: [{loss: NAME, weight: 1.0}])"),
+            ({"losses": 3}, "losses: expected a list of terms or a mapping of name to term, found 3 (losses: [{loss: NAME, weight: 1.0}])"),
+            ({"losses": [3]}, "losses[0]: expected a term, found 3 ({loss: NAME, weight: 1.0})"),
+            ({"losses": [TERM], "loss_list": [TERM]}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; both are there (leave out losses)"),
+            ({"losses": [{**TERM, "name": "a/b"}]}, "losses[0].name: expected a name without '/', found 'a/b' (name: my_term)"),
+            ({"losses": [{**TERM, "args": {"offset": 1}}]}, "losses[0].args.offset: is given twice: under args and beside it (keep one of the two)"),
+            ({"losses": [{**TERM, "weight": {"a": 1}}]}, "losses[0].weight: expected a schedule by name, found the keys ['a'] (weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10})"),
+            ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize: expected true or false, found 'no' (normalize: true)"),
+            ({"losses": [{**TERM, "offset": -1.0}]}, "losses[0]: local/OffsetLoss refused its arguments: offset must be 0 or more, got -1.0 (`lossreg show local/OffsetLoss` tells what it takes)"),
+            ({"losses": [{"losses": [TERM]}]}, "losses[0]: is a group of terms and needs a name (name: my_group)"),
+            ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds: expected a list of epochs in ascending order, found [5, 0] (epoch_thresholds: [0, 5, 10])"),
+            ({"losses": [TERM], "on_nonfinite": "drop"}, "on_nonfinite: expected ignore or raise or skip_term, found 'drop' (on_nonfinite: ignore)"),
+            ({"losses": [TERM], "norm_momentum": 2}, "norm_momentum: expected a number above 0 and at most 1, found 2 (norm_momentum: 0.01)"),
+            ({"losses": [TERM], "track_norms": "always"}, "track_norms: expected running, found 'always' (track_norms: running)"),
+            ({"losses": [TERM], "zero_weight": "drop"}, "zero_weight: expected keep or skip, found 'drop' (zero_weight: keep)"),
+            ({"losses": [TERM], "pre_processes": ["MakeY"]}, "pre_processes[0].preprocess: no preprocess is named 'MakeY' (did you mean 'MakeX'?)"),
+            ({"losses": [TERM], "batch_keys": ["gt.a"]}, "loss_params.compound_loss: term 'offset' needs 'pred.x', made by preprocess 'MakeX', which needs 'pred.y', which neither the batch nor a preprocess provides; batch keys: ['gt.a'] (`lossreg show NAME` tells what a component reads and makes)"),
             ({"losses": [{**TERM, "hook": {"_target_": "os.system"}}]}, "losses[0].hook._target_: is not supported inside arguments: an argument is data, never an object to make (leave it out)"),
             ({"losses": [{"_target_": "os.system", "_partial_": True}]}, "losses[0]._partial_: is not supported: a config names components and gives them data (leave it out)"),
         ],
@@ -280,9 +281,15 @@ class TestDeepSupervision:
     @pytest.mark.parametrize(
         ("given", "line"),
         [
-            ({"outputs": 3}, "outputs: expected a key, a glob such as aux.*, or a list of keys, found 3"),
-            ({"outputs": "a", "weights": "log"}, "weights: expected exp, same or a list of numbers, found 'log'"),
-            ({"outputs": "a", "resize": "cubic"}, "resize: expected nearest or bilinear, found 'cubic'"),
+            ({"outputs": 3}, "outputs: expected a key, a glob, or a list of keys, found 3 (outputs: aux.*)"),
+            (
+                {"outputs": "a", "weights": "log"},
+                "weights: expected exp, same or a list of numbers, found 'log' (weights: exp)",
+            ),
+            (
+                {"outputs": "a", "resize": "cubic"},
+                "resize: expected nearest or bilinear, found 'cubic' (resize: nearest)",
+            ),
             ({"output": "a"}, "output: is not a key of this block (did you mean 'outputs'?)"),
         ],
     )
@@ -311,7 +318,9 @@ class TestCompile:
         assert list(compiled.state_dict()) == list(eager.state_dict())
 
     def test_takes_true_or_false_in_the_outermost_block_alone(self) -> None:
-        assert problems({"loss_list": [TERM], "compile": "fast"}) == ["compile: expected true or false, found 'fast'"]
+        assert problems({"loss_list": [TERM], "compile": "fast"}) == [
+            "compile: expected true or false, found 'fast' (compile: false)"
+        ]
         group = {"name": "g", "loss_list": [TERM], "compile": True}
         assert [p.partition(":")[0] for p in problems({"loss_list": [group]})] == ["loss_list[0].compile"]
 

@@ -58,13 +58,13 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 
 def terms(cfg: Any) -> dict[str, Any]:
-    block, _ = legacy_compound(cfg, {})
-    return {term["name"]: term for term in block["loss_list"]}
+    return {term["name"]: term for term in legacy_compound(cfg, {}).block["loss_list"]}
 
 
 def test_all_terms_with_their_weights_and_parameters() -> None:
-    block, path = legacy_compound(CFG, {})
-    assert path == "loss_params.multi_loss"
+    rewritten = legacy_compound(CFG, {})
+    block = rewritten.block
+    assert rewritten.path == "loss_params.multi_loss"
     assert [(t["name"], t["weight"]) for t in block["loss_list"]] == [
         (name, CFG["loss_params"]["multi_loss"]["coefs"][name])
         for name in (
@@ -131,20 +131,41 @@ def test_both_spellings_and_parameters_inside_the_block() -> None:
     cfg = changed()
     cfg["loss_params"]["multiloss"] = cfg["loss_params"].pop("multi_loss")
     cfg["loss_params"]["multiloss"]["seg_loss_params"] = cfg["loss_params"].pop("seg_loss_params")
-    block, path = legacy_compound(OmegaConf.create(cfg), {})
-    assert path == "loss_params.multiloss"
-    assert block == legacy_compound(CFG, {})[0]
+    rewritten = legacy_compound(OmegaConf.create(cfg), {})
+    assert rewritten.path == "loss_params.multiloss"
+    assert rewritten.block == legacy_compound(CFG, {}).block
 
 
 def test_every_missing_key_is_reported() -> None:
     cfg = changed(loss_params__multi_loss__coefs__seg=None, compute_seg="yes")
     with pytest.raises(ConfigError) as caught:
         legacy_compound(cfg, {})
-    assert "compute_seg: expected true or false, found 'yes'" in [str(p) for p in caught.value.problems]
+    line = "compute_seg: expected true or false, found 'yes' (compute_seg: true)"
+    assert line in [str(p) for p in caught.value.problems]
     with pytest.raises(ConfigError, match=r"loss_params.multi_loss.coefs.seg: is missing"):
         legacy_compound(changed(loss_params__multi_loss__coefs__seg=None), {})
     with pytest.raises(ConfigError, match="neither compute_seg nor compute_crossfield is on"):
         legacy_compound(changed(compute_seg=False, compute_crossfield=False), {})
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize(
+    ("changes", "place", "hint"),
+    [
+        ({"loss_params__multi_loss__coefs__seg_edge_interior": "much"}, "multi_loss.coefs.seg_edge_interior", "weight"),
+        ({"loss_params__multi_loss__coefs__seg_edge_interior": [1, 2]}, "multi_loss.coefs.seg_edge_interior", "one"),
+        ({"loss_params__multi_loss__coefs__epoch_thresholds": [5, 0, 1]}, "multi_loss.coefs.epoch_thresholds", "[0"),
+        ({"loss_params__multi_loss__coefs__seg_edge": 1.0}, "multi_loss.coefs.seg_edge", "'seg_edge_"),
+        ({"loss_params__seg_loss_params__dice_coef": "x"}, "seg_loss_params.dice_coef", "dice_coef: 0.5"),
+        ({"loss_params__seg_loss_params__sigma": "x"}, "seg_loss_params.sigma", "sigma: 10"),
+    ],
+)
+def test_a_mistake_is_told_where_the_file_has_it(changes: dict[str, Any], place: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        get_loss_function(changed(**changes))
+    (problem,) = caught.value.problems
+    assert problem.path == f"loss_params.{place}"
+    assert hint in problem.hint
 
 
 @pytest.mark.parametrize("block", [5, "seg", [1]])

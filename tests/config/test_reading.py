@@ -90,7 +90,7 @@ def test_a_reference_to_nowhere_and_a_loop_are_config_errors() -> None:
 
 
 def test_a_missing_value_is_named() -> None:
-    assert str(plain({"a": {"b": "???"}}, "loss")[1][0]) == "loss.a.b: is marked as missing ('???'); give it a value"
+    assert str(plain({"a": {"b": "???"}}, "loss")[1][0]) == "loss.a.b: is marked as missing ('???') (give it a value)"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_makes_no_name_ambiguous(losses):
 
 @pytest.mark.parametrize("name", ["FarLoss", "a/FarLoss", "far", "a/far"])
 def test_to_ask_for_it_says_what_to_install(losses, name):
-    with pytest.raises(UnknownNameError, match=r"needs far-library>=2 \(far-library is not installed\): pip install"):
+    with pytest.raises(UnknownNameError, match=r"needs far-library>=2 \(far-library is not installed\); pip install"):
         losses.find(name)
 
 

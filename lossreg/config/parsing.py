@@ -1,0 +1,119 @@
+"""Which part of a config is the loss, parsed to a checked tree; nothing is built, and torch is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar
+from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
+from lossreg.config.reading import Data, has, plain, read_file
+from lossreg.errors import ConfigError, ConfigProblem
+
+COMPOUND = "loss_params.compound_loss"
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What Python code allows a config beyond plain data.
+
+    Attributes:
+        imports: modules, by their exact dotted path, that `_target_` may import from.
+        resolvers: names of OmegaConf resolvers that may run.
+    """
+
+    imports: Collection[str] = ()
+    resolvers: Collection[str] = ()
+
+    def read(self, cfg: Any, path: str, *keys: str) -> tuple[Data, list[ConfigProblem]]:
+        """Return what stands at `keys`, as `reading.plain` does."""
+        return plain(cfg, path, *keys, allow_resolvers=self.resolvers)
+
+    def grammar(self, problems: Collection[ConfigProblem]) -> Grammar:
+        """Return a grammar that goes on from problems."""
+        return Grammar(self.imports, problems)
+
+
+def parse_compound(cfg: Any, path: str, allowed: Permissions) -> CompoundConfig:
+    """Parse a `compound_loss` block.
+
+    Args:
+        cfg: the block: a `DictConfig`, a mapping or a namespace.
+        path: where it stands in its file, for errors.
+        allowed: what it may do.
+
+    Raises:
+        ConfigError: with every mistake of the block.
+    """
+    return _compound(*allowed.read(cfg, path), path, allowed)
+
+
+def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
+    """Parse the compound loss of a whole training config, else its legacy block.
+
+    Raises:
+        ConfigError: with every mistake, or that neither block is there.
+    """
+    switches, problems = allowed.read(cfg, COMPOUND, *COMPOUND.split("."))
+    only_switches = isinstance(switches, Mapping) and all(switches.get(key) is None for key in LISTS)
+    if switches is not None and not (only_switches and has_legacy(cfg)):
+        return _compound(switches, problems, COMPOUND, allowed)
+    if not has_legacy(cfg):
+        raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
+    rewritten = legacy_compound(cfg, switches or {}, allowed.resolvers)
+    try:
+        return _compound(rewritten.block, problems, rewritten.path, allowed)
+    except ConfigError as error:
+        raise ConfigError(map(rewritten.located, error.problems)) from None
+
+
+def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Component:
+    """Parse the criterion of a training config: of its compound loss, its legacy block and `loss` the first there is.
+
+    Raises:
+        ConfigError: with every mistake, or that none of the three is there.
+    """
+    if has(cfg, *COMPOUND.split(".")) or has_legacy(cfg):
+        return parse_blocks(cfg, allowed)
+    if not has(cfg, "loss"):
+        raise ConfigError(
+            f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
+        )
+    data, problems = allowed.read(cfg, "loss", "loss")
+    grammar = allowed.grammar(problems)
+    component = grammar.single(data, "loss")
+    grammar.problems.check()
+    assert component is not None, "what is no component has been reported as a problem"
+    return component
+
+
+def parse_file(path: str | Path, key: str | None, allowed: Permissions) -> CompoundConfig | Component:
+    """Parse the criterion that a YAML file describes.
+
+    Args:
+        path: the file.
+        key: dotted path of a compound block in it. By default the file is a training config, or a compound block
+            itself.
+        allowed: what it may do.
+
+    Raises:
+        ConfigError: the file cannot be read, or with every mistake in it.
+    """
+    cfg = read_file(path)
+    if key is not None:
+        keys = key.split(".")
+        if not has(cfg, *keys):
+            raise ConfigError(f"{path}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
+        return _compound(*allowed.read(cfg, key, *keys), key, allowed)
+    if not set(LISTS).isdisjoint(cfg.keys()):  # `in` would resolve what stands there
+        return parse_compound(cfg, "", allowed)
+    return parse_criterion(cfg, allowed)
+
+
+def _compound(data: Data, problems: list[ConfigProblem], path: str, allowed: Permissions) -> CompoundConfig:
+    grammar = allowed.grammar(problems)
+    config = grammar.compound(data, path)
+    grammar.problems.check()
+    return config
