@@ -4,7 +4,10 @@
 - `@parametrize_losses(plugin="my-losses")` runs a test for each loss of a package.
 - `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses` does so without any code.
 
-Names are resolved at first use: what is imported here imports no torch and no pytest.
+And strategies for the property tests that authors write themselves, by Hypothesis: `batches` (of `Values`),
+`thresholds`, `weights` and `loss_configs`.
+
+Names are resolved at first use: what is imported here imports no torch, no pytest and no Hypothesis.
 """
 
 from __future__ import annotations
@@ -18,13 +21,23 @@ if TYPE_CHECKING:
     from lossreg.testing.engine import check_loss as check_loss
     from lossreg.testing.engine import promises as promises
     from lossreg.testing.pytest_plugin import parametrize_losses as parametrize_losses
+    from lossreg.testing.strategies import Values as Values
+    from lossreg.testing.strategies import batches as batches
+    from lossreg.testing.strategies import loss_configs as loss_configs
+    from lossreg.testing.strategies import thresholds as thresholds
+    from lossreg.testing.strategies import weights as weights
 
 _HOME = {
     "Report": "lossreg.testing.engine",
     "Result": "lossreg.testing.engine",
+    "Values": "lossreg.testing.strategies",
+    "batches": "lossreg.testing.strategies",
     "check_loss": "lossreg.testing.engine",
+    "loss_configs": "lossreg.testing.strategies",
     "parametrize_losses": "lossreg.testing.pytest_plugin",
     "promises": "lossreg.testing.engine",
+    "thresholds": "lossreg.testing.strategies",
+    "weights": "lossreg.testing.strategies",
 }
 
 __all__ = sorted(_HOME)

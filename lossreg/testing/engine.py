@@ -74,8 +74,8 @@ def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:
     """Check the contract of a loss.
 
     Args:
-        loss: a registered name; or a class, a function, or an object, of which what concerns the registry
-            is not checked.
+        loss: a registered name; or a `LossSpec`, a class, a function, or an object, of which what concerns the
+            registry is not checked.
         example: makes `(pred_batch, gt_batch)`, the same numbers at every call; or such a pair; or
             `"package.module:function"`. By default what the spec declares, else maps (2, 3, 8, 8) of numbers
             between 0 and 1 under the keys that the loss requires.

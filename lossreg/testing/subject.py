@@ -79,7 +79,7 @@ def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:
     """Find out what is to be checked.
 
     Args:
-        loss: a registered name, a class, a function, or an object.
+        loss: a registered name, a spec, a class, a function, or an object.
         example: as for `check_loss`.
         **fields: fields of `LossSpec` in place of those declared.
     """
@@ -89,6 +89,9 @@ def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:
         entry = catalog().losses.find(loss)
         entry = replace(entry, spec=replace(entry.spec, **fields))
         name = entry.name
+    elif isinstance(loss, LossSpec):
+        entry = Entry(replace(loss, **fields), Plugin(LOCAL))
+        name = loss.name
     else:
         kind = loss if inspect.isclass(loss) or inspect.isfunction(loss) else type(loss)
         name = kind.__name__

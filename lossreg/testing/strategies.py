@@ -1,0 +1,343 @@
+"""Hypothesis strategies for the tests of a loss: batches, thresholds, weights, and configs that build."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from lossreg.composition import schedules
+from lossreg.composition.schedules import Schedule
+from lossreg.config.build import build_compound_loss_from_config
+from lossreg.errors import LossregError
+from lossreg.losses.base import Batch
+from lossreg.registry import catalog
+from lossreg.testing.pytest_plugin import losses_of
+from lossreg.testing.subject import Batches, mapped, subject_of, tensors
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.extra.numpy import arrays
+except ImportError as error:
+    raise ImportError("the strategies need Hypothesis: pip install 'lossreg[testing]'") from error
+
+Arguments: TypeAlias = st.SearchStrategy[Mapping[str, Any]]
+
+_SIZES = {"N": (1, 3)}
+_SIZE = (1, 8)
+
+
+# --- batches ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a tensor of a batch may hold.
+
+    Args:
+        shape: its sizes, as `Loss.check_shape` takes them: `("N", 3, "H", "W")`. A letter is one size in all
+            tensors of a batch.
+        dtype: its dtype.
+        low: the least value.
+        high: the greatest value; both occur, rounded to the dtype.
+    """
+
+    shape: Sequence[int | str] = ("N", 3, "H", "W")
+    dtype: torch.dtype = torch.float32
+    low: float = 0.0
+    high: float = 1.0
+
+
+def batches(of: Any, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> st.SearchStrategy[Batches]:
+    """Draw `(pred_batch, gt_batch)`; predictions of a floating dtype require a gradient.
+
+    Args:
+        of: the keys with what they may hold, `{"pred.height": Values(("N", 1, "H", "W")), "gt.height": ...}`; or
+            a loss, as `check_loss` takes it, or its `LossSpec`, for batches of its example's numbers. In these
+            each pixel has the channels that some pixel of the example has, of a floating prediction a mean of
+            two, so that class indices stay in range, one-hot targets one-hot, and probabilities probabilities;
+            what neighbouring pixels have to do with one another is lost.
+        sizes: of each letter the least and the greatest size; (1, 3) for `N`, the samples, and (1, 8) for others.
+            Of a loss `N` alone is read, where its example has several tensors and all have one number of samples;
+            other sizes stay those of the example.
+
+    It shrinks to the least sizes and, in a tensor, to one value: 0 where that is allowed, else the example's first.
+    """
+    bounds = {**_SIZES, **(sizes or {})}
+    if isinstance(of, Mapping):
+        return _of_values(dict(of), bounds)
+    return st.deferred(lambda: _like_example(of, bounds["N"]))
+
+
+@st.composite
+def _of_values(draw: st.DrawFn, keys: Mapping[str, Values], bounds: Mapping[str, tuple[int, int]]) -> Batches:
+    wrong = [key for key in keys if key.partition(".")[0] not in ("pred", "gt") or not key.partition(".")[2]]
+    if wrong:
+        raise ValueError(f"batches: expected keys such as 'pred.seg' or 'gt.mask', found {wrong[0]!r}")
+    letters = {size for values in keys.values() for size in values.shape if isinstance(size, str)}
+    sizes = {letter: draw(st.integers(*bounds.get(letter, _SIZE))) for letter in sorted(letters)}
+    batch: dict[str, dict[str, Tensor]] = {"pred": {}, "gt": {}}
+    for key, values in keys.items():
+        side, _, name = key.partition(".")
+        shape = tuple(sizes[size] if isinstance(size, str) else size for size in values.shape)
+        batch[side][name] = draw(_tensors(values, shape))
+    return mapped(batch["pred"], _leaf), batch["gt"]
+
+
+def _tensors(values: Values, shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
+    elements: st.SearchStrategy[float]
+    if values.dtype.is_floating_point:
+        kind, elements = np.float64, st.floats(values.low, values.high, allow_subnormal=False)
+    else:
+        kind, elements = np.int64, st.integers(int(values.low), int(values.high))  # type: ignore[assignment]
+    return arrays(kind, shape, elements=elements).map(lambda array: torch.from_numpy(array).to(values.dtype))
+
+
+def _like_example(loss: Any, samples: tuple[int, int]) -> st.SearchStrategy[Batches]:
+    pred, gt = subject_of(loss).batch()
+    found = [len(t) for t in tensors(pred, gt) if t.dim()]
+    shared = len(found) > 1 and len(set(found)) == 1  # of a lone tensor nobody knows whether axis 0 is the samples
+    number = st.integers(*samples) if shared else st.none()
+    return number.flatmap(
+        lambda n: st.tuples(_side_like(pred, n, mixed=True).map(lambda side: mapped(side, _leaf)), _side_like(gt, n))
+    )
+
+
+def _side_like(side: Batch, samples: int | None, mixed: bool = False) -> st.SearchStrategy[Batch]:
+    if isinstance(side, Tensor):
+        return _like(side.detach(), samples, mixed)
+    return st.fixed_dictionaries(
+        {
+            key: _like(value.detach(), samples, mixed) if isinstance(value, Tensor) else st.just(value)
+            for key, value in side.items()
+        }
+    )
+
+
+def _like(tensor: Tensor, samples: int | None, mixed: bool) -> st.SearchStrategy[Tensor]:
+    """Draw each pixel, with all of its channels (axis 1), among those of a tensor."""
+    if not tensor.numel() or not tensor.dim():
+        return st.builds(tensor.clone)
+    last = tensor.movedim(1, -1) if tensor.dim() > 1 else tensor.unsqueeze(-1)  # (N, ..., C)
+    pixels = last.flatten(0, -2)  # (N * ..., C)
+    shape = (len(tensor) if samples is None else samples, *last.shape[1:-1])
+    which = arrays(np.int64, shape, elements=st.integers(0, len(pixels) - 1)).map(torch.from_numpy)
+
+    def placed(drawn: Tensor) -> Tensor:  # (N, ..., C)
+        return (drawn.movedim(-1, 1) if tensor.dim() > 1 else drawn.squeeze(-1)).contiguous()
+
+    if not mixed or not tensor.is_floating_point():
+        return which.map(lambda index: placed(pixels[index]))
+
+    def mean(index: Tensor, other: Tensor, share: Tensor) -> Tensor:
+        drawn = pixels[index].lerp(pixels[other], share.to(pixels.dtype).unsqueeze(-1))
+        return placed(torch.clamp(drawn, pixels.amin(0), pixels.amax(0)))  # the rounding
+
+    shares = arrays(np.float64, shape, elements=st.floats(0, 1, allow_subnormal=False)).map(torch.from_numpy)
+    return st.builds(mean, which, which, shares)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.requires_grad_(tensor.is_floating_point())
+
+
+# --- weights ----------------------------------------------------------------------------------------
+
+
+def thresholds(
+    *, min_size: int = 1, max_size: int = 5, min_value: int = 0, max_value: int = 100
+) -> st.SearchStrategy[list[float]]:
+    """Draw strictly ascending epochs, whole ones and fractions that are at least an eighth apart.
+
+    Args:
+        min_size: the least number of them.
+        max_size: the greatest number of them.
+        min_value: the earliest.
+        max_value: the latest.
+
+    It shrinks to the first whole epochs from 0.
+    """
+    whole = st.integers(min_value, max_value).map(float)
+    eighths = st.integers(8 * min_value, 8 * max_value).map(lambda n: n / 8)
+    return st.lists(whole | eighths, min_size=min_size, max_size=max_size, unique=True).map(sorted)
+
+
+def weights(
+    epoch_thresholds: Sequence[float] | None = None, *, min_value: float = 0.0, max_value: float = 10.0
+) -> st.SearchStrategy[Any]:
+    """Draw the weight of a term, as `MultiLoss` takes it: a number, a list at thresholds, or a `Schedule`.
+
+    Args:
+        epoch_thresholds: the thresholds of the `MultiLoss`; without them no lists are drawn.
+        min_value: the least weight. (`Akima`, which may overshoot the values that it is given, is not bound.)
+        max_value: the greatest.
+
+    It shrinks to a number.
+    """
+    numbers = st.floats(min_value, max_value, allow_subnormal=False)
+    listed = _values(numbers, len(epoch_thresholds)) if epoch_thresholds else st.nothing()
+    single = numbers.map(schedules.Constant) | _ramps(min_value, max_value) | _through_points(numbers)
+    return numbers | listed | single | _chains(numbers | single)
+
+
+def _values(numbers: st.SearchStrategy[float], number: int) -> st.SearchStrategy[list[float]]:
+    return st.lists(numbers, min_size=number, max_size=number)
+
+
+def _through_points(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Schedule]:
+    kinds = st.sampled_from([schedules.Step, schedules.Piecewise, schedules.Pchip, schedules.Akima])
+    return thresholds().flatmap(lambda epochs: st.builds(_make, kinds, _values(numbers, len(epochs)), st.just(epochs)))
+
+
+def _make(kind: Any, *arguments: Any) -> Schedule:
+    made: Schedule = kind(*arguments)
+    return made
+
+
+@st.composite
+def _ramps(draw: st.DrawFn, low: float, high: float) -> Schedule:
+    kinds: list[Any] = [schedules.Polynomial, schedules.Cosine, schedules.Sigmoid, schedules.Cyclic]
+    if high >= 1e-3:
+        kinds.append(schedules.Exponential)
+    kind = draw(st.sampled_from(kinds))
+    least = max(low, 1e-3) if kind is schedules.Exponential else low
+    numbers = st.floats(least, high, allow_subnormal=False)
+    start_epoch, end_epoch = draw(thresholds(min_size=2, max_size=2))
+    arguments: dict[str, Any] = {"start_epoch": start_epoch, "end_epoch": end_epoch}
+    if kind is schedules.Polynomial:
+        arguments["power"] = draw(st.sampled_from([1.0, 0.5, 2.0]))
+    if kind is schedules.Cyclic:
+        arguments |= {"cycles": draw(st.integers(1, 4)), "ratio": draw(st.sampled_from([0.5, 0.1, 1.0]))}
+    return _make(functools.partial(kind, draw(numbers), draw(numbers), **arguments))
+
+
+@st.composite
+def _chains(draw: st.DrawFn, parts: st.SearchStrategy[Schedule | float]) -> Schedule:
+    boundaries = draw(thresholds(max_size=2))
+    return schedules.Chain([draw(parts) for _ in range(len(boundaries) + 1)], boundaries)
+
+
+# --- configs ----------------------------------------------------------------------------------------
+
+
+def loss_configs(
+    plugin: str | None = None, *, arguments: Mapping[str, Arguments] | None = None, max_terms: int = 3
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw compound configs that build, as plain data: `build_compound_loss_from_config` and YAML take them.
+
+    Terms in a list or a mapping, with weights of each kind, groups, and the switches over all terms.
+
+    Args:
+        plugin: the plugin or the distribution whose losses are named; None for all that are installed. Losses that
+            cannot be built here from their defaults or their spec's `example_args` are left out.
+        arguments: by a loss's canonical name, a strategy for its constructor's arguments, in place of these.
+        max_terms: the most terms of the config and of each group in it.
+
+    Raises:
+        PluginError: no such plugin is installed, or it offers no loss (when the first config is drawn).
+
+    It shrinks to one loss.
+    """
+    return st.deferred(lambda: _compounds(_terms(plugin, arguments or {}), max_terms))
+
+
+def _terms(plugin: str | None, arguments: Mapping[str, Arguments]) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw losses with their arguments."""
+    names = catalog().losses.names() if plugin is None else losses_of(plugin)
+
+    @functools.cache
+    def builds(name: str) -> bool:
+        try:
+            term = yaml.safe_load(yaml.safe_dump(declared(name)))
+            build_compound_loss_from_config({"losses": [term]})
+        except (yaml.YAMLError, LossregError):
+            return False
+        return True
+
+    def declared(name: str) -> dict[str, Any]:
+        args = dict(catalog().losses.find(name).spec.example_args)
+        return {"loss": name, **({"args": args} if args else {})}
+
+    def term(name: str) -> st.SearchStrategy[dict[str, Any]]:
+        if name in arguments:
+            return arguments[name].map(lambda args: {"loss": name, "args": dict(args)})
+        return st.builds(declared, st.just(name))
+
+    return st.sampled_from(names).filter(lambda name: name in arguments or builds(name)).flatmap(term)
+
+
+@st.composite
+def _compounds(draw: st.DrawFn, terms: st.SearchStrategy[dict[str, Any]], most: int) -> dict[str, Any]:
+    switches = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "normalize_losses": st.booleans(),
+                "normalization_params": st.fixed_dictionaries(
+                    {"min_samples": st.integers(1, 10), "max_samples": st.integers(10, 1000)}
+                ),
+                "track_norms": st.just("running"),
+                "norm_momentum": st.sampled_from([0.01, 0.5, 1.0]),
+            },
+        )
+    )
+    return {**draw(_blocks(terms, most)), **switches}
+
+
+@st.composite
+def _blocks(
+    draw: st.DrawFn,
+    terms: st.SearchStrategy[dict[str, Any]],
+    most: int,
+    outer: list[float] | None = None,
+    groups: bool = True,
+) -> dict[str, Any]:
+    """Draw what a compound loss and a group have in common."""
+    shared = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "epoch_thresholds": thresholds(min_size=2, max_size=3),
+                "weighting": st.sampled_from(
+                    [entry.name for entry in catalog().weightings if entry.name[:5] == "core/"]
+                ),
+                "zero_weight": st.sampled_from(["keep", "skip"]),
+                "on_nonfinite": st.sampled_from(["ignore", "raise", "skip_term"]),
+            },
+        )
+    )
+    inner: Any = shared.get("epoch_thresholds", outer)
+    own = st.fixed_dictionaries(
+        {}, optional={"weight": weights(inner).map(_as_data), "normalize": st.booleans(), "optional": st.booleans()}
+    )
+    member = st.builds(lambda term, rest: {**term, **rest}, terms, own)
+    if groups:
+        member |= st.builds(lambda block, rest: {**block, **rest}, _blocks(terms, most, inner, groups=False), own)
+    members = draw(st.lists(member, min_size=1, max_size=most))
+    named = {f"term{i}": member for i, member in enumerate(members)}
+    listed: Any = [{**member, "name": name} for name, member in named.items()]
+    return {"losses": draw(st.sampled_from([listed, named])), **shared}
+
+
+def _as_data(weight: Any) -> Any:
+    """Return a weight as a config writes it."""
+    if not isinstance(weight, Schedule):
+        return weight
+    if isinstance(weight, schedules.Constant):
+        return weight.value
+    fields = {
+        field.name: getattr(weight, field.name)
+        for field in dataclasses.fields(weight)  # type: ignore[arg-type]
+        if field.init and getattr(weight, field.name) != field.default
+    }
+    data = {
+        key: [_as_data(item) for item in value] if isinstance(value, tuple) else value for key, value in fields.items()
+    }
+    return {"schedule": f"core/{type(weight).__name__}", **data}
