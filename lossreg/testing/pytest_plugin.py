@@ -30,7 +30,8 @@ def parametrize_losses(plugin: str) -> pytest.MarkDecorator:
             assert report.passed, report
 
     Args:
-        plugin: a plugin's name (the namespace of its losses) or its distribution's.
+        plugin: a plugin's name (the namespace of its losses) or its distribution's; `local` for what this process
+            registered.
 
     Raises:
         PluginError: no such plugin is installed, or it is broken.
@@ -57,12 +58,13 @@ def losses_of(plugin: str) -> list[str]:
     def belongs(found: Any) -> bool:
         return wanted in (canonicalize_name(found.name), canonicalize_name(found.distribution))
 
-    plugins = [found for found in catalog().plugins if belongs(found)]
+    every = [*catalog().plugins, *(entry.plugin for entry in catalog().losses)]  # what this process registered, too
+    plugins = [found for found in every if belongs(found)]
     for found in plugins:
         if found.error is not None:
             raise PluginError(f"{found.origin} cannot be used: {found.error}") from found.error
     if not plugins:
-        installed = sorted({found.distribution or found.name for found in catalog().plugins})
+        installed = sorted({found.distribution or found.name for found in every})
         raise PluginError(f"no plugin {plugin!r} is installed; there are {', '.join(installed)}")
     names = [entry.name for entry in catalog().losses if belongs(entry.plugin)]
     if not names:

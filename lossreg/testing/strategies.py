@@ -314,16 +314,21 @@ def _blocks(
         )
     )
     inner: Any = shared.get("epoch_thresholds", outer)
-    own = st.fixed_dictionaries(
-        {}, optional={"weight": weights(inner).map(_as_data), "normalize": st.booleans(), "optional": st.booleans()}
-    )
-    member = st.builds(lambda term, rest: {**term, **rest}, terms, own)
+    member = st.builds(lambda term, own: {**term, **own}, terms, _own(inner))
     if groups:
-        member |= st.builds(lambda block, rest: {**block, **rest}, _blocks(terms, most, inner, groups=False), own)
+        # a group's own weight goes by the group's thresholds
+        block = _blocks(terms, most, inner, groups=False)
+        member |= block.flatmap(lambda b: _own(b.get("epoch_thresholds", inner)).map(lambda own: {**b, **own}))
     members = draw(st.lists(member, min_size=1, max_size=most))
     named = {f"term{i}": member for i, member in enumerate(members)}
     listed: Any = [{**member, "name": name} for name, member in named.items()]
     return {"losses": draw(st.sampled_from([listed, named])), **shared}
+
+
+def _own(epoch_thresholds: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Draw what a config says of a term or a group beside what it is."""
+    weight = weights(epoch_thresholds).map(_as_data)
+    return st.fixed_dictionaries({}, optional={"weight": weight, "normalize": st.booleans(), "optional": st.booleans()})
 
 
 def _as_data(weight: Any) -> Any:

@@ -6,7 +6,6 @@ import copy
 import pickle
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from lossreg import Loss, LossWrapper, MultiLoss
 from lossreg.errors import GraphError, MissingKeyError
+from lossreg.testing import thresholds
 
 
 class Scaled(Loss):
@@ -98,18 +98,12 @@ class TestValue:
         shuffled = MultiLoss(losses, [weights[i] for i in order])
         assert total(shuffled) == pytest.approx(total(combine(values, weights)), rel=1e-5)
 
-    @given(
-        st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6, unique=True).map(sorted),
-        st.floats(-2e3, 2e3),
-        st.data(),
-    )
-    def test_list_weights_are_interp1d(self, thresholds: list[float], epoch: float, data: st.DataObject) -> None:
-        if min(np.diff(thresholds)) < 1e-3:
-            thresholds = list(range(len(thresholds)))
-        n = len(thresholds)
+    @given(thresholds(min_size=2, min_value=-1000, max_value=1000), st.floats(-2e3, 2e3), st.data())
+    def test_list_weights_are_interp1d(self, epochs: list[float], epoch: float, data: st.DataObject) -> None:
+        n = len(epochs)
         values = data.draw(st.lists(st.floats(-10, 10), min_size=n, max_size=n))
-        expected = interp1d(thresholds, values, bounds_error=False, fill_value=(values[0], values[-1]))(epoch)
-        multi_loss = combine([0.5], [values], epoch_thresholds=thresholds)
+        expected = interp1d(epochs, values, bounds_error=False, fill_value=(values[0], values[-1]))(epoch)
+        multi_loss = combine([0.5], [values], epoch_thresholds=epochs)
         assert multi_loss.effective_weights(epoch)["t0"] == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
         assert total(multi_loss, epoch=epoch) == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
 

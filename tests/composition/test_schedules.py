@@ -33,26 +33,26 @@ from lossreg.composition.schedules import (
     Step,
     as_schedule,
 )
+from lossreg.testing import thresholds
 
-weights = st.floats(-1e3, 1e3, allow_subnormal=False)
+numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
 positive = st.floats(1e-3, 1e3)
 fractions = st.floats(0.0, 1.0)
 
 
 @st.composite
-def points(draw, least=1, values=weights):
-    """Draw (values, thresholds) of one length, thresholds strictly ascending and a little apart."""
-    gaps = draw(st.lists(st.floats(0.01, 50.0), min_size=least, max_size=8))
-    thresholds = (draw(st.integers(-20, 20)) + np.cumsum(gaps)).tolist()
-    return draw(st.lists(values, min_size=len(gaps), max_size=len(gaps))), thresholds
+def points(draw, least=1, values=numbers):
+    """Draw (values, thresholds) of one length."""
+    epochs = draw(thresholds(min_size=least, max_size=8, min_value=-20, max_value=400))
+    return draw(st.lists(values, min_size=len(epochs), max_size=len(epochs))), epochs
 
 
 @st.composite
 def points_and_epoch(draw, least=1):
     """Draw points and an epoch that is before, between, at, or after the thresholds."""
-    values, thresholds = draw(points(least))
-    around = st.floats(thresholds[0] - 5, thresholds[-1] + 5)
-    return values, thresholds, draw(around | st.sampled_from(thresholds) | st.integers(-100, 100))
+    values, epochs = draw(points(least))
+    around = st.floats(epochs[0] - 5, epochs[-1] + 5)
+    return values, epochs, draw(around | st.sampled_from(epochs) | st.integers(-100, 100))
 
 
 def ramp(kind, start, end, first, length):
@@ -242,8 +242,7 @@ def test_only_a_constant_needs_no_epoch():
 
 @given(st.lists(moving, min_size=1, max_size=4), st.data())
 def test_a_chain_shows_each_schedule_from_its_own_beginning(parts, data):
-    gaps = data.draw(st.lists(st.integers(1, 30), min_size=len(parts) - 1, max_size=len(parts) - 1))
-    boundaries = np.cumsum(gaps).tolist()
+    boundaries = data.draw(thresholds(min_size=len(parts) - 1, max_size=len(parts) - 1))
     chain = Chain(parts, boundaries)
     epoch = data.draw(st.integers(-10, 150))
     i = sum(boundary <= epoch for boundary in boundaries)

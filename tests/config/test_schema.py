@@ -22,6 +22,7 @@ from lossreg.config.build import build_compound_loss_from_config, get_loss_funct
 from lossreg.config.grammar import COMPOUND_KEYS, GROUP_KEYS, SPECIAL_KEYS, TERM_KEYS, WRAP_KEYS, Grammar
 from lossreg.config.schema import schema
 from lossreg.errors import ConfigError
+from lossreg.testing import loss_configs
 
 # What JSON Schema has no words for, so that the builder alone refuses it, by what the builder says.
 BUILDER_ALONE = {
@@ -259,6 +260,17 @@ def test_it_agrees_with_the_builder(agree: Callable[[Any], None]) -> None:
     assert seen["accepted"] + seen["refused"] >= 5_000
     assert min(seen["accepted"], seen["refused"]) >= 1_000
     assert seen[SCHEMA_ALONE] <= 50
+
+
+def test_it_takes_what_builds_with_any_installed_loss() -> None:
+    validator = Draft202012Validator(schema())
+
+    @settings(quick, max_examples=100)
+    @given(loss_configs())
+    def taken(config: Any) -> None:
+        assert [error.message for error in validator.iter_errors(config)] == []
+
+    taken()
 
 
 TERM = {"loss": "offset", "weight": 2}

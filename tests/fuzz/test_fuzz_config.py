@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import lossreg
 from lossreg.registry import _local
+from lossreg.testing import loss_configs
 
 HARNESS = runpy.run_path(str(Path(__file__).parent / "fuzz_config.py"), run_name="harness")
 SEEDS = [yaml.safe_load(text) for text in HARNESS["SEEDS"]]
@@ -74,7 +75,7 @@ def _ways(data: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def mutants(draw: st.DrawFn) -> Any:
     """A valid config in which a few places are given another value, another key, a copy of another place or nothing."""
-    data = copy.deepcopy(draw(st.sampled_from(SEEDS)))
+    data = copy.deepcopy(draw(st.sampled_from(SEEDS) | loss_configs("local")))
     for _ in range(draw(st.integers(1, 3))):
         *around, key = draw(st.sampled_from(_ways(data)[1:] or [(None,)]))
         holder = data
@@ -106,6 +107,12 @@ def _dumped(data: Any) -> bytes:
 @pytest.mark.parametrize("seed", [seed for seed in HARNESS["SEEDS"] if "multi_loss" not in seed])
 def test_the_seeds_are_valid(seed: str, file: Path) -> None:
     assert HARNESS["attempt"](seed.encode(), file) == "built"
+
+
+@quick
+@given(config=loss_configs("local"))
+def test_configs_that_build(config: Any, file: Path) -> None:
+    assert HARNESS["attempt"](_dumped(config), file) == "built"
 
 
 @quick

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -21,6 +21,7 @@ from lossreg.registry import catalog
 from lossreg.testing import Values, batches, loss_configs, thresholds, weights
 from lossreg.testing.subject import subject_of
 
+found = settings(max_examples=2_000, database=None, phases=[Phase.generate])  # the first will do
 few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -33,7 +34,7 @@ class TestThresholds:
         assert all(b - a >= 1 / 8 for a, b in pairwise(drawn))
 
     def test_fractions_occur(self) -> None:
-        assert find(thresholds(), lambda drawn: any(e % 1 for e in drawn))
+        assert find(thresholds(), lambda drawn: any(e % 1 for e in drawn), settings=found)
 
     def test_they_shrink_to_the_first_whole_epochs(self) -> None:
         assert find(thresholds(), lambda drawn: True) == [0]
@@ -51,7 +52,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("kind", sorted(e.spec.name for e in catalog().schedules if e.plugin.name == "core"))
     def test_every_schedule_occurs(self, kind: str) -> None:
-        assert find(weights(), lambda weight: type(weight).__name__ == kind)
+        assert find(weights(), lambda weight: type(weight).__name__ == kind, settings=found)
 
     def test_lists_occur_where_there_are_thresholds_as_many_as_these(self) -> None:
         assert find(weights([0, 5, 9]), lambda weight: isinstance(weight, list)) == [0, 0, 0]
@@ -95,7 +96,7 @@ class TestBatchesOfKeys:
         values = HEIGHTS[key]
         one = batches({f"gt.{key[-3:]}": values})
         for end in (values.low, values.high):
-            find(one, lambda batch, end=end: any(bool((t == end).any()) for t in batch[1].values()))
+            find(one, lambda batch, end=end: any(bool((t == end).any()) for t in batch[1].values()), settings=found)
 
     def test_they_shrink_to_a_sample_of_zeros(self) -> None:
         pred, gt = find(batches(HEIGHTS), lambda batch: True)
@@ -135,7 +136,7 @@ class TestBatchesLikeAnExample:
     def test_predictions_take_values_that_the_example_has_not(self) -> None:
         example = set(one_hot()[0]["seg"].flatten().tolist())
         strategy = batches(LossSpec("L1Loss", "torch.nn:L1Loss", example=f"{__name__}:one_hot"))
-        find(strategy, lambda batch: set(batch[0]["seg"].flatten().tolist()) - example)
+        find(strategy, lambda batch: set(batch[0]["seg"].flatten().tolist()) - example, settings=found)
 
     def test_they_shrink_to_a_sample_of_one_value(self) -> None:
         pred, gt = find(batches(nn.MSELoss), lambda batch: True)
@@ -153,22 +154,23 @@ class TestBatchesLikeAnExample:
             find(batches("no-such/Loss"), lambda batch: True)
 
     @pytest.mark.needs_plugins
-    @pytest.mark.filterwarnings("default")  # the libraries' own
+    @pytest.mark.filterwarnings("ignore")  # the libraries' own
     def test_installed_losses_take_them(self) -> None:
         for entry in catalog().losses:
-            subject = subject_of(entry.name)
+            if entry.name == "monai/PerceptualLoss":  # needs further packages
+                continue
             least = {"monai/BarlowTwinsLoss": 2}.get(entry.name, 1)
-
-            def takes(batch: object, subject=subject) -> None:
-                value = subject.value(batch=batch)
+            for batch in drawn(batches(entry.name, sizes={"N": (least, 3)}), 2):
+                value = subject_of(entry.name).value(batch=batch)
                 assert value.shape == ()
                 assert value.requires_grad
 
-            try:
-                subject.loss()
-            except ImportError:  # a package that one loss of a library needs
-                continue
-            settings(few, max_examples=2)(given(batches(entry.name, sizes={"N": (least, 3)}))(takes))()
+
+def drawn(strategy: st.SearchStrategy[object], number: int) -> list[object]:
+    """Return some of what a strategy draws."""
+    examples: list[object] = []
+    settings(few, max_examples=number, phases=[Phase.generate])(given(strategy)(lambda x: examples.append(x)))()
+    return examples
 
 
 def unequal() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -237,7 +239,7 @@ class TestLossConfigs:
         ],
     )
     def test_every_part_of_the_grammar_occurs(self, occurs: object) -> None:
-        find(loss_configs("local"), occurs, settings=settings(max_examples=2_000))
+        find(loss_configs("local"), occurs, settings=found)
 
     def test_they_shrink_to_one_loss(self) -> None:
         config = find(loss_configs("local"), lambda config: True)
@@ -248,11 +250,11 @@ class TestLossConfigs:
             find(loss_configs("nobody"), lambda config: True)
 
 
-def test_without_hypothesis_the_kit_works_and_a_strategy_says_what_to_install() -> None:
+def test_without_hypothesis_the_checks_are_there_and_a_strategy_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"
-        "import torch, lossreg.testing\n"
-        "assert lossreg.testing.check_loss(torch.nn.MSELoss()).passed\n"
+        "import lossreg.testing\n"
+        "assert lossreg.testing.promises()\n"
         "try:\n    lossreg.testing.batches\n"
         "except ImportError as error:\n    print(error)\n"
     )
@@ -261,4 +263,6 @@ def test_without_hypothesis_the_kit_works_and_a_strategy_says_what_to_install() 
 
 
 def test_akima_alone_may_leave_the_bounds() -> None:
-    assert find(weights(), lambda weight: isinstance(weight, Akima) and not 0 <= min(map(weight, range(101))))
+    assert find(
+        weights(), lambda weight: isinstance(weight, Akima) and min(map(weight, range(101))) < 0, settings=found
+    )
