@@ -30,6 +30,9 @@ except ImportError as error:
 
 Arguments: TypeAlias = st.SearchStrategy[Mapping[str, Any]]
 
+_WEIGHTINGS = ("core/DWA", "core/CoV", "core/ReLoBRaLo", "core/SoftAdapt", "core/Uncertainty")
+"""Those that a config alone is enough for: `GradNorm` has to be told of the model's parameters."""
+
 _SIZES = {"N": (1, 3)}
 _SIZE = (1, 8)
 
@@ -88,7 +91,7 @@ def _of_values(draw: st.DrawFn, keys: Mapping[str, Values], bounds: Mapping[str,
         side, _, name = key.partition(".")
         shape = tuple(sizes[size] if isinstance(size, str) else size for size in values.shape)
         batch[side][name] = draw(_tensors(values, shape))
-    return mapped(batch["pred"], _leaf), batch["gt"]
+    return _fresh((batch["pred"], batch["gt"]))
 
 
 def _tensors(values: Values, shape: tuple[int, ...]) -> st.SearchStrategy[Tensor]:
@@ -105,9 +108,8 @@ def _like_example(loss: Any, samples: tuple[int, int]) -> st.SearchStrategy[Batc
     found = [len(t) for t in tensors(pred, gt) if t.dim()]
     shared = len(found) > 1 and len(set(found)) == 1  # of a lone tensor nobody knows whether axis 0 is the samples
     number = st.integers(*samples) if shared else st.none()
-    return number.flatmap(
-        lambda n: st.tuples(_side_like(pred, n, mixed=True).map(lambda side: mapped(side, _leaf)), _side_like(gt, n))
-    )
+    sides = number.flatmap(lambda n: st.tuples(_side_like(pred, n, mixed=True), _side_like(gt, n)))
+    return _shown(sides)
 
 
 def _side_like(side: Batch, samples: int | None, mixed: bool = False) -> st.SearchStrategy[Batch]:
@@ -144,8 +146,15 @@ def _like(tensor: Tensor, samples: int | None, mixed: bool) -> st.SearchStrategy
     return st.builds(mean, which, which, shares)
 
 
-def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.requires_grad_(tensor.is_floating_point())
+@st.composite
+def _shown(draw: st.DrawFn, sides: st.SearchStrategy[Batches]) -> Batches:
+    return _fresh(draw(sides))
+
+
+def _fresh(sides: Batches) -> Batches:
+    """Copy what was drawn, so that Hypothesis shows a failing example's tensors and not the calls that made them."""
+    pred, gt = sides
+    return mapped(pred, lambda t: t.clone().requires_grad_(t.is_floating_point())), mapped(gt, torch.clone)
 
 
 # --- weights ----------------------------------------------------------------------------------------
@@ -232,7 +241,8 @@ def loss_configs(
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Draw compound configs that build, as plain data: `build_compound_loss_from_config` and YAML take them.
 
-    Terms in a list or a mapping, with weights of each kind, groups, and the switches over all terms.
+    They have terms in a list or a mapping, with weights of each kind, groups, and the switches over all terms. What
+    they build can be called as it is.
 
     Args:
         plugin: the plugin or the distribution whose losses are named; None for all that are installed. Losses that
@@ -305,9 +315,7 @@ def _blocks(
             {},
             optional={
                 "epoch_thresholds": thresholds(min_size=2, max_size=3),
-                "weighting": st.sampled_from(
-                    [entry.name for entry in catalog().weightings if entry.name[:5] == "core/"]
-                ),
+                "weighting": st.sampled_from(_WEIGHTINGS),
                 "zero_weight": st.sampled_from(["keep", "skip"]),
                 "on_nonfinite": st.sampled_from(["ignore", "raise", "skip_term"]),
             },

@@ -149,6 +149,18 @@ class TestBatchesLikeAnExample:
         for pred, gt in (find(batches("Pairs"), lambda batch: True), find(batches("Pairs"), lambda b: b[1]["a"].any())):
             assert (pred["x"].shape, gt["a"].shape, gt["b"].shape) == ((5, 2), (3,), ())
 
+    def test_a_failing_example_shows_its_tensors(self) -> None:
+        @settings(few, database=None)
+        @given(batches(nn.MSELoss))
+        def fails(batch: object) -> None:
+            raise AssertionError
+
+        with pytest.raises(AssertionError) as caught:
+            fails()
+        (note,) = (note for note in caught.value.__notes__ if "batch=" in note)
+        assert "batch=({'seg': tensor([[[[0.4963, 0.4963," in note
+        assert "_fresh" not in note
+
     def test_an_unknown_loss_is_an_error(self) -> None:
         with pytest.raises(lossreg.LossregError, match="no loss is named 'no-such/Loss'"):
             find(batches("no-such/Loss"), lambda batch: True)
@@ -209,6 +221,12 @@ class TestLossConfigs:
         assert yaml.safe_load(yaml.safe_dump(config)) == config
 
     @few
+    @given(loss_configs("local"), batches(nn.MSELoss))
+    def test_what_they_build_gives_a_value(self, config: object, batch: object) -> None:
+        total, _, _ = lossreg.build_compound_loss_from_config(config)(*batch, epoch=2)
+        assert total.isfinite()
+
+    @few
     @given(loss_configs("local"))
     def test_they_name_the_losses_of_the_plugin_that_build(self, config: object) -> None:
         terms = [term for member in members(config) for term in (members(member) if "losses" in member else [member])]
@@ -232,7 +250,7 @@ class TestLossConfigs:
             lambda config: isinstance(config["losses"], dict),
             lambda config: isinstance(members(config)[0].get("weight"), list),
             lambda config: isinstance(members(config)[0].get("weight"), dict),
-            lambda config: config.get("weighting") == "core/GradNorm",
+            lambda config: config.get("weighting") == "core/Uncertainty",
             lambda config: config.get("on_nonfinite") == "skip_term" and config.get("zero_weight") == "skip",
             lambda config: config.get("track_norms") and "norm_momentum" in config and "normalization_params" in config,
             lambda config: any(member.get("optional") and not member.get("normalize", 1) for member in members(config)),
