@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable, colle
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _SCALARS = (bool, int, float, str, type(None))
 _TENSOR = Union[float, list[float], list[list[float]], list[list[list[float]]], None]  # noqa: UP007
+_QUOTED = re.compile(r"""["'`]([\w-]+)["'`]""")
+_LISTED = re.compile(rf"""`*{_QUOTED.pattern}`*(?:\s*(?:\||,|,?\s*or)\s*`*{_QUOTED.pattern}`*)+""")  # 'none' | 'mean'
 _LARGE = 2**53  # beyond it a number may be none that JSON readers agree on
 
 
@@ -57,8 +60,17 @@ class Parameter:
         return self._plain if self.settable else None
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts that the docstring lists for it, its default among them, where its annotation says `str` alone."""
+        listed = _LISTED.search(self.doc) if self._plain is str else None
+        found = tuple(_QUOTED.findall(listed[0])) if listed else ()
+        return found if self.required or self.default in found else ()
+
+    @property
     def annotation(self) -> str:
         """The type that a config may give, in Python's notation; empty where any plain value may."""
+        if self.choices:
+            return " | ".join(map(repr, self.choices))
         return _text(self._plain if self.settable else self.hint())
 
     @property
@@ -175,9 +187,16 @@ def _is_scalar(value: Any) -> bool:
 def _docs(text: str) -> dict[str, str]:
     import docstring_parser
 
-    return {
-        p.arg_name.split(" ")[0]: " ".join((p.description or "").split()) for p in docstring_parser.parse(text).params
-    }
+    found = docstring_parser.parse(text).params or docstring_parser.parse(_without_strays(text)).params
+    return {p.arg_name.split(" ")[0]: " ".join((p.description or "").split()) for p in found}
+
+
+def _without_strays(text: str) -> str:
+    """Make lines among the arguments that begin none, at which the parser gives up, part of the one before."""
+    head, section, rest = text.partition("Args:\n")
+    stray = r" {4}(?! |\w+(?: \(.*\))?:)"
+    rest = re.sub(rf"\A(?:{stray}.*\n|\n)+", "", rest)
+    return head + section + re.sub(rf"(?m)^{stray}(?=\S)", " " * 8, rest)
 
 
 def _plain(hint: Any) -> Any:

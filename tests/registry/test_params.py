@@ -93,6 +93,47 @@ def test_its_docstring_is_read_too():
     assert docs["sizes"] == ""
 
 
+@pytest.mark.parametrize(
+    ("listed", "default", "shown"),
+    [
+        ("how: ``'mean'`` | ``'sum'``. ``'mean'``: the mean", "mean", "'mean' | 'sum'"),  # torch, kornia, torchvision
+        ('{``"none"``, ``"mean"``, ``"sum"``} how', "mean", "'none' | 'mean' | 'sum'"),  # MONAI
+        ("'binary', 'multiclass' or 'multi-label'", REQUIRED, "'binary' | 'multiclass' | 'multi-label'"),
+        ("`mean`, or `sum`", "sum", "'mean' | 'sum'"),
+        ("one of 'a' | 'b', else 'c'", "c", "str"),
+        ("the mean. Default: ``'mean'``", "mean", "str"),
+        ("as `input` or `target` has it", "mean", "str"),
+    ],
+)
+def test_choices_that_the_docstring_lists_are_shown(listed, default, shown):
+    class Component:
+        def __init__(self, reduction: str):
+            pass
+
+    Component.__init__.__defaults__ = () if default is REQUIRED else (default,)
+    Component.__doc__ = f"A loss.\n\n    Args:\n        reduction: {listed}\n    "
+    (found,) = parameters(Component)
+    assert found.annotation == shown
+    assert not list(check([found], {"reduction": "what the docs forgot"}))
+
+
+def test_lines_among_the_arguments_that_begin_none_are_no_obstacle():
+    def loss(prediction, target, alpha: float = 1, mode: str = "a"):
+        """A loss.
+
+        Args:
+            ``mode`` is for experts.
+            Leave it alone.
+
+            alpha: the share.
+            It is a number.
+            mode (str): the mode.
+        """
+
+    found = {parameter.name: parameter.doc for parameter in parameters(loss) if not parameter.required}
+    assert found == {"alpha": "the share. It is a number.", "mode": "the mode."}
+
+
 def test_the_docstring_of_a_constructor_counts():
     class Loss:
         """A loss."""

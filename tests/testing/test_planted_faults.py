@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ WITH_A_TEST_OF_THEIR_OWN = {"builds_from_yaml", "described_without_torch"}  # th
 
 def test_every_check_has_a_planted_fault():
     assert set(promises()) == set(FAULTS) | WITH_A_TEST_OF_THEIR_OWN
+
+
+def test_the_page_of_faults_has_a_row_for_each_check():
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The contract of a loss\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\|[^|]+\| `(\w+)` \|", section, re.MULTILINE) == list(promises())
 
 
 def test_a_sound_loss_passes(planted):

@@ -113,8 +113,12 @@ class LibraryLoss(LossWrapper):
         """Refuse numbers that cannot be what the loss takes, or what the config says that they are."""
         kind = self.input or self.takes.kind
         if kind == "probabilities":
-            hint = "if the model puts out logits, set `input: logits`"
-            hint += self._advised() if self.input is None else " or leave `input` out"
+            hints = ["if the model puts out logits, set `input: logits`"] if self.takes.activation else []
+            if self.input is None:
+                hints += [self.advice] if self.advice else []
+            elif self.takes.kind != kind:
+                hints = [f"{hints[0]} or leave `input` out"]
+            hint = "; ".join(hints) or "let the model's last layer be a sigmoid or a softmax"
             self.check_range("prediction", pred, 0, 1 + _ROUNDING, hint)
         elif kind == "log-probabilities":
             hint = "set `input: logits` or `input: probabilities` if that is what the model puts out"

@@ -77,6 +77,11 @@ def test_logits_under_a_term_that_says_probabilities_are_seen_at_the_first_batch
         built(LOGITS, MASK)
 
 
+def test_what_is_said_to_be_what_the_loss_takes_and_is_not_is_seen_at_the_first_batch(term):
+    with pytest.raises(RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"):
+        term({"loss": "torch/BCELoss", "input": "probabilities"})(LOGITS, MASK)
+
+
 def test_logits_where_log_probabilities_are_taken_are_seen_at_the_first_batch():
     with pytest.raises(RangeError, match="set `input: logits` or `input: probabilities`"):
         lossreg.create_loss("torch/NLLLoss")(LOGITS, CLASSES)

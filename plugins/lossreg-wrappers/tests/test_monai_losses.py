@@ -151,7 +151,7 @@ def test_logits_without_an_activation_are_an_error_at_build_that_says_what_to_se
 
 
 def test_logits_without_an_activation_are_seen_at_the_first_batch():
-    with pytest.raises(RangeError, match="set `sigmoid: true` or `softmax: true`"):
+    with pytest.raises(RangeError, match="expected 0 to 1; set `sigmoid: true` or `softmax: true`"):
         lossreg.create_loss("monai/DiceLoss")(torch.randn(2, 3, 8, 8), torch.rand(2, 3, 8, 8))
 
 
