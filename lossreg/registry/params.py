@@ -64,7 +64,7 @@ class Parameter:
         """The texts that the docstring lists for it, its default among them, where its annotation says `str` alone."""
         listed = _LISTED.search(self.doc) if self._plain is str else None
         found = tuple(_QUOTED.findall(listed[0])) if listed else ()
-        return found if self.required or self.default in found else ()
+        return () if isinstance(self.default, str) and self.default not in found else found
 
     @property
     def annotation(self) -> str:
