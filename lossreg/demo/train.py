@@ -335,8 +335,6 @@ def diagnose_run(run: Run, output: Path) -> Diagnosis:
         epoch=run.epoch - 1,
         step=run.epoch * run.steps - 1,
     )
-    with replacing(output / DIAGNOSIS_TABLE) as draft:
-        diagnosis.to_json(draft)
-    with replacing(output / DIAGNOSIS_PICTURE) as draft:
-        diagnosis.plot(draft)
+    diagnosis.to_json(output / DIAGNOSIS_TABLE)
+    diagnosis.plot(output / DIAGNOSIS_PICTURE)
     return diagnosis

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lossreg.files import replacing
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -114,19 +116,23 @@ class Diagnosis:
         return cast("dict[str, Any]", _finite(asdict(self)))
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Return `to_dict` as JSON, and write it to `path` where given."""
+        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            with replacing(Path(path)) as draft:
+                draft.write_text(text + "\n", encoding="utf-8")
         return text
 
     def plot(self, path: str | Path) -> None:
         """Draw the cosines as a heat map beside the gradient norms, and save it as the suffix of `path` says.
 
+        The file is written whole or not at all.
+
         Raises:
             ImportError: matplotlib is not installed (`pip install 'lossreg[plot]'`).
         """
-        _draw(self, Path(path))
+        with replacing(Path(path)) as draft:
+            _draw(self, draft)
 
 
 def _finite(data: Any) -> Any:

@@ -398,3 +398,21 @@ def test_the_heat_map(found: Any, tmp_path: Any, suffix: str, magic: bytes) -> N
     file = tmp_path / f"cosines.{suffix}"
     found.plot(file)
     assert file.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize(("write", "suffix"), [("to_json", "json"), ("plot", "png")])
+def test_a_write_that_fails_leaves_the_old_file(found: Any, tmp_path: Any, write: str, suffix: str) -> None:
+    if write == "plot":
+        pytest.importorskip("matplotlib")
+    resource = pytest.importorskip("resource", reason="there is no limit on file sizes to fail at")
+    file = tmp_path / f"found.{suffix}"
+    file.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            getattr(found, write)(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
