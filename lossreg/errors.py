@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -99,7 +99,7 @@ class DistributedError(LossregError, RuntimeError):
 
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One mistake in a config: where it is, what is wrong, and what to do about it."""
+    """One mistake in a config, or in an argument: where it is, what is wrong, and what to do about it."""
 
     path: str
     message: str
@@ -116,7 +116,25 @@ class ConfigError(LossregError, ValueError):
         self.problems: tuple[ConfigProblem, ...] = (
             (ConfigProblem("", problems),) if isinstance(problems, str) else tuple(problems)
         )
-        lines = [str(p) if p.path else p.message for p in self.problems]
-        if len(lines) > 1:
-            lines = [f"{len(lines)} errors in the config:", *(f"  - {line}" for line in lines)]
-        super().__init__("\n".join(lines))
+        super().__init__(_listed(self.problems, "{} errors in the config:"))
+
+
+class ArgumentError(LossregError, TypeError, ValueError):
+    """What Python code gave to a constructor or a function does not fit; `problems` holds every mistake, by argument.
+
+    It is a `TypeError` and a `ValueError` too, whichever of both a mistake is.
+    """
+
+    def __init__(self, owner: str, problems: Iterable[ConfigProblem]) -> None:
+        self.owner = owner
+        self.problems: tuple[ConfigProblem, ...] = tuple(problems)
+        super().__init__(f"{owner}: {_listed(self.problems, '{} arguments are wrong:')}")
+
+    def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, tuple[ConfigProblem, ...]]]:
+        """Let it cross to another process, as a failure of a data loader's worker does."""
+        return type(self), (self.owner, self.problems)
+
+
+def _listed(problems: Sequence[ConfigProblem], heading: str) -> str:
+    lines = [str(p) if p.path else p.message for p in problems]
+    return "\n".join([heading.format(len(lines)), *(f"  - {line}" for line in lines)] if len(lines) > 1 else lines)

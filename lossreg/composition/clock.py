@@ -12,12 +12,13 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments
 from lossreg.composition.schedules import Schedule
 
 INHERITED: Final = "inherited"
@@ -34,8 +35,9 @@ def weights_at(
 
     Raises:
         ValueError: a schedule needs the epoch, or the step, and it was not given or is not finite.
+        ArgumentError: it is no number.
     """
-    times = {"epoch": epoch, "step": step}
+    times = {"epoch": _number("epoch", epoch, owner), "step": _number("step", step, owner)}
     for unit, time in times.items():
         waiting = [name for name, s in schedules.items() if s.needs_epoch and s.unit == unit]
         if waiting and time is None:
@@ -46,6 +48,18 @@ def weights_at(
         if waiting and not math.isfinite(time or 0.0):
             raise ValueError(f"{owner}: {unit} must be finite, got {time}")
     return tuple(s(float(times[s.unit] or 0.0)) if s.needs_epoch else s(0.0) for s in schedules.values())
+
+
+def _number(unit: str, time: Any, owner: str) -> float | None:
+    """Take a time as a number: a tensor of one number, and numpy's, are some."""
+    if time is None or type(time) in (int, float):
+        return cast("float | None", time)
+    if isinstance(time, Tensor) and time.numel() == 1:
+        return float(time)
+    given = Arguments(owner)
+    number = given.number(unit, time, "a number", lambda _: True)
+    given.done()
+    return number
 
 
 class Clock:
@@ -83,7 +97,7 @@ class Clock:
         key = (epoch, step, device)
         if key == self._key:
             return
-        epoch, step = (float(t) if isinstance(t, Tensor) else t for t in (epoch, step))
+        epoch, step = _number("epoch", epoch, self.owner), _number("step", step, self.owner)
         weights = weights_at(self.schedules, epoch, step, self.owner)
         self.zero = tuple(weight == 0 for weight in weights)
         dtype = torch.float32 if device.type == "mps" else torch.float64

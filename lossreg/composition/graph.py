@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
+from lossreg.arguments import Arguments
 from lossreg.composition.preprocess import Preprocess
 from lossreg.errors import GraphError
 from lossreg.registry import catalog
@@ -56,6 +57,34 @@ class Node:
         return self.function.provides if isinstance(self.function, Preprocess) else ()
 
 
+def check_functions(given: Arguments, functions: Any) -> list[Callable[[Any, Any], tuple[Any, Any]]]:
+    """Take the preprocesses that the user listed: each callable with two batches, with keys that have a side."""
+    expected = "a Preprocess or a function f(pred_batch, gt_batch)"
+    hint = "give a list: [f]" if callable(functions) else ""
+    found = given.items("pre_processes", functions, f"a list, each {expected}", hint)
+    for i, function in enumerate(found):
+        path = f"pre_processes[{i}]"
+        if isinstance(function, type) or not callable(function):
+            given.wrong(path, expected, function)
+        elif isinstance(function, Preprocess):
+            given.keys(f"{path}.requires", function.requires)
+            given.keys(f"{path}.provides", function.provides)
+        elif not _takes_two(function):
+            given.wrong(path, expected, function, f"it takes {inspect.signature(function)}")
+    return found
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    """Say whether a function can be called with two batches, as far as its signature tells."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        pass
+    return True
+
+
 def build_nodes(
     functions: Iterable[Callable[[Any, Any], tuple[Any, Any]]],
     readers: Sequence[Reader],
@@ -70,15 +99,8 @@ def build_nodes(
 
     Raises:
         GraphError: a cycle, with its chain; or two nodes for one key.
-        TypeError: a listed preprocess cannot be called.
     """
-    listed = []
-    for function in functions:
-        if inspect.isclass(function) or not callable(function):
-            raise TypeError(
-                f"pre_processes: expected a Preprocess or a function f(pred_batch, gt_batch), got {function!r}"
-            )
-        listed.append(Node(function, name=_name_of(function)))
+    listed = [Node(function, name=_name_of(function)) for function in functions]
     given = frozenset(batch_keys)
     makers = _makers(listed)
     early = _put_in([(f"preprocess {n.name!r}", k) for n in listed for k in n.requires], makers, given)

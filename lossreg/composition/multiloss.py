@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments, plain
 from lossreg.composition import tracking
 from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
 from lossreg.composition.compiled import CompiledCall
-from lossreg.composition.graph import Node, build_nodes, check_sources, needed_nodes, reachable
+from lossreg.composition.graph import Node, build_nodes, check_functions, check_sources, needed_nodes, reachable
 from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
@@ -91,11 +93,11 @@ class MultiLoss(nn.Module):
         norm_momentum: weight of a new batch in that average, above 0 and at most 1.
 
     Raises:
-        ValueError: numbers of terms and weights differ, or a weight or threshold is out of range.
-        TypeError: a weight or a term is of another type.
+        ArgumentError: with every argument that is of a wrong type or out of range; a TypeError and a ValueError too.
         GraphError: two terms of one name; a cycle of preprocesses; a key that nobody provides.
     """
 
+    name: str
     calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
     _one: Tensor  # [1]: the norm of what has none
     skipped: Tensor  # (n,), int64: how many batches each term was left out of by `on_nonfinite: skip_term`
@@ -120,32 +122,34 @@ class MultiLoss(nn.Module):
         norm_momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        check_choice("MultiLoss: zero_weight", zero_weight, ("keep", "skip"))
-        check_choice("MultiLoss: on_nonfinite", on_nonfinite, CHOICES)
-        check_choice("MultiLoss: track_norms", track_norms, (None, "running"))
-        if not 0 < norm_momentum <= 1:
-            raise ValueError(f"MultiLoss: norm_momentum must be above 0 and at most 1, got {norm_momentum!r}")
-        self.name = name
-        self.normalize = normalize
-        self.zero_weight = zero_weight
-        self.normalization_params = dict(normalization_params or {})
-        self.on_nonfinite = on_nonfinite
-        self.track_norms = track_norms
-        self.norm_momentum = norm_momentum
-        losses = [_as_term(loss) for loss in loss_funcs]
-        self.loss_funcs = nn.ModuleList(losses)
+        given = Arguments("MultiLoss")
+        losses = _terms(given, loss_funcs)
         self.names = tuple(loss.name for loss in losses)
-        _check_names(self.names, len(weights), unnormalized, optional_terms)
-        self.schedules = tuple(
-            as_schedule(weight, epoch_thresholds, name=term) for term, weight in zip(self.names, weights, strict=True)
+        self.schedules = _schedules(given, weights, epoch_thresholds, self.names)
+        pre_processes = check_functions(given, () if pre_processes is None else pre_processes)
+        self.name = given.name("name", name)
+        self.normalize = given.flag("normalize", normalize)
+        unnormalized = given.members("unnormalized", unnormalized, self.names, "term")
+        optional_terms = given.members("optional_terms", optional_terms, self.names, "term")
+        weighting = _weighting(given, weighting)
+        self.zero_weight = given.choice("zero_weight", zero_weight, ("keep", "skip"))
+        batch_keys = None if batch_keys is None else given.keys("batch_keys", batch_keys)
+        self.normalization_params = _sample_counts(given, {} if normalization_params is None else normalization_params)
+        self.on_nonfinite = given.choice("on_nonfinite", on_nonfinite, CHOICES)
+        self.track_norms = given.choice("track_norms", track_norms, (None, "running"))
+        self.norm_momentum = given.number(
+            "norm_momentum", norm_momentum, "a number above 0 and at most 1", lambda share: 0 < share <= 1
         )
-        self._normalized = tuple(isinstance(loss, Loss) and loss.name not in set(unnormalized) for loss in losses)
+        given.done()
+        _refuse_twice(self.names)
+        self.loss_funcs = nn.ModuleList(losses)
+        self._normalized = tuple(isinstance(loss, Loss) and loss.name not in unnormalized for loss in losses)
         for loss in losses:
             if isinstance(loss, MultiLoss) and loss.name in optional_terms:
                 loss.make_optional()  # each of its terms is; the group itself is always there
         self._optional = tuple(isinstance(loss, Loss) and loss.name in optional_terms for loss in losses)
         required = [loss for loss, optional in zip(losses, self._optional, strict=True) if not optional]
-        self._nodes = build_nodes(pre_processes or (), losses, batch_keys or ())
+        self._nodes = build_nodes(pre_processes, losses, batch_keys or ())
         if batch_keys is not None:
             check_sources(self._nodes, required, batch_keys)
         self.pre_processes = nn.ModuleList(n.function for n in self._nodes if isinstance(n.function, nn.Module))
@@ -413,7 +417,7 @@ class MultiLoss(nn.Module):
 
     def set_time(self, epoch: float | Literal["inherited"] | None, step: float | None) -> None:
         """Evaluate the schedules of the terms and of all groups at a time; once for each value of it."""
-        if isinstance(epoch, str):  # INHERITED
+        if isinstance(epoch, str) and epoch == INHERITED:
             return
         for loss in self._groups:
             loss.set_time(epoch, step)
@@ -495,34 +499,79 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
-def check_choice(what: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
+    """Take the terms; what is no `Loss` is wrapped."""
+    hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
+    found = given.items(
+        "loss_funcs", loss_funcs, "a list of losses", hint or ("give [loss]" if callable(loss_funcs) else "")
+    )
+    if not found and not given.problems:
+        given.report("loss_funcs", "is empty", "give at least one loss")
+    return [term for i, loss in enumerate(found) if (term := _term(given, f"loss_funcs[{i}]", loss)) is not None]
 
 
-def _as_term(loss: object) -> Loss | MultiLoss:
-    if isinstance(loss, (Loss, MultiLoss)):
-        return loss
+def _term(given: Arguments, path: str, loss: Any) -> Loss | MultiLoss | None:
     if isinstance(loss, type) or not callable(loss):
-        raise TypeError(f"MultiLoss: loss_funcs takes losses, modules and functions, got {loss!r}")
-    return LossWrapper(loss)
+        hint = f"make one: lossreg.create_loss({loss!r})" if isinstance(loss, str) else ""
+        given.wrong(path, "a loss, a module or a function", loss, hint)
+        return None
+    if isinstance(loss, Loss) and not hasattr(loss, "name"):
+        given.report(path, f"{type(loss).__name__} has no name", "call super().__init__(name) in its __init__")
+        return None
+    term = loss if isinstance(loss, (Loss, MultiLoss)) else LossWrapper(loss)
+    if isinstance(term, Loss):
+        given.keys(f"{path}.requires", term.requires)
+        given.keys(f"{path}.optional", term.optional)
+    return term
 
 
-def _check_names(
-    names: Sequence[str], weights: int, unnormalized: Collection[str], optional_terms: Collection[str]
-) -> None:
-    if not names:
-        raise ValueError("MultiLoss: loss_funcs is empty; give at least one loss")
-    if weights != len(names):
-        raise ValueError(f"MultiLoss: {len(names)} losses {list(names)} but {weights} weights; give one weight a loss")
+def _schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names: Sequence[str]) -> tuple[Schedule, ...]:
+    """Take the weights, one a term."""
+    hint = "give a list in the order of loss_funcs" if isinstance(weights, Mapping) else ""
+    found = given.items("weights", weights, "a list of weights, one a loss", hint)
+    thresholds = None if epoch_thresholds is None else given.ascending("epoch_thresholds", epoch_thresholds)
+    if given.problems:
+        names = [*names, *(f"loss_funcs[{i}]" for i in range(len(names), len(found)))]
+    elif len(found) != len(names):
+        given.report(
+            "weights", f"there are {len(names)} losses {list(names)} but {len(found)} weights", "give one weight a loss"
+        )
+    schedules = []
+    for i, (name, weight) in enumerate(zip(names, found, strict=False)):
+        if thresholds is None and epoch_thresholds is not None and isinstance(plain(weight), Sequence):
+            continue  # what is wrong is said of the thresholds
+        try:
+            schedules.append(as_schedule(weight, thresholds, name=name))
+        except (TypeError, ValueError) as error:
+            given.report(f"weights[{i}]", str(error))
+    return tuple(schedules)
+
+
+def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | None:
+    if weighting is not None and not isinstance(weighting, Weighting):
+        hint = "a name is for YAML; give an object, such as DWA()" if isinstance(weighting, str) else ""
+        given.wrong("weighting", "a Weighting", weighting, hint)
+    return weighting
+
+
+def _sample_counts(given: Arguments, params: Any) -> dict[str, int]:
+    path = "normalization_params"
+    counts = {
+        key: given.count(f"{path}[{key!r}]", value, "a number of samples above 0")
+        for key, value in given.mapping(path, params, ("min_samples", "max_samples")).items()
+    }
+    if counts.get("min_samples", 0) > counts.get("max_samples", math.inf):
+        given.report(path, f"min_samples {counts['min_samples']} is more than max_samples {counts['max_samples']}")
+    return counts
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise GraphError(f"MultiLoss: two terms are named {', '.join(map(repr, twice))}; names must differ")
-    for option, given in (("unnormalized", unnormalized), ("optional_terms", optional_terms)):
-        unknown = sorted(set(given) - set(names)) if not isinstance(given, str) else [given]
-        if unknown:
-            raise ValueError(f"MultiLoss: {option} holds {unknown}; the terms are {list(names)}")
+        raise GraphError(
+            f"MultiLoss: two terms are named {', '.join(map(repr, twice))}; names must differ: give one of them "
+            "another, as LossWrapper(loss, 'name') does"
+        )
 
 
 def _stack(values: Sequence[Tensor]) -> Tensor:

@@ -7,14 +7,15 @@ when a `Pchip` or an `Akima` is made. `epoch` is a global step where a schedule'
 from __future__ import annotations
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal, TypeAlias
+
+from lossreg.arguments import how_to_give, plain, shown
 
 Unit: TypeAlias = Literal["epoch", "step"]
 
@@ -112,7 +113,7 @@ class FromCallable(_Moving):
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise TypeError(f"{self._asked(epoch)} must return a number, got {_described(value)}") from None
+            raise TypeError(f"{self._asked(epoch)} must return a number, got {shown(value)}") from None
         if not math.isfinite(number):
             raise ValueError(f"{self._asked(epoch)} must return a finite number, got {number}")
         return number
@@ -481,6 +482,7 @@ class Cyclic(_Ramp):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _set(self, cycles=plain(self.cycles))
         if isinstance(self.cycles, bool) or not isinstance(self.cycles, int):
             raise TypeError(f"Cyclic: cycles must be a whole number, got {self.cycles!r}")
         if not 1 <= self.cycles <= _MOST_CYCLES:
@@ -594,7 +596,7 @@ def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None,
     >>> as_schedule([0, 1], [0, 10], name="seg")(5)
     0.5
     """
-    weight = _without_numpy(weight)
+    weight = plain(weight)
     if isinstance(weight, Schedule):
         return weight
     if callable(weight) and not isinstance(weight, type):
@@ -604,11 +606,11 @@ def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None,
     if not isinstance(weight, Sequence) or isinstance(weight, (str, bytes)):
         raise TypeError(
             f"term {name!r}: weight must be a number, a list of numbers with epoch_thresholds, a schedule "
-            f"or a callable from epoch to weight; got {_described(weight)}"
+            f"or a callable from epoch to weight; got {shown(weight)}{_remedy(weight)}"
         )
     if epoch_thresholds is None:
         raise ValueError(f"term {name!r}: a list weight needs epoch_thresholds, as many as its {len(weight)} values")
-    return _for_term(name, lambda: Piecewise(weight, _without_numpy(epoch_thresholds)))
+    return _for_term(name, lambda: Piecewise(weight, plain(epoch_thresholds)))
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -646,13 +648,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _described(value: object) -> str:
-    return type(value).__name__ if value is None or not isinstance(value, (str, bool, type)) else repr(value)
-
-
 def _number(owner: Schedule, argument: str, value: Any) -> float:
     if not _is_number(value):
-        raise TypeError(f"{type(owner).__name__}: {argument} must be a number, got {_described(value)}")
+        raise TypeError(f"{type(owner).__name__}: {argument} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -670,9 +668,9 @@ def _positive(owner: Schedule, argument: str, value: Any) -> float:
 
 
 def _numbers(owner: Schedule, argument: str, values: Any, empty: bool = False) -> tuple[float, ...]:
-    values = _without_numpy(values)
+    values = plain(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        raise TypeError(f"{type(owner).__name__}: {argument} must be a list of numbers, got {_described(values)}")
+        raise TypeError(f"{type(owner).__name__}: {argument} must be a list of numbers, got {shown(values)}")
     if not values and not empty:
         raise ValueError(f"{type(owner).__name__}: {argument} is empty; give one number or more")
     return tuple(_number(owner, f"{argument}[{i}]", value) for i, value in enumerate(values))
@@ -689,18 +687,18 @@ def _ascending(owner: Schedule, argument: str, values: Any, empty: bool = False)
     return numbers
 
 
+def _remedy(weight: object) -> str:
+    if isinstance(weight, Mapping):
+        return "; a mapping is for YAML: give a schedule, such as Cosine(...)"
+    return f"; {remedy}" if (remedy := how_to_give(weight)) else ""
+
+
 def _part(index: int, schedule: object) -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     if _is_number(schedule):
         return Constant(schedule)  # type: ignore[arg-type]
-    raise TypeError(f"Chain: schedules[{index}] must be a schedule or a number, got {_described(schedule)}")
-
-
-def _without_numpy(value: Any) -> Any:
-    """Turn a numpy array into a list, or a number where it has no axis; leave all else alone."""
-    numpy = sys.modules.get("numpy")
-    return value.tolist() if numpy is not None and isinstance(value, numpy.ndarray) else value
+    raise TypeError(f"Chain: schedules[{index}] must be a schedule or a number, got {shown(schedule)}")
 
 
 def _for_term(name: str, make: Callable[[], Schedule]) -> Schedule:

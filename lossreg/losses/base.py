@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from lossreg.arguments import Arguments
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.norm import RunningNorm
 
@@ -44,9 +45,9 @@ class Loss(RunningNorm):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        if not isinstance(name, str) or not name or "/" in name:
-            raise ValueError(f"{type(self).__name__}: name must be a string without '/', not empty; got {name!r}")
-        self.name = name
+        given = Arguments(type(self).__name__)
+        self.name = given.name("name", name)
+        given.done()
         self.extra_info: dict[str, Any] = {}
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
@@ -11,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossreg.arguments import Arguments, nearest
 from lossreg.errors import DtypeError, MissingKeyError, ShapeError
 from lossreg.losses.base import Loss
+
+_OUTPUTS = "a key, a glob such as 'aux.*', or a list of keys"
 
 ScaleWeights: TypeAlias = Literal["exp", "same"] | list[float]
 
@@ -33,7 +35,8 @@ class DeepSupervision(Loss):
         resize: how targets are resized: `"nearest"`, also right for class indices, or `"bilinear"`.
 
     Raises:
-        ValueError: an option is out of its choices, or the loss reads more than one key of the predictions.
+        ArgumentError: an argument is of a wrong type or out of its choices, or the loss reads more than one key of
+            the predictions; a TypeError and a ValueError too.
     """
 
     def __init__(
@@ -43,26 +46,25 @@ class DeepSupervision(Loss):
         weights: ScaleWeights = "exp",
         resize: Literal["nearest", "bilinear"] = "nearest",
     ) -> None:
+        given = Arguments("DeepSupervision")
+        if not isinstance(loss, Loss):
+            given.refuse("loss", "a Loss", loss, "" if isinstance(loss, type) else "wrap it: LossWrapper(loss)")
         super().__init__(loss.name)
         self.pred_keys = [key for key in loss.requires if key.startswith("pred.")]
         if len(self.pred_keys) > 1:
-            raise ValueError(
-                f"loss {loss.name!r}: deep supervision needs a loss that reads one key of the predictions; "
-                f"it reads {', '.join(self.pred_keys)}"
-            )
-        if resize not in ("nearest", "bilinear"):
-            raise ValueError(f"loss {loss.name!r}: resize must be 'nearest' or 'bilinear', got {resize!r}")
-        if isinstance(weights, str) and weights not in ("exp", "same"):
-            raise ValueError(f"loss {loss.name!r}: weights must be 'exp', 'same' or a list of numbers, got {weights!r}")
-        if not isinstance(weights, str) and not all(math.isfinite(w) for w in weights):
-            raise ValueError(f"loss {loss.name!r}: weights must be finite, got {weights!r}")
+            given.report("loss", f"reads {', '.join(self.pred_keys)}", "give one that reads one key of the predictions")
+        named = outputs if isinstance(outputs, str) else given.items("outputs", outputs, _OUTPUTS)
+        if not given.problems and not (named and all(isinstance(key, str) and key for key in named)):
+            given.wrong("outputs", _OUTPUTS, outputs)
+        weights = _checked_weights(given, weights)
+        given.choice("resize", resize, ("nearest", "bilinear"))
+        given.done()
         self.loss = loss
         self.registered_name = loss.registered_name
-        self.outputs = outputs
+        self.outputs = named
         self.weights = weights
         self.resize = resize
-        named = [outputs] if isinstance(outputs, str) else outputs
-        self.requires = [f"pred.{key}" for key in named if not _is_glob(key)]
+        self.requires = [f"pred.{key}" for key in ([named] if isinstance(named, str) else named) if not _is_glob(key)]
         self.requires += [key for key in loss.requires if key.startswith("gt.")]
         self.optional = [key for key in loss.optional if key.startswith("gt.")]
 
@@ -138,6 +140,16 @@ class DeepSupervision(Loss):
     def extra_repr(self) -> str:
         """Show where the outputs are and how they are weighed."""
         return f"{super().extra_repr()}, outputs={self.outputs!r}, weights={self.weights!r}, resize={self.resize!r}"
+
+
+def _checked_weights(given: Arguments, weights: Any) -> ScaleWeights:
+    expected = "'exp', 'same' or a list of numbers"
+    if isinstance(weights, str):
+        if weights not in ("exp", "same"):
+            given.wrong("weights", expected, weights, nearest(weights, ("exp", "same")))
+        return weights  # type: ignore[return-value]
+    found = given.items("weights", weights, expected)
+    return [given.number(f"weights[{i}]", weight, "a finite number") for i, weight in enumerate(found)]
 
 
 def _is_glob(key: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments
 from lossreg.errors import DistributedError
 
 _STATISTICS = ("norm", "norm_sum", "norm_count")
@@ -49,10 +49,9 @@ class RunningNorm(nn.Module):
             value: scalar, the raw loss of a batch.
             nums: samples in that batch, 0 or more.
         """
-        nums = operator.index(nums)
-        if nums < 0:
-            owner = f"loss {self.name!r}: " if hasattr(self, "name") else ""
-            raise ValueError(f"{owner}nums is the number of samples in the batch, got {nums}")
+        given = Arguments(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__)
+        nums = given.count("nums", nums, "the number of samples in the batch, an integer of 0 or more", least=0)
+        given.done()
         if nums == 0:
             return
         self.norm_sum.add_(value.detach().to(self.norm_sum) * nums)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments, plain
 from lossreg.errors import MissingKeyError, ShapeError
 from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
@@ -43,8 +44,9 @@ class LossWrapper(Loss):
         reduction: how per-element values become a scalar.
 
     Raises:
-        TypeError: `loss_func` cannot be called, or is a class in place of an object.
-        ValueError: an option is out of its choices, or selects for a `Loss` that reads several keys of that side.
+        ArgumentError: with every argument that is of a wrong type or out of its choices; a TypeError and a ValueError
+            too.
+        ValueError: an option selects for a `Loss` that reads several keys of that side.
     """
 
     def __init__(
@@ -60,24 +62,39 @@ class LossWrapper(Loss):
         target_dtype: Literal["long", "float"] | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
-        if inspect.isclass(loss_func):
-            raise TypeError(f"LossWrapper: {loss_func.__name__} is a class; give an object: {loss_func.__name__}(...)")
-        if not callable(loss_func):
-            raise TypeError(f"LossWrapper: expected a module or a function, got {type(loss_func).__name__}")
-        super().__init__(name if name is not None else _own_name(loss_func))
-        _check_choice(self.name, "reduction", reduction, ("mean", "sum"))
-        _check_choice(self.name, "target_dtype", target_dtype, (None, *_DTYPES))
+        given = Arguments("LossWrapper")
+        if inspect.isclass(loss_func) or not callable(loss_func):
+            given.refuse("loss_func", "a module or a function", loss_func, _how(loss_func))
+        super().__init__(given.name("name", name if name is not None else _own_name(loss_func)))
         self.loss_func = loss_func
-        self.pred_key = pred_key
-        self.gt_key = gt_key
-        self.inputs = tuple(inputs) if inputs is not None else None
-        self.pred_index = None if pred_channels is None else parse_selector(pred_channels, "pred_channels")
-        self.gt_index = None if gt_channels is None else parse_selector(gt_channels, "gt_channels")
-        self.target_dtype = target_dtype
-        self.reduction = reduction
+        self.pred_key = _key(given, "pred_key", pred_key)
+        self.gt_key = _key(given, "gt_key", gt_key)
+        self.inputs = None if inputs is None else tuple(given.keys("inputs", inputs))
+        self.pred_index = _selector(given, "pred_channels", pred_channels)
+        self.gt_index = _selector(given, "gt_channels", gt_channels)
+        dtype_hint = "give 'long' or 'float'" if isinstance(target_dtype, torch.dtype) else ""
+        self.target_dtype = given.choice("target_dtype", target_dtype, (None, *_DTYPES), dtype_hint)
+        self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
+        if inputs is not None:
+            self._check_inputs(given)
+        given.done()
         self._places = self._places_in(loss_func) if isinstance(loss_func, Loss) else {}
         self._one_argument = self.inputs is None and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
+
+    def _check_inputs(self, given: Arguments) -> None:
+        """Refuse `inputs` that are none, and what would be passed over in silence beside them."""
+        if self.inputs == () and not given.problems:
+            given.report("inputs", "is empty", "name the key of each argument, as ['pred.seg', 'gt.mask']")
+        beside = {
+            "pred_key": self.pred_key,
+            "gt_key": self.gt_key,
+            "pred_channels": self.pred_index,
+            "gt_channels": self.gt_index,
+            "target_dtype": self.target_dtype,
+        }
+        for option in (option for option, value in beside.items() if value is not None):
+            given.report(option, "has no effect beside inputs", "give one of both")
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:
@@ -239,6 +256,19 @@ def _takes_one(loss_func: Any) -> bool:
     return len(positional) == 1 + len(options) and inspect.Parameter.VAR_POSITIONAL not in kinds
 
 
-def _check_choice(name: str, option: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        raise ValueError(f"loss {name!r}: {option} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+def _how(loss_func: Any) -> str:
+    return f"make one: lossreg.create_loss({loss_func!r})" if isinstance(loss_func, str) else ""
+
+
+def _key(given: Arguments, path: str, key: str | None) -> str | None:
+    if key is not None and (not isinstance(key, str) or not key):
+        given.wrong(path, "a key of the batch", key)
+    return key
+
+
+def _selector(given: Arguments, path: str, channels: Any) -> Selector | None:
+    try:
+        return None if channels is None else parse_selector(plain(channels), path)
+    except (TypeError, ValueError) as error:
+        given.report(path, str(error).removeprefix(path).removeprefix(":").lstrip())
+        return None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
@@ -81,13 +82,29 @@ def calibrate_norms(
         the norm of each normalised term by path (`group/term`).
 
     Raises:
+        ArgumentError: with every argument that is of a wrong type or out of range.
         NormError: too few samples, or a term's average cannot divide it; names the terms and what to do.
         DistributedError: another rank failed, with its reason; or the ranks hold different terms.
     """
-    most = max_samples if max_samples is not None else multi_loss.normalization_params.get("max_samples", 1000)
-    fewest = min_samples if min_samples is not None else multi_loss.normalization_params.get("min_samples", 10)
-    if most < 1 or fewest < 0:
-        raise ValueError(f"calibrate_norms: expected max_samples >= 1 and min_samples >= 0, got {most} and {fewest}")
+    given = Arguments("calibrate_norms")
+    if not isinstance(multi_loss, MultiLoss):
+        given.refuse("multi_loss", "a MultiLoss", multi_loss, _inside(multi_loss))
+    if not isinstance(model, nn.Module):
+        given.wrong("model", "the network, a module", model)
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        given.wrong("loader", "an iterable of batches", loader)
+    if not callable(batch_fn) or isinstance(batch_fn, type):
+        given.wrong("batch_fn", "a function (model, batch) -> (pred_batch, gt_batch, samples)", batch_fn)
+    params = multi_loss.normalization_params
+    most, fewest = params.get("max_samples", 1000), params.get("min_samples", 10)
+    if max_samples is not None:
+        most = given.count("max_samples", max_samples, "a number of samples above 0")
+    if min_samples is not None:
+        fewest = given.count("min_samples", min_samples, "a number of samples, 0 or more", least=0)
+    given.choice("mode", mode, ("eval", "train"))
+    min_norm = given.number("min_norm", min_norm, "a finite number of 0 or more", lambda n: 0.0 <= n < math.inf)
+    progress = given.flag("progress", progress)
+    given.done()
     ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     means = _Means(multi_loss)
     failure: Exception | None = None
@@ -100,6 +117,14 @@ def calibrate_norms(
         except Exception as error:
             failure = error
     return means.settle(failure, fewest, min_norm)
+
+
+def _inside(wrapped: Any) -> str:
+    """Say where a `MultiLoss` is in what was given for one."""
+    if isinstance(wrapped, nn.Module):
+        paths = [path for path, module in wrapped.named_modules() if isinstance(module, MultiLoss)]
+        return f"it holds one: give .{paths[0]}" if paths else ""
+    return ""
 
 
 class _Means:
@@ -192,8 +217,6 @@ def _batches(loader: Iterable[Any], share: int, progress: bool) -> Iterator[tupl
 @contextmanager
 def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], mode: str) -> Iterator[None]:
     """Put modes, the model's buffers and every random state back; no forward of the model waits for other ranks."""
-    if mode not in ("eval", "train"):
-        raise ValueError(f"calibrate_norms: mode must be 'eval' or 'train', got {mode!r}")
     modes = {module: module.training for root in (model, multi_loss) for module in root.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()} if mode == "train" else {}
     generators = {id(g): g for g in _generators(loader)}.values()

@@ -141,12 +141,6 @@ def test_a_key_from_nowhere_shows_the_chain_at_build() -> None:
     MultiLoss([Read("t", ["gt.a"])], [1.0], pre_processes=[node], batch_keys=["pred.x", "gt.lost"])
 
 
-@pytest.mark.parametrize("node", [Make, 3])
-def test_what_is_no_preprocess(node: Any) -> None:
-    with pytest.raises(TypeError, match="pre_processes: expected a Preprocess or a function"):
-        MultiLoss([Read("t", [])], [1.0], pre_processes=[node])
-
-
 @given(st.data())
 def test_over_random_graphs_each_node_runs_at_most_once_and_every_term_has_its_inputs(
     data: st.DataObject,

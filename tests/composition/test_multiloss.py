@@ -282,8 +282,8 @@ class TestRefusals:
         with pytest.raises(ValueError, match="'t0'"):
             combine([1.0], [weight], epoch_thresholds=[0, 1])
 
-    @pytest.mark.parametrize("thresholds", [[1, 0], [0, 0], [0], [0, 1, 2], None, [0, float("nan")]])
-    def test_thresholds_must_ascend_and_match(self, thresholds: Any) -> None:
+    @pytest.mark.parametrize("thresholds", [[0], [0, 1, 2], None])
+    def test_thresholds_must_match(self, thresholds: Any) -> None:
         with pytest.raises(ValueError, match="'t0'"):
             combine([1.0], [[0.0, 1.0]], epoch_thresholds=thresholds)
 
@@ -293,23 +293,6 @@ class TestRefusals:
     def test_two_terms_of_one_name(self) -> None:
         with pytest.raises(GraphError, match="two terms are named 'a'"):
             MultiLoss([Scaled("a"), Scaled("a")], [1.0, 1.0])
-
-    def test_numbers_of_losses_and_weights_differ(self) -> None:
-        with pytest.raises(ValueError, match=r"2 losses \['a', 'b'\] but 1 weights"):
-            MultiLoss([Scaled("a"), Scaled("b")], [1.0])
-
-    def test_no_term_at_all(self) -> None:
-        with pytest.raises(ValueError, match="loss_funcs is empty"):
-            MultiLoss([], [])
-
-    @pytest.mark.parametrize("loss", [nn.L1Loss, 3, "seg"])
-    def test_what_is_no_loss(self, loss: Any) -> None:
-        with pytest.raises(TypeError, match="loss_funcs takes losses"):
-            MultiLoss([loss], [1.0])
-
-    def test_options_that_name_no_term(self) -> None:
-        with pytest.raises(ValueError, match=r"unnormalized holds \['x'\]; the terms are \['t0'\]"):
-            combine([1.0], [1.0], unnormalized=["x"])
 
 
 class TestState:

@@ -159,7 +159,7 @@ def test_compute_must_be_written():
 
 @pytest.mark.parametrize("name", ["", "a/b", None, 5, b"a"])
 def test_a_name_is_a_text_without_a_slash(name):
-    message = f"^Offset: name must be a string without '/', not empty; got {name!r}$"
+    message = f"^Offset: name: expected a name without '/', found {name!r}$"
     with pytest.raises(ValueError, match=message):
         Offset(name)
 

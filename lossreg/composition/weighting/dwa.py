@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import EPSILON, Weighting
 
 
@@ -34,9 +35,9 @@ class DWA(Weighting):
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        if not temperature > 0.0:
-            raise ValueError(f"DWA: temperature must be above 0, got {temperature!r}")
-        self.temperature = temperature
+        given = Arguments("DWA")
+        self.temperature = given.number("temperature", temperature, "a number above 0", lambda t: t > 0.0)
+        given.done()
 
     def bind(self, names: Sequence[str]) -> None:
         """Allocate the means of two epochs."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import EPSILON, Weighting
 
 
@@ -41,12 +42,10 @@ class GradNorm(Weighting):
 
     def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__()
-        if not alpha >= 0.0:
-            raise ValueError(f"GradNorm: alpha must be 0 or more, got {alpha!r}")
-        if not lr > 0.0:
-            raise ValueError(f"GradNorm: lr must be above 0, got {lr!r}")
-        self.alpha = alpha
-        self.lr = lr
+        given = Arguments("GradNorm")
+        self.alpha = given.number("alpha", alpha, "a number of 0 or more", lambda a: a >= 0.0)
+        self.lr = given.number("lr", lr, "a number above 0", lambda step: step > 0.0)
+        given.done()
         self._shared: tuple[nn.Parameter, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
@@ -62,12 +61,20 @@ class GradNorm(Weighting):
         They stay the caller's: they are in no state_dict and no parameter list of the weighting.
 
         Raises:
-            ValueError: there are none, or one of them needs no gradient.
+            ArgumentError: there are none, or one of them needs no gradient.
         """
-        shared = tuple(parameters)
-        if not shared or not all(parameter.requires_grad for parameter in shared):
-            raise ValueError("GradNorm: give one shared parameter or more, each with requires_grad")
-        self._shared = shared
+        given = Arguments("GradNorm.set_shared_parameters")
+        hint = "give module.parameters()" if isinstance(parameters, nn.Module) else ""
+        if isinstance(parameters, Tensor):
+            hint = "give [parameter]"
+        shared = given.items("parameters", parameters, "one shared parameter or more, each with requires_grad", hint)
+        for i, parameter in enumerate(shared):
+            if not isinstance(parameter, Tensor) or not parameter.requires_grad:
+                given.wrong(f"parameters[{i}]", "a parameter with requires_grad", parameter, "give model.parameters()")
+        if not shared and not given.problems:
+            given.report("parameters", "is empty", "give one shared parameter or more")
+        given.done()
+        self._shared = tuple(shared)
 
     def forward(
         self,

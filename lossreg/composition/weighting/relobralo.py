@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import EPSILON, Weighting
 
 _MODULUS = 2**31 - 1
@@ -39,17 +40,12 @@ class ReLoBRaLo(Weighting):
 
     def __init__(self, alpha: float = 0.999, beta: float = 0.999, tau: float = 1.0, seed: int = 0) -> None:
         super().__init__()
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"ReLoBRaLo: {name} must be 0 to 1, got {value!r}")
-        if not tau > 0.0:
-            raise ValueError(f"ReLoBRaLo: tau must be above 0, got {tau!r}")
-        if seed < 0:
-            raise ValueError(f"ReLoBRaLo: seed must be 0 or more, got {seed!r}")
-        self.alpha = alpha
-        self.beta = beta
-        self.tau = tau
-        self.seed = seed
+        given = Arguments("ReLoBRaLo")
+        self.alpha = given.number("alpha", alpha, "a number from 0 to 1", lambda a: 0.0 <= a <= 1.0)
+        self.beta = given.number("beta", beta, "a number from 0 to 1", lambda b: 0.0 <= b <= 1.0)
+        self.tau = given.number("tau", tau, "a number above 0", lambda t: t > 0.0)
+        self.seed = given.count("seed", seed, "a whole number of 0 or more", least=0)
+        given.done()
 
     def bind(self, names: Sequence[str]) -> None:
         """Allocate weights of 1, the first and the last values, and the generator."""

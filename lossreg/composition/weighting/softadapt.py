@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import EPSILON, Weighting
 
 
@@ -35,16 +36,14 @@ class SoftAdapt(Weighting):
         self, beta: float = 0.1, order: int = 1, normalized: bool = False, loss_weighted: bool = False
     ) -> None:
         super().__init__()
-        if not math.isfinite(beta):
-            raise ValueError(f"SoftAdapt: beta must be finite, got {beta!r}")
-        if order not in range(1, 7):
-            raise ValueError(f"SoftAdapt: order must be 1 to 6, got {order!r}")
-        self.beta = beta
-        self.order = order
-        self.normalized = normalized
-        self.loss_weighted = loss_weighted
+        given = Arguments("SoftAdapt")
+        self.beta = given.number("beta", beta, "a finite number")
+        self.order = given.count("order", order, "a whole number from 1 to 6", most=6)
+        self.normalized = given.flag("normalized", normalized)
+        self.loss_weighted = given.flag("loss_weighted", loss_weighted)
+        given.done()
         # no checkpoint holds it: real, too, where the model is built on meta
-        self.register_buffer("_stencil", torch.tensor(_backward_difference(order), device="cpu"), persistent=False)
+        self.register_buffer("_stencil", torch.tensor(_backward_difference(self.order), device="cpu"), persistent=False)
 
     def bind(self, names: Sequence[str]) -> None:
         """Allocate the history."""

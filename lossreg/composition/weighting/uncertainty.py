@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import Weighting
 
 
@@ -39,9 +40,11 @@ class Uncertainty(Weighting):
 
     def __init__(self, classification: Sequence[str] = ()) -> None:
         super().__init__()
-        if isinstance(classification, str):
-            raise TypeError(f"Uncertainty: classification must be a list of names, got {classification!r}")
-        self.classification = tuple(classification)
+        given = Arguments("Uncertainty")
+        self.classification = tuple(
+            given.items("classification", classification, "a list of names of terms", ordered=False)
+        )
+        given.done()
 
     def bind(self, names: Sequence[str]) -> None:
         """Make a log-variance of 0 for each term.
@@ -50,12 +53,9 @@ class Uncertainty(Weighting):
             ValueError: `classification` names a term that is not there.
         """
         super().bind(names)
-        unknown = [name for name in self.classification if name not in self.names]
-        if unknown:
-            raise ValueError(
-                f"Uncertainty: classification names {', '.join(map(repr, unknown))}; "
-                f"the terms are {', '.join(map(repr, self.names))}"
-            )
+        given = Arguments("Uncertainty")
+        given.members("classification", self.classification, self.names, "term")
+        given.done()
         self.s = nn.Parameter(torch.zeros(len(self.names)))
         # no checkpoint holds them: real, too, where the model is built on meta
         halves = torch.tensor([1.0 if name in self.classification else 0.5 for name in self.names], device="cpu")

@@ -107,5 +107,5 @@ def test_training_without_an_epoch_is_refused():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_bad_temperature_is_refused(temperature):
-    with pytest.raises(ValueError, match="DWA: temperature must be above 0"):
+    with pytest.raises(ValueError, match="DWA: temperature: expected a number above 0"):
         DWA(temperature)

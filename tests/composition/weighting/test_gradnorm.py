@@ -133,11 +133,11 @@ def test_training_without_shared_parameters_is_refused():
 
 @pytest.mark.parametrize("parameters", [[], [torch.nn.Parameter(torch.ones(1), requires_grad=False)]])
 def test_shared_parameters_that_need_no_gradient_are_refused(parameters):
-    with pytest.raises(ValueError, match="GradNorm: give one shared parameter or more"):
+    with pytest.raises(ValueError, match=r"GradNorm.set_shared_parameters: parameters.*\(give "):
         bound().set_shared_parameters(parameters)
 
 
 @pytest.mark.parametrize("options", [{"alpha": -1.0}, {"lr": 0.0}, {"alpha": float("nan")}])
 def test_bad_options_are_refused(options):
-    with pytest.raises(ValueError, match=f"GradNorm: {next(iter(options))} must be"):
+    with pytest.raises(ValueError, match=f"GradNorm: {next(iter(options))}: expected"):
         GradNorm(**options)

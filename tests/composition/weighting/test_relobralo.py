@@ -76,5 +76,5 @@ def test_does_not_balance_scales_but_progress():
 
 @pytest.mark.parametrize("options", [{"alpha": 1.5}, {"beta": -0.1}, {"tau": 0.0}, {"seed": -1}])
 def test_bad_options_are_refused(options):
-    with pytest.raises(ValueError, match=f"ReLoBRaLo: {next(iter(options))} must be"):
+    with pytest.raises(ValueError, match=f"ReLoBRaLo: {next(iter(options))}: expected"):
         ReLoBRaLo(**options)

@@ -89,5 +89,5 @@ def test_a_large_scale_rules_unless_slopes_are_normalized():
 
 @pytest.mark.parametrize("options", [{"order": 0}, {"order": 7}, {"beta": float("nan")}])
 def test_bad_options_are_refused(options):
-    with pytest.raises(ValueError, match=f"SoftAdapt: {next(iter(options))} must be"):
+    with pytest.raises(ValueError, match=f"SoftAdapt: {next(iter(options))}: expected"):
         SoftAdapt(**options)
