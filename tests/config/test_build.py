@@ -1,4 +1,4 @@
-"""YAML to MultiLoss: the dialects, the dispatch, and every mistake at its path."""
+"""YAML to MultiLoss: the parts of a block, the dispatch, and every mistake at its path."""
 # ruff: noqa: E501
 
 from __future__ import annotations
@@ -40,32 +40,7 @@ def problems(block: Any) -> list[str]:
 TERM = {"loss": "offset", "offset": 1.0}
 
 
-class TestDialects:
-    @pytest.mark.parametrize(
-        "block",
-        [
-            {"loss_list": [{"loss": "offset", "name": "o", "offset": 1.0, "weight": 2.0}]},
-            {"losses": [{"loss": "offset", "name": "o", "offset": 1.0, "weight": 2.0}]},
-            {"losses": {"o": {"loss": "local/OffsetLoss", "offset": 1.0, "weight": 2.0}}},
-            {"loss_list": [{"_target_": "old.place.OffsetLoss", "name": "o", "offset": 1.0, "weight": 2.0}]},
-            {"losses": [{"loss": {"_target_": "old.place.OffsetLoss", "name": "o", "offset": 1.0}, "weight": 2.0}]},
-            {"losses": [{"loss": "offset", "name": "o", "args": {"offset": 1.0}, "weight": 2.0}]},
-            {"losses": [{"loss": "offset", "name": "o", "offset": "${offset}", "weight": 2.0}], "x": None},
-        ],
-    )
-    def test_each_builds_the_same(self, block: dict[str, Any]) -> None:
-        cfg: Any = block
-        if "x" in block:
-            del block["x"]
-            cfg = OmegaConf.create({"offset": 1.0, "block": block}).block
-        result, values, _ = build(cfg)(PRED, GT)
-        assert result.item() == 6.0
-        assert {name: value.item() for name, value in values.items()} == {"o": 3.0}
-
-    @pytest.mark.parametrize("kind", [dict, OmegaConf.create, lambda d: SimpleNamespace(**d)])
-    def test_from_any_kind_of_config(self, kind: Any) -> None:
-        assert build(kind({"loss_list": [TERM]}))(PRED, GT)[0].item() == 3.0
-
+class TestNames:
     def test_a_term_may_be_a_bare_name(self) -> None:
         assert list(build({"losses": ["offset"]})(PRED, GT)[1]) == ["offset"]
 
