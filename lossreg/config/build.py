@@ -60,7 +60,8 @@ def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_res
 
     1. `loss_params.compound_loss`: a `MultiLoss`;
     2. `loss_params.multi_loss`, also spelled `multiloss`: the legacy block, a `MultiLoss`;
-    3. `loss`: the component itself, not wrapped; a `torch.nn.MSELoss` stays one.
+    3. `loss`: the component itself, not wrapped; a `torch.nn.MSELoss` stays one. What a Hydra app picked by
+       `loss=NAME` or `loss=compound` is such a block, too.
 
     Args:
         cfg: the whole config: a `DictConfig`, a mapping or a namespace.

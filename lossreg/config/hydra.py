@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossreg.config.grammar import LISTS, SPECIAL_KEYS, TERM_KEYS
+from lossreg.config.grammar import SPECIAL_KEYS, TERM_KEYS
+from lossreg.config.nodes import COMPOUND, CRITERION
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -52,7 +52,7 @@ def register_configs() -> None:
     for entry in found.losses:
         made = _parameters(entry, sources)
         fields = [("loss", str, entry.name), *_without(made, TERM_KEYS), ("args", dict[str, Any], {})]
-        target = [("_target_", str, f"{__name__}.criterion"), ("_recursive_", bool, False)]
+        target = [("_target_", str, CRITERION), ("_recursive_", bool, False)]
         for name in _names(found.losses, entry):
             group, _, short = name.rpartition("/")
             own = [("name", str, short)]
@@ -60,7 +60,7 @@ def register_configs() -> None:
             store.store(short, lone, _group("loss", group), package="loss", provider="lossreg")
             term = _node(entry, [*fields, *_TERM_FIELDS], closed=made is not None)
             store.store(short, term, _group("losses", group), package=f"losses.{short}", provider="lossreg")
-    block = {"_target_": f"{__name__}.compound", "_recursive_": False, "losses": "${losses}"}
+    block = {"_target_": COMPOUND, "_recursive_": False, "losses": "${losses}"}
     store.store("compound", block, "loss", package="loss", provider="lossreg")
     for section in found.sections[1:]:
         key = _PART_KEYS[section.kind]
@@ -74,6 +74,8 @@ def register_configs() -> None:
 
 def criterion(**node: Any) -> Any:
     """Build the loss that a node of the group `loss` describes; `hydra.utils.instantiate` calls it.
+
+    `get_loss_function` of the config around the node gives the same.
 
     Raises:
         ConfigError: with every mistake, a `_target_` inside a parameter included; nothing is imported for it.
@@ -91,23 +93,9 @@ def compound(**block: Any) -> Any:
     Raises:
         ConfigError: with every mistake.
     """
-    from lossreg.config.build import build_compound_loss_from_config
-    from lossreg.config.reading import plain
-    from lossreg.errors import ConfigError
+    from lossreg.config.build import get_loss_function
 
-    data, problems = plain(block, "loss")
-    if problems:
-        raise ConfigError(problems)
-    for key in LISTS:
-        if isinstance(data.get(key), Mapping):
-            data[key] = {name: _named(name, term) for name, term in data[key].items()}
-    return build_compound_loss_from_config(data, path="loss")
-
-
-def _named(name: str, term: Any) -> Any:
-    if isinstance(term, Mapping) and not {"loss", "_target_", *LISTS} & set(term):
-        return {"loss": name, **term}
-    return term
+    return get_loss_function({"loss": {"_target_": COMPOUND, **block}})
 
 
 def _group(kind: str, namespace: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
+from lossreg.config.nodes import loss_block
 from lossreg.config.reading import Data, has, plain, read_file
 from lossreg.errors import ConfigError, ConfigProblem
 
@@ -82,8 +83,11 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
             f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
         )
     data, problems = allowed.read(cfg, "loss", "loss")
+    block, several = loss_block(data)
+    if several:
+        return _compound(block, problems, "loss", allowed)
     grammar = allowed.grammar(problems)
-    component = grammar.single(data, "loss")
+    component = grammar.single(block, "loss")
     grammar.problems.check()
     assert component is not None, "what is no component has been reported as a problem"
     return component

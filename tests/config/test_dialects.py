@@ -189,6 +189,10 @@ COMPOUND_DIALECTS = {
     "interpolations": {"t": [0, 5, 10], "w": 2.0, "far": FAR}
     | compound(loss_list=[{**NEAR, "weight": "${w}"}, "${far}", SCALED], epoch_thresholds="${t}"),
     "beside a loss and a legacy block": compound(loss_list=[NEAR, FAR, SCALED]) | {"loss": {"loss": "offset"}},
+    "a node of Hydra": {
+        "losses": {"near": NEAR, "far": FAR, "scaled_l1": {**without(SCALED, "loss"), "name": "scaled"}},
+        "loss": {"_target_": "lossreg.config.hydra.compound", "_recursive_": False, "losses": "${losses}", **REST},
+    },
     "switches as they are by default": compound(
         loss_list=[NEAR, FAR, SCALED], zero_weight="keep", on_nonfinite="ignore"
     ),
@@ -199,7 +203,7 @@ COMPOUND_DIALECTS = {
 @pytest.mark.parametrize("kind", ["mapping", "DictConfig"])
 def test_a_compound_block(dialect: str, kind: str) -> None:
     cfg = copy.deepcopy(COMPOUND_DIALECTS[dialect])
-    if kind == "DictConfig" or dialect == "interpolations":
+    if kind == "DictConfig" or "${" in str(cfg):
         cfg = OmegaConf.create(cfg)
     plain = get_loss_function({"loss_params": {"compound_loss": COMPOUND}})
     assert_same_numbers(get_loss_function(cfg), plain, small_batch)
@@ -283,6 +287,9 @@ SINGLES = {
     "a mapping": {"loss": {"loss": "local/scaled_l1"}},
     "arguments": {"loss": {"loss": "scaled_l1", "scale": 1.0}},
     "arguments under args": {"loss": {"loss": "scaled_l1", "args": {"scale": 1.0}}},
+    "a node of Hydra": {
+        "loss": {"_target_": "lossreg.config.hydra.criterion", "_recursive_": False, "name": "l1", "loss": "scaled_l1"}
+    },
     "beside loss_params without a block": {"loss": "scaled_l1", "loss_params": {"compound_loss": None}},
 }
 

@@ -28,7 +28,8 @@ def app(tmp_path: Path) -> Path:
 
 
 def run(app: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(app), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, [str(app), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "pick.py", *overrides], cwd=app, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -91,6 +92,18 @@ def test_a_weighting_and_a_schedule_are_picked(app: Path) -> None:
     assert total(app, *picked, *schedule) == pytest.approx(4 * expected("L1Loss"), abs=2e-4)
     weighed = ["+weighting@loss.weighting=uncertainty", "loss.weighting.strategy=dwa"]
     assert "DWA" in run(app, *picked, *weighed).stderr  # which is there, and asks for the epoch
+
+
+def test_the_whole_config_builds_what_its_node_builds(app: Path) -> None:
+    script = (
+        (app / "pick.py").read_text().replace("instantiate(cfg.loss)", "__import__('lossreg').get_loss_function(cfg)")
+    )
+    (app / "pick.py").write_text(script)
+    assert total(app) == pytest.approx(expected("MSELoss"), abs=1e-4)
+    picked = ["loss=compound", "+losses=[torch/L1Loss]", "+losses.MSELoss.weight=3", "losses.L1Loss.weight=0"]
+    assert total(app, *picked) == pytest.approx(3 * expected("MSELoss"), abs=2e-4)
+    refused = run(app, "loss=compound", "+losses.MSELos.weight=2")
+    assert "loss.losses.MSELos.loss: no loss is named 'MSELos'; did you mean 'MSELoss'" in refused.stderr
 
 
 def test_a_multirun_goes_over_losses_and_seeds(app: Path) -> None:
