@@ -12,9 +12,9 @@ from lossreg.config.reading import Data, has, plain
 from lossreg.errors import ConfigProblem
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
-_CHANNELS = ("interior", "edge", "vertex")  # the order of the polygon raster's channels
-_WEIGHT_PARAMS = ("use_dist", "use_size", "w0", "sigma")
-_LOSS_PARAMS = ("bce_coef", "dice_coef", "tversky_focal_coef")
+CHANNELS = ("interior", "edge", "vertex")  # the order of the polygon raster's channels
+WEIGHT_PARAMS = ("use_dist", "use_size", "w0", "sigma")
+LOSS_PARAMS = ("bce_coef", "dice_coef", "tversky_focal_coef")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
 _MAPPINGS = {  # what each mapping may look like
     "multi_loss": "multi_loss: {coefs: {seg: 1.0}}",
@@ -22,7 +22,7 @@ _MAPPINGS = {  # what each mapping may look like
     "coefs": "coefs: {seg: 1.0}",
     "seg_loss_params": "seg_loss_params: {bce_coef: 0.5}",
 }
-_COEFS = (
+COEFS = (
     "seg",
     "crossfield_align",
     "crossfield_align90",
@@ -84,7 +84,7 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
     params = reader.block.get("normalization_params")
     block |= {"normalization_params": params} if params is not None else {}
     if reader.on("compute_seg"):
-        block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params(_WEIGHT_PARAMS)}]
+        block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params(WEIGHT_PARAMS)}]
     block |= {key: value for key, value in switches.items() if value is not None}
     return Rewritten(block, reader.path, reader.places(block))
 
@@ -99,11 +99,11 @@ class _LegacyReader:
         self.block = self._mapping(self.path)
         self.coefs = self._mapping(f"{self.path}.coefs")
         for name in self.coefs:
-            if name not in _COEFS:
-                near = difflib.get_close_matches(str(name), _COEFS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(_COEFS)}"
+            if name not in COEFS:
+                near = difflib.get_close_matches(str(name), COEFS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(COEFS)}"
                 self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
-        self.channels = [channel for channel in _CHANNELS if self.on("seg_params", f"compute_{channel}")]
+        self.channels = [channel for channel in CHANNELS if self.on("seg_params", f"compute_{channel}")]
 
     def _value(self, *keys: str) -> Data:
         data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers)
@@ -176,9 +176,9 @@ class _LegacyReader:
         precision = str(self._value("pl_trainer", "precision"))
         return {
             **self._term("seg", "seg/SegLoss"),
-            "gt_channel_selector": [channel in self.channels for channel in _CHANNELS],
+            "gt_channel_selector": [channel in self.channels for channel in CHANNELS],
             "use_mixed_precision": precision in _MIXED,
-            **self.seg_params(_LOSS_PARAMS),
+            **self.seg_params(LOSS_PARAMS),
         }
 
     def _term(self, coef: str, loss: str) -> dict[str, Data]:

@@ -3,14 +3,16 @@
 Nothing is imported for it: parameters are read off the source. What JSON Schema has no words for is left to
 `lossreg check`: that lists and thresholds belong together and ascend, that names differ, that a constructor takes a
 value, that all of a loss can be compiled, what `${...}` refers to, that a number is finite and that an integer is not
-written as `1.0`. The schema accepts those. It refuses two spellings that are read all the same: parameters beside a
-nested `loss: {...}`, and a group or a further `loss` inside it.
+written as `1.0`. The schema accepts those. It refuses some that is read all the same: parameters beside a nested
+`loss: {...}`, a group or a further `loss` inside it, a node that Hydra has put under `loss`, and in a legacy block a
+wrong value that another one replaces.
 """
 
 from __future__ import annotations
 
 import json
 import types
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from lossreg.config.grammar import (
@@ -28,6 +30,8 @@ from lossreg.config.grammar import (
     WRAP_KEYS,
     ZERO_WEIGHT,
 )
+from lossreg.config.legacy import CHANNELS, LOSS_PARAMS, WEIGHT_PARAMS
+from lossreg.errors import UnknownNameError
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -179,7 +183,7 @@ def _values() -> dict[str, Node]:
 def _switches() -> dict[str, Node]:
     """Return every key of a compound loss and of a group that is not about its place among other terms."""
     counts = any_of(_NULL, {"type": "integer", "minimum": 1})
-    keys = _list(any_of({"type": "string", "pattern": r"^(pred|gt)(?![^.])"}))
+    keys = _list(any_of({"type": "string", "pattern": r"^(pred|gt)\.."}))
     return {
         "loss_list": {"description": "The terms.", "$ref": "#/$defs/terms"},
         "losses": {"description": "The terms; another spelling of loss_list.", "$ref": "#/$defs/terms"},
@@ -265,6 +269,9 @@ def _blocks() -> dict[str, Node]:
         "type": "object",
         "anyOf": [{"required": [key], "properties": {key: {"not": _NULL}}} for key in ("multi_loss", "multiloss")],
     }
+    uses_legacy = {
+        "allOf": [legacy, {"not": {"required": ["compound_loss"], "properties": {"compound_loss": some}}}],
+    }
     compound = {"type": "object", "required": ["compound_loss"], "properties": {"compound_loss": {"not": _NULL}}}
     return {
         "compound": {
@@ -290,22 +297,17 @@ def _blocks() -> dict[str, Node]:
                         "multi_loss": {"description": "The legacy block."},
                         "multiloss": {"description": "The legacy block; another spelling of multi_loss."},
                     },
-                    "if": {
-                        "allOf": [
-                            legacy,
-                            {"not": {"required": ["compound_loss"], "properties": {"compound_loss": some}}},
-                        ]
-                    },
-                    "then": {
-                        "properties": {
-                            "compound_loss": any_of(_NULL, _block("switches")),
-                            "multi_loss": any_of(_NULL, _block("legacy")),
-                            "multiloss": any_of(_NULL, _block("legacy")),
-                        }
-                    },
+                    "if": uses_legacy,
+                    "then": {"properties": {"compound_loss": any_of(_NULL, _block("switches"))}},
                     "else": {"properties": {"compound_loss": any_of(_NULL, _block("compound"))}},
                 },
             },
+            "allOf": [
+                {
+                    "if": {"required": ["loss_params"], "properties": {"loss_params": uses_legacy}},
+                    "then": {"$ref": "#/$defs/legacy_training"},
+                }
+            ],
             "if": {
                 "required": ["loss_params"],
                 "properties": {"loss_params": {"anyOf": [{"$ref": "#/$defs/reference"}, legacy, compound]}},
@@ -321,14 +323,96 @@ def _blocks() -> dict[str, Node]:
             "properties": {
                 "coefs": {
                     "description": "The weight of each term, and their epoch_thresholds.",
-                    "type": "object",
-                    "properties": {"epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"}},
+                    **any_of(
+                        {"type": "object", "properties": {"epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"}}}
+                    ),
                 },
                 "normalization_params": switches["normalization_params"],
+                "seg_loss_params": _LEGACY_PARAMS,
             },
             "required": ["coefs"],
         },
+        "legacy_training": _legacy_training(),
     }
+
+
+# --- the legacy block -----------------------------------------------------------------------------
+
+_LEGACY_PARAMS: Node = {"description": "Parameters of the segmentation loss.", **any_of(_NULL, {"type": "object"})}
+
+
+def _legacy_training() -> Node:
+    """Return what a training config with a legacy block is: its flags choose the terms, which need their coefs."""
+    seg, crossfield = _true("compute_seg"), _true("compute_crossfield")
+    channel = {name: {"properties": {"seg_params": _true(f"compute_{name}")}} for name in CHANNELS}
+    own = {name: {"required": ["seg_params"], **node} for name, node in channel.items()}
+    flag = any_of(_BOOLEAN, _NULL)
+    flags = {"properties": {f"compute_{name}": flag for name in CHANNELS}}
+    some_channel = {"anyOf": [{"properties": {"seg_params": _maybe(f"compute_{name}")}} for name in CHANNELS]}
+    rules: list[tuple[list[Node], Node]] = [
+        ([seg], {"required": ["seg_params"], **some_channel}),
+        ([seg], _coefs("seg")),
+        ([seg], _legacy_params()),
+        ([crossfield], _coefs("crossfield_align", "crossfield_align90", "crossfield_smooth")),
+        *(([seg, crossfield, own[name]], _coefs(f"seg_{name}_crossfield")) for name in ("interior", "edge")),
+        ([seg, own["interior"], own["edge"]], _coefs("seg_edge_interior")),
+    ]
+    return {
+        "description": "A training config with the legacy block.",
+        "properties": {
+            "compute_seg": {"description": "Whether the segmentation is trained.", **flag},
+            "compute_crossfield": {"description": "Whether the frame field is trained.", **flag},
+            "seg_params": {"description": "Which channels the segmentation has.", **flags},
+            "loss_params": {"properties": {"seg_loss_params": _LEGACY_PARAMS}},
+        },
+        "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
+        "allOf": [
+            _in_block(any_of(_block("legacy"))),
+            *({"if": {"allOf": given}, "then": then} for given, then in rules),
+        ],
+    }
+
+
+def _true(key: str) -> Node:
+    return {"type": "object", "required": [key], "properties": {key: {"const": True}}}
+
+
+def _maybe(key: str) -> Node:
+    """Return what has a flag that is on, or may be: an interpolation, of it or of what it stands in."""
+    reference = {"$ref": "#/$defs/reference"}
+    return {"anyOf": [reference, {**_true(key), "properties": {key: {"anyOf": [{"const": True}, reference]}}}]}
+
+
+def _in_block(node: Node) -> Node:
+    """Return a config whose legacy block, in the spelling that is read, is as `node` says."""
+    first = {"required": ["multi_loss"], "properties": {"multi_loss": {"not": _NULL}}}
+    found = {
+        "if": first,
+        "then": {"properties": {"multi_loss": node}},
+        "else": {"properties": {"multiloss": node}},
+    }
+    return {"properties": {"loss_params": found}}
+
+
+def _coefs(*names: str) -> Node:
+    """Require the weights of some terms."""
+    weights: Node = {"required": list(names), "properties": {name: {"$ref": "#/$defs/weight"} for name in names}}
+    return _in_block({"properties": {"coefs": {"if": {"type": "object"}, "then": weights}}})
+
+
+def _legacy_params() -> Node:
+    """Return what `seg_loss_params` hold, inside of the legacy block or beside it, as the components describe it."""
+    found = catalog()
+    values: dict[str, Node] = {}
+    for section, name, taken in (
+        (found.losses, "seg/SegLoss", LOSS_PARAMS),
+        (found.preprocesses, "seg/SegLossWeights", WEIGHT_PARAMS),
+    ):
+        with suppress(UnknownNameError):  # where the plugin is not installed nothing of this builds
+            place = _place(section.find(name))
+            values |= {key: {"$ref": f"#/$defs/{place}/properties/{key}"} for key in taken}
+    node = {"properties": {"seg_loss_params": {"properties": values}}}
+    return {"allOf": [_in_block(node), {"properties": {"loss_params": node}}]}
 
 
 # --- terms ----------------------------------------------------------------------------------------

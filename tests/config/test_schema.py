@@ -45,6 +45,15 @@ quick = settings(derandomize=True, database=None, suppress_health_check=list(Hea
 seen: Counter[str] = Counter()
 
 
+def refusals_of_file(file: Any) -> list[str]:
+    """Return why the builder refuses a whole config."""
+    try:
+        load(file)
+    except ConfigError as error:
+        return [problem.message for problem in error.problems]
+    return []
+
+
 def refusals(block: Any) -> list[str]:
     """Return why the builder refuses a compound block; its constructors are called only for what its grammar takes."""
     grammar = Grammar()
@@ -57,13 +66,25 @@ def refusals(block: Any) -> list[str]:
     return [problem.message for problem in grammar.problems]
 
 
-def disagreement(validator: Draft202012Validator, block: Any) -> str | None:
-    """Say how schema and builder disagree on a block, beyond what is listed above."""
+def disagreement(
+    validator: Draft202012Validator,
+    block: Any,
+    refused: Callable[[Any], list[str]] = refusals,
+    otherwise: Callable[[Any], bool] = lambda block: nested_otherwise(block),
+) -> str | None:
+    """Say how schema and builder disagree on a block, beyond what is listed above.
+
+    Args:
+        validator: of the schema.
+        block: what both are given.
+        refused: says why the builder refuses it.
+        otherwise: says whether it is of those that the schema alone refuses.
+    """
     errors = [error.message for error in validator.iter_errors(block)]
-    problems = refusals(block)
+    problems = refused(block)
     seen["accepted" if not errors else "refused"] += 1
     if errors and not problems:
-        if nested_otherwise(block):
+        if otherwise(block):
             seen[SCHEMA_ALONE] += 1
             return None
         return f"refused by the schema alone: {errors}"
@@ -94,6 +115,16 @@ def nested_otherwise(data: Any) -> bool:
         or "args" in data
     )
     return otherwise or any(map(nested_otherwise, data.values()))
+
+
+def replaced(file: Any) -> bool:
+    """Say whether another value replaces one of a legacy block, so that the builder does not read what is checked."""
+    params = file.get("loss_params")
+    blocks = [params, *(params.get(key) for key in ("multi_loss", "multiloss"))] if isinstance(params, dict) else []
+    names = [name for block in blocks if isinstance(block, dict) for name in block.get("seg_loss_params") or ()]
+    switches = params.get("compound_loss") if isinstance(params, dict) else None
+    over = {key for key, value in switches.items() if value is not None} if isinstance(switches, dict) else set()
+    return len(set(names)) < len(names) or bool(over & {"epoch_thresholds", "normalization_params", "pre_processes"})
 
 
 # --- configs --------------------------------------------------------------------------------------
@@ -201,15 +232,57 @@ OTHERS = (
 )
 
 
+SINGLES = st.builds(
+    lambda loss, rest: {"loss": loss | rest if isinstance(loss, dict) else loss},
+    LOSSES | st.sampled_from(["offset", "local/scaled_l1", "Foreign"]),
+    st.fixed_dictionaries(
+        {}, optional={"name": st.sampled_from(["a", None]), "weight": WEIGHTS, "epoch_thresholds": EPOCHS}
+    ),
+)
+LEGACY_TERMS = (
+    *("seg", "crossfield_align", "crossfield_align90", "crossfield_smooth"),
+    *("seg_interior_crossfield", "seg_edge_crossfield", "seg_edge_interior"),
+)
+FLAGS = st.sampled_from([True, True, True, False, None])
+LEGACY = st.builds(
+    lambda flags, channels, spelling, coefs, block, params: {
+        **flags,
+        "seg_params": channels,
+        "loss_params": {spelling: {"coefs": coefs, **block}, **params},
+    },
+    st.fixed_dictionaries({}, optional={"compute_seg": FLAGS, "compute_crossfield": FLAGS}),
+    st.fixed_dictionaries({}, optional={f"compute_{name}": FLAGS for name in ("interior", "edge", "vertex")}),
+    st.sampled_from(["multi_loss", "multiloss"]),
+    st.fixed_dictionaries(
+        dict.fromkeys(LEGACY_TERMS, WEIGHTS),
+        optional={"epoch_thresholds": EPOCHS, "another": NUMBERS},
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "normalization_params": st.sampled_from([None, {}, {"min_samples": 1}]),
+            "seg_loss_params": st.sampled_from([None, {}, {"bce_coef": 1.0, "w0": 50}, {"dice_coef": 0}]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "seg_loss_params": st.sampled_from([None, {}, {"tversky_focal_coef": 0.5, "use_dist": True, "sigma": 10}]),
+            "compound_loss": st.sampled_from([None, {}, {"normalize_losses": False}, {"weighting": "dwa"}]),
+        },
+    ),
+)
+
+
 def ways(data: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [way, *(found for key, item in items for found in ways(item, (*way, key)))]
 
 
 @st.composite
-def mutants(draw: st.DrawFn) -> Any:
-    """A block in which one or two places have another value, another key, one key more or less."""
-    data = json.loads(json.dumps(draw(BLOCKS)))  # no two places share a value
+def mutants(draw: st.DrawFn, configs: st.SearchStrategy[Any] = BLOCKS) -> Any:
+    """A config in which one or two places have another value, another key, one key more or less."""
+    data = json.loads(json.dumps(draw(configs)))  # no two places share a value
     for _ in range(draw(st.integers(1, 2))):
         places = ways(data)[1:]
         if not places:
@@ -248,6 +321,18 @@ def agree(local_losses: None) -> Callable[[Any], None]:
     return check
 
 
+@pytest.fixture
+def agree_on_files(local_losses: None) -> Callable[[Any], None]:
+    """Say that schema and builder agree on a whole config."""
+    validator = Draft202012Validator(schema())
+
+    def check(file: Any) -> None:
+        difference = disagreement(validator, file, refusals_of_file, replaced)
+        assert difference is None, f"{difference}\n{file}"
+
+    return check
+
+
 def test_it_is_valid_by_the_meta_schema() -> None:
     Draft202012Validator.check_schema(schema())
     Draft202012Validator.check_schema(schema("a.b"))
@@ -255,10 +340,28 @@ def test_it_is_valid_by_the_meta_schema() -> None:
 
 def test_it_agrees_with_the_builder(agree: Callable[[Any], None]) -> None:
     seen.clear()
-    settings(quick, max_examples=2_000)(given(BLOCKS)(agree))()
-    settings(quick, max_examples=3_500)(given(mutants())(agree))()
-    assert seen["accepted"] + seen["refused"] >= 5_000
-    assert min(seen["accepted"], seen["refused"]) >= 1_000
+    settings(quick, max_examples=1_500)(given(BLOCKS)(agree))()
+    settings(quick, max_examples=2_500)(given(mutants())(agree))()
+    assert seen["accepted"] + seen["refused"] >= 3_800
+    assert min(seen["accepted"], seen["refused"]) >= 800
+    assert seen[SCHEMA_ALONE] <= 50
+
+
+def test_it_agrees_with_the_builder_on_a_single_loss(agree_on_files: Callable[[Any], None]) -> None:
+    seen.clear()
+    settings(quick, max_examples=200)(given(SINGLES)(agree_on_files))()
+    settings(quick, max_examples=600)(given(mutants(SINGLES))(agree_on_files))()
+    assert min(seen["accepted"], seen["refused"]) >= 150
+    assert seen["accepted"] + seen["refused"] >= 700
+
+
+@pytest.mark.needs_plugins
+def test_it_agrees_with_the_builder_on_a_legacy_block(agree_on_files: Callable[[Any], None]) -> None:
+    seen.clear()
+    settings(quick, max_examples=300)(given(LEGACY)(agree_on_files))()
+    settings(quick, max_examples=600)(given(mutants(LEGACY))(agree_on_files))()
+    assert min(seen["accepted"], seen["refused"]) >= 150
+    assert seen["accepted"] + seen["refused"] >= 800
     assert seen[SCHEMA_ALONE] <= 50
 
 
