@@ -51,8 +51,9 @@ class Alignment(Formula):
                 `w` (N, [C,] H, W).
         """
         field, direction, weight = self._planes(inputs)
-        c0_re, c0_im, c2_re, c2_im = field.unbind(1)
-        x, y = direction.unbind(1)
+        # one by one: of what `unbind` returns, the compiler can keep nothing that two formulas share
+        c0_re, c0_im, c2_re, c2_im = (field[:, i] for i in range(4))
+        x, y = direction[:, 0], direction[:, 1]
         a, b = (y * y - x * x, -x * y) if self.turned else (x * x - y * y, x * y)
         f_re = a * a - 4 * b * b + c2_re * a - 2 * c2_im * b + c0_re
         f_im = 4 * a * b + c2_im * a + 2 * c2_re * b + c0_im
