@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -255,6 +256,25 @@ def test_norms_are_read_by_the_compiled_graph() -> None:
     after = compiled(PRED, GT, epoch=3)[0]
     assert not torch.allclose(before, after)
     assert torch.allclose(after, multi_loss(PRED, GT, epoch=3)[0])
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize("way", ["torch.compile", "compile: true"])
+def test_all_of_the_first_party_together(first_party: SimpleNamespace, way: str) -> None:
+    eager, compiled = first_party.build(), first_party.build(compile=way == "compile: true")
+    if way == "torch.compile":
+        compiled = torch.compile(compiled, fullgraph=True)
+    torch._dynamo.utils.counters.clear()
+    for seed, epoch in enumerate((0, 1.5, 100)):
+        pred, gt = first_party.batch(seed)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found = compiled(pred, gt, epoch=epoch)
+        expected = eager(pred, gt, epoch=epoch)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        slopes = [torch.autograd.grad(result[0], list(pred.values())) for result in (found, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 def test_no_value_is_read_in_a_forward() -> None:

@@ -290,6 +290,22 @@ def test_no_value_is_read_back(seg: Make, options: dict[str, Any], where: str) -
             run()
 
 
+@pytest.mark.parametrize("ignored", [None, 255, 0])
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_reads_nothing_elsewhere_than_on_the_cpu(
+    ignored: int | None, logits: bool, dtype: torch.dtype
+) -> None:
+    pred = torch.empty(2, 3, 8, 8, device="meta", dtype=dtype, requires_grad=True)
+    target, weights = torch.empty(2, 2, 3, 8, 8, device="meta")
+    task = Binary(Coefficients(0.5, 0.5, 0.2), logits, 0.1, ignored)
+    value = BinaryLoss.apply(pred, target, weights, task)
+    value.backward()
+    assert value.is_meta
+    assert pred.grad is not None
+    assert pred.grad.dtype == dtype
+
+
 def test_functional_transforms(seg: Make) -> None:
     loss = seg(tversky_focal_coef=0.3)
     p, t = torch.rand(3, 1, 2, 5, 5), torch.rand(3, 1, 2, 5, 5).round()
