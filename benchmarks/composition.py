@@ -1,0 +1,135 @@
+"""What MultiLoss costs beside its terms, against a sum by hand, and what a schedule costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from measure import Effort, interleaved
+from results import BOTH, FORWARD, Row, timed
+from scipy.interpolate import interp1d
+from torch import Tensor
+
+from lossreg import Loss, MultiLoss
+
+VALUES, THRESHOLDS, EPOCH = [0.0, 1.0, 0.5], [0, 10, 20], 5.0
+Outputs = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
+
+
+class Trivial(Loss):
+    """The sum of four numbers, so that what is timed is all the rest."""
+
+    requires = ("pred.x",)
+
+    def compute(self, pred_batch: Mapping[str, Tensor], gt_batch: Any) -> Tensor:  # noqa: ARG002
+        """Return the sum."""
+        return pred_batch["x"].sum()
+
+
+def trivial(terms: int, *, scheduled: bool = False) -> MultiLoss:
+    """Return a criterion of so many trivial terms, of constant or of scheduled weights."""
+    weight: Any = VALUES if scheduled else 0.5
+    losses = [Trivial(f"term{i}") for i in range(terms)]
+    return MultiLoss(losses, [weight] * terms, THRESHOLDS if scheduled else None)
+
+
+def by_hand(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs]:
+    """Return the loop that one would write over the same losses; its weights are known beforehand."""
+    losses = [(term.name, term.loss, term.schedule(epoch)) for term in multi.terms]
+
+    def loop(pred_batch: Any, gt_batch: Any) -> Outputs:
+        total: Any = 0.0
+        values, extra_info = {}, {}
+        for name, loss, weight in losses:
+            value, extra_info[name] = loss(pred_batch, gt_batch)
+            total = total + weight * value
+            values[name] = value.detach()
+        return total, values, extra_info
+
+    return loop
+
+
+def by_functions(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs]:
+    """Return the same loop over plain functions, without a `Loss` to check a batch or to carry extra info."""
+    losses = [(term.name, torch.ones(()), term.schedule(epoch)) for term in multi.terms]
+
+    def loop(pred_batch: Any, gt_batch: Any) -> Outputs:  # noqa: ARG001
+        total: Any = 0.0
+        values: dict[str, Tensor] = {}
+        for name, norm, weight in losses:
+            value = pred_batch["x"].sum() / norm
+            total = total + weight * value
+            values[name] = value.detach()
+        return total, values, {}
+
+    return loop
+
+
+def overhead(terms: int, scheduled: bool, effort: Effort) -> list[Row]:
+    """Time a MultiLoss and the two loops; their totals and values are the same."""
+    x = torch.rand(4, requires_grad=True)
+    batch: tuple[Any, Any] = ({"x": x}, {})
+    multi = trivial(terms, scheduled=scheduled)
+    hand, functions = by_hand(multi, EPOCH), by_functions(multi, EPOCH)
+    sides: dict[str, Callable[[], Outputs]] = {
+        "MultiLoss": lambda: multi(*batch, epoch=EPOCH),
+        "a sum by hand over the same losses": lambda: hand(*batch),
+        "a sum by hand over functions": lambda: functions(*batch),
+    }
+    expected = sides["MultiLoss"]()
+    for side in sides.values():
+        total, values, _ = side()
+        torch.testing.assert_close((total, values), expected[:2])
+
+    def backward(side: Callable[[], Outputs]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(side()[0], x)
+
+    setting = {"terms": terms, "weights": "scheduled" if scheduled else "constant", "threads": 1}
+    bar = "composition scheduled" if scheduled else "composition"
+    rows = []
+    for phase in (FORWARD, BOTH):
+        found = interleaved({n: backward(s) if phase == BOTH else s for n, s in sides.items()}, effort, threads=1)
+        for name in list(sides)[1:]:
+            held = bar if phase == BOTH and terms == 20 and name.endswith("losses") else ""
+            rows.append(timed("composition", "MultiLoss", name, setting, phase, found["MultiLoss"], found[name], held))
+    return rows
+
+
+def schedule(effort: Effort) -> list[Row]:
+    """Time one scheduled weight at an epoch already seen, and at epochs that change at each call."""
+    ours = trivial(1, scheduled=True).schedules[0]
+    theirs = interp1d(THRESHOLDS, VALUES, bounds_error=False, fill_value=(VALUES[0], VALUES[-1]))
+    turn = [0.0]
+
+    def moving(function: Callable[[float], Any]) -> Callable[[], object]:
+        def call() -> object:
+            turn[0] = (turn[0] + 0.37) % 25
+            return function(turn[0])
+
+        return call
+
+    sides = {
+        "an epoch already seen": (lambda: ours(EPOCH), lambda: theirs(EPOCH), "schedule"),
+        "an epoch that changes": (moving(ours), moving(theirs), ""),
+    }
+    rows = []
+    for name, (own, other, bar) in sides.items():
+        found = interleaved({"ours": own, "theirs": other}, effort)
+        setting = {"epoch": name}
+        rows.append(
+            timed(
+                "composition", "a scheduled weight", "scipy interp1d", setting, "call",
+                found["ours"], found["theirs"], bar,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Yield what is to be done, with a label for the progress bar."""
+    for scheduled in (False, True):
+        for terms in (1, 5, 20, 100) if effort.sweeps else (20,):
+            label = f"{terms} {'scheduled' if scheduled else 'constant'} terms"
+            yield label, lambda t=terms, s=scheduled: overhead(t, s, effort)
+    yield "a schedule", lambda: schedule(effort)

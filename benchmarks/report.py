@@ -1,0 +1,221 @@
+"""Render the results of a benchmark as tables and a plot: python benchmarks/report.py RESULTS.json FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from results import BOTH, Bar, Row
+
+from lossreg.files import replacing
+
+Results = Mapping[str, Any]
+
+SECTIONS = {
+    "losses": "Losses against the textbook formulas",
+    "peers": "Losses against other libraries",
+    "sizes": "Sizes",
+    "sweeps": "Batches, threads, dtypes and targets",
+    "memory": "Memory",
+    "composition": "Composition",
+    "sync": "Norms over processes",
+    "startup": "Start-up",
+    "gpu": "GPU",
+}
+GREY = "#80858c"  # on white and on black alike
+COLOURS = ("#2f7ebc", "#d9772b", "#3a9a5b", "#a05fb4")
+
+
+def rows_of(results: Results, section: str | None = None) -> list[Row]:
+    """Return the rows of a section, or all."""
+    rows = [Row(**row) for row in results["rows"]]
+    return [row for row in rows if section in (None, row.section)]
+
+
+# --- numbers ------------------------------------------------------------------------------------------
+
+
+def seconds(value: float) -> str:
+    """Return seconds in the unit that gives one to three digits before the point."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if value * scale >= 1:
+            return f"{value * scale:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def size(value: float) -> str:
+    """Return bytes in the largest unit that gives at least one."""
+    for unit, scale in (("MiB", 2**20), ("KiB", 2**10)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def factor(value: float) -> str:
+    """Return a ratio with two or three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def setting(row: Row) -> str:
+    """Return the setting of a row in words."""
+    words = []
+    for key, value in row.setting.items():
+        if key == "shape":
+            words.append("x".join(map(str, value)))
+        elif key == "threads":
+            words.append(f"{value} thread{'s' * (value > 1)}")
+        elif key in ("terms", "processes", "distributions"):
+            words.append(f"{value} {key}")
+        elif (key, value) not in {("device", "cpu"), ("dtype", "float32")}:
+            words.append(f"{value} weights" if key == "weights" else str(value))
+    return ", ".join(words)
+
+
+# --- tables -------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, or a word where nothing was measured."""
+    if not rows:
+        return "Not measured in this run.\n"
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def section_table(rows: Sequence[Row]) -> str:
+    """Return the table of a section; rows that lossreg loses are in bold."""
+    cells = []
+    for row in rows:
+        show = size if row.unit == "B" else seconds
+        ratio = factor(row.ratio)
+        spread = f" ({factor(row.low)} to {factor(row.high)})" if row.rounds > 1 else ""
+        mark = "**" if row.ratio < 1 else ""
+        against = f"{row.against}"
+        cells.append(
+            [
+                row.case,
+                against,
+                setting(row),
+                row.phase,
+                show(row.ours),
+                show(row.theirs),
+                f"{mark}{ratio}{mark}{spread}",
+            ]
+        )
+    return table(["lossreg", "against", "setting", "phase", "lossreg's", "the other's", "ratio"], cells)
+
+
+def bars_table(results: Results) -> str:
+    """Return the table of the bars."""
+    cells = []
+    for found in results["bars"]:
+        bar = Bar(found["what"], found["limit"], found["at_least"], found["unit"])
+        limit = f"{'at least' if bar.at_least else 'at most'} {bar.limit:g} {bar.unit}"
+        measured = "not measured" if found["measured"] is None else factor(found["measured"])
+        met = {None: "", True: "yes", False: "**no**"}[found["met"]]
+        cells.append([bar.what, limit, measured, met])
+    return table(["what", "bar", "worst row", "met"], cells)
+
+
+def calls_table(results: Results) -> str:
+    """Return the absolute times of single calls."""
+    cells = [
+        [c["name"], seconds(c["median"]), seconds(c["min"]), seconds(c["iqr"]), str(c["rounds"])]
+        for c in results["calls"]
+    ]
+    return table(["call", "median", "fastest", "between the quartiles", "rounds"], cells)
+
+
+def machine_text(results: Results) -> str:
+    """Return what the figures were measured on."""
+    found = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    caches = ", ".join(f"{name.upper()} {size(value)}" for name, value in found["caches"].items())
+    lines = [
+        f"{found['cpu']}, {found['cores']} cores, {found['instructions']}{', ' if caches else ''}{caches}, "
+        f"{found['memory_gib']} GiB of memory; {found['system']}, Python {found['python']}.",
+        f"{versions}.",
+        f"GPU: {found['gpu'] or 'none, so the section on it was skipped'}.",
+        f"Taken on {results['date']} in {results['minutes']:.0f} minutes; "
+        f"the load of the machine before was {found['load_before']}.",
+    ]
+    if results["quick"]:
+        lines.append("This was a quick run: few rounds, no compiler, no sweeps.")
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def tables(results: Results) -> dict[str, str]:
+    """Return name -> Markdown of each part."""
+    parts = {name: section_table(rows_of(results, name)) for name in SECTIONS}
+    if not parts["gpu"] or results["machine"]["gpu"] is None:
+        parts["gpu"] = "The machine had no GPU: this section was skipped.\n"
+    return {
+        "machine": machine_text(results),
+        "bars": bars_table(results),
+        **parts,
+        "calls": calls_table(results),
+    }
+
+
+def markdown(results: Results) -> str:
+    """Return all parts as one page."""
+    titles = {"machine": "Machine", "bars": "Bars", **SECTIONS, "calls": "Single calls"}
+    parts = tables(results)
+    return "# Benchmark\n\n" + "\n".join(f"## {title}\n\n{parts[name]}" for name, title in titles.items())
+
+
+# --- plot ---------------------------------------------------------------------------------------------
+
+
+def plot(results: Results) -> Figure:
+    """Return the ratio against the size of the image, one line for each pair of the section `sizes`."""
+    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+    axes = figure.subplots()
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in rows_of(results, "sizes"):
+        if row.phase == BOTH:
+            lines.setdefault((row.case, row.against), []).append(row)
+    for number, ((case, against), rows) in enumerate(lines.items()):
+        rows = sorted(rows, key=lambda row: int(row.setting["shape"][-1]))
+        sizes = [row.setting["shape"][-1] for row in rows]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(sizes, [row.ratio for row in rows], marker="o", color=colour, label=f"{case} against {against}")
+        axes.fill_between(
+            sizes, [row.low for row in rows], [row.high for row in rows], color=colour, alpha=0.2, linewidth=0
+        )
+    axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("height and width in pixels", color=GREY)
+    axes.set_ylabel("times faster", color=GREY)
+    axes.tick_params(which="both", color=GREY, labelcolor=GREY)
+    for name, spine in axes.spines.items():
+        spine.set(color=GREY, visible=name in ("left", "bottom"))
+    if lines:
+        figure.legend(frameon=False, fontsize="small", loc="outside upper left", ncols=2, labelcolor=GREY)
+    return figure
+
+
+def write(results: Results, folder: Path, prefix: str = "performance-") -> None:
+    """Write each part as Markdown, and the plot as SVG; each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in tables(results).items():
+        with replacing(folder / f"{prefix}{name}.md") as draft:
+            draft.write_text(text, encoding="utf-8")
+    draw(results, folder / f"{prefix}sizes.svg")
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write the plot."""
+    with replacing(path) as draft:
+        plot(results).savefig(draft, transparent=True)
+
+
+if __name__ == "__main__":
+    write(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

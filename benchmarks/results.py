@@ -1,0 +1,147 @@
+"""What the benchmark found: rows, each a ratio, and the bars that some of them are held against."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from measure import Times
+
+FORWARD, BOTH, SAVED, PEAK = "forward", "forward + backward", "saved for backward", "peak"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        section: the table that it stands in.
+        case: what of lossreg is measured.
+        against: what it is compared with.
+        setting: shape, dtype, threads and the like, for a reader and for the plot.
+        phase: what is done: a forward, a forward and a backward, or which bytes are counted.
+        unit: of the figures, `"s"` or `"B"`.
+        ours, theirs: medians.
+        ours_least, theirs_least: minima over the rounds.
+        ratio: `theirs / ours`, above 1 where lossreg is faster or smaller.
+        low, high: quartiles of that ratio over the rounds.
+        rounds: how many there were.
+        bar: key of the bar that the row is held against, if any.
+        measured: the figure for that bar.
+    """
+
+    section: str
+    case: str
+    against: str
+    setting: Mapping[str, Any]
+    phase: str
+    unit: str
+    ours: float
+    theirs: float
+    ours_least: float
+    theirs_least: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int = 1
+    bar: str = ""
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio that lossreg sets out to reach; the worst of its rows counts.
+
+    Attributes:
+        what: what is compared with what.
+        limit: the number to reach, or not to exceed.
+        at_least: whether it is to be reached.
+        unit: what the number counts.
+    """
+
+    what: str
+    limit: float
+    at_least: bool = True
+    unit: str = "times faster"
+
+    def worst(self, measured: Sequence[float]) -> float:
+        """Return the number that the bar is held against."""
+        return min(measured) if self.at_least else max(measured)
+
+    def met(self, measured: float) -> bool:
+        """Say whether a number is good enough."""
+        return measured >= self.limit if self.at_least else measured <= self.limit
+
+
+_TIMES = "of the other's time"
+BARS: Mapping[str, Bar] = {
+    "seg hard": Bar("SegLoss (BCE + Dice), hard targets, against the textbook formula", 4.5),
+    "seg soft": Bar("the same, soft targets", 3.5),
+    "monai": Bar("SegLoss on logits against MONAI's DiceCELoss(sigmoid=True), same coefficients", 1.3),
+    "tversky": Bar("SegLoss with the focal Tversky term against SegLoss without", 1.1, False, _TIMES),
+    "seg compiled": Bar("SegLoss compiled against the eager textbook formula", 6.3),
+    "seg both compiled": Bar("SegLoss compiled against the textbook formula compiled", 1.0),
+    "frame": Bar("six frame-field terms through MultiLoss against the textbook formulation", 8.0),
+    "frame compiled": Bar("the same compiled against the eager textbook formulation", 13.0),
+    "frame both compiled": Bar("the same compiled against the textbook formulation compiled", 5.0),
+    "seg saved": Bar("SegLoss: saved for backward beyond the inputs", 64, False, "bytes a plane (n, c)"),
+    "frame saved": Bar("six frame-field terms: saved for backward", 0.25, False, "of the textbook's bytes"),
+    "composition": Bar("MultiLoss of 20 trivial terms, constant weights, against a sum by hand", 1.0),
+    "composition scheduled": Bar("the same, scheduled weights", 1.0),
+    "schedule": Bar("a scheduled weight at an epoch already seen against scipy's interp1d", 20.0),
+    "list": Bar("`lossreg list` against `python -c 'import torch'`", 0.2, False, _TIMES),
+    "half": Bar("peak of a forward + backward in bfloat16 against float32", 0.6, False, "of the float32 bytes"),
+}
+
+
+def timed(
+    section: str,
+    case: str,
+    against: str,
+    setting: Mapping[str, Any],
+    phase: str,
+    ours: Times,
+    theirs: Times,
+    bar: str = "",
+) -> Row:
+    """Return the row of two interleaved times; its bar is held against the ratio, or the inverse where at most."""
+    ratios = [other / own for own, other in zip(ours.seconds, theirs.seconds, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (*ratios, *ratios, *ratios)
+    ratio = theirs.median / ours.median
+    measured = None if not bar else ratio if BARS[bar].at_least else 1 / ratio
+    return Row(
+        section, case, against, setting, phase, "s",
+        ours.median, theirs.median, ours.least, theirs.least, ratio, low, high, len(ratios), bar, measured,
+    )  # fmt: skip
+
+
+def counted(
+    section: str,
+    case: str,
+    against: str,
+    setting: Mapping[str, Any],
+    phase: str,
+    ours: int,
+    theirs: int,
+    bar: str = "",
+    measured: float | None = None,
+) -> Row:
+    """Return the row of two numbers of bytes."""
+    ratio = theirs / max(ours, 1)
+    return Row(
+        section, case, against, setting, phase, "B", ours, theirs, ours, theirs, ratio, ratio, ratio, 1, bar, measured
+    )
+
+
+def verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return each bar with the worst figure of its rows; None where nothing was measured for it."""
+    found = []
+    for key, bar in BARS.items():
+        measured = [row.measured for row in rows if row.bar == key and row.measured is not None]
+        worst = bar.worst(measured) if measured else None
+        met = None if worst is None else bar.met(worst)
+        found.append({"bar": key, **asdict(bar), "measured": worst, "met": met})
+    return found

@@ -1,0 +1,78 @@
+"""How long the command line takes to start, against importing torch, among few and many installed distributions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from timeit import timeit
+
+from measure import Effort, in_turns
+from results import Row, timed
+
+OURS = ("lossreg", "lossreg_seg", "lossreg_crossfield", "lossreg_wrappers", "lossreg_example")
+
+
+def install(folder: Path, count: int) -> list[Path]:
+    """Make a folder of packages that has the metadata of exactly `count` distributions; return the path to import.
+
+    The packages are links to those that are installed, and so is the metadata of as many of them as go in, ours
+    first. The rest is made up.
+    """
+    sites = list(dict.fromkeys(Path(str(found.locate_file(""))) for found in distributions()))
+    found = {path.name.partition("-")[0].lower(): path for site in sites for path in site.glob("*.dist-info")}
+    metadata = sorted(found.values(), key=lambda path: (not path.name.startswith("lossreg"), path.name))
+    for site in sites:
+        for entry in site.iterdir():
+            if entry.suffix not in {".dist-info", ".pth"} and not (folder / entry.name).exists():
+                (folder / entry.name).symlink_to(entry)
+    for path in metadata[:count]:
+        (folder / path.name).symlink_to(path)
+    for i in range(count - len(metadata[:count])):
+        made_up = folder / f"made_up_{i}-1.0.dist-info"
+        made_up.mkdir()
+        (made_up / "METADATA").write_text(f"Metadata-Version: 2.1\nName: made-up-{i}\nVersion: 1.0\n", encoding="utf-8")
+        (made_up / "entry_points.txt").write_text(f"[console_scripts]\nmade-up-{i} = made_up:main\n", encoding="utf-8")
+    trees = [Path(spec.origin).parents[1] for name in OURS if (spec := find_spec(name)) and spec.origin]
+    return [*dict.fromkeys(tree for tree in trees if tree not in sites), folder]
+
+
+def run(path: list[Path], *arguments: str) -> Callable[[], object]:
+    """Return a call that runs Python with that path and no other packages."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-S", *arguments]
+    return lambda: subprocess.run(command, env=environment, check=True, capture_output=True)
+
+
+def compare(count: int, effort: Effort) -> list[Row]:
+    """Time `lossreg list`, and what it is compared with, among so many distributions."""
+    with tempfile.TemporaryDirectory() as name:
+        path = install(Path(name), count)
+        calls = {
+            "lossreg list": run(path, "-m", "lossreg", "list"),
+            "python -c 'import torch'": run(path, "-c", "import torch"),
+            "python -c 'import lossreg'": run(path, "-c", "import lossreg"),
+            "python -c pass": run(path, "-c", "pass"),
+        }
+        found = in_turns({n: lambda number, c=c: timeit(c, number=number) for n, c in calls.items()}, effort, block=0)
+    setting = {"distributions": count}
+    return [
+        timed("startup", "lossreg list", other, setting, "process", found["lossreg list"], found[other], bar)
+        for other, bar in (("python -c 'import torch'", "list"), ("python -c pass", ""))
+    ] + [
+        timed(
+            "startup", "python -c 'import lossreg'", "python -c 'import torch'", setting, "process",
+            found["python -c 'import lossreg'"], found["python -c 'import torch'"],
+        )
+    ]  # fmt: skip
+
+
+def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Yield what is to be done, with a label for the progress bar."""
+    for count in (40, 1000) if effort.sweeps else (40,):
+        yield f"start-up among {count} distributions", lambda c=count: compare(c, effort)

@@ -1,0 +1,250 @@
+"""What the benchmark compares is the same function, and what it reports is what it measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import import_module
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import batches
+import composition
+import losses
+import pytest
+import report
+import startup
+import sync
+import textbook
+import torch
+from measure import Effort, Times, in_turns, interleaved, peak_bytes, saved_bytes
+from results import BARS, BOTH, FORWARD, PEAK, SAVED, Row, counted, timed, verdicts
+
+TINY = Effort(seconds=0, rounds=2, compiled=False, sweeps=False)
+MIB = 2**20
+
+
+# --- the two sides of a ratio -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tversky", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_textbook_seg_loss_is_the_plugins(soft, tversky):
+    pred, target = batches.segmentation((2, 2, 9, 7), soft=soft, dtype=torch.float64)
+    formula = textbook.bce_dice_tversky if tversky else textbook.bce_dice
+    value = batches.seg_loss(tversky=tversky)({"seg": pred}, {"gt_polygons_image": target})[0]
+    expected = formula(pred, target)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, pred), torch.autograd.grad(expected, pred), rtol=1e-5, atol=1e-9
+    )
+
+
+def test_the_textbook_frame_field_is_the_plugins():
+    pred, gt = batches.frame_field(2, 12, dtype=torch.float64)
+    value, expected = batches.frame_field_loss()(pred, gt)[0], textbook.frame_field(pred, gt)
+    inputs = tuple(pred.values())
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, inputs), torch.autograd.grad(expected, inputs), rtol=1e-7, atol=1e-12
+    )
+
+
+def test_the_sum_by_hand_has_the_gradient_of_multi_loss():
+    x = torch.rand(4, requires_grad=True)
+    multi = composition.trivial(3, scheduled=True)
+    loops = [composition.by_hand(multi, 5.0), composition.by_functions(multi, 5.0)]
+    (expected,) = torch.autograd.grad(multi({"x": x}, {}, epoch=5.0)[0], x)
+    for loop in loops:
+        total, values, _ = loop({"x": x}, {})
+        torch.testing.assert_close(torch.autograd.grad(total, x)[0], expected)
+        assert list(values) == list(multi.names)
+
+
+def test_sides_that_differ_are_refused():
+    sides = losses.seg_sides((1, 2, 8, 8))
+    sides.forwards["wrong"] = lambda: sides.forwards["textbook"]() * 1.001
+    with pytest.raises(AssertionError, match="SegLoss: "):
+        sides.check("SegLoss", "wrong")
+
+
+# --- measuring ----------------------------------------------------------------------------------------
+
+
+def test_every_round_times_each_side_once_and_begins_with_the_next():
+    calls = []
+
+    def timer(name: str, seconds: float) -> Any:
+        return lambda number: calls.append(name) or seconds * number
+
+    found = in_turns({"a": timer("a", 1.0), "b": timer("b", 2.0), "c": timer("c", 4.0)}, TINY)
+    assert "".join(calls[3:]) == "abcbca"
+    assert {name: times.seconds for name, times in found.items()} == {"a": (1, 1), "b": (2, 2), "c": (4, 4)}
+
+
+def test_a_call_is_timed_on_the_threads_that_were_asked_for():
+    threads = set()
+    before = torch.get_num_threads()
+    interleaved({"a": lambda: threads.add(torch.get_num_threads())}, TINY, threads=before + 1)
+    assert threads == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+def test_saved_bytes_are_those_beyond_the_inputs():
+    x = torch.rand(1000, requires_grad=True)
+    assert saved_bytes(lambda: (x * x).sum(), (x,)) == 0
+    assert saved_bytes(lambda: x.exp().sum(), (x,)) == x.nbytes
+    assert saved_bytes(lambda: (x.exp() ** 2).sum(), (x,)) == x.nbytes  # one storage, read twice
+
+
+def test_a_peak_is_what_is_held_at_once():
+    def at_once() -> Any:
+        return torch.empty(MIB, dtype=torch.uint8), torch.empty(2 * MIB, dtype=torch.uint8)
+
+    def in_turn() -> None:
+        for size in (1, 2, 1):
+            del_me = torch.empty(size * MIB, dtype=torch.uint8)
+            del del_me
+
+    assert peak_bytes(at_once) == pytest.approx(3 * MIB, rel=0.01)
+    assert peak_bytes(in_turn) == pytest.approx(2 * MIB, rel=0.01)
+
+
+# --- rows and bars ------------------------------------------------------------------------------------
+
+
+def row(section: str = "losses", bar: str = "", ours: float = 1.0, theirs: float = 2.0) -> Row:
+    setting = {"shape": [1, 2, 64, 64], "dtype": "float32", "threads": 2}
+    return timed(section, "SegLoss", "textbook", setting, BOTH, Times((ours,) * 3), Times((theirs,) * 3), bar)
+
+
+def test_a_ratio_is_of_medians_and_its_spread_over_rounds():
+    found = timed("losses", "a", "b", {}, BOTH, Times((1.0, 1.0, 4.0)), Times((3.0, 2.0, 8.0)))
+    assert found.ratio == 3.0
+    assert (found.low, found.high) == (2.0, 3.0)
+    assert (found.ours_least, found.theirs_least) == (1.0, 2.0)
+
+
+def test_a_bar_is_held_against_the_worst_row():
+    found = {v["bar"]: v for v in verdicts([row(bar="seg hard", theirs=9.0), row(bar="seg hard", theirs=4.0)])}
+    assert (found["seg hard"]["measured"], found["seg hard"]["met"]) == (4.0, False)
+    assert (found["frame"]["measured"], found["frame"]["met"]) == (None, None)
+
+
+def test_a_bar_on_a_cost_is_held_against_the_inverse():
+    found = {v["bar"]: v for v in verdicts([row(bar="tversky", ours=1.05, theirs=1.0)])}
+    assert found["tversky"]["measured"] == pytest.approx(1.05)
+    assert found["tversky"]["met"] is True
+
+
+def test_every_bar_has_rows_that_are_held_against_it():
+    found = [
+        *losses.seg_bars((1, 2, 8, 8), False, TINY),
+        *losses.seg_bars((1, 2, 8, 8), True, TINY),
+        *losses.frame_bars(1, 16, TINY),
+        *composition.overhead(20, False, TINY),
+        *composition.overhead(20, True, TINY),
+        *composition.schedule(TINY),
+    ]
+    elsewhere = {"monai", "half", "list", *(key for key in BARS if "compiled" in key)}
+    assert {r.bar for r in found if r.bar} == set(BARS) - elsewhere
+    assert all((r.measured is not None) == bool(r.bar) for r in found)
+    assert {r.phase for r in found} == {FORWARD, BOTH, SAVED, PEAK, "call"}
+    assert all(math.isfinite(r.ratio) and r.ours >= 0 for r in found)
+
+
+@pytest.mark.needs_plugins
+def test_monai_channel_by_channel_has_the_value_of_seg_loss():
+    pytest.importorskip("monai")
+    found = losses.peer_bars((2, 2, 16, 16), True, TINY)
+    assert {r.against for r in found if r.bar == "monai"} == {"MONAI DiceCELoss", losses.peers.SAME_VALUE}
+
+
+def test_one_collective_a_term_gives_the_norms_of_sync():
+    (found,) = sync.compare(2, 3, TINY)
+    assert found.setting == {"terms": 3, "processes": 2}
+    assert found.rounds == 5 * TINY.rounds
+
+
+# --- start-up -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [10, 500])
+def test_a_made_up_installation_has_that_many_distributions(tmp_path, count):
+    path = startup.install(tmp_path, count)
+    names = {found.metadata["Name"] for found in distributions(path=[str(folder) for folder in path])}
+    assert len(names) == count
+    assert "lossreg" in names
+
+
+def test_a_made_up_installation_lists_the_losses(tmp_path):
+    listed = startup.run(startup.install(tmp_path, 500), "-m", "lossreg", "list", "seg/*")()
+    assert b"SegLoss" in listed.stdout
+
+
+# --- the report ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    rows = [
+        row(),
+        row("sizes", ours=2.0, theirs=1.0),
+        counted("memory", "SegLoss", "textbook", {"shape": [2, 2]}, SAVED, 128, 3 * MIB, "seg saved", 32.0),
+    ]
+    machine = {
+        "cpu": "A processor", "cores": 2, "instructions": "AVX2", "caches": {"l2": MIB}, "memory_gib": 8.0,
+        "load_before": 0.1, "system": "Linux x86_64", "python": "3.11", "versions": {"torch": "2.13.0"}, "gpu": None,
+    }  # fmt: skip
+    made = {"date": "2026-01-01", "minutes": 9.0, "quick": False, "machine": machine, "calls": []}
+    made |= {"rows": [vars(r) for r in rows], "bars": verdicts(rows)}
+    return json.loads(json.dumps(made))
+
+
+def test_every_part_of_the_report_is_written(results, tmp_path):
+    report.write(results, tmp_path)
+    parts = {path.stem.removeprefix("performance-") for path in tmp_path.glob("*.md")}
+    assert parts == {"machine", "bars", "calls", *report.SECTIONS}
+    assert "SegLoss against textbook" in (tmp_path / "performance-sizes.svg").read_text(encoding="utf-8")
+
+
+def test_a_row_that_is_lost_is_in_bold(results):
+    parts = report.tables(results)
+    assert "| **0.50** (0.50 to 0.50) |" in parts["sizes"]
+    assert "| 2.00 (2.00 to 2.00) |" in parts["losses"]
+
+
+def test_bytes_and_bars_are_told_in_their_units(results):
+    parts = report.tables(results)
+    assert "| saved for backward | 128 B | 3 MiB | 24576 |" in parts["memory"]
+    assert "| at most 64 bytes a plane (n, c) | 32.0 | yes |" in parts["bars"]
+    assert "| at least 8 times faster | not measured |  |" in parts["bars"]
+
+
+def test_a_machine_without_a_gpu_says_that_its_section_was_skipped(results):
+    assert report.tables(results)["gpu"] == "The machine had no GPU: this section was skipped.\n"
+
+
+@pytest.mark.parametrize(("value", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.2e-5, "42 µs"), (7.1e-8, "71 ns")])
+def test_seconds_are_told_in_a_fitting_unit(value, text):
+    assert report.seconds(value) == text
+
+
+def test_the_run_behind_the_page_is_one_of_this_benchmark():
+    path = Path(__file__).parents[1] / "docs" / "benchmarks" / "results.json"
+    committed = json.loads(path.read_text(encoding="utf-8"))
+    assert {found["bar"] for found in committed["bars"]} == set(BARS)
+    assert report.rows_of(committed)
+
+
+def test_a_run_writes_its_results_and_prints_the_bars(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("pytest_benchmark", reason="tox's `bench` has it")
+    run = import_module("run")
+    monkeypatch.setattr(run, "QUICK", TINY)
+    run.main(["--quick", "--only", "composition", "--output", str(tmp_path / "out")])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.md", "sizes.svg"}
+    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert {r["section"] for r in found["rows"]} == {"composition"}
+    assert found["machine"]["versions"]["torch"] == torch.__version__
+    assert "interp1d" in capsys.readouterr().out
