@@ -30,7 +30,6 @@ COEFS = (
     "seg_interior_crossfield",
     "seg_edge_crossfield",
     "seg_edge_interior",
-    "epoch_thresholds",
 )
 
 
@@ -99,7 +98,7 @@ class _LegacyReader:
         self.block = self._mapping(self.path)
         self.coefs = self._mapping(f"{self.path}.coefs")
         for name in self.coefs:
-            if name not in COEFS:
+            if name not in (*COEFS, "epoch_thresholds"):
                 near = difflib.get_close_matches(str(name), COEFS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(COEFS)}"
                 self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)

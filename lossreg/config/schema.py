@@ -30,7 +30,7 @@ from lossreg.config.grammar import (
     WRAP_KEYS,
     ZERO_WEIGHT,
 )
-from lossreg.config.legacy import CHANNELS, LOSS_PARAMS, WEIGHT_PARAMS
+from lossreg.config.legacy import CHANNELS, COEFS, LOSS_PARAMS, WEIGHT_PARAMS
 from lossreg.errors import UnknownNameError
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
@@ -51,6 +51,7 @@ _BOOLEAN: Node = {"type": "boolean"}
 _TEXT: Node = {"type": "string", "not": {"const": "???"}}
 _REFERENCE: Node = {"type": "string", "pattern": REFERENCE}
 _DATA: Node = {"$ref": "#/$defs/data"}
+_WEIGHT: Node = {"$ref": "#/$defs/weight"}
 _SCALARS: dict[Any, Node] = {
     bool: _BOOLEAN, int: {"type": "integer"}, float: _NUMBER, str: _TEXT, None: _NULL, type(None): _NULL
 }  # fmt: skip
@@ -168,12 +169,18 @@ def _values() -> dict[str, Node]:
             "epoch_thresholds; or {schedule: NAME, ...}.",
             **any_of(_NUMBER, weights, _block("schedule")),
             "default": 1.0,
+            "examples": [0.5, [0.0, 0.0, 1.0], {"schedule": "cosine", "start": 0.0, "end": 1.0, "end_epoch": 20}],
         },
         "epoch_thresholds": {
             "description": "The epochs at which lists of weights have their values, in ascending order.",
             **any_of(_NULL, _list(any_of(_NUMBER), minItems=1)),
+            "examples": [[0, 5, 10]],
         },
-        "name": any_of(_NULL, {"type": "string", "pattern": r"^[^/]+$", "not": {"const": "???"}}),
+        "name": {
+            "description": "A name without `/`.",
+            **any_of(_NULL, {"type": "string", "pattern": r"^[^/]+$", "not": {"const": "???"}}),
+            "examples": ["area"],
+        },
     }
 
 
@@ -185,45 +192,61 @@ def _switches() -> dict[str, Node]:
     counts = any_of(_NULL, {"type": "integer", "minimum": 1})
     keys = _list(any_of({"type": "string", "pattern": r"^(pred|gt)\.."}))
     return {
-        "loss_list": {"description": "The terms.", "$ref": "#/$defs/terms"},
-        "losses": {"description": "The terms; another spelling of loss_list.", "$ref": "#/$defs/terms"},
+        "loss_list": {"description": "The terms.", "examples": [["torch/L1Loss"]], "$ref": "#/$defs/terms"},
+        "losses": {
+            "description": "The terms; another spelling of loss_list.",
+            "examples": [{"height": {"loss": "torch/L1Loss"}}],
+            "$ref": "#/$defs/terms",
+        },
         "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
         "pre_processes": {
             "description": "Preprocesses that make keys of the batch before the losses read them.",
             **any_of(_NULL, _list({"$ref": "#/$defs/preprocess"})),
+            "examples": [["gt_field"], [{"preprocess": "seg_loss_weights", "w0": 10}]],
         },
         "weighting": {
             "description": "An adaptive weighting of the terms, multiplied by their weights.",
             **_unless_null("weighting"),
+            "examples": ["dwa", {"strategy": "dwa", "temperature": 1.0}],
         },
         "zero_weight": {
             "description": "Whether a term of weight 0 is computed (keep) or left out (skip).",
             **any_of({"enum": list(ZERO_WEIGHT)}),
             "default": "keep",
+            "examples": ["skip"],
         },
         "batch_keys": {
-            "description": "The keys that the batch has, such as [pred.seg, gt.mask]; terms are checked against them.",
+            "description": "The keys that every batch has; terms are checked against them when the loss is built.",
             **any_of(_NULL, keys),
+            "examples": [["pred.seg", "gt.mask"]],
         },
         "on_nonfinite": {
-            "description": "What is done about a term that is NaN or infinite.",
+            "description": "What is done about a term that is NaN or infinite: nothing, an error, or the term is left "
+            "out of this batch. A group's default is that of the loss around it.",
             **any_of({"enum": list(ON_NONFINITE)}),
             "default": "ignore",
+            "examples": ["raise"],
         },
         "normalize_losses": {
             "description": "Whether each term is divided by its norm.",
             **any_of(_BOOLEAN),
             "default": True,
+            "examples": [False],
         },
         "normalization_params": {
             "description": "How many samples the norms are taken over.",
+            "examples": [{"min_samples": 10, "max_samples": 1000}],
             **any_of(
                 _NULL,
                 {
                     "type": "object",
                     "properties": {
-                        NORMALIZATION_KEYS[0]: {"description": "At least so many.", **counts},
-                        NORMALIZATION_KEYS[1]: {"description": "At most so many.", **counts},
+                        NORMALIZATION_KEYS[0]: {
+                            "description": "At least so many; fewer are an error.",
+                            **counts,
+                            "examples": [10],
+                        },
+                        NORMALIZATION_KEYS[1]: {"description": "At most so many.", **counts, "examples": [1000]},
                     },
                     "additionalProperties": False,
                 },
@@ -232,22 +255,71 @@ def _switches() -> dict[str, Node]:
         "track_norms": {
             "description": "running: norms follow the values in training.",
             **any_of(_NULL, {"enum": list(TRACK_NORMS)}),
+            "examples": ["running"],
         },
         "norm_momentum": {
             "description": "The share of a new value in a running norm.",
             **any_of({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
             "default": 0.01,
+            "examples": [0.05],
         },
         "compile": {
             "description": "Whether the whole loss is compiled at its first forward.",
             **any_of(_BOOLEAN),
             "default": False,
+            "examples": [True],
         },
-        "name": {"description": "The group's name.", "$ref": "#/$defs/name", "not": _NULL},
+        "name": {
+            "description": "The group's name; its terms are reported as `name/term`.",
+            "$ref": "#/$defs/name",
+            "not": _NULL,
+            "examples": ["field"],
+        },
         "weight": {"$ref": "#/$defs/weight"},
-        "normalize": {"description": "Whether its terms are divided by their norms.", **any_of(_BOOLEAN)},
-        "optional": {"description": "Whether it is left out of a batch that lacks its keys.", **any_of(_BOOLEAN)},
+        "normalize": {
+            "description": "Whether its terms are divided by their norms.",
+            **any_of(_BOOLEAN),
+            "default": True,
+            "examples": [False],
+        },
+        "optional": {
+            "description": "Whether each of its terms is left out of a batch that lacks its keys.",
+            **any_of(_BOOLEAN),
+            "default": False,
+            "examples": [True],
+        },
     }
+
+
+def _unread(description: str, kind: Node, example: Any, **rest: Any) -> Node:
+    """Describe a key of the legacy dialect, which is read only if its term is on: otherwise it may hold anything."""
+    return {"description": description, "anyOf": [kind, True], "examples": [example], **rest}
+
+
+def _legacy_flags() -> dict[str, Node]:
+    """Return the keys of a training config that turn the terms of a legacy block on."""
+    channels = {
+        f"compute_{name}": _unread(f"Whether the {name} is a channel.", _BOOLEAN, True, default=False)
+        for name in CHANNELS
+    }
+    precision = _unread("Predictions are logits where it is a 16-bit one.", {"type": ["integer", "string"]}, "16-mixed")
+    return {
+        "compute_seg": _unread("Whether there is a segmentation.", _BOOLEAN, True, default=False),
+        "compute_crossfield": _unread("Whether there is a frame field.", _BOOLEAN, True, default=False),
+        "seg_params": {"description": "The channels of the segmentation.", "properties": channels},
+        "pl_trainer": {
+            "description": "Of the trainer's config, precision is read.",
+            "properties": {"precision": precision},
+        },
+    }
+
+
+def _seg_loss_params() -> Node:
+    """Return the block whose values the segmentation term takes, and the preprocess that weighs its pixels."""
+    of_loss = {name: _unread("A parameter of seg/SegLoss.", _NUMBER, 0.5) for name in LOSS_PARAMS}
+    of_pixels = {name: _unread("A parameter of seg/SegLossWeights.", _DATA, 10) for name in WEIGHT_PARAMS}
+    params = {"type": "object", "properties": {**of_loss, **of_pixels}}
+    return {"description": "Parameters of the segmentation term.", **any_of(_NULL, params)}
 
 
 def _blocks() -> dict[str, Node]:
@@ -291,11 +363,14 @@ def _blocks() -> dict[str, Node]:
             "description": "A training config: loss_params.compound_loss, loss_params.multi_loss or loss.",
             "type": "object",
             "properties": {
+                **_legacy_flags(),
                 "loss_params": {
+                    "description": "The blocks of the loss.",
                     "properties": {
                         "compound_loss": {"description": "The compound loss."},
                         "multi_loss": {"description": "The legacy block."},
                         "multiloss": {"description": "The legacy block; another spelling of multi_loss."},
+                        "seg_loss_params": _seg_loss_params(),
                     },
                     "if": uses_legacy,
                     "then": {"properties": {"compound_loss": any_of(_NULL, _block("switches"))}},
@@ -324,11 +399,18 @@ def _blocks() -> dict[str, Node]:
                 "coefs": {
                     "description": "The weight of each term, and their epoch_thresholds.",
                     **any_of(
-                        {"type": "object", "properties": {"epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"}}}
+                        {
+                            "type": "object",
+                            "properties": {
+                                **{name: _unread(f"Weight of the term {name}.", _WEIGHT, 1.0) for name in COEFS},
+                                "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
+                            },
+                            "additionalProperties": False,
+                        }
                     ),
                 },
                 "normalization_params": switches["normalization_params"],
-                "seg_loss_params": _LEGACY_PARAMS,
+                "seg_loss_params": _seg_loss_params(),
             },
             "required": ["coefs"],
         },
@@ -337,9 +419,6 @@ def _blocks() -> dict[str, Node]:
 
 
 # --- the legacy block -----------------------------------------------------------------------------
-
-_LEGACY_PARAMS: Node = {"description": "Parameters of the segmentation loss.", **any_of(_NULL, {"type": "object"})}
-
 
 def _legacy_training() -> Node:
     """Return what a training config with a legacy block is: its flags choose the terms, which need their coefs."""
@@ -363,7 +442,7 @@ def _legacy_training() -> Node:
             "compute_seg": {"description": "Whether the segmentation is trained.", **flag},
             "compute_crossfield": {"description": "Whether the frame field is trained.", **flag},
             "seg_params": {"description": "Which channels the segmentation has.", **flags},
-            "loss_params": {"properties": {"seg_loss_params": _LEGACY_PARAMS}},
+            "loss_params": {"properties": {"seg_loss_params": _seg_loss_params()}},
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
         "allOf": [
@@ -422,34 +501,60 @@ def _term_keys() -> dict[str, Node]:
     """Return what a term says beside its loss and the loss's parameters."""
     key = any_of(_NULL, _TEXT)
     numbers = _list(any_of(_NUMBER))
+    integer, bound = {"type": "integer"}, any_of(_NULL, {"type": "integer"})
+    cut = {
+        "type": "object",
+        "properties": {
+            "start": {"description": "The first channel.", **bound, "examples": [0]},
+            "stop": {"description": "The channel after the last.", **bound, "examples": [2]},
+            "step": {"description": "From one channel to the next.", **bound, "examples": [1]},
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    lists = [_list(any_of(item), minItems=1) for item in (integer, _BOOLEAN)]
+    channels = any_of(_NULL, integer, *lists, cut)
     wrap: dict[str, Node] = {
-        "inputs": {"description": "Keys of all arguments in order, such as pred.seg.", **any_of(_NULL, _list(_TEXT))},
-        "pred_channels": {"description": "Which channels (axis 1) of the prediction to take."},
-        "gt_channels": {"description": "Which channels (axis 1) of the target to take."},
+        "inputs": {
+            "description": "Keys of all arguments in order, where there are not two.",
+            **any_of(_NULL, _list(_TEXT)),
+            "examples": [["pred.anchor", "gt.positive", "gt.negative"]],
+        },
+        "pred_channels": {
+            "description": "Which channels (axis 1) of the prediction to take.", **channels, "examples": [[0, 1]]
+        },
+        "gt_channels": {
+            "description": "Which channels (axis 1) of the target to take.", **channels, "examples": [0]
+        },
         "target_dtype": {
             "description": "What to cast the target to; long means class indices.",
             **any_of(_NULL, {"enum": ["long", "float"]}),
+            "examples": ["long"],
         },
         "reduction": {
             "description": "How values of each element become one number.",
             **any_of({"enum": ["mean", "sum"]}),
             "default": "mean",
+            "examples": ["sum"],
         },
-    }
+    }  # fmt: skip
     deep: dict[str, Node] = {
         "outputs": {
             "description": "A key, a glob such as aux.*, or a list of keys.",
             **any_of(_TEXT, _list(_TEXT, minItems=1)),
+            "examples": ["aux.*"],
         },
         "weights": {
             "description": "exp (a half of the one before), same, or a number for each output.",
             **any_of({"enum": ["exp", "same"]}, numbers),
             "default": "exp",
+            "examples": [[1.0, 0.5, 0.25]],
         },
         "resize": {
             "description": "How a target is brought to the size of an output.",
             **any_of({"enum": list(RESIZE)}),
             "default": "nearest",
+            "examples": ["bilinear"],
         },
     }
     deep_block = {
@@ -464,27 +569,39 @@ def _term_keys() -> dict[str, Node]:
         "additionalProperties": False,
     }
     return {
-        "name": {"description": "The term's name; by default that of its loss.", "$ref": "#/$defs/name"},
+        "name": {
+            "description": "The term's name, without `/`; by default that of its loss, or its key in a mapping.",
+            "$ref": "#/$defs/name",
+        },
         "weight": {"$ref": "#/$defs/weight"},
         "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
         "normalize": {
-            "description": "Whether the term is divided by its norm.", **any_of(_BOOLEAN), "default": True
+            "description": "Whether the term is divided by its norm.", **any_of(_BOOLEAN), "default": True,
+            "examples": [False],
         },
         "optional": {
             "description": "Whether it is left out of a batch that lacks its keys.", **any_of(_BOOLEAN),
             "default": False,
+            "examples": [True],
         },
-        "pred_key": {"description": "Key of the prediction that the loss is given.", **key},
-        "gt_key": {"description": "Key of the target that the loss is given.", **key},
+        "pred_key": {
+            "description": "Key of the prediction that the loss is given.", **key, "examples": ["height"]
+        },
+        "gt_key": {"description": "Key of the target that the loss is given.", **key, "examples": ["height"]},
         "input": {
             "description": "What the prediction holds, for a loss that says what it takes.",
             **any_of(_NULL, {"enum": list(INPUTS)}),
+            "examples": ["logits"],
         },
         "deep_supervision": {
-            "description": "Further outputs of the network that the loss is applied to.",
+            "description": "Outputs of the network that the loss is applied to, or these with further options.",
             **any_of(_NULL, _TEXT, _list(_TEXT, minItems=1), deep_block),
+            "examples": ["aux.*", {"outputs": "aux.*", "weights": "same"}],
         },
-        "wrap": {"description": "How a loss of another library is given tensors.", **any_of(wrap_block)},
+        "wrap": {
+            "description": "How a loss that is called with tensors is given them.", **any_of(wrap_block),
+            "examples": [{"target_dtype": "long"}],
+        },
     }  # fmt: skip
 
 
@@ -539,6 +656,7 @@ def _terms() -> dict[str, Node]:
             "if": {"type": "string"},
             "then": {"$ref": "#/$defs/loss_name"},
             "else": {"$ref": "#/$defs/loss", "properties": {"name": {"$ref": "#/$defs/name"}}},
+            "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
     }
 
@@ -588,13 +706,16 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
             made[f"{kind}:{entry.name}"] = _component(entry, key, sources.of(entry))
     block: Node = {"type": "object", "properties": {key: {"$ref": f"#/$defs/{kind}_name"}}}
     if targets:
-        block["properties"]["_target_"] = {"description": "A dotted path, looked up.", **any_of({"enum": dotted})}
+        block["properties"]["_target_"] = {
+            "description": f"The dotted path of a {kind}, looked up among those installed.",
+            **any_of({"enum": dotted}),
+        }
         block["oneOf"] = [{"required": [key]}, {"required": ["_target_"]}]
     else:
         block["required"] = [key]
     refused = [name for name in SPECIAL_KEYS if kind != "loss" or name != "_recursive_"]
     block |= {"propertyNames": {"not": {"enum": refused}}, "allOf": choices}
-    name = {"description": f"Name of a {kind}.", **any_of({"enum": every})}
+    name = {"description": f"Name of a {kind}: full, bare or an alias.", **any_of({"enum": every})}
     return {kind: block, f"{kind}_name": name, **made}
 
 
@@ -620,7 +741,7 @@ def _component(entry: Entry[Any], key: str, signature: Signature | None) -> Node
         return node | ({"required": needed} if needed else {})
     inside = {"type": "object", "properties": {**values, **closed}, "additionalProperties": other}
     node["properties"]["args"] = {
-        "description": "Parameters; those that are named as a key of a term can be given here alone.",
+        "description": "Parameters of the loss; those that are named as a key of a term can be given here alone.",
         **inside,
         "propertyNames": {"$ref": "#/$defs/plain_key"},
     }
