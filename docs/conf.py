@@ -31,7 +31,7 @@ copybutton_only_copy_prompt_lines = True
 
 def draw_plots(_: Sphinx) -> None:
     """Write the pictures of the pages into `generated/`."""
-    for script in sorted(Path(__file__).parent.glob("plots/*.py")):
+    for script in sorted(Path(__file__).parent.glob("generate/*.py")):
         subprocess.run([sys.executable, str(script)], check=True)
 
 

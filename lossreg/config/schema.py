@@ -210,7 +210,7 @@ def _switches() -> dict[str, Node]:
             "examples": ["dwa", {"strategy": "dwa", "temperature": 1.0}],
         },
         "zero_weight": {
-            "description": "Whether a term of weight 0 is computed (keep) or left out (skip).",
+            "description": "Whether a term of weight 0 stays on the graph (keep), or is computed without one (skip).",
             **any_of({"enum": list(ZERO_WEIGHT)}),
             "default": "keep",
             "examples": ["skip"],
@@ -316,10 +316,14 @@ def _legacy_flags() -> dict[str, Node]:
 
 def _seg_loss_params() -> Node:
     """Return the block whose values the segmentation term takes, and the preprocess that weighs its pixels."""
-    of_loss = {name: _unread("A parameter of seg/SegLoss.", _NUMBER, 0.5) for name in LOSS_PARAMS}
-    of_pixels = {name: _unread("A parameter of seg/SegLossWeights.", _DATA, 10) for name in WEIGHT_PARAMS}
-    params = {"type": "object", "properties": {**of_loss, **of_pixels}}
-    return {"description": "Parameters of the segmentation term.", **any_of(_NULL, params)}
+    found = {name: _unread("A parameter of seg/SegLoss.", _NUMBER, 0.5) for name in LOSS_PARAMS}
+    for name in WEIGHT_PARAMS:
+        kind, example = (_BOOLEAN, False) if name.startswith("use_") else (_NUMBER, 10)
+        found[name] = _unread("A parameter of the preprocess seg/SegLossWeights.", kind, example)
+    return {
+        "description": "Parameters of the segmentation term.",
+        **any_of(_NULL, {"type": "object", "properties": found}),
+    }
 
 
 def _blocks() -> dict[str, Node]:
@@ -545,7 +549,7 @@ def _term_keys() -> dict[str, Node]:
             "examples": ["aux.*"],
         },
         "weights": {
-            "description": "exp (a half of the one before), same, or a number for each output.",
+            "description": "`exp` (each a half of the one before), `same`, or a number for each output.",
             **any_of({"enum": ["exp", "same"]}, numbers),
             "default": "exp",
             "examples": [[1.0, 0.5, 0.25]],
@@ -696,7 +700,7 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     choices: list[Node] = []
     for entry in section:
         names = section.names_of(entry)
-        paths = section.targets_of(entry) if targets else []
+        paths = list(dict.fromkeys(section.targets_of(entry))) if targets else []
         ways = [(key, names), ("_target_", paths)]
         named = [{"required": [k], "properties": {k: {"enum": found}}} for k, found in ways if found]
         if named:
@@ -709,13 +713,15 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
         block["properties"]["_target_"] = {
             "description": f"The dotted path of a {kind}, looked up among those installed.",
             **any_of({"enum": dotted}),
+            "examples": dotted[:1],
         }
         block["oneOf"] = [{"required": [key]}, {"required": ["_target_"]}]
     else:
         block["required"] = [key]
     refused = [name for name in SPECIAL_KEYS if kind != "loss" or name != "_recursive_"]
     block |= {"propertyNames": {"not": {"enum": refused}}, "allOf": choices}
-    name = {"description": f"Name of a {kind}: full, bare or an alias.", **any_of({"enum": every})}
+    about = f"Name of a {kind}: full, bare or an alias."
+    name = {"description": about, **any_of({"enum": every}), "examples": every[:1]}
     return {kind: block, f"{kind}_name": name, **made}
 
 

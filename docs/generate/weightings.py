@@ -1,6 +1,6 @@
 """Draw the weights of every weighting on one made-up run as `weighting-NAME.svg`.
 
-python docs/plots/weightings.py [FOLDER]
+python docs/generate/weightings.py [FOLDER]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Draw each first-party loss as `loss-NAME.svg`, computed by the loss itself, and list the adapted ones.
 
-`python docs/plots/losses.py [FOLDER]`
+`python docs/generate/losses.py [FOLDER]`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw every schedule as `schedule-NAME.svg`: python docs/plots/schedules.py [FOLDER]."""
+"""Draw every schedule as `schedule-NAME.svg`: python docs/generate/schedules.py [FOLDER]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of the pages on the command line and on diagnosing: python docs/plots/command_line.py [FOLDER]."""
+"""Draw the pictures of the pages on the command line and on diagnosing: python docs/generate/command_line.py [FOLDER]."""
 
 from __future__ import annotations
 

@@ -1,0 +1,79 @@
+"""The reference pages leave nothing out: every key of the grammar, every option of a command, every public name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import lossreg
+from lossreg.config import grammar, legacy
+
+DOCS = Path(__file__).parent
+
+
+def script(name: str) -> ModuleType:
+    """Import one of the scripts that write what the pages include."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "generate" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestYaml:
+    reference = script("yaml_reference")
+    BLOCKS = reference.blocks()
+
+    @pytest.mark.parametrize(
+        ("block", "keys"),
+        [
+            ("compound", grammar.COMPOUND_KEYS),
+            ("group", grammar.GROUP_KEYS),
+            ("term", grammar.TERM_KEYS),
+            ("wrap", grammar.WRAP_KEYS),
+            ("deep", grammar.DEEP_KEYS),
+            ("normalization", grammar.NORMALIZATION_KEYS),
+            ("legacy", [f"coefs.{key}" for key in legacy.COEFS]),
+            ("legacy", [f"seg_loss_params.{key}" for key in (*legacy.LOSS_PARAMS, *legacy.WEIGHT_PARAMS)]),
+            ("switched", [f"seg_params.compute_{channel}" for channel in legacy.CHANNELS]),
+            ("file", ["loss_params.compound_loss", *legacy.LEGACY_BLOCKS, "loss"]),
+        ],
+    )
+    def test_every_key_of_the_grammar_has_a_row(self, block: str, keys: list[str]):
+        rows = re.findall(r"^\| `(\S+)` \|", self.reference.table(self.BLOCKS[block], block), re.MULTILINE)
+        assert set(keys) - set(rows) == set()
+
+    def test_a_key_without_a_description_fails(self):
+        with pytest.raises(ValueError, match=r"the schema does not describe term\.new; give it a description"):
+            self.reference.table({"new": {"type": "string"}}, "term")
+
+    @pytest.mark.parametrize("block", BLOCKS)
+    def test_the_examples_are_what_the_schema_takes(self, block: str):
+        for key, own in self.BLOCKS[block].items():
+            validator = Draft202012Validator({"$defs": self.reference.DEFS, "allOf": [own]})
+            for example in self.reference.resolved(own).get("examples", ()):
+                assert not list(validator.iter_errors(example)), f"{block}.{key}: {json.dumps(example)}"
+
+    def test_every_table_is_on_the_page(self, tmp_path: Path):
+        self.reference.main(tmp_path)
+        included = re.findall(r"generated/(yaml-\w+\.md)", (DOCS / "yaml_reference.md").read_text("utf-8"))
+        assert sorted(included) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    page = (DOCS / "api.md").read_text("utf-8")
+    documented = re.findall(r"^\.\. auto\w+:: (\S+)$", page, re.MULTILINE)
+    assert set(lossreg.__all__) - {"__version__"} - set(documented) - names_of_modules(page) == set()
+
+
+def names_of_modules(page: str) -> set[str]:
+    """Return the public names of the modules that a page documents whole."""
+    whole = re.findall(r"^\.\. automodule:: (\S+)\n   :members:$", page, re.MULTILINE)
+    return {name for module in whole for name in vars(importlib.import_module(module)) if not name.startswith("_")}
