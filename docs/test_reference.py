@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import re
+import runpy
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
+import click
 import pytest
 from jsonschema import Draft202012Validator
 
 import lossreg
+from lossreg.cli import main as program
 from lossreg.config import grammar, legacy
 
 DOCS = Path(__file__).parent
 
 
-def script(name: str) -> ModuleType:
-    """Import one of the scripts that write what the pages include."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / "generate" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(name: str) -> SimpleNamespace:
+    """Return what one of the scripts that write what the pages include defines."""
+    return SimpleNamespace(**runpy.run_path(str(DOCS / "generate" / f"{name}.py")))
 
 
 class TestYaml:
@@ -65,6 +63,14 @@ class TestYaml:
         self.reference.main(tmp_path)
         included = re.findall(r"generated/(yaml-\w+\.md)", (DOCS / "yaml_reference.md").read_text("utf-8"))
         assert sorted(included) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_every_command_is_shown_at_work_and_with_its_options():
+    page = (DOCS / "command_line.md").read_text("utf-8")
+    commands = program.list_commands(click.Context(program))
+    assert re.findall(r"^## (\w+):", page, re.MULTILINE) == commands
+    assert re.findall(r"^### lossreg (\w+)$", script("command_line").options(), re.MULTILINE) == commands
+    assert "```{include} generated/options.md" in page
 
 
 def test_every_public_name_is_on_the_page_of_the_api():

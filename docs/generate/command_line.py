@@ -1,4 +1,7 @@
-"""Draw the pictures of the pages on the command line and on diagnosing: python docs/generate/command_line.py [FOLDER]."""
+"""Write the help of each command, and draw the pictures of the pages on the command line and on diagnosing.
+
+`python docs/generate/command_line.py [FOLDER]`
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import torch
 
 from lossreg import diagnose, load_loss
-from lossreg.cli import main as lossreg
+from lossreg.cli import main as program
 
 PAGES = Path(__file__).parents[1]
+WIDTH = 84  # characters of a line of help that fit the page
 
 
 def block(page: str, language: str) -> str:
@@ -29,7 +34,7 @@ def draw_commands(folder: Path, scratch: Path) -> None:
     plot = ["plot", str(config), "--epochs", "20", "-o", str(folder / "weights.svg")]
     graph = ["graph", str(config), "--format", "svg", "-o", str(folder / "graph.svg")]
     for command in (plot, graph):
-        lossreg(command, standalone_mode=False)
+        program(command, standalone_mode=False)
 
 
 def draw_diagnosis(folder: Path, scratch: Path) -> None:
@@ -44,9 +49,24 @@ def draw_diagnosis(folder: Path, scratch: Path) -> None:
     diagnose(multi_loss, pred, gt, model, epoch=5).plot(folder / "cosines.svg")
 
 
+def options() -> str:
+    """Return what `--help` says of every command, in the order of the program."""
+    around = click.Context(
+        program, info_name="lossreg", terminal_width=WIDTH, max_content_width=WIDTH, **program.context_settings
+    )
+    parts = []
+    for name in program.list_commands(around):
+        command = program.get_command(around, name)
+        assert command is not None
+        text = command.get_help(click.Context(command, info_name=name, parent=around))
+        parts.append(f"### lossreg {name}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
 def main(folder: Path) -> None:
-    """Write the pictures into a folder."""
+    """Write the help and the pictures into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.md").write_text(options(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as scratch:
         draw_commands(folder, Path(scratch))
         draw_diagnosis(folder, Path(scratch))

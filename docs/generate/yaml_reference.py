@@ -37,7 +37,7 @@ AROUND = {"preprocess", "strategy", "schedule", "_target_"}  # keys that name a 
 
 
 def keys_of(node: Node) -> dict[str, Node]:
-    """Return the keys that a block, or the one choice of a node that is a block, is described with; what is said first goes first."""
+    """Return the keys of a block, or of the choice of a node that is one; what is said first goes first."""
     found: dict[str, Node] = {}
     parts = (node, *node.get("anyOf", ()), node.get("then"), node.get("else"))
     for part in (part for part in parts if isinstance(part, dict)):
@@ -92,7 +92,7 @@ def kind(node: Node | bool) -> str:
 
 
 def _kinds(node: Node | bool) -> Iterator[str]:
-    if isinstance(node, bool) or node.get("pattern") == REFERENCE and node.get("type") == "string":
+    if isinstance(node, bool) or (node.get("pattern") == REFERENCE and node.get("type") == "string"):
         return
     name = node.get("$ref", "").removeprefix("#/$defs/")
     if name:
