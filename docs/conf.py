@@ -5,7 +5,10 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
 
 project = "lossreg"
 author = "The lossreg developers"
@@ -15,6 +18,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "generated"]
 html_theme = "furo"
 html_title = f"lossreg {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_math_renderer = "mathml"  # by the browser itself: pages load nothing from elsewhere
 
 default_role = "literal"  # docstrings write code in single backticks
 autodoc_member_order = "bysource"
@@ -29,12 +35,25 @@ copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
 
-def draw_plots(_: Sphinx) -> None:
-    """Write the pictures of the pages into `generated/`."""
+def generate(_: Sphinx) -> None:
+    """Write the pictures and tables of the pages into `generated/`."""
     for script in sorted(Path(__file__).parent.glob("generate/*.py")):
         subprocess.run([sys.executable, str(script)], check=True)
 
 
+def write_math(translator: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula within a line."""
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_displayed_math(translator: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own."""
+    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
-    """Draw before pages are read."""
-    app.connect("builder-inited", draw_plots)
+    """Generate before pages are read."""
+    app.connect("builder-inited", generate)
+    app.add_html_math_renderer("mathml", (write_math, None), (write_displayed_math, None))

@@ -155,6 +155,6 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "generated"
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in DRAWN.items():
-        draw().savefig(folder / f"loss-{name}.svg")
+        draw().savefig(folder / f"loss-{name}.svg", transparent=True)
     for library in ("torch", "smp", "monai", "kornia", "torchvision"):
         (folder / f"losses-{library}.md").write_text(table(library), encoding="utf-8")
