@@ -107,7 +107,8 @@ def seg_crossfield() -> Figure:
         "seg_grad_norm": size.reshape(-1, 1, 1, 1).repeat(1, 1, 3, 3),
     }
     values = value(lossreg.create_loss("crossfield/SegCrossfieldLoss", pred_channel=0), pred, {})
-    shown = axes.contourf(angle.rad2deg(), size, values.reshape(angle.shape), levels=20, cmap="viridis")
+    shown = axes.contourf(angle.rad2deg(), size, values.reshape(angle.shape), levels=20, cmap="Blues")
+    shown.set_edgecolor("face")  # no hairs between the levels
     axes.set(xlabel="direction of the slope, field at 0 and 90 degrees", ylabel="magnitude", xticks=range(0, 181, 30))
     figure.colorbar(shown, label="value")
     return figure
@@ -122,7 +123,8 @@ def seg_edge_interior() -> Figure:
         planes = torch.stack([torch.full_like(edge, interior), edge], -1).reshape(-1, 2, 1, 1).repeat(1, 1, 3, 3)
         norm = slope.reshape(-1, 1, 1, 1).repeat(1, 1, 3, 3)
         values = value(loss, {"seg": planes, "seg_grad_norm": norm}, {}).reshape(edge.shape)
-        shown = axes.contourf(edge, slope, values, levels=torch.linspace(0, 1, 21).tolist(), cmap="viridis")
+        shown = axes.contourf(edge, slope, values, levels=torch.linspace(0, 1, 21).tolist(), cmap="Blues")
+        shown.set_edgecolor("face")
         axes.set(xlabel="predicted edge", ylabel="slope of the interior", title=f"{where} of a building")
     figure.colorbar(shown, ax=panels, label="value")
     return figure

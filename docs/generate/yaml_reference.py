@@ -6,7 +6,7 @@ A key that the schema does not describe is an error, so that a build without thi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,7 @@ def _typed(word: str, node: Node) -> Iterator[str]:
     if word == "array":
         items = node.get("items", True)
         of = kind(items) if isinstance(items, dict) else ""
-        plural = of if " " in of else of.replace("]", "s]") if "]" in of else f"{of}s"
-        yield f"list of {plural}" if of else "list"
+        yield f"list, each a {of}" if "]" in of else f"list of {of}{'' if ' ' in of else 's'}" if of else "list"
     elif word == "object":
         then = kind(node["then"]) if "then" in node else ""
         yield then or "mapping"
@@ -141,30 +140,23 @@ def inline(value: Any) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def table(keys: Mapping[str, Node], where: str, required: Iterable[str] = (), examples: bool = True) -> str:
-    """Return a Markdown table of keys: what each takes, its default, what it means, and an example.
+def table(keys: Mapping[str, Node], where: str, required: Collection[str] = ()) -> str:
+    """Return a Markdown table of keys: what each takes, its default, what it means, and examples.
 
     Raises:
         ValueError: a key has no description.
     """
-    columns = ["key", "takes", "default", "meaning", *(["example"] if examples else [])]
-    rows = [columns, ["---"] * len(columns)]
+    rows = [["key", "takes", "default", "meaning"], ["---"] * 4]
     for key, own in keys.items():
         node = resolved(own)
         if not node.get("description"):
             raise ValueError(f"the schema does not describe {where}.{key}; give it a description in config/schema.py")
         default = f"`{inline(node['default'])}`" if "default" in node else "required" if key in required else ""
         name = key.rpartition(".")[2]
-        shown = [f"`{name}: {inline(example)}`" for example in node.get("examples", ())]
-        cells = [
-            f"`{key}`",
-            kind(own),
-            default,
-            sentence(node["description"]),
-            *(["<br>".join(shown)] if examples else []),
-        ]
-        rows.append([cell.replace("|", r"\|").replace("\n", " ") for cell in cells])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        examples = [f"`{name}: {inline(example)}`" for example in node.get("examples", ())]
+        rows.append([f"`{key}`", kind(own), default, "<br>".join([sentence(node["description"]), *examples])])
+    lines = [" | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in row) for row in rows]
+    return "".join([":::{table}\n:class: keys\n\n", *(f"| {line} |\n" for line in lines), ":::\n"])
 
 
 def sentence(text: str) -> str:
@@ -182,7 +174,7 @@ def components(kind: str) -> str:
         name = place.partition(":")[2]
         own = {key: value for key, value in node["properties"].items() if key not in AROUND}
         parts.append(f"**`{name}`**: {node.get('description', '')}.\n")
-        parts.append(table(own, name, node.get("required", ()), examples=False) if own else "It has no parameters.\n")
+        parts.append(table(own, name, node.get("required", ())) if own else "It has no parameters.\n")
     return "\n".join(parts)
 
 
