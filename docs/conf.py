@@ -20,6 +20,7 @@ html_theme = "furo"
 html_title = f"lossreg {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_show_copyright = False  # the license file says it
 html_math_renderer = "mathml"  # by the browser itself: pages load nothing from elsewhere
 
 default_role = "literal"  # docstrings write code in single backticks

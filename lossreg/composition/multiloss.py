@@ -68,8 +68,8 @@ class MultiLoss(nn.Module):
     """The sum over terms of `weight(epoch) * loss / norm`.
 
     Args:
-        loss_funcs: the terms: `Loss`es, other modules or functions (wrapped by `LossWrapper`), or
-            `MultiLoss`es, whose terms are then reported as `group/term`.
+        loss_funcs: the terms: each a `Loss`, another module or function (wrapped by `LossWrapper`), or a
+            `MultiLoss`, whose terms are then reported as `group/term`.
         weights: a weight for each: a number, a list of values at `epoch_thresholds`, a `Schedule`, or a
             function of the epoch.
         epoch_thresholds: epochs for list weights, strictly ascending.
@@ -307,9 +307,8 @@ class MultiLoss(nn.Module):
             step: global step, for schedules of `unit: step`.
 
         Returns:
-            total: scalar on the graph.
-            values: each term's value, normalised where it is, unweighted, detached.
-            extra_info: what each loss put into its `extra_info`, detached.
+            the total, a scalar on the graph; the value of each term by its name, normalised where it is, unweighted,
+            detached; and what each loss put into its `extra_info`, detached.
 
         Raises:
             ValueError: a term is scheduled and `epoch` (or `step`) is not given.
