@@ -118,3 +118,16 @@ def test_every_weighting_is_on_the_page_of_the_api():
     shown = documented("api.md")
     core = [entry for entry in catalog().weightings if entry.plugin.name == "core"]
     assert [entry.name for entry in core if entry.load() not in shown] == []
+
+
+def test_every_loss_of_ours_has_its_formula_its_picture_and_its_parameters_in_the_gallery():
+    sections = re.split(r"^### ", (DOCS / "losses.md").read_text("utf-8"), flags=re.MULTILINE)
+    drawn = script("losses").DRAWN
+    ours = [entry for entry in catalog().losses if entry.plugin.name in ("seg", "crossfield")]
+    assert len(ours) == len(drawn)
+    for entry in ours:
+        (section,) = (text for text in sections if text.startswith(f"{entry.name}\n"))
+        assert re.search(r"^\$\$L = ", section, re.MULTILINE), entry.name
+        assert f"generated/loss-{entry.spec.name}.svg" in section
+        assert entry.spec.name in drawn
+        assert f".. autoclass:: lossreg_{entry.plugin.name}.{entry.spec.name}\n" in section
