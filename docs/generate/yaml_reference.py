@@ -6,7 +6,7 @@ A key that the schema does not describe is an error, so that a build without thi
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ LINKS = {
     "data": "any data",
 }
 WORDS = {"null": "null", "boolean": "true or false", "number": "number", "integer": "integer", "string": "text"}
+REQUIRED = "x-required"  # marks a key that has to be there
 MOST_CHOICES = 6  # that are listed
 AROUND = {"preprocess", "strategy", "schedule", "_target_"}  # keys that name a component, not parameters of one
 
@@ -44,6 +45,8 @@ def keys_of(node: Node) -> dict[str, Node]:
         for key, value in part.get("properties", {}).items():
             if isinstance(value, dict):  # else it may hold anything
                 found[key] = {**value, **found.get(key, {})}
+    for key in node.get("required", ()):
+        found[key] = {**found[key], REQUIRED: True}
     return found
 
 
@@ -140,7 +143,7 @@ def inline(value: Any) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def table(keys: Mapping[str, Node], where: str, required: Collection[str] = ()) -> str:
+def table(keys: Mapping[str, Node], where: str) -> str:
     """Return a Markdown table of keys: what each takes, its default, what it means, and examples.
 
     Raises:
@@ -151,7 +154,7 @@ def table(keys: Mapping[str, Node], where: str, required: Collection[str] = ()) 
         node = resolved(own)
         if not node.get("description"):
             raise ValueError(f"the schema does not describe {where}.{key}; give it a description in config/schema.py")
-        default = f"`{inline(node['default'])}`" if "default" in node else "required" if key in required else ""
+        default = f"`{inline(node['default'])}`" if "default" in node else "required" if REQUIRED in node else ""
         name = key.rpartition(".")[2]
         examples = [f"`{name}: {inline(example)}`" for example in node.get("examples", ())]
         rows.append([f"`{key}`", kind(own), default, "<br>".join([sentence(node["description"]), *examples])])
@@ -172,9 +175,9 @@ def components(kind: str) -> str:
         if not place.startswith(f"{kind}:"):
             continue
         name = place.partition(":")[2]
-        own = {key: value for key, value in node["properties"].items() if key not in AROUND}
+        own = {key: value for key, value in keys_of(node).items() if key not in AROUND}
         parts.append(f"**`{name}`**: {node.get('description', '')}.\n")
-        parts.append(table(own, name, node.get("required", ())) if own else "It has no parameters.\n")
+        parts.append(table(own, name) if own else "It has no parameters.\n")
     return "\n".join(parts)
 
 
