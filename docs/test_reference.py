@@ -16,6 +16,8 @@ from jsonschema import Draft202012Validator
 
 from lossreg.cli import main as program
 from lossreg.config import grammar, legacy
+from lossreg.config.build import get_loss_function
+from lossreg.errors import ConfigError
 from lossreg.registry import catalog
 
 DOCS = Path(__file__).parent
@@ -39,7 +41,6 @@ class TestYaml:
             ("wrap", grammar.WRAP_KEYS),
             ("deep", grammar.DEEP_KEYS),
             ("normalization", grammar.NORMALIZATION_KEYS),
-            ("legacy", [f"coefs.{key}" for key in legacy.COEFS]),
             ("legacy", [f"seg_loss_params.{key}" for key in (*legacy.LOSS_PARAMS, *legacy.WEIGHT_PARAMS)]),
             ("switched", [f"seg_params.compute_{channel}" for channel in legacy.CHANNELS]),
             ("file", ["loss_params.compound_loss", *legacy.LEGACY_BLOCKS, "loss"]),
@@ -48,6 +49,20 @@ class TestYaml:
     def test_every_key_of_the_grammar_has_a_row(self, block: str, keys: list[str]):
         rows = re.findall(r"^\| `(\S+)` \|", self.reference.table(self.BLOCKS[block], block), re.MULTILINE)
         assert set(keys) - set(rows) == set()
+
+    def test_every_weight_of_the_legacy_block_has_a_row(self):
+        config = {
+            "compute_seg": True,
+            "compute_crossfield": True,
+            "seg_params": {f"compute_{channel}": True for channel in legacy.CHANNELS},
+            "loss_params": {"multi_loss": {"coefs": {}}},
+        }
+        with pytest.raises(ConfigError) as error:
+            get_loss_function(config)
+        missing = {problem.path.removeprefix("loss_params.multi_loss.") for problem in error.value.problems}
+        assert missing == {key for key in self.BLOCKS["legacy"] if key.startswith("coefs.")} - {
+            "coefs.epoch_thresholds"
+        }
 
     def test_a_key_without_a_description_fails(self):
         with pytest.raises(ValueError, match=r"the schema does not describe term\.new; give it a description"):

@@ -62,11 +62,12 @@ def blocks() -> dict[str, dict[str, Node]]:
     args = next(node["properties"]["args"] for name, node in DEFS.items() if name.startswith("loss:"))
     beside = {key: node for key, node in nested.items() if key not in ("loss", "_recursive_")}
     training = keys_of(DEFS["training"])
-    legacy = keys_of(DEFS["legacy"])
+    given = keys_of(training["loss_params"])
+    legacy = {**keys_of(given["multi_loss"]), "normalization_params": compound["normalization_params"]}
     switched = {key: training[key] for key in training if key not in ("loss", "loss_params")}
     return {
-        "file": {f"loss_params.{key}": node for key, node in keys_of(training["loss_params"]).items()
-                 if key in ("compound_loss", "multi_loss", "multiloss")} | {"loss": training["loss"]},
+        "file": {f"loss_params.{key}": given[key] for key in ("compound_loss", "multi_loss", "multiloss")}
+                | {"loss": training["loss"]},
         "compound": compound,
         "normalization": keys_of(compound["normalization_params"]),
         "group": keys_of(DEFS["group"]),

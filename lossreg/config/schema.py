@@ -314,16 +314,25 @@ def _legacy_flags() -> dict[str, Node]:
     }
 
 
+def _legacy_keys() -> Node:
+    """Return the keys of a legacy block that its terms read."""
+    coefs = {name: _unread(f"Weight of the term {name}.", _WEIGHT, 1.0) for name in COEFS}
+    epochs = _unread("The epochs of those weights that are lists.", {"$ref": "#/$defs/epoch_thresholds"}, [0, 5])
+    return {
+        "properties": {
+            "coefs": {"properties": {**coefs, "epoch_thresholds": epochs}},
+            "seg_loss_params": _seg_loss_params(),
+        }
+    }
+
+
 def _seg_loss_params() -> Node:
     """Return the block whose values the segmentation term takes, and the preprocess that weighs its pixels."""
     found = {name: _unread("A parameter of seg/SegLoss.", _NUMBER, 0.5) for name in LOSS_PARAMS}
     for name in WEIGHT_PARAMS:
         kind, example = (_BOOLEAN, False) if name.startswith("use_") else (_NUMBER, 10)
         found[name] = _unread("A parameter of the preprocess seg/SegLossWeights.", kind, example)
-    return {
-        "description": "Parameters of the segmentation term.",
-        **any_of(_NULL, {"type": "object", "properties": found}),
-    }
+    return {"description": "Parameters of the segmentation term.", "properties": found}
 
 
 def _blocks() -> dict[str, Node]:
@@ -372,7 +381,7 @@ def _blocks() -> dict[str, Node]:
                     "description": "The blocks of the loss.",
                     "properties": {
                         "compound_loss": {"description": "The compound loss."},
-                        "multi_loss": {"description": "The legacy block."},
+                        "multi_loss": {"description": "The legacy block.", **_legacy_keys()},
                         "multiloss": {"description": "The legacy block; another spelling of multi_loss."},
                         "seg_loss_params": _seg_loss_params(),
                     },
@@ -405,16 +414,13 @@ def _blocks() -> dict[str, Node]:
                     **any_of(
                         {
                             "type": "object",
-                            "properties": {
-                                **{name: _unread(f"Weight of the term {name}.", _WEIGHT, 1.0) for name in COEFS},
-                                "epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"},
-                            },
-                            "additionalProperties": False,
+                            "properties": {"epoch_thresholds": {"$ref": "#/$defs/epoch_thresholds"}},
+                            "propertyNames": {"enum": [*COEFS, "epoch_thresholds"]},
                         }
                     ),
                 },
                 "normalization_params": switches["normalization_params"],
-                "seg_loss_params": _seg_loss_params(),
+                "seg_loss_params": any_of(_NULL, {"type": "object"}),
             },
             "required": ["coefs"],
         },
@@ -423,6 +429,7 @@ def _blocks() -> dict[str, Node]:
 
 
 # --- the legacy block -----------------------------------------------------------------------------
+
 
 def _legacy_training() -> Node:
     """Return what a training config with a legacy block is: its flags choose the terms, which need their coefs."""
@@ -446,7 +453,7 @@ def _legacy_training() -> Node:
             "compute_seg": {"description": "Whether the segmentation is trained.", **flag},
             "compute_crossfield": {"description": "Whether the frame field is trained.", **flag},
             "seg_params": {"description": "Which channels the segmentation has.", **flags},
-            "loss_params": {"properties": {"seg_loss_params": _seg_loss_params()}},
+            "loss_params": {"properties": {"seg_loss_params": any_of(_NULL, {"type": "object"})}},
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
         "allOf": [
