@@ -1,4 +1,4 @@
-"""Render the committed run of the benchmark for the page on performance: python docs/generate/performance.py [FOLDER]."""
+"""Render the committed run of the benchmark for its page: python docs/generate/performance.py [FOLDER]."""
 
 from __future__ import annotations
 
