@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
 
-_BLOCK = 1 << 19  # elements on the CPU: fewer cost more starts of operations, more fall out of the caches
-_BLOCK_HALF = 1 << 16  # the same in half precision, where the float32 buffers are most of the memory
+_BLOCK = 1 << 17  # elements a CPU thread: fewer cost more starts of operations, more fall out of the caches
+_BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers are most of the memory
 _BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
 
 
@@ -135,7 +135,7 @@ class _Planes:
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
         n, c, pixels = self.pred.shape
-        elements = _BLOCK if pred.dtype == self.dtype else _BLOCK_HALF
+        elements = _BLOCK * torch.get_num_threads() if pred.dtype == self.dtype else _BLOCK_HALF
         step = max(1, (elements if self.on_cpu else _BLOCK_ELSEWHERE) // (n * c))
         self.spans = [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
         self._buffers: dict[str, Tensor] = {}
