@@ -30,7 +30,7 @@ from lossreg.testing.subject import Batches, mapped
 SAMPLES = (3, 1)
 """How many samples each rank says that its batch has."""
 
-_PATIENCE = 60  # seconds for an answer
+_PATIENCE = 180  # seconds for an answer; the first waits for two processes to import torch, on a busy machine too
 
 
 class _Pair:
@@ -49,7 +49,7 @@ class _Pair:
         ]
 
     def ask(self, requests: Sequence[Any]) -> list[Any]:
-        watch = threading.Timer(_PATIENCE, self.kill)
+        watch = threading.Timer(_PATIENCE, self.stop)
         watch.start()
         try:
             for rank, request in zip(self.ranks, requests, strict=True):
@@ -60,9 +60,14 @@ class _Pair:
         finally:
             watch.cancel()
 
-    def kill(self) -> None:
+    def stop(self) -> None:
+        """End the processes; whoever waits for their answers meets the end of a file."""
         for rank in self.ranks:
             rank.kill()
+
+    def close(self) -> None:
+        self.stop()
+        for rank in self.ranks:
             rank.communicate()
         self.folder.cleanup()
 
@@ -97,7 +102,7 @@ def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | st
 @atexit.register
 def _end() -> None:
     while _pairs:
-        _pairs.pop().kill()
+        _pairs.pop().close()
 
 
 class _Scale(nn.Module):
