@@ -87,7 +87,7 @@ def calibrate_norms(
         DistributedError: another rank failed, with its reason; or the ranks hold different terms.
     """
     given = Arguments("calibrate_norms")
-    if not isinstance(multi_loss, MultiLoss):
+    if not isinstance(getattr(multi_loss, "_orig_mod", multi_loss), MultiLoss):  # what torch.compile was given
         given.refuse("multi_loss", "a MultiLoss", multi_loss, _inside(multi_loss))
     if not isinstance(model, nn.Module):
         given.wrong("model", "the network, a module", model)

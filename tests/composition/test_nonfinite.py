@@ -76,7 +76,7 @@ def test_a_finite_batch_is_the_same_under_all_three() -> None:
 
 
 def test_other_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"on_nonfinite must be one of 'ignore', 'raise', 'skip_term', got 'drop'"):
+    with pytest.raises(ValueError, match=r"on_nonfinite: expected 'ignore', 'raise' or 'skip_term', found 'drop'"):
         make("drop")
 
 
@@ -112,5 +112,5 @@ class TestTrackedNorms:
         assert multi_loss.loss_funcs[0].norm.item() == 1.0
 
     def test_a_momentum_out_of_range_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"norm_momentum must be above 0 and at most 1, got 0"):
+        with pytest.raises(ValueError, match=r"norm_momentum: expected a number above 0 and at most 1, found 0"):
             make("ignore", norm_momentum=0)
