@@ -4,7 +4,8 @@ What is done with a block stands in its language:
 
 - `python`: executed; with `>>>` it is a doctest. With a first line `# name.py` it is saved under that name,
   for a command below to run.
-- `yaml`: builds a loss. A first line `# name.yaml` also saves it, for the blocks below.
+- `yaml`: builds a loss. A first line `# name.yaml` also saves it, for the blocks below; of `# name.yaml, with
+  mistakes` it must be refused.
 - `console`: each line after `$ ` is run, and must print what follows it (`...` stands for anything).
 - `toml`: parses.
 - `bash`, `text`, `mermaid`: shown, not run; they install things or draw them.
@@ -47,9 +48,13 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def build_loss(example: Example) -> None:
     """Build a loss of a YAML block: a whole file, a `compound_loss` block, or terms of a list."""
     source = str(example.parsed)
-    if name := re.match(r"# (\S+\.ya?ml)\n", source):
+    if name := re.match(r"# (\S+\.ya?ml)(, with mistakes)?\n", source):
         Path(name[1]).write_text(source, encoding="utf-8")
     config = yaml.safe_load(source)
+    if name and source.startswith(f"# {name[1]}, with mistakes\n"):
+        with pytest.raises(lossreg.ConfigError):
+            lossreg.load_loss(name[1])
+        return
     if isinstance(config, list):
         config = {"loss_list": config}
     if {"loss_params", "loss"} & set(config):
