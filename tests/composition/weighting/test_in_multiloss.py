@@ -142,7 +142,10 @@ def test_an_optional_term_may_come_and_go(weighting):
     [
         ({"strategy": "dwa", "temperature": 0.0}, "temperature: expected a number above 0, found 0"),
         ({"strategy": "dwa", "temprature": 1.0}, "did you mean 'temperature'"),
-        ({"strategy": "uncertainty", "classification": ["x"]}, r"classification\[0\]: expected the name of a term, found 'x'"),
+        (
+            {"strategy": "uncertainty", "classification": ["x"]},
+            r"classification\[0\]: expected the name of a term, found 'x'",
+        ),
         ("dwaa", "dwa"),
     ],
 )
