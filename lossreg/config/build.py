@@ -11,7 +11,7 @@ from lossreg.composition.nonfinite import OnNonfinite
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
 from lossreg.config.problems import Problems
-from lossreg.errors import ConfigError, LossregError
+from lossreg.errors import ArgumentError, ConfigError, LossregError
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
@@ -153,6 +153,10 @@ class _Builder:
                 track_norms=cast('Literal["running"] | None', config.track_norms),
                 norm_momentum=config.norm_momentum,
             )
+        except ArgumentError as error:
+            for problem in error.problems:
+                self.problems.report(f"{config.path}.{problem.path}", problem.message, problem.hint)
+            return None
         except (LossregError, ValueError, TypeError) as error:
             self.problems.report(config.path, str(error), "`lossreg show NAME` tells what a component reads and makes")
             return None
@@ -181,7 +185,9 @@ class _Builder:
             return construct(component)
         except Exception as error:  # a third party's constructor may raise anything
             name = component.entry.name
+            problems = error.problems if isinstance(error, ArgumentError) else ()
+            reason = "; ".join(map(str, problems)) or str(error)
             self.problems.report(
-                component.path, f"{name} refused its arguments: {error}", f"`lossreg show {name}` tells what it takes"
+                component.path, f"{name} refused its arguments: {reason}", f"`lossreg show {name}` tells what it takes"
             )
             return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
+from lossreg.arguments import nearest
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.config.examples import example_of
 from lossreg.config.imports import imported
@@ -32,7 +33,8 @@ TERM_KEYS = (
 )  # fmt: skip
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
 INPUTS = ("logits", "probabilities")
-WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", "target_dtype", "reduction")
+WRAP_CHOICES = {"target_dtype": ("long", "float"), "reduction": ("mean", "sum")}
+WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", *WRAP_CHOICES)
 DEEP_KEYS = ("outputs", "weights", "resize")
 ON_NONFINITE = ("ignore", "raise", "skip_term")
 ZERO_WEIGHT = ("keep", "skip")
@@ -315,7 +317,7 @@ class Grammar:
         given = [key for key in ("loss", "_target_") if key in data]
         if len(given) != 1:
             found = "found both" if given else f"found the keys {sorted(map(str, data))}"
-            near = difflib.get_close_matches("loss", [str(key) for key in data], n=1)
+            near = difflib.get_close_matches("loss", [str(key) for key in data if key not in given], n=1)
             self.report(
                 path,
                 f"expected `loss: NAME` or `_target_: dotted.path`; {found}",
@@ -510,6 +512,14 @@ class Grammar:
         given = data.get("wrap", {})
         if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}", "wrap: {reduction: mean}"):
             self._known(given, WRAP_KEYS, f"{path}.wrap")
+            for key, choices in WRAP_CHOICES.items():
+                if given.get(key) is not None:
+                    self._choice(given, key, f"{path}.wrap", choices, choices[0])
+            inputs = given.get("inputs")
+            if inputs is not None and not (inputs and _is_list_of(inputs, str) and all(map(_is_batch_key, inputs))):
+                self.report(
+                    f"{path}.wrap.inputs", f"expected a list of keys of the batch, found {shown(inputs)}", _KEYS
+                )
             options |= {key: value for key, value in given.items() if key in WRAP_KEYS}
         return options
 
@@ -600,11 +610,8 @@ class Grammar:
     def _batch_keys(self, given: Data, path: str) -> list[str] | None:
         if given is None:
             return None
-        good = isinstance(given, list) and all(
-            isinstance(k, str) and k.partition(".")[0] in ("pred", "gt") for k in given
-        )
-        if not good:
-            hint = "batch_keys: [pred.seg, gt.gt_polygons_image]"
+        if not (_is_list_of(given, str) and all(map(_is_batch_key, given))):
+            hint = f"batch_keys: {_KEYS}"
             self.report(path, f"expected a list of keys of pred and gt, found {shown(given)}", hint)
             return None
         return list(given)
@@ -620,8 +627,7 @@ class Grammar:
     def _known(self, data: Mapping[str, Data], known: Sequence[str], path: str) -> None:
         for key in data:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+                hint = nearest(str(key), known) or f"expected one of {', '.join(known)}"
                 self.report(f"{path}.{key}", "is not a key of this block", hint)
 
     def _bool(self, data: Mapping[str, Data], key: str, path: str, default: bool) -> bool:
@@ -641,6 +647,7 @@ class Grammar:
 
 
 _BAD: Data = object()
+_KEYS = "[pred.seg, gt.gt_polygons_image]"
 
 
 def _group_thresholds(data: Mapping[str, Data], outer: Data) -> Data:
@@ -675,8 +682,7 @@ def _worded(
     """Say what is wrong with an argument, and what to do about it."""
     key = str(problem.path[0]) if problem.path else ""
     if problem.message == "is not a parameter":
-        near = difflib.get_close_matches(key, [*known, *own_keys], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'no parameters'}"
+        hint = nearest(key, [*known, *own_keys]) or f"it takes {', '.join(known) or 'no parameters'}"
         return f"is not a parameter of {entry.name}", hint
     if problem.message == "is missing":
         return f"is missing; {entry.name} needs it", example_of(known[key])
@@ -687,6 +693,11 @@ def _worded(
 
 def _is_list_of(value: Data, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+
+
+def _is_batch_key(key: str) -> bool:
+    side, _, rest = key.partition(".")
+    return side in ("pred", "gt") and rest != ""
 
 
 def _at(data: Data, path: Sequence[str | int]) -> Data:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lossreg.arguments import nearest
 from lossreg.config.problems import Problems, shown
 from lossreg.config.reading import Data, has, plain
 from lossreg.errors import ConfigProblem
@@ -21,6 +21,7 @@ _MAPPINGS = {  # what each mapping may look like
     "multiloss": "multiloss: {coefs: {seg: 1.0}}",
     "coefs": "coefs: {seg: 1.0}",
     "seg_loss_params": "seg_loss_params: {bce_coef: 0.5}",
+    "seg_params": "seg_params: {compute_interior: true}",
 }
 COEFS = (
     "seg",
@@ -99,9 +100,9 @@ class _LegacyReader:
         self.coefs = self._mapping(f"{self.path}.coefs")
         for name in self.coefs:
             if name not in (*COEFS, "epoch_thresholds"):
-                near = difflib.get_close_matches(str(name), COEFS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(COEFS)}"
+                hint = nearest(name, COEFS) or f"expected {', '.join(COEFS)}"
                 self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
+        self._mapping("seg_params", {})
         self.channels = [channel for channel in CHANNELS if self.on("seg_params", f"compute_{channel}")]
 
     def _value(self, *keys: str) -> Data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lossreg import arguments
 from lossreg.errors import ConfigError, ConfigProblem
 
 
@@ -36,5 +37,4 @@ class Problems(list[ConfigProblem]):
 
 def shown(value: Any) -> str:
     """Write a value short, for a message."""
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "nothing" if value is None else arguments.shown(value)
