@@ -106,7 +106,7 @@ class ConfigProblem:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return (f"{self.path}: " if self.path else "") + self.message + (f" ({self.hint})" if self.hint else "")
 
 
 class ConfigError(LossregError, ValueError):
@@ -136,5 +136,5 @@ class ArgumentError(LossregError, TypeError, ValueError):
 
 
 def _listed(problems: Sequence[ConfigProblem], heading: str) -> str:
-    lines = [str(p) if p.path else p.message for p in problems]
+    lines = [str(problem) for problem in problems]
     return "\n".join([heading.format(len(lines)), *(f"  - {line}" for line in lines)] if len(lines) > 1 else lines)

@@ -200,7 +200,7 @@ def test_what_a_constructor_refuses_is_found_where_it_is_built(run, write):
     result = run("check", "--build", file)
     assert result.exit_code == 1
     assert ":2:5: losses[0]" in result.stdout
-    assert "weights must be finite" in result.stdout
+    assert "weights[0]: expected a finite number, found nan" in result.stdout
     assert "fix: `lossreg show local/HeightLoss` tells what it takes" in result.stdout
 
 

@@ -338,6 +338,7 @@ def test_it_is_valid_by_the_meta_schema() -> None:
     Draft202012Validator.check_schema(schema("a.b"))
 
 
+@pytest.mark.needs_plugins  # it needs none, but takes a minute: once is enough
 def test_it_agrees_with_the_builder(agree: Callable[[Any], None]) -> None:
     seen.clear()
     settings(quick, max_examples=1_500)(given(BLOCKS)(agree))()
