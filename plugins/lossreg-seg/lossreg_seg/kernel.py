@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
@@ -42,8 +41,8 @@ class BinaryLoss(torch.autograd.Function):
                                                                                       B = 0.01 y' (1 - x) / S
 
     That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`.
-    On logits, with `p = sigmoid(z)`, the cross-entropy is `softplus(z) - t z`, or `softplus((1 - 2 t) z)`
-    where every `t` is 0 or 1, and the whole gradient is `w (p - t) + p (1 - p) (A t + B)`.
+    On logits, with `p = sigmoid(z)`, the cross-entropy is `max(z, 0) - t z - log max(p, 1 - p)`, whose last
+    logarithm is `log1p(exp(-|z|))`, and the whole gradient is `w (p - t) + p (1 - p) (A t + B)`.
 
     An ignored pixel is set to `p = t = 0`, which adds nothing to any sum.
 
@@ -188,10 +187,12 @@ class _Planes:
         return self.blank(raw, mask, self.buffer("target", span)), mask
 
     def _look(self, t: Tensor, span: slice) -> tuple[bool, bool]:
-        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1: by the sign of `t - t^2`."""
-        low, high = torch.aminmax(torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span)))
-        hard = _holds((low >= 0) & (high <= 0))
-        return hard or _holds(low >= 0), hard
+        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1 (which no logits ask for)."""
+        if self.task.from_logits:
+            return _lies_within(t, 0, 1), False
+        both = torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span))  # t - t^2
+        inside = _holds(torch.amin(both) >= 0)
+        return inside, inside and _holds(torch.amax(both) <= 0)
 
     def prediction(self, span: slice, mask: Tensor | None) -> Tensor:
         """Return a block of predictions as they are, 0 where ignored."""
@@ -214,22 +215,19 @@ class _Planes:
 
 def _log_likelihood(planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool) -> Tensor:
     """Return the weighted logarithm of what each element of a block predicts for its target."""
-    a = planes.buffer("a", span)
-    if planes.task.from_logits:  # -softplus((1 - 2 t) z), or t z - softplus(z)
+    a, b = planes.buffer("a", span), planes.buffer("b", span)
+    if planes.task.from_logits:  # where ignored all three of z, p and t are 0, and so is this
         z = planes.prediction(span, mask)
-        if hard:
-            log = F.softplus(torch.addcmul(z, t, z, value=-2, out=a)).neg_()
-        else:
-            log = torch.mul(t, z, out=a).sub_(F.softplus(z))
-        log = log if mask is None else log.mul_(mask)
+        log = torch.maximum(torch.sub(1, p, out=a), p, out=a).log_()
+        log.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=b))
     elif hard:
         log = torch.sub(1, p, out=a).lerp_(p, t).log_()
         if not (planes.on_cpu and _lies_within(log, -100, 0)):  # which says as much of p
             planes.check(p)
             log.clamp_min_(-100)
     else:  # outside 0 to 1 one of the logarithms is NaN, which `forward` sees
-        log_p = torch.log(p, out=planes.buffer("b", span)).clamp_min_(-100)
-        log = torch.neg(p, out=a).log1p_().clamp_min_(-100).lerp_(log_p, t)
+        log_p = torch.log(p, out=b).clamp_min_(-100)
+        log = torch.sub(1, p, out=a).log_().clamp_min_(-100).lerp_(log_p, t)
     return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights"))
 
 
@@ -300,8 +298,7 @@ def _is_concrete(tensor: Tensor) -> bool:
 
 def _lies_within(values: Tensor, low: float, high: float) -> bool:
     """Say whether all values on the CPU lie in a range, and none is NaN."""
-    least, most = torch.aminmax(values)
-    return _holds((least >= low) & (most <= high))
+    return _holds((torch.amin(values) >= low) & (torch.amax(values) <= high))
 
 
 def _holds(condition: Tensor) -> bool:
