@@ -40,7 +40,8 @@ class BinaryLoss(torch.autograd.Function):
                   l_TP = -y' x / S,  l_FP = 0.01 y' (1 - x) / S,  l_FN = 99 l_FP      A = -y' / S
                                                                                       B = 0.01 y' (1 - x) / S
 
-    That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`.
+    That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`; where
+    every `t` is 0 or 1 and the bound is not met, `w / ((1 - t) - p)`, in this order: `1 - t - p` loses no digits.
     On logits, with `p = sigmoid(z)`, the cross-entropy is `max(z, 0) - t z - log max(p, 1 - p)`, whose last
     logarithm is `log1p(exp(-|z|))`, and the whole gradient is `w (p - t) + p (1 - p) (A t + B)`.
 
@@ -73,11 +74,14 @@ class BinaryLoss(torch.autograd.Function):
         """
         planes = _Planes(pred, target, weights, task)
         sums = pred.new_zeros((len(planes.spans), 5, *pred.shape[:2]), dtype=planes.dtype)
+        steep: list[bool] = []
         for span, (tp, fp, fn, log, count) in zip(planes.spans, sums, strict=True):
             t, mask, hard = planes.target(span, planes.on_cpu)
             p = planes.probability(span, mask)
             if task.coefs.bce:
-                torch.sum(_log_likelihood(planes, span, p, t, mask, hard), 2, out=log)
+                logs, short = _log_likelihood(planes, span, p, t, mask, hard)
+                torch.sum(logs, 2, out=log)
+                steep.append(short)
             else:
                 planes.check(p)
             if task.coefs.dice or task.coefs.tversky:
@@ -92,7 +96,7 @@ class BinaryLoss(torch.autograd.Function):
         value = overlap.mean() - log.sum() * (task.coefs.bce / total)
         if planes.on_cpu and not _holds(value.isfinite()):
             raise OutOfRangeError
-        ctx.task, ctx.masked, ctx.total = task, planes.masked, total
+        ctx.task, ctx.masked, ctx.total, ctx.spans, ctx.steep = task, planes.masked, total, planes.spans, steep
         slope, level = (gradient * (total / overlap.numel())).to(planes.dtype)[..., None]
         ctx.save_for_backward(pred, target, weights, slope, level)
         result: Tensor = value.to(planes.dtype)
@@ -105,16 +109,24 @@ class BinaryLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is wanted
             value = binary_formula(pred, target, weights, ctx.task)
             return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
-        planes = _Planes(pred, target, weights, ctx.task, ctx.masked)
+        planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.spans)
         scale = (grad_output / ctx.total).to(planes.dtype)
+        slope, level, share = slope * scale, level * scale, ctx.task.coefs.bce * scale
         grad = torch.empty_like(planes.pred)
         gradient = _logits_gradient if ctx.task.from_logits else _probability_gradient
-        for span in planes.spans:
+        for i, span in enumerate(planes.spans):
             t, mask, _ = planes.target(span)
             p = planes.probability(span, mask)
             block = grad[..., span]
             out = block if block.dtype == planes.dtype else planes.buffer("grad", span)
-            gradient(planes, span, p, t, slope, level, out).mul_(scale)
+            if not ctx.task.coefs.bce:
+                torch.mul(t, slope, out=out).add_(level)
+                if ctx.task.from_logits:
+                    torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
+            elif ctx.steep[i]:
+                _steep_gradient(planes, span, p, t, slope, level, share, out)
+            else:
+                gradient(planes, span, p, t, slope, level, share, out)
             if mask is not None:
                 planes.blank(out, mask, out)
             if out is not block:
@@ -126,7 +138,13 @@ class _Planes:
     """The planes (N, C, pixels) of a batch, read block by block as float32 (float64 where `pred` is)."""
 
     def __init__(
-        self, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary, masked: bool | None = None
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weights: Tensor | None,
+        task: Binary,
+        masked: bool | None = None,
+        spans: list[slice] | None = None,
     ) -> None:
         self.pred, self.targets, self.task = pred.flatten(2), target.flatten(2), task
         self.weights = None if weights is None else weights.flatten(2)
@@ -136,7 +154,7 @@ class _Planes:
         n, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if pred.dtype == self.dtype else _BLOCK_HALF
         step = max(1, (elements if self.on_cpu else _BLOCK_ELSEWHERE) // (n * c))
-        self.spans = [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
+        self.spans = spans or [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
         self._buffers: dict[str, Tensor] = {}
         ignored = task.ignore_index
         self._ignored = ignored if ignored is not None and can_hold(target.dtype, ignored) else None
@@ -213,22 +231,31 @@ class _Planes:
             raise OutOfRangeError
 
 
-def _log_likelihood(planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool) -> Tensor:
-    """Return the weighted logarithm of what each element of a block predicts for its target."""
+def _log_likelihood(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool
+) -> tuple[Tensor, bool]:
+    """Return the weighted logarithm of what each element of a block predicts for its target.
+
+    And whether the gradient has its short form there: every target is 0 or 1, and no bound is met.
+    """
     a, b = planes.buffer("a", span), planes.buffer("b", span)
+    steep = False
     if planes.task.from_logits:  # where ignored all three of z, p and t are 0, and so is this
         z = planes.prediction(span, mask)
         log = torch.maximum(torch.sub(1, p, out=a), p, out=a).log_()
         log.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=b))
     elif hard:
         log = torch.sub(1, p, out=a).lerp_(p, t).log_()
-        if not (planes.on_cpu and _lies_within(log, -100, 0)):  # which says as much of p
+        if planes.on_cpu:
+            low, high = torch.amin(log), torch.amax(log)
+            steep = _holds((low > -27) & (high < -1e-12))  # p (1 - p) is above 1e-12
+        if not steep and not (planes.on_cpu and _holds((low >= -100) & (high <= 0))):  # which says as much of p
             planes.check(p)
             log.clamp_min_(-100)
     else:  # outside 0 to 1 one of the logarithms is NaN, which `forward` sees
         log_p = torch.log(p, out=b).clamp_min_(-100)
         log = torch.sub(1, p, out=a).log_().clamp_min_(-100).lerp_(log_p, t)
-    return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights"))
+    return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights")), steep
 
 
 def _overlap_sums(planes: _Planes, span: slice, p: Tensor, t: Tensor, tp: Tensor, fp: Tensor, fn: Tensor) -> None:
@@ -244,30 +271,35 @@ def _overlap_sums(planes: _Planes, span: slice, p: Tensor, t: Tensor, tp: Tensor
 
 
 def _probability_gradient(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor
-) -> Tensor:
-    """Write `bce_coef w (p - t) / max(p (1 - p), 1e-12) + A t + B` to `out`."""
-    if not planes.task.coefs.bce:
-        return torch.mul(t, slope, out=out).add_(level)
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w (p - t) / max(p (1 - p), 1e-12) + A t + B` to `out`."""
     variance = torch.sub(1, p, out=planes.buffer("a", span)).mul_(p).clamp_min_(1e-12)
-    error = torch.sub(p, t, out=out)
+    error = _weighted(planes, span, torch.sub(p, t, out=out)).mul_(share)
+    torch.addcdiv(level, error, variance, out=out).addcmul_(t, slope)
+
+
+def _steep_gradient(
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w / ((1 - t) - p) + A t + B` to `out`: the same where each `t` is 0 or 1."""
     if planes.weights is not None:
-        error.mul_(planes.read(planes.weights, span, "weights"))
-    return torch.addcdiv(level, error, variance, value=planes.task.coefs.bce, out=out).addcmul_(t, slope)
+        share = share * planes.read(planes.weights, span, "weights")
+    away = torch.sub(1, t, out=out).sub_(p)
+    torch.div(share, away, out=out).add_(level).addcmul_(t, slope)
 
 
 def _logits_gradient(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor
-) -> Tensor:
-    """Write `bce_coef w (p - t) + p (1 - p) (A t + B)` to `out`."""
+    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w (p - t) + p (1 - p) (A t + B)` to `out`."""
     torch.mul(t, slope, out=out).add_(level)
     torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
-    if not planes.task.coefs.bce:
-        return out
-    error = torch.sub(p, t, out=planes.buffer("a", span))
-    if planes.weights is not None:
-        error.mul_(planes.read(planes.weights, span, "weights"))
-    return out.add_(error, alpha=planes.task.coefs.bce)
+    out.addcmul_(_weighted(planes, span, torch.sub(p, t, out=planes.buffer("a", span))), share)
+
+
+def _weighted(planes: _Planes, span: slice, error: Tensor) -> Tensor:
+    return error if planes.weights is None else error.mul_(planes.read(planes.weights, span, "weights"))
 
 
 def _overlap(tp: Tensor, fp: Tensor, fn: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:
