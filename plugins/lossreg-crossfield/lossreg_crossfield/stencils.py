@@ -68,9 +68,8 @@ def _laplacian(x: Tensor) -> Tensor:
 
 
 def _scharr(x: Tensor) -> tuple[Tensor, Tensor]:
-    up, below = _neighbours(x, ROWS)
-    down = _smooth(below - up, COLUMNS)
-    right = _differ((up + below).add_(x, alpha=_MIDDLE), COLUMNS)
+    down = _smooth(_differ(x, ROWS), COLUMNS)
+    right = _differ(_smooth(x, ROWS), COLUMNS)
     return down.mul_(_SCALE), right.mul_(_SCALE)
 
 
@@ -85,24 +84,31 @@ def _blur(x: Tensor, axis: int) -> Tensor:
 
 def _smooth(x: Tensor, axis: int) -> Tensor:
     """Filter with `s / 47`."""
-    before, after = _neighbours(x, axis)
-    return (before + after).add_(x, alpha=_MIDDLE)
+    return _add_before(_after(x, axis), x, axis).add_(x, alpha=_MIDDLE)
 
 
 def _differ(x: Tensor, axis: int, border: int = 1) -> Tensor:
     """Filter with `d`."""
-    before, after = _neighbours(x, axis, border)
-    return after - before
+    return _add_before(_after(x, axis, border), x, axis, border, sign=-1)
 
 
-def _neighbours(x: Tensor, axis: int, border: int = 1) -> tuple[Tensor, Tensor]:
-    """Return the pixel before each and the one after; beyond the border it is repeated, times `border`."""
-    size = x.shape[axis]
-    edge = min(size, 1)
-    ends = [x.narrow(axis, 0, edge), x.narrow(axis, size - edge, edge)]
-    first, last = ends if border == 1 else [border * end for end in ends]
-    padded = torch.cat([first, x, last], axis)
-    return padded.narrow(axis, 0, size), padded.narrow(axis, 2 * edge, size)
+def _after(x: Tensor, axis: int, border: int = 1) -> Tensor:
+    """Return the pixel after each; beyond the border it is repeated, times `border`."""
+    made, edge = torch.empty_like(x), min(x.shape[axis], 1)
+    inner = x.shape[axis] - edge
+    made.narrow(axis, 0, inner).copy_(x.narrow(axis, edge, inner))
+    last = x.narrow(axis, inner, edge)
+    made.narrow(axis, inner, edge).copy_(last if border == 1 else border * last)
+    return made
+
+
+def _add_before(made: Tensor, x: Tensor, axis: int, border: int = 1, sign: int = 1) -> Tensor:
+    """Add the pixel before each, times `sign`, to `made`, in place."""
+    edge = min(x.shape[axis], 1)
+    inner = x.shape[axis] - edge
+    made.narrow(axis, edge, inner).add_(x.narrow(axis, 0, inner), alpha=sign)
+    made.narrow(axis, 0, edge).add_(x.narrow(axis, 0, edge), alpha=sign * border)
+    return made
 
 
 # The compiler takes the filters as operators, each with its adjoint for a gradient. Of the slices it would
