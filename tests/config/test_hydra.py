@@ -103,7 +103,7 @@ def test_the_whole_config_builds_what_its_node_builds(app: Path) -> None:
     picked = ["loss=compound", "+losses=[torch/L1Loss]", "+losses.MSELoss.weight=3", "losses.L1Loss.weight=0"]
     assert total(app, *picked) == pytest.approx(3 * expected("MSELoss"), abs=2e-4)
     refused = run(app, "loss=compound", "+losses.MSELos.weight=2")
-    assert "loss.losses.MSELos.loss: no loss is named 'MSELos'; did you mean 'MSELoss'" in refused.stderr
+    assert "loss.losses.MSELos.loss: no loss is named 'MSELos' (did you mean 'MSELoss'" in refused.stderr
 
 
 def test_a_multirun_goes_over_losses_and_seeds(app: Path) -> None:

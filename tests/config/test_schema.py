@@ -255,7 +255,7 @@ LEGACY = st.builds(
     st.sampled_from(["multi_loss", "multiloss"]),
     st.fixed_dictionaries(
         dict.fromkeys(LEGACY_TERMS, WEIGHTS),
-        optional={"epoch_thresholds": EPOCHS, "another": NUMBERS},
+        optional={"epoch_thresholds": EPOCHS},
     ),
     st.fixed_dictionaries(
         {},

@@ -109,6 +109,7 @@ texts = json.loads(sys.argv[2])
 tried = 0
 for name, key in json.loads(sys.argv[1]):
     entry = catalog().losses.find(name)
+    entry.load()  # otherwise its source is read at each try, for its parameters
     given = dict(entry.spec.example_args)
     for position, text in enumerate(["mean", "x", *texts]):
         listening = position >= 2  # the first two are for what is imported at first use
