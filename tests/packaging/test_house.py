@@ -100,7 +100,6 @@ def test_ci_runs_what_readme_says():
     assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-
 def test_no_file_speaks_of_a_machine():
     """An absolute path of a machine, or a folder beside the repository, means nothing to a reader."""
     folders = r"(?<![\w./$}<])/(?:home|root|work|tmp|opt|mnt|Users)/\w"
