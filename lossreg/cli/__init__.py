@@ -5,6 +5,7 @@ Each command lives in a module that is imported when it is called, and imports t
 
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
 from importlib import import_module
@@ -65,6 +66,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # a file may hold what a terminal cannot show
+        gc.set_threshold(100_000)  # a command soon ends: to collect what its imports leave took a tenth of `check`
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +33,11 @@ def check_command(file: Path, key: str | None, build: bool, as_json: bool) -> No
     constructor or the graph of keys can refuse is found by --build, which takes seconds.
     """
     from lossreg.cli import console
+    from lossreg.config.grammar import Component
+    from lossreg.config.parsing import Permissions, parse_file
 
     try:
-        config = _parsed(file, key)
+        config = parse_file(file, key, Permissions())
         built = _built(config) if build else {}
     except ConfigError as error:
         found = mistakes(file, error)
@@ -45,8 +46,6 @@ def check_command(file: Path, key: str | None, build: bool, as_json: bool) -> No
         else:
             show_mistakes(file, found)
         raise click.exceptions.Exit(1) from None
-    from lossreg.config.grammar import Component
-
     if as_json:
         described = {"loss": config.entry.name} if isinstance(config, Component) else _described(config)
         console.show_json({"file": str(file), "ok": True, "errors": [], **described, **built})
@@ -54,17 +53,6 @@ def check_command(file: Path, key: str | None, build: bool, as_json: bool) -> No
         click.echo(f"{file}: ok, a single loss: {config.entry.name}")
     else:
         _show(file, config, built)
-
-
-def _parsed(file: Path, key: str | None) -> CompoundConfig | Component:
-    """Parse a file; what the imports for it leave is not worth collecting, which takes a tenth of the time."""
-    gc.disable()
-    try:
-        from lossreg.config.parsing import Permissions, parse_file
-
-        return parse_file(file, key, Permissions())
-    finally:
-        gc.enable()
 
 
 def _built(config: CompoundConfig | Component) -> dict[str, Any]:
