@@ -21,7 +21,6 @@ _MAPPINGS = {  # what each mapping may look like
     "multiloss": "multiloss: {coefs: {seg: 1.0}}",
     "coefs": "coefs: {seg: 1.0}",
     "seg_loss_params": "seg_loss_params: {bce_coef: 0.5}",
-    "seg_params": "seg_params: {compute_interior: true}",
 }
 COEFS = (
     "seg",
@@ -102,7 +101,6 @@ class _LegacyReader:
             if name not in (*COEFS, "epoch_thresholds"):
                 hint = nearest(name, COEFS) or f"expected {', '.join(COEFS)}"
                 self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
-        self._mapping("seg_params", {})
         self.channels = [channel for channel in CHANNELS if self.on("seg_params", f"compute_{channel}")]
 
     def _value(self, *keys: str) -> Data:

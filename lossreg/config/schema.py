@@ -452,10 +452,7 @@ def _legacy_training() -> Node:
         "properties": {
             "compute_seg": {"description": "Whether the segmentation is trained.", **flag},
             "compute_crossfield": {"description": "Whether the frame field is trained.", **flag},
-            "seg_params": {
-                "description": "Which channels the segmentation has.",
-                **any_of(_NULL, {"type": "object", **flags}),
-            },
+            "seg_params": {"description": "Which channels the segmentation has.", **flags},
             "loss_params": {"properties": {"seg_loss_params": any_of(_NULL, {"type": "object"})}},
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
