@@ -90,6 +90,7 @@ class Arguments:
 
     def count(self, path: str, value: Any, expected: str, least: int = 1, most: float = math.inf) -> int:
         """Take a whole number from `least` to `most`, which `expected` puts in words; a tensor may hold it."""
+        value = plain(value)
         try:
             number = operator.index(value)
         except TypeError:
