@@ -51,6 +51,7 @@ _BOOLEAN: Node = {"type": "boolean"}
 _TEXT: Node = {"type": "string", "not": {"const": "???"}}
 _REFERENCE: Node = {"type": "string", "pattern": REFERENCE}
 _DATA: Node = {"$ref": "#/$defs/data"}
+_UNREAD: Node = {"$ref": "#/$defs/unread"}
 _WEIGHT: Node = {"$ref": "#/$defs/weight"}
 _SCALARS: dict[Any, Node] = {
     bool: _BOOLEAN, int: {"type": "integer"}, float: _NUMBER, str: _TEXT, None: _NULL, type(None): _NULL
@@ -156,6 +157,13 @@ def _values() -> dict[str, Node]:
             **_REFERENCE,
         },
         "plain_key": {"not": {"enum": ["_target_", *SPECIAL_KEYS]}},
+        "unread": {
+            "description": "What nobody reads, but for a mark that a value is missing.",
+            "if": {"type": "string"},
+            "then": _TEXT,
+            "items": _UNREAD,
+            "additionalProperties": _UNREAD,
+        },
         "data": {
             "description": "Any plain data.",
             "if": {"type": "string"},
@@ -420,8 +428,9 @@ def _blocks() -> dict[str, Node]:
                     ),
                 },
                 "normalization_params": switches["normalization_params"],
-                "seg_loss_params": any_of(_NULL, {"type": "object"}),
+                "seg_loss_params": any_of(_NULL, {"type": "object", "additionalProperties": _UNREAD}),
             },
+            "additionalProperties": _UNREAD,
             "required": ["coefs"],
         },
         "legacy_training": _legacy_training(),

@@ -38,8 +38,6 @@ BUILDER_ALONE = {
     "what else is on can be compiled": r"compiled one (cannot|may)",
     "an integer is not written as 1.0": r"expected (an integer|a number of samples above 0)\b.*, found \d+\.0",
 }
-# The same of a legacy block, in which any key may stand.
-LEGACY_ALONE = {"a key that nobody reads is not marked as missing either": r"^is marked as missing"}
 # What the builder reads all the same.
 SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
 
@@ -93,8 +91,7 @@ def disagreement(
     if errors:
         return None
     for problem in problems:
-        rules = {**BUILDER_ALONE, **(LEGACY_ALONE if "loss_params" in block else {})}
-        rule = next((name for name, pattern in rules.items() if re.search(pattern, problem)), None)
+        rule = next((name for name, pattern in BUILDER_ALONE.items() if re.search(pattern, problem)), None)
         if rule is None:
             return f"refused by the builder alone: {problem}"
         seen[rule] += 1
