@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
 _BLOCK = 1 << 17  # elements a CPU thread: fewer cost more starts of operations, more fall out of the caches
 _BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers are most of the memory
 _BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
+
+Gradient = Callable[["_Planes", int, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
 
 class OutOfRangeError(Exception):
@@ -73,22 +76,11 @@ class BinaryLoss(torch.autograd.Function):
             OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
         """
         planes = _Planes(pred, target, weights, task)
-        sums = pred.new_zeros((len(planes.spans), 5, *pred.shape[:2]), dtype=planes.dtype)
-        steep: list[bool] = []
-        for span, (tp, fp, fn, log, count) in zip(planes.spans, sums, strict=True):
-            t, mask, hard = planes.target(span, planes.on_cpu)
-            p = planes.probability(span, mask)
-            if task.coefs.bce:
-                logs, short = _log_likelihood(planes, span, p, t, mask, hard)
-                torch.sum(logs, 2, out=log)
-                steep.append(short)
-            else:
-                planes.check(p)
-            if task.coefs.dice or task.coefs.tversky:
-                _overlap_sums(planes, span, p, t, tp, fp, fn)
-            count.fill_(t.shape[2]) if mask is None else torch.sum(mask, 2, out=count)
-        tp, fp, fn, log, count = sums.sum(0, dtype=planes.exact)
-        overlap, gradient = _overlap(tp, fp, fn, task.coefs)
+        sums = pred.new_empty((5, planes.parts, *pred.shape[:2]), dtype=planes.dtype)
+        rows = [part.unbind() for some in torch.split(sums, planes.samples, 2) for part in some.unbind(1)]
+        gradients = [_sum_block(planes, i, *row) for i, row in enumerate(rows)]
+        tp, of_p, of_t, log, count = sums.sum(1, dtype=planes.exact)
+        overlap, gradient = _overlap(tp, of_p, of_t, task.coefs)
         total: Tensor | int = pred.numel()
         if planes.masked:
             total, present = count.sum().clamp(min=1), count > 0
@@ -96,37 +88,32 @@ class BinaryLoss(torch.autograd.Function):
         value = overlap.mean() - log.sum() * (task.coefs.bce / total)
         if planes.on_cpu and not _holds(value.isfinite()):
             raise OutOfRangeError
-        ctx.task, ctx.masked, ctx.total, ctx.spans, ctx.steep = task, planes.masked, total, planes.spans, steep
-        slope, level = (gradient * (total / overlap.numel())).to(planes.dtype)[..., None]
-        ctx.save_for_backward(pred, target, weights, slope, level)
+        ctx.task, ctx.masked, ctx.total, ctx.gradients = task, planes.masked, total, gradients
+        gradient = (gradient * (total / overlap.numel())).to(planes.dtype)
+        ctx.save_for_backward(pred, target, weights, gradient)
         result: Tensor = value.to(planes.dtype)
         return result
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of `pred`, in its dtype."""
-        pred, target, weights, slope, level = ctx.saved_tensors
+        pred, target, weights, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             value = binary_formula(pred, target, weights, ctx.task)
             return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
-        planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.spans)
+        planes = _Planes(pred, target, weights, ctx.task, ctx.masked)
         scale = (grad_output / ctx.total).to(planes.dtype)
-        slope, level, share = slope * scale, level * scale, ctx.task.coefs.bce * scale
+        lines, share = planes.of_blocks((gradient * scale)[..., None]), ctx.task.coefs.bce * scale
         grad = torch.empty_like(planes.pred)
-        gradient = _logits_gradient if ctx.task.from_logits else _probability_gradient
-        for i, span in enumerate(planes.spans):
-            t, mask, _ = planes.target(span)
-            p = planes.probability(span, mask)
-            block = grad[..., span]
-            out = block if block.dtype == planes.dtype else planes.buffer("grad", span)
-            if not ctx.task.coefs.bce:
-                torch.mul(t, slope, out=out).add_(level)
-                if ctx.task.from_logits:
-                    torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
-            elif ctx.steep[i]:
-                _steep_gradient(planes, span, p, t, slope, level, share, out)
+        for i, (block, write) in enumerate(zip(planes.blocks(grad), ctx.gradients, strict=True)):
+            t, mask = planes.target(i)
+            p = planes.probability(i, mask)
+            slope, level = lines[i]
+            out = block if block.dtype == planes.dtype else planes.buffer("grad", block)
+            if write:
+                write(planes, i, p, t, slope, level, share, out)
             else:
-                gradient(planes, span, p, t, slope, level, share, out)
+                _overlap_gradient(planes, p, t, slope, level, out)
             if mask is not None:
                 planes.blank(out, mask, out)
             if out is not block:
@@ -135,44 +122,58 @@ class BinaryLoss(torch.autograd.Function):
 
 
 class _Planes:
-    """The planes (N, C, pixels) of a batch, read block by block as float32 (float64 where `pred` is)."""
+    """The planes (N, C, pixels) of a batch, read block by block as float32 (float64 where `pred` is).
+
+    A block holds some samples whole, or a part of the pixels of one.
+    """
 
     def __init__(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weights: Tensor | None,
-        task: Binary,
-        masked: bool | None = None,
-        spans: list[slice] | None = None,
+        self, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary, masked: bool | None = None
     ) -> None:
-        self.pred, self.targets, self.task = pred.flatten(2), target.flatten(2), task
-        self.weights = None if weights is None else weights.flatten(2)
+        self.task, self.pred = task, pred.flatten(2)
         self.on_cpu = pred.device.type == "cpu"
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
-        n, c, pixels = self.pred.shape
+        _, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if pred.dtype == self.dtype else _BLOCK_HALF
-        step = max(1, (elements if self.on_cpu else _BLOCK_ELSEWHERE) // (n * c))
-        self.spans = spans or [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
+        elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
+        self.samples = max(1, elements // (c * pixels))
+        self.parts = -(-c * pixels // elements) if self.samples == 1 else 1
+        self.step = -(-pixels // self.parts)
+        self.parts = -(-pixels // self.step)
+        self._preds, self._targets = self.blocks(self.pred), self.blocks(target.flatten(2))
+        self._weights = None if weights is None else self.blocks(weights.flatten(2))
         self._buffers: dict[str, Tensor] = {}
+        self._is_float = target.is_floating_point()
         ignored = task.ignore_index
         self._ignored = ignored if ignored is not None and can_hold(target.dtype, ignored) else None
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
+        # What no block is asked any more once one has shown otherwise.
+        self._maybe_hard = not (task.from_logits or task.smoothing)
+        self.maybe_inner = self.on_cpu and self.dtype == torch.float32
 
-    def buffer(self, name: str, span: slice) -> Tensor:
-        """Return a block of undefined content, the same memory for each span."""
-        if name not in self._buffers:
-            self._buffers[name] = torch.empty_like(self.pred[..., self.spans[0]], dtype=self.dtype)
-        return self._buffers[name][..., : span.stop - span.start]
+    def blocks(self, planes: Tensor) -> Sequence[Tensor]:
+        """Cut planes (N, C, pixels) into the blocks, without a copy."""
+        some = torch.split(planes, self.samples)
+        return some if self.parts == 1 else [part for planes in some for part in torch.split(planes, self.step, 2)]
 
-    def read(self, source: Tensor, span: slice, name: str) -> Tensor:
+    def of_blocks(self, numbers: Tensor) -> list[tuple[Tensor, ...]]:
+        """Return, for each block, its rows of numbers of planes (rows, N, C, 1)."""
+        return [some.unbind() for some in torch.split(numbers, self.samples, 1) for _ in range(self.parts)]
+
+    def buffer(self, name: str, like: Tensor) -> Tensor:
+        """Return a block of undefined content, the same memory for each; the first block is the largest."""
+        whole = self._buffers.get(name)
+        if whole is None:
+            whole = self._buffers[name] = torch.empty_like(like, dtype=self.dtype)
+        return whole if whole.shape == like.shape else whole[: like.shape[0], :, : like.shape[2]]
+
+    def read(self, block: Tensor, name: str) -> Tensor:
         """Return a block in the dtype of the sums, converted into the buffer `name` where need be."""
-        block = source[..., span]
         if block.dtype == self.dtype:
             return block
-        return self.buffer(name, span).copy_(block.view(torch.uint8) if block.dtype == torch.bool else block)
+        return self.buffer(name, block).copy_(block.view(torch.uint8) if block.dtype == torch.bool else block)
 
     def blank(self, values: Tensor, mask: Tensor, out: Tensor) -> Tensor:
         """Write `values`, 0 where ignored, to `out`."""
@@ -180,50 +181,69 @@ class _Planes:
             return torch.mul(values, mask, out=out)
         return out.copy_(torch.where(mask.bool(), values, 0))
 
-    def target(self, span: slice, look: bool = False) -> tuple[Tensor, Tensor | None, bool]:
-        """Return a block of targets, its mask if any, and whether all are known to be 0 or 1."""
-        raw = self.read(self.targets, span, "raw target")
-        t, mask = self._masked(raw, span)
-        hard = not self.targets.is_floating_point()
-        if look:
-            inside, hard = self._look(t, span)
+    def target(self, i: int) -> tuple[Tensor, Tensor | None]:
+        """Return a block of targets and its mask if any."""
+        t, mask = self._masked(self.read(self._targets[i], "raw target"))
+        return self._smoothed(t, mask), mask
+
+    def look_at_target(self, i: int) -> tuple[Tensor, Tensor | None, bool]:
+        """Return the same, and whether all targets are known to be 0 or 1.
+
+        Raises:
+            OutOfRangeError: a target lies outside 0 to 1; looked for on the CPU only.
+        """
+        raw = self.read(self._targets[i], "raw target")
+        t, mask = self._masked(raw)
+        hard = self._maybe_hard and not self._is_float
+        if self.on_cpu:
+            inside, hard = self._look(t)
             if not (inside or self.masked or self._ignored is None):
                 self.masked = True
-                t, mask = self._masked(raw, span)
-                inside, hard = self._look(t, span)
+                t, mask = self._masked(raw)
+                inside, hard = self._look(t)
             if not inside:
                 raise OutOfRangeError
-        if not self.task.smoothing:
-            return t, mask, hard
-        t = torch.mul(t, 1 - self.task.smoothing, out=self.buffer("target", span)).add_(self.task.smoothing / 2)
-        return t if mask is None else t.mul_(mask), mask, False
+        return self._smoothed(t, mask), mask, hard
 
-    def _masked(self, raw: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+    def _smoothed(self, t: Tensor, mask: Tensor | None) -> Tensor:
+        if not self.task.smoothing:
+            return t
+        t = torch.mul(t, 1 - self.task.smoothing, out=self.buffer("target", t)).add_(self.task.smoothing / 2)
+        return t if mask is None else t.mul_(mask)
+
+    def _masked(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.masked or self._ignored is None:
             return raw, None
-        mask = torch.ne(raw, self._ignored, out=self.buffer("mask", span))
-        return self.blank(raw, mask, self.buffer("target", span)), mask
+        mask = torch.ne(raw, self._ignored, out=self.buffer("mask", raw))
+        return self.blank(raw, mask, self.buffer("target", raw)), mask
 
-    def _look(self, t: Tensor, span: slice) -> tuple[bool, bool]:
-        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1 (which no logits ask for)."""
-        if self.task.from_logits:
+    def _look(self, t: Tensor) -> tuple[bool, bool]:
+        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1 (if that still matters)."""
+        if not self._maybe_hard:
             return _lies_within(t, 0, 1), False
-        both = torch.addcmul(t, t, t, value=-1, out=self.buffer("a", span))  # t - t^2
+        both = torch.addcmul(t, t, t, value=-1, out=self.buffer("a", t))  # t - t^2
+        if _holds((torch.linalg.vector_norm(both, dim=2) == 0).all()):
+            return True, True
         inside = _holds(torch.amin(both) >= 0)
-        return inside, inside and _holds(torch.amax(both) <= 0)
+        self._maybe_hard = not inside  # what lies outside may be what is ignored
+        return inside, False
 
-    def prediction(self, span: slice, mask: Tensor | None) -> Tensor:
+    def prediction(self, i: int, mask: Tensor | None) -> Tensor:
         """Return a block of predictions as they are, 0 where ignored."""
-        block = self.read(self.pred, span, "pred")
-        return block if mask is None else self.blank(block, mask, self.buffer("blank pred", span))
+        block = self.read(self._preds[i], "pred")
+        return block if mask is None else self.blank(block, mask, self.buffer("blank pred", block))
 
-    def probability(self, span: slice, mask: Tensor | None) -> Tensor:
+    def probability(self, i: int, mask: Tensor | None) -> Tensor:
         """Return a block of probabilities, 0 where ignored."""
-        block = self.prediction(span, mask)
+        block = self.prediction(i, mask)
         if not self.task.from_logits:
             return block
-        p = torch.sigmoid(block, out=self.buffer("p", span))
+        p = torch.sigmoid(block, out=self.buffer("p", block))
         return p if mask is None else p.mul_(mask)
+
+    def weighted(self, i: int, values: Tensor) -> Tensor:
+        """Multiply a block by its weights in place, if there are any."""
+        return values if self._weights is None else values.mul_(self.read(self._weights[i], "weights"))
 
     def check(self, p: Tensor) -> None:
         """Refuse probabilities that lie outside 0 to 1, where a look costs no transfer."""
@@ -231,92 +251,138 @@ class _Planes:
             raise OutOfRangeError
 
 
-def _log_likelihood(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, mask: Tensor | None, hard: bool
-) -> tuple[Tensor, bool]:
-    """Return the weighted logarithm of what each element of a block predicts for its target.
+# --- what is summed over a block ----------------------------------------------------------------------
 
-    And whether the gradient has its short form there: every target is 0 or 1, and no bound is met.
+
+def _sum_block(
+    planes: _Planes, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor, log: Tensor, count: Tensor
+) -> Gradient | None:
+    """Write the sums over the planes of a block, (n, C) each, and return what writes the gradient of its logarithms.
+
+    `of_p` and `of_t` become the sums of `p` and `t`, or with Tversky `FP` and `FN`: differences of the sums where
+    `0.01 FP + 0.99 FN`, all that Tversky takes of them, is no small part of `0.01 sum p + 0.99 sum t`; else summed
+    as they stand, at the price of two more passes.
     """
-    a, b = planes.buffer("a", span), planes.buffer("b", span)
-    steep = False
-    if planes.task.from_logits:  # where ignored all three of z, p and t are 0, and so is this
-        z = planes.prediction(span, mask)
-        log = torch.maximum(torch.sub(1, p, out=a), p, out=a).log_()
-        log.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=b))
+    coefs, gradient = planes.task.coefs, None
+    t, mask, hard = planes.look_at_target(i)
+    p = planes.probability(i, mask)
+    if not coefs.bce:
+        planes.check(p)
+        log.zero_()
+    elif planes.task.from_logits:
+        gradient = _sum_log_of_logits(planes, i, p, t, mask, log)
     elif hard:
-        log = torch.sub(1, p, out=a).lerp_(p, t).log_()
-        if planes.on_cpu:
-            low, high = torch.amin(log), torch.amax(log)
-            steep = _holds((low > -27) & (high < -1e-12))  # p (1 - p) is above 1e-12
-        if not steep and not (planes.on_cpu and _holds((low >= -100) & (high <= 0))):  # which says as much of p
-            planes.check(p)
-            log.clamp_min_(-100)
-    else:  # outside 0 to 1 one of the logarithms is NaN, which `forward` sees
-        log_p = torch.log(p, out=b).clamp_min_(-100)
-        log = torch.sub(1, p, out=a).log_().clamp_min_(-100).lerp_(log_p, t)
-    return log if planes.weights is None else log.mul_(planes.read(planes.weights, span, "weights")), steep
-
-
-def _overlap_sums(planes: _Planes, span: slice, p: Tensor, t: Tensor, tp: Tensor, fp: Tensor, fn: Tensor) -> None:
-    """Write `TP`, `FP` and `FN` of a block, (N, C) each."""
-    both = torch.mul(p, t, out=planes.buffer("a", span))
+        gradient = _sum_log_of_hard(planes, i, p, t, log)
+    else:
+        gradient = _sum_log_of_soft(planes, i, p, t, log)
+    both = torch.mul(p, t, out=planes.buffer("a", p))
     torch.sum(both, 2, out=tp)
-    if planes.task.coefs.tversky:
-        torch.sum(torch.sub(p, both, out=planes.buffer("b", span)), 2, out=fp)
-        torch.sum(torch.sub(t, both, out=both), 2, out=fn)
-    else:  # Dice needs their sum alone, which loses no digits that matter there
-        torch.sum(p, 2, out=fp).sub_(tp)
-        torch.sum(t, 2, out=fn).sub_(tp)
+    torch.sum(p, 2, out=of_p)
+    torch.sum(t, 2, out=of_t)
+    if coefs.tversky:
+        if planes.on_cpu and _holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no digits are lost
+            of_p.sub_(tp)
+            of_t.sub_(tp)
+        else:
+            torch.sum(torch.sub(p, both, out=planes.buffer("b", p)), 2, out=of_p)
+            torch.sum(torch.sub(t, both, out=both), 2, out=of_t)
+    count.fill_(t.shape[2]) if mask is None else torch.sum(mask, 2, out=count)
+    return gradient
 
 
-def _probability_gradient(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
-) -> None:
-    """Write `share w (p - t) / max(p (1 - p), 1e-12) + A t + B` to `out`."""
-    variance = torch.sub(1, p, out=planes.buffer("a", span)).mul_(p).clamp_min_(1e-12)
-    error = _weighted(planes, span, torch.sub(p, t, out=out)).mul_(share)
-    torch.addcdiv(level, error, variance, out=out).addcmul_(t, slope)
+def _sum_log_of_logits(planes: _Planes, i: int, p: Tensor, t: Tensor, mask: Tensor | None, log: Tensor) -> Gradient:
+    z = planes.prediction(i, mask)  # where ignored all three of z, p and t are 0, and so is the sum
+    logs = torch.sub(1, p, out=planes.buffer("a", p))
+    logs = torch.maximum(logs, p, out=logs).log_()
+    logs.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=planes.buffer("b", z)))
+    torch.sum(planes.weighted(i, logs), 2, out=log)
+    return _logits_gradient
 
 
-def _steep_gradient(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
-) -> None:
-    """Write `share w / ((1 - t) - p) + A t + B` to `out`: the same where each `t` is 0 or 1."""
-    if planes.weights is not None:
-        share = share * planes.read(planes.weights, span, "weights")
-    away = torch.sub(1, t, out=out).sub_(p)
-    torch.div(share, away, out=out).add_(level).addcmul_(t, slope)
+def _sum_log_of_hard(planes: _Planes, i: int, p: Tensor, t: Tensor, log: Tensor) -> Gradient:
+    right = torch.sub(1, p, out=planes.buffer("a", p)).lerp_(p, t)
+    steep = False
+    if planes.on_cpu:
+        low, high = torch.amin(right), torch.amax(right)
+        steep = _holds((low > 1e-11) & (high < 1 - 1e-12))  # p (1 - p) is above 1e-12
+        if not (steep or _holds((low >= 0) & (high <= 1))):  # which says as much of p
+            raise OutOfRangeError
+    logs = right.log_() if steep else right.log_().clamp_min_(-100)
+    torch.sum(planes.weighted(i, logs), 2, out=log)
+    return _steep_gradient if steep else _bounded_gradient
 
 
-def _logits_gradient(
-    planes: _Planes, span: slice, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
-) -> None:
-    """Write `share w (p - t) + p (1 - p) (A t + B)` to `out`."""
-    torch.mul(t, slope, out=out).add_(level)
-    torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
-    out.addcmul_(_weighted(planes, span, torch.sub(p, t, out=planes.buffer("a", span))), share)
+def _sum_log_of_soft(planes: _Planes, i: int, p: Tensor, t: Tensor, log: Tensor) -> Gradient:
+    # Outside 0 to 1 one of the logarithms is NaN, which `forward` sees.
+    log_p, log_missed = torch.log(p, out=planes.buffer("b", p)), torch.sub(1, p, out=planes.buffer("a", p)).log_()
+    if planes.maybe_inner:
+        planes.maybe_inner = _holds((torch.amin(p) > 1e-11) & (torch.amin(log_missed) > -27))  # NaN is not greater
+    if not planes.maybe_inner:
+        log_p.clamp_min_(-100)
+        log_missed.clamp_min_(-100)
+    torch.sum(planes.weighted(i, log_missed.lerp_(log_p, t)), 2, out=log)
+    return _inner_gradient if planes.maybe_inner else _bounded_gradient
 
 
-def _weighted(planes: _Planes, span: slice, error: Tensor) -> Tensor:
-    return error if planes.weights is None else error.mul_(planes.read(planes.weights, span, "weights"))
-
-
-def _overlap(tp: Tensor, fp: Tensor, fn: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:
+def _overlap(tp: Tensor, of_p: Tensor, of_t: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:
     """Return the overlap loss of each plane, (N, C), and its `A` and `B`, (2, N, C), as derived above."""
-    twice = 2 * tp
-    size = twice + fp + fn + (1 + 1e-7)
+    twice, size = 2 * tp, of_p + of_t + (1 + 1e-7)
+    size = size + twice if coefs.tversky else size
     ratio = (twice + 1) / size
     value, slope = coefs.dice - coefs.dice * ratio, -2 * coefs.dice / size
     level = -0.5 * slope * ratio
     if coefs.tversky:
-        errors = 0.01 * fp + 0.99 * fn
+        errors = 0.01 * of_p + 0.99 * of_t
         size = tp + errors + 1e-6
         off = (errors / size).clamp(min=0)
         steepness = torch.where(off > 0, 0.25 * coefs.tversky * off**-0.75, 0) / size
         value = value + coefs.tversky * off**0.25
         slope, level = slope - steepness, level + 0.01 * steepness * (1 - off)
     return value, torch.stack((slope, level))
+
+
+# --- gradients of a block: each writes to `out` -------------------------------------------------------
+
+
+def _steep_gradient(
+    planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w / ((1 - t) - p) + A t + B`: each `t` is 0 or 1, and no bound is met."""
+    away = torch.sub(1, t, out=out).sub_(p)
+    planes.weighted(i, torch.div(share, away, out=out)).add_(level).addcmul_(t, slope)
+
+
+def _inner_gradient(
+    planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w (p - t) / (p (1 - p)) + A t + B`: no bound is met."""
+    error = planes.weighted(i, torch.sub(p, t, out=out))
+    torch.ops.aten.logit_backward.grad_input(error, p, grad_input=out)
+    out.mul_(share).add_(level).addcmul_(t, slope)
+
+
+def _bounded_gradient(
+    planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w (p - t) / max(p (1 - p), 1e-12) + A t + B`."""
+    variance = torch.sub(1, p, out=planes.buffer("a", p)).mul_(p).clamp_min_(1e-12)
+    error = planes.weighted(i, torch.sub(p, t, out=out)).mul_(share)
+    error.div_(variance).add_(level).addcmul_(t, slope)
+
+
+def _logits_gradient(
+    planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
+) -> None:
+    """Write `share w (p - t) + p (1 - p) (A t + B)`."""
+    _overlap_gradient(planes, p, t, slope, level, out)
+    out.addcmul_(planes.weighted(i, torch.sub(p, t, out=planes.buffer("a", p))), share)
+
+
+def _overlap_gradient(planes: _Planes, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor) -> None:
+    """Write `A t + B`, on logits times `p (1 - p)`."""
+    torch.mul(t, slope, out=out).add_(level)
+    if planes.task.from_logits:
+        torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
 
 
 def _is_concrete(tensor: Tensor) -> bool:

@@ -116,8 +116,8 @@ def test_value_and_gradient_are_finite_at_the_extremes(logits: bool, compute: st
         assert value < 1e-6
 
 
-@pytest.mark.parametrize("miss", [1e-2, 1e-4, 1e-6])
-def test_tversky_keeps_its_digits_near_a_perfect_prediction(miss: float) -> None:
+@pytest.mark.parametrize("miss", [0.3, 0.06, 0.05, 1e-2, 1e-4, 1e-6])
+def test_tversky_keeps_its_digits_however_near_a_perfect_prediction(miss: float) -> None:
     # Differences of sum p, sum t and TP would lose them: the fourth root is steep.
     target = torch.rand(1, 1, 256, 256).round()
     pred = (target - miss).abs()
