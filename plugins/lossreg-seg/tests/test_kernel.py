@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossreg_seg import SegLoss
-from lossreg_seg.formulas import Binary, Coefficients, binary_formula
+from lossreg_seg.formulas import Binary, Coefficients, CrossEntropy, binary_formula
 from lossreg_seg.kernel import BinaryLoss
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -92,6 +92,16 @@ def test_cross_entropy_follows_torch_to_the_ends_of_the_range(p: list[float], t:
     value, grad = kernel(leaf.view(shape), target.view(shape), None, Binary(Coefficients(1, 0, 0)))
     assert_close(value, want.detach(), rtol=1e-5, atol=1e-6)
     assert_close(grad.flatten(), leaf.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_formulas_cross_entropy_is_that_of_torch(dtype: torch.dtype) -> None:
+    p, t = torch.cartesian_prod(torch.tensor(ENDS), torch.tensor([0.0, 1.0, 0.5, 1e-6])).to(dtype).unbind(1)
+    mine, torchs = ((p.clone().requires_grad_(), t.clone().requires_grad_()) for _ in range(2))
+    value, want = CrossEntropy.apply(*mine), F.binary_cross_entropy(*torchs, reduction="none")
+    assert_close(value, want, rtol=1e-5, atol=1e-6)
+    for got, slope in zip(*(torch.autograd.grad(v.sum(), x) for v, x in ((value, mine), (want, torchs))), strict=True):
+        assert_close(got, slope, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("logits", [False, True])
@@ -246,7 +256,9 @@ def test_autocast_changes_nothing(seg: Make) -> None:
 # --- where the kernel gives way -------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
+# What the compiler itself does and torch warns of.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("options", [{}, {"use_mixed_precision": True}, {"n_classes": 3, "gt_channel_selector": 0}])
 def test_compiles_whole(seg: Make, value_and_grad: ValueAndGrad, options: dict[str, Any]) -> None:
     loss = seg(tversky_focal_coef=0.3, use_label_smooth=True, smooth_factor=0.1, **options)
