@@ -100,8 +100,10 @@ def test_the_formulas_cross_entropy_is_that_of_torch(dtype: torch.dtype) -> None
     mine, torchs = ((p.clone().requires_grad_(), t.clone().requires_grad_()) for _ in range(2))
     value, want = CrossEntropy.apply(*mine), F.binary_cross_entropy(*torchs, reduction="none")
     assert_close(value, want, rtol=1e-5, atol=1e-6)
-    for got, slope in zip(*(torch.autograd.grad(v.sum(), x) for v, x in ((value, mine), (want, torchs))), strict=True):
-        assert_close(got, slope, rtol=1e-5, atol=1e-6)
+    by_p, by_t = torch.autograd.grad(value.sum(), mine)
+    want_by_p, want_by_t = torch.autograd.grad(want.sum(), torchs)
+    assert_close(by_p, want_by_p, rtol=1e-5, atol=1e-6)
+    assert_close(by_t, want_by_t.clamp(-100, 100), rtol=1e-5, atol=1e-6)  # torch's does not end with its logarithms
 
 
 @pytest.mark.parametrize("logits", [False, True])
