@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lossreg_crossfield.analytic import Formula, Gradients
-from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint
+from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint, scharr_to
 
 Complex: TypeAlias = tuple[Tensor, Tensor]
 
@@ -62,7 +62,7 @@ class Alignment(Formula):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the same, made in place."""
         field, direction, weight = self._planes(inputs)
-        f_re, f_im = self._polynomial(field, *self._square(direction))
+        (f_re, f_im), _ = self._polynomial(field, *self._square(direction))
         return (_mean(f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(weight)),)
 
     def gradient(
@@ -77,7 +77,7 @@ class Alignment(Formula):
         a, b = self._square(direction)
         by_field = torch.empty_like(field)
         h_re, h_im, by_c2_re, by_c2_im = by_field.unbind(1)
-        self._polynomial(field, a, b, out=(h_re, h_im))
+        _, (q_re, q_im) = self._polynomial(field, a, b, out=(h_re, h_im))
         share = _share(slopes, weight)
         by_direction = by_weight = None
         if needed[2]:
@@ -87,9 +87,10 @@ class Alignment(Formula):
         if needed[1]:
             by_direction = self._blank(inputs[1], direction)
             by_x, by_y = self._read(by_direction).unbind(1)
-            slope = field[:, 2].add(a, alpha=2), field[:, 3].add(b, alpha=4)
-            k_re, k_im = _product_conj((h_re, h_im), slope)
-            x, y = ((-2 if self.turned else 2) * direction).unbind(1)
+            k_re, k_im = _product_conj((h_re, h_im), (q_re.add_(a), q_im.add_(b, alpha=2)))
+            for part in (k_re, k_im):
+                part.mul_(-2 if self.turned else 2)
+            x, y = direction.unbind(1)
             torch.mul(k_re, x, out=by_x).addcmul_(k_im, y)
             torch.mul(k_im, x, out=by_y).addcmul_(k_re, y, value=-1)
         torch.mul(h_re, a, out=by_c2_re).addcmul_(h_im, b, value=2)
@@ -103,12 +104,15 @@ class Alignment(Formula):
         return (a.neg_(), b.neg_()) if self.turned else (a, b)
 
     @staticmethod
-    def _polynomial(field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)) -> Complex:
-        """Return `f`, made in place."""
+    def _polynomial(
+        field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)
+    ) -> tuple[Complex, Complex]:
+        """Return `f = (p + c2) p + c0` and `p + c2`, made in place."""
         c0_re, c0_im, c2_re, c2_im = field.unbind(1)
-        re = torch.addcmul(c0_re, c2_re, a, out=out[0]).addcmul_(c2_im, b, value=-2)
-        im = torch.addcmul(c0_im, c2_im, a, out=out[1]).addcmul_(c2_re, b, value=2)
-        return re.addcmul_(a, a).addcmul_(b, b, value=-4), im.addcmul_(a, b, value=4)
+        q_re, q_im = torch.add(c2_re, a), torch.add(c2_im, b, alpha=2)
+        re = torch.addcmul(c0_re, q_re, a, out=out[0]).addcmul_(q_im, b, value=-2)
+        im = torch.addcmul(c0_im, q_im, a, out=out[1]).addcmul_(q_re, b, value=2)
+        return (re, im), (q_re, q_im)
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         made: tuple[Tensor, ...] = checkpoint(self.value, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -151,9 +155,9 @@ class Smoothness(Formula):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the mean of each sample and the signs of the Laplacian, (N, C, H, W)."""
         planes, edge = _wide(inputs)
-        curvature = laplacian24(planes)
+        curvature = laplacian24(planes, on_graph=False)
         signs = curvature.sign().to(torch.int8)
-        return _mean((1 - edge) * curvature.abs_()) / 24, signs
+        return _mean(curvature.abs_().mul_(1 - edge)) / 24, signs
 
     def gradient(
         self,
@@ -166,10 +170,12 @@ class Smoothness(Formula):
         planes, edge = _wide(inputs)
         (signs,) = kept
         share = _share(slopes, planes) / 24
-        by_planes = laplacian24(signs.to(planes.dtype).mul_(share * (1 - edge))) if needed[0] else None
+        by_planes = None
+        if needed[0]:
+            by_planes = laplacian24(signs.to(planes.dtype).mul_(share * (1 - edge)), on_graph=False)
         by_edge = None
         if needed[1]:
-            by_edge = -share * laplacian24(planes).abs().sum(1, keepdim=True)
+            by_edge = -share * laplacian24(planes, on_graph=False).abs_().sum(1, keepdim=True)
         return by_planes, by_edge
 
 
@@ -252,6 +258,18 @@ class Slopes(Formula):
         made = grads, norm, grads / (norm + EPSILON).unsqueeze(2)
         return tuple(tensor.to(inputs[0].dtype) for tensor in made)
 
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the same, made in place."""
+        (planes,) = _wide(inputs)
+        grads, normed = (planes.new_empty((*planes.shape[:2], 2, *planes.shape[2:])) for _ in range(2))
+        down, right = grads.unbind(2)
+        scharr_to(planes, down, right)
+        norm = (down * down).addcmul_(right, right).sqrt_()
+        scale = (norm + EPSILON).reciprocal_()
+        for part, out in zip((down, right), normed.unbind(2), strict=True):
+            torch.mul(part, scale, out=out)
+        return tuple(tensor.to(inputs[0].dtype) for tensor in (grads, norm, normed))
+
     def gradient(
         self,
         inputs: Sequence[Tensor],  # noqa: ARG002
@@ -264,17 +282,16 @@ class Slopes(Formula):
         by_grads, by_norm, by_normed = (s if s is None else s.to(norm.dtype) for s in slopes)
         scale = (norm + EPSILON).reciprocal_()
         z = normed.unbind(2)
+        along = torch.zeros_like(norm) if by_norm is None else by_norm
         if by_normed is None:
-            along, *total = torch.zeros(3, *norm.shape, dtype=norm.dtype, device=norm.device).unbind()
+            total = torch.zeros(2, *norm.shape, dtype=norm.dtype, device=norm.device).unbind()
         else:
-            down, right = by_normed.unbind(2)
-            total = [scale * down, scale * right]
-            along = _dot((z[0], z[1]), (total[0], total[1])).neg_()
-        if by_norm is not None:
-            along.add_(by_norm)
+            total = tuple(scale * part for part in by_normed.unbind(2))
+            along = torch.addcmul(along, z[0], total[0], value=-1).addcmul_(z[1], total[1], value=-1)
         if by_grads is not None:
-            total = [part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total)]
-        along.mul_(norm.sign()).div_(scale.mul_(norm).clamp_min_(torch.finfo(norm.dtype).tiny))
+            total = tuple(part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total))
+        # where the plane is flat z is 0, and what it multiplies need but be finite
+        along = along / scale.mul_(norm).clamp_min_(math.sqrt(torch.finfo(norm.dtype).tiny))
         return (scharr_adjoint(total[0].addcmul_(z[0], along), total[1].addcmul_(z[1], along)),)
 
 
