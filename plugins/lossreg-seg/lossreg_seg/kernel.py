@@ -77,7 +77,7 @@ class BinaryLoss(torch.autograd.Function):
         """
         planes = _Planes(pred, target, weights, task)
         sums = pred.new_empty((5, planes.parts, *pred.shape[:2]), dtype=planes.dtype)
-        rows = [part.unbind() for some in torch.split(sums, planes.samples, 2) for part in some.unbind(1)]
+        rows = [part.unbind() for some in sums.chunk(planes.groups, 2) for part in some.unbind(1)]
         gradients = [_sum_block(planes, i, *row) for i, row in enumerate(rows)]
         tp, of_p, of_t, log, count = sums.sum(1, dtype=planes.exact)
         overlap, gradient = _overlap(tp, of_p, of_t, task.coefs)
@@ -134,13 +134,12 @@ class _Planes:
         self.on_cpu = pred.device.type == "cpu"
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
-        _, c, pixels = self.pred.shape
+        n, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if pred.dtype == self.dtype else _BLOCK_HALF
         elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
-        self.samples = max(1, elements // (c * pixels))
-        self.parts = -(-c * pixels // elements) if self.samples == 1 else 1
-        self.step = -(-pixels // self.parts)
-        self.parts = -(-pixels // self.step)
+        self.groups = -(-n // max(1, elements // (c * pixels)))
+        self.parts = -(-c * pixels // elements)
+        self.parts = -(-pixels // -(-pixels // self.parts))  # as many as `chunk` makes
         self._preds, self._targets = self.blocks(self.pred), self.blocks(target.flatten(2))
         self._weights = None if weights is None else self.blocks(weights.flatten(2))
         self._buffers: dict[str, Tensor] = {}
@@ -149,18 +148,16 @@ class _Planes:
         self._ignored = ignored if ignored is not None and can_hold(target.dtype, ignored) else None
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
-        # What no block is asked any more once one has shown otherwise.
-        self._maybe_hard = not (task.from_logits or task.smoothing)
-        self.maybe_inner = self.on_cpu and self.dtype == torch.float32
+        self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block shows otherwise
 
     def blocks(self, planes: Tensor) -> Sequence[Tensor]:
         """Cut planes (N, C, pixels) into the blocks, without a copy."""
-        some = torch.split(planes, self.samples)
-        return some if self.parts == 1 else [part for planes in some for part in torch.split(planes, self.step, 2)]
+        some = planes.chunk(self.groups)
+        return some if self.parts == 1 else [part for planes in some for part in planes.chunk(self.parts, 2)]
 
     def of_blocks(self, numbers: Tensor) -> list[tuple[Tensor, ...]]:
         """Return, for each block, its rows of numbers of planes (rows, N, C, 1)."""
-        return [some.unbind() for some in torch.split(numbers, self.samples, 1) for _ in range(self.parts)]
+        return [some.unbind() for some in numbers.chunk(self.groups, 1) for _ in range(self.parts)]
 
     def buffer(self, name: str, like: Tensor) -> Tensor:
         """Return a block of undefined content, the same memory for each; the first block is the largest."""
@@ -245,10 +242,20 @@ class _Planes:
         """Multiply a block by its weights in place, if there are any."""
         return values if self._weights is None else values.mul_(self.read(self._weights[i], "weights"))
 
-    def check(self, p: Tensor) -> None:
-        """Refuse probabilities that lie outside 0 to 1, where a look costs no transfer."""
-        if self.on_cpu and not self.task.from_logits and not _lies_within(p, 0, 1):
+    def look_at_probability(self, p: Tensor) -> bool:
+        """Say whether all of `p` is known to be so far inside 0 to 1 that no bound is met: `p (1 - p) > 1e-12`.
+
+        Raises:
+            OutOfRangeError: a probability lies outside 0 to 1; looked for on the CPU only.
+        """
+        if not self.on_cpu or self.task.from_logits:
+            return False
+        low, high = torch.amin(p), torch.amax(p)
+        if _holds((low > 1e-11) & (high < 1 - 1e-11)):  # in float32: below 1
+            return True
+        if not _holds((low >= 0) & (high <= 1)):
             raise OutOfRangeError
+        return False
 
 
 # --- what is summed over a block ----------------------------------------------------------------------
@@ -266,15 +273,15 @@ def _sum_block(
     coefs, gradient = planes.task.coefs, None
     t, mask, hard = planes.look_at_target(i)
     p = planes.probability(i, mask)
-    if not coefs.bce:
-        planes.check(p)
-        log.zero_()
-    elif planes.task.from_logits:
-        gradient = _sum_log_of_logits(planes, i, p, t, mask, log)
-    elif hard:
-        gradient = _sum_log_of_hard(planes, i, p, t, log)
+    inner = planes.look_at_probability(p)
+    if coefs.bce:
+        if planes.task.from_logits:
+            logs, gradient = _logs_of_logits(planes, i, p, t, mask)
+        else:
+            logs, gradient = _logs_of_hard(planes, p, t, inner) if hard else _logs_of_soft(planes, p, t, inner)
+        torch.sum(planes.weighted(i, logs), 2, out=log)
     else:
-        gradient = _sum_log_of_soft(planes, i, p, t, log)
+        log.zero_()
     both = torch.mul(p, t, out=planes.buffer("a", p))
     torch.sum(both, 2, out=tp)
     torch.sum(p, 2, out=of_p)
@@ -290,47 +297,33 @@ def _sum_block(
     return gradient
 
 
-def _sum_log_of_logits(planes: _Planes, i: int, p: Tensor, t: Tensor, mask: Tensor | None, log: Tensor) -> Gradient:
-    z = planes.prediction(i, mask)  # where ignored all three of z, p and t are 0, and so is the sum
+def _logs_of_logits(planes: _Planes, i: int, p: Tensor, t: Tensor, mask: Tensor | None) -> tuple[Tensor, Gradient]:
+    z = planes.prediction(i, mask)  # where ignored all three of z, p and t are 0, and so is the result
     logs = torch.sub(1, p, out=planes.buffer("a", p))
     logs = torch.maximum(logs, p, out=logs).log_()
-    logs.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=planes.buffer("b", z)))
-    torch.sum(planes.weighted(i, logs), 2, out=log)
-    return _logits_gradient
+    return logs.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=planes.buffer("b", z))), _logits_gradient
 
 
-def _sum_log_of_hard(planes: _Planes, i: int, p: Tensor, t: Tensor, log: Tensor) -> Gradient:
-    right = torch.sub(1, p, out=planes.buffer("a", p)).lerp_(p, t)
-    steep = False
-    if planes.on_cpu:
-        low, high = torch.amin(right), torch.amax(right)
-        steep = _holds((low > 1e-11) & (high < 1 - 1e-12))  # p (1 - p) is above 1e-12
-        if not (steep or _holds((low >= 0) & (high <= 1))):  # which says as much of p
-            raise OutOfRangeError
-    logs = right.log_() if steep else right.log_().clamp_min_(-100)
-    torch.sum(planes.weighted(i, logs), 2, out=log)
-    return _steep_gradient if steep else _bounded_gradient
+def _logs_of_hard(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> tuple[Tensor, Gradient]:
+    logs = torch.sub(1, t, out=planes.buffer("a", p)).sub_(p).abs_().log_()
+    return (logs, _steep_gradient) if inner else (logs.clamp_min_(-100), _bounded_gradient)
 
 
-def _sum_log_of_soft(planes: _Planes, i: int, p: Tensor, t: Tensor, log: Tensor) -> Gradient:
-    # Outside 0 to 1 one of the logarithms is NaN, which `forward` sees.
-    log_p, log_missed = torch.log(p, out=planes.buffer("b", p)), torch.sub(1, p, out=planes.buffer("a", p)).log_()
-    if planes.maybe_inner:
-        planes.maybe_inner = _holds((torch.amin(p) > 1e-11) & (torch.amin(log_missed) > -27))  # NaN is not greater
-    if not planes.maybe_inner:
-        log_p.clamp_min_(-100)
-        log_missed.clamp_min_(-100)
-    torch.sum(planes.weighted(i, log_missed.lerp_(log_p, t)), 2, out=log)
-    return _inner_gradient if planes.maybe_inner else _bounded_gradient
+def _logs_of_soft(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> tuple[Tensor, Gradient]:
+    at_1, at_0 = torch.log(p, out=planes.buffer("b", p)), torch.sub(1, p, out=planes.buffer("a", p)).log_()
+    if not inner:
+        at_1.clamp_min_(-100)
+        at_0.clamp_min_(-100)
+    return at_0.lerp_(at_1, t), _inner_gradient if inner else _bounded_gradient
 
 
 def _overlap(tp: Tensor, of_p: Tensor, of_t: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:
     """Return the overlap loss of each plane, (N, C), and its `A` and `B`, (2, N, C), as derived above."""
-    twice, size = 2 * tp, of_p + of_t + (1 + 1e-7)
-    size = size + twice if coefs.tversky else size
-    ratio = (twice + 1) / size
+    size = (of_p + of_t).add_(1 + 1e-7)
+    size = size.add_(tp, alpha=2) if coefs.tversky else size
+    ratio = torch.mul(tp, 2).add_(1).div_(size)
     value, slope = coefs.dice - coefs.dice * ratio, -2 * coefs.dice / size
-    level = -0.5 * slope * ratio
+    level = torch.mul(slope, ratio).mul_(-0.5)
     if coefs.tversky:
         errors = 0.01 * of_p + 0.99 * of_t
         size = tp + errors + 1e-6
