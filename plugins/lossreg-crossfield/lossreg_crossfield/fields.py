@@ -229,6 +229,10 @@ class EdgeInterior(Formula):
         return (interior, edge), slope
 
 
+_FEW = 8
+"""Channels up to which the compiler shall see each slope apart; of one tensor it would make all for each."""
+
+
 class Slopes(Formula):
     """The Scharr gradient `g` of planes, its magnitude `r = |g|`, and `z = g / (r + 1e-6)`.
 
@@ -254,9 +258,16 @@ class Slopes(Formula):
         down, right = scharr(planes)
         tiny = torch.finfo(planes.dtype).tiny  # where the plane is flat, a slope for the square root
         norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
-        grads = torch.stack([down, right], dim=2)
-        made = grads, norm, grads / (norm + EPSILON).unsqueeze(2)
+        grads = torch.stack([down, right], dim=-3)
+        made = grads, norm, grads / (norm + EPSILON).unsqueeze(-3)
         return tuple(tensor.to(inputs[0].dtype) for tensor in made)
+
+    def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (planes,) = inputs
+        if not 0 < planes.shape[1] <= _FEW:
+            return self.value(planes)
+        of_channels = [self.value(planes[:, i]) for i in range(planes.shape[1])]
+        return tuple(torch.stack(parts, dim=1) for parts in zip(*of_channels, strict=True))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the same, made in place."""

@@ -32,7 +32,8 @@ class GtField(Preprocess):
     ) -> dict[str, Tensor]:
         """Return `{"gt.gt_field": (N, 2, H, W)}`."""
         angle = _floats(self, "gt.gt_crossfield_angle", gt_batch["gt_crossfield_angle"], ("N", 1, "H", "W"))
-        return {"gt.gt_field": torch.cat([angle.cos(), angle.sin()], dim=1)}
+        angle = angle.squeeze(1)  # one channel is "channels last" as well, which the compiler would take it for
+        return {"gt.gt_field": torch.stack([angle.cos(), angle.sin()], dim=1)}
 
 
 class SegGrads(Preprocess):
