@@ -85,8 +85,10 @@ class _Analytic(torch.autograd.Function):
             return None, *_through_value(formula, inputs, slopes, needed)
 
         def gradient(*parts: Any) -> Gradients:
-            found = formula.gradient(parts[:count], parts[count : len(tensors)], parts[len(tensors) :], needed)
-            return [g if g is None else g.to(part.dtype) for g, part in zip(found, parts, strict=False)]
+            found = list(formula.gradient(parts[:count], parts[count : len(tensors)], parts[len(tensors) :], needed))
+            for i, slope in enumerate(found):  # one by one, so that each wide one ends as it is converted
+                found[i] = slope if slope is None else slope.to(parts[i].dtype)
+            return found
 
         return None, *_by_sample(gradient, (*tensors, *slopes))
 
@@ -113,6 +115,7 @@ def _by_sample(function: Callable[..., Gradients], tensors: Gradients) -> tuple[
         for made, result in zip(whole, results, strict=True):
             if made is not None and result is not None:
                 made[i] = result[0]
+        del results, result  # the next sample makes its own
     return tuple(whole)
 
 

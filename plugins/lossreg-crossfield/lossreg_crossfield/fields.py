@@ -302,7 +302,8 @@ class Slopes(Formula):
         if by_grads is not None:
             total = tuple(part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total))
         # where the plane is flat z is 0, and what it multiplies need but be finite
-        along = along / scale.mul_(norm).clamp_min_(math.sqrt(torch.finfo(norm.dtype).tiny))
+        scale.mul_(norm).clamp_min_(math.sqrt(torch.finfo(norm.dtype).tiny))
+        along = torch.div(along, scale, out=scale)
         return (scharr_adjoint(total[0].addcmul_(z[0], along), total[1].addcmul_(z[1], along)),)
 
 
