@@ -21,6 +21,8 @@ import torch
 from measure import Effort, Times, in_turns, interleaved, peak_bytes, saved_bytes
 from results import BARS, BOTH, FORWARD, PEAK, SAVED, Row, counted, timed, verdicts
 
+pytestmark = pytest.mark.needs_plugins
+
 TINY = Effort(seconds=0, rounds=2, compiled=False, sweeps=False)
 MIB = 2**20
 
@@ -147,7 +149,7 @@ def test_every_bar_has_rows_that_are_held_against_it():
         *composition.overhead(20, True, TINY),
         *composition.schedule(TINY),
     ]
-    elsewhere = {"monai", "half", "list", *(key for key in BARS if "compiled" in key)}
+    elsewhere = {"monai", "half", "list", "check", *(key for key in BARS if "compiled" in key)}
     assert {r.bar for r in found if r.bar} == set(BARS) - elsewhere
     assert all((r.measured is not None) == bool(r.bar) for r in found)
     assert {r.phase for r in found} == {FORWARD, BOTH, SAVED, PEAK, "call"}
@@ -181,6 +183,12 @@ def test_a_made_up_installation_has_that_many_distributions(tmp_path, count):
 def test_a_made_up_installation_lists_the_losses(tmp_path):
     listed = startup.run(startup.install(tmp_path, 500), "-m", "lossreg", "list", "seg/*")()
     assert b"SegLoss" in listed.stdout
+
+
+def test_the_ten_terms_are_sound(tmp_path):
+    (tmp_path / "ten.yaml").write_text(startup.TEN_TERMS)
+    checked = startup.run(startup.install(tmp_path, 40), "-m", "lossreg", "check", str(tmp_path / "ten.yaml"))()
+    assert b"10 terms" in checked.stdout
 
 
 # --- the report ---------------------------------------------------------------------------------------

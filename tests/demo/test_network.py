@@ -5,6 +5,8 @@ import torch
 
 from lossreg.demo.network import FrameFieldUNet
 
+pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
+
 
 @pytest.mark.parametrize("channels", [1, 3, 8])
 def test_it_gives_probabilities_and_a_field_of_the_size_of_the_image(channels: int) -> None:

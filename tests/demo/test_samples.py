@@ -10,6 +10,8 @@ from shapely import Polygon, affinity, box
 from lossreg.demo.samples import Samples, turned
 from lossreg.demo.targets import draw_targets
 
+pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
+
 
 def numbered(count: int) -> Samples:
     """Make samples whose image holds their number."""

@@ -6,6 +6,8 @@ import torch
 
 from lossreg.demo.scenes import generate_scenes, place_buildings
 
+pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
+
 
 def test_a_seed_gives_the_same_scenes_however_many_are_asked_for() -> None:
     few, many = generate_scenes(2, 48, seed=7), generate_scenes(3, 48, seed=7)

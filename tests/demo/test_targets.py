@@ -11,6 +11,8 @@ from shapely import Polygon, affinity, box
 
 from lossreg.demo.targets import draw_targets
 
+pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
+
 
 def test_a_box_is_drawn_where_it_lies_x_along_columns_and_y_down() -> None:
     interior, edge, vertex = draw_targets([box(4, 10, 24, 20)], 32, 40)["gt_polygons_image"]

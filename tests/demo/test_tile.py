@@ -14,6 +14,8 @@ from shapely import Polygon, affinity, box, to_geojson
 
 from lossreg.demo.tile import TileError, load_tile, read_polygons, read_raster
 
+pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
+
 HERE = Affine(0.5, 0, 733601, 0, -0.5, 3725139)  # half a metre a pixel, north up
 
 
