@@ -93,6 +93,7 @@ BARS: Mapping[str, Bar] = {
     "composition scheduled": Bar("the same, scheduled weights", 1.0),
     "schedule": Bar("a scheduled weight at an epoch already seen against scipy's interp1d", 20.0),
     "list": Bar("`lossreg list` against `python -c 'import torch'`", 0.2, False, _TIMES),
+    "check": Bar("`lossreg check` of ten good terms against `python -c 'import torch'`", 0.2, False, _TIMES),
     "half": Bar("peak of a forward + backward in bfloat16 against float32", 0.6, False, "of the float32 bytes"),
 }
 

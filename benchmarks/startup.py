@@ -15,6 +15,20 @@ from timeit import timeit
 from measure import Effort, in_turns
 from results import Row, timed
 
+TEN_TERMS = """\
+epoch_thresholds: [0, 5, 10]
+loss_list:
+  - {loss: seg, gt_channel_selector: [0, 1], bce_coef: 0.5, dice_coef: 0.5, weight: 10.0}
+  - {loss: crossfield_align, weight: [0.0, 0.5, 1.0]}
+  - {loss: crossfield_align90, weight: 0.2}
+  - {loss: crossfield_smooth, weight: 0.005}
+  - {loss: seg_crossfield, name: interior, pred_channel: 0, weight: [0, 0, 0.2]}
+  - {loss: seg_crossfield, name: edge, pred_channel: 1, weight: [0, 0, 0.2]}
+  - {loss: seg_edge_interior, weight: [0, 0, 0.2]}
+  - {loss: torch/SmoothL1Loss, name: height, pred_key: height, gt_key: height}
+  - {loss: torch/BCEWithLogitsLoss, name: valid, pred_key: valid, gt_key: valid}
+  - {loss: torch/MSELoss, pred_key: slope, gt_key: slope, weight: {schedule: cosine, start: 1, end: 0, end_epoch: 9}}
+"""
 OURS = ("lossreg", "lossreg_seg", "lossreg_crossfield", "lossreg_wrappers", "lossreg_example")
 
 
@@ -50,10 +64,12 @@ def run(path: list[Path], *arguments: str) -> Callable[[], object]:
 
 
 def compare(count: int, effort: Effort) -> list[Row]:
-    """Time `lossreg list`, and what it is compared with, among so many distributions."""
-    with tempfile.TemporaryDirectory() as name:
-        path = install(Path(name), count)
+    """Time `lossreg list` and `lossreg check`, and what they are compared with, among so many distributions."""
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as configs:
+        path, config = install(Path(name), count), Path(configs) / "ten_terms.yaml"
+        config.write_text(TEN_TERMS, encoding="utf-8")
         calls = {
+            "lossreg check of ten terms": run(path, "-m", "lossreg", "check", str(config)),
             "lossreg list": run(path, "-m", "lossreg", "list"),
             "python -c 'import torch'": run(path, "-c", "import torch"),
             "python -c 'import lossreg'": run(path, "-c", "import lossreg"),
@@ -62,8 +78,12 @@ def compare(count: int, effort: Effort) -> list[Row]:
         found = in_turns({n: lambda number, c=c: timeit(c, number=number) for n, c in calls.items()}, effort, block=0)
     setting = {"distributions": count}
     return [
-        timed("startup", "lossreg list", other, setting, "process", found["lossreg list"], found[other], bar)
-        for other, bar in (("python -c 'import torch'", "list"), ("python -c pass", ""))
+        timed("startup", ours, other, setting, "process", found[ours], found[other], bar)
+        for ours, other, bar in (
+            ("lossreg list", "python -c 'import torch'", "list"),
+            ("lossreg list", "python -c pass", ""),
+            ("lossreg check of ten terms", "python -c 'import torch'", "check"),
+        )
     ] + [
         timed(
             "startup", "python -c 'import lossreg'", "python -c 'import torch'", setting, "process",
