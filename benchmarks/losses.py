@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import batches
@@ -265,13 +265,14 @@ def other_peers(effort: Effort) -> list[Row]:
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield what is to be done, with a label for the progress bar."""
+    """Yield what is to be done, with a label for the progress bar; what a bar is held against is measured longest."""
+    long = replace(effort, seconds=3 * effort.seconds)
     for shape in BAR_SHAPES if effort.sweeps else BAR_SHAPES[:1]:
         for soft in (False, True):
             label = f"SegLoss {shape[0]}x{shape[1]}x{shape[2]}x{shape[3]} {'soft' if soft else 'hard'}"
-            yield label, lambda shape=shape, soft=soft: seg_bars(shape, soft, effort)
-            yield f"peers of {label}", lambda shape=shape, soft=soft: peer_bars(shape, soft, effort)
-    yield "frame field 4x256x256", lambda: frame_bars(4, 256, effort)
+            yield label, lambda shape=shape, soft=soft: seg_bars(shape, soft, long)
+            yield f"peers of {label}", lambda shape=shape, soft=soft: peer_bars(shape, soft, long)
+    yield "frame field 4x256x256", lambda: frame_bars(4, 256, long)
     yield "bfloat16 against float32", half_bars
     yield "peers on classes", lambda: other_peers(effort)
     if not effort.sweeps:

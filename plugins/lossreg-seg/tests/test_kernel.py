@@ -138,6 +138,16 @@ def test_tversky_keeps_its_digits_however_near_a_perfect_prediction(miss: float)
         assert_close(mine.double(), other, rtol=2e-5, atol=0)
 
 
+@pytest.mark.parametrize("confidence", [0.01, 1.0, 4.0, 12.0, 30.0, 120.0])
+@pytest.mark.parametrize("wrong", [0.0, 1e-4, 0.1])
+def test_cross_entropy_on_logits_keeps_its_digits(confidence: float, wrong: float) -> None:
+    target = torch.rand(1, 2, 128, 128).round()
+    logits = (2 * target - 1) * confidence * torch.where(torch.rand_like(target) < wrong, -1, 1)
+    task = Binary(Coefficients(1, 0, 0), True)
+    for mine, other in zip(kernel(logits, target, None, task), oracle(logits, target, None, task), strict=True):
+        assert_close(mine.double(), other, rtol=1e-5, atol=5e-7)
+
+
 @pytest.mark.parametrize("logits", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradcheck(logits: bool, weighted: bool) -> None:
