@@ -76,7 +76,7 @@ class BinaryLoss(torch.autograd.Function):
             OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
         """
         planes = _Planes(pred, target, weights, task)
-        sums = pred.new_empty((5, planes.parts, *pred.shape[:2]), dtype=planes.dtype)
+        sums = pred.new_zeros((5, planes.parts, *pred.shape[:2]), dtype=planes.dtype)
         rows = [part.unbind() for some in sums.chunk(planes.groups, 2) for part in some.unbind(1)]
         gradients = [_sum_block(planes, i, *row) for i, row in enumerate(rows)]
         tp, of_p, of_t, log, count = sums.sum(1, dtype=planes.exact)
@@ -88,7 +88,8 @@ class BinaryLoss(torch.autograd.Function):
         value = overlap.mean() - log.sum() * (task.coefs.bce / total)
         if planes.on_cpu and not _holds(value.isfinite()):
             raise OutOfRangeError
-        ctx.task, ctx.masked, ctx.total, ctx.gradients = task, planes.masked, total, gradients
+        ctx.task, ctx.masked, ctx.total = task, planes.masked, total
+        ctx.cuts, ctx.gradients = (planes.groups, planes.parts), gradients  # threads may be others by backward
         gradient = (gradient * (total / overlap.numel())).to(planes.dtype)
         ctx.save_for_backward(pred, target, weights, gradient)
         result: Tensor = value.to(planes.dtype)
@@ -101,7 +102,7 @@ class BinaryLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is wanted
             value = binary_formula(pred, target, weights, ctx.task)
             return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
-        planes = _Planes(pred, target, weights, ctx.task, ctx.masked)
+        planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.cuts)
         scale = (grad_output / ctx.total).to(planes.dtype)
         lines, share = planes.of_blocks((gradient * scale)[..., None]), ctx.task.coefs.bce * scale
         grad = torch.empty_like(planes.pred)
@@ -128,18 +129,19 @@ class _Planes:
     """
 
     def __init__(
-        self, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary, masked: bool | None = None
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weights: Tensor | None,
+        task: Binary,
+        masked: bool | None = None,
+        cuts: tuple[int, int] | None = None,
     ) -> None:
         self.task, self.pred = task, pred.flatten(2)
         self.on_cpu = pred.device.type == "cpu"
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
-        n, c, pixels = self.pred.shape
-        elements = _BLOCK * torch.get_num_threads() if pred.dtype == self.dtype else _BLOCK_HALF
-        elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
-        self.groups = -(-n // max(1, elements // (c * pixels)))
-        self.parts = -(-c * pixels // elements)
-        self.parts = -(-pixels // -(-pixels // self.parts))  # as many as `chunk` makes
+        self.groups, self.parts = cuts or self._cuts()
         self._preds, self._targets = self.blocks(self.pred), self.blocks(target.flatten(2))
         self._weights = None if weights is None else self.blocks(weights.flatten(2))
         self._buffers: dict[str, Tensor] = {}
@@ -149,6 +151,16 @@ class _Planes:
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
         self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block shows otherwise
+
+        self.maybe_short = not task.coefs.tversky  # likewise, see `_sum_logs_of_logits`
+
+    def _cuts(self) -> tuple[int, int]:
+        """Return into how many groups of samples, and parts of their pixels, the planes are cut."""
+        n, c, pixels = self.pred.shape
+        elements = _BLOCK * torch.get_num_threads() if self.pred.dtype == self.dtype else _BLOCK_HALF
+        elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
+        parts = -(-c * pixels // elements)
+        return -(-n // max(1, elements // (c * pixels))), -(-pixels // -(-pixels // parts))  # as many as `chunk` makes
 
     def blocks(self, planes: Tensor) -> Sequence[Tensor]:
         """Cut planes (N, C, pixels) into the blocks, without a copy."""
@@ -266,6 +278,8 @@ def _sum_block(
 ) -> Gradient | None:
     """Write the sums over the planes of a block, (n, C) each, and return what writes the gradient of its logarithms.
 
+    They are 0 before, and those that no term asks for stay so.
+
     `of_p` and `of_t` become the sums of `p` and `t`, or with Tversky `FP` and `FN`: differences of the sums where
     `0.01 FP + 0.99 FN`, all that Tversky takes of them, is no small part of `0.01 sum p + 0.99 sum t`; else summed
     as they stand, at the price of two more passes.
@@ -281,12 +295,11 @@ def _sum_block(
         if coefs.bce:
             logs, gradient = _logs_of_hard(planes, p, t, inner) if hard else _logs_of_soft(planes, p, t, inner)
             torch.sum(planes.weighted(i, logs), 2, out=log)
-        else:
-            log.zero_()
-    both = torch.mul(p, t, out=planes.buffer("a", p))
-    torch.sum(both, 2, out=tp)
-    torch.sum(p, 2, out=of_p)
-    torch.sum(t, 2, out=of_t)
+    if coefs.dice or coefs.tversky:
+        both = torch.mul(p, t, out=planes.buffer("a", p))
+        torch.sum(both, 2, out=tp)
+        torch.sum(p, 2, out=of_p)
+        torch.sum(t, 2, out=of_t)
     if coefs.tversky:
         if planes.on_cpu and _holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no digits are lost
             of_p.sub_(tp)
@@ -301,7 +314,7 @@ def _sum_block(
 def _sum_logs_of_logits(planes: _Planes, i: int, t: Tensor, mask: Tensor | None, log: Tensor) -> Tensor:
     """Write the sums of the logarithms, `log` (n, C), and return the probabilities."""
     z = planes.prediction(i, mask)
-    if planes.on_cpu and mask is None and not planes.task.coefs.tversky:
+    if planes.on_cpu and mask is None and planes.maybe_short:
         # `t z + log q` with `q = sigmoid(-z)` takes fewer passes. A sum that is small has lost its digits as the two
         # cancelled, and `p = 1 - q` has not those that Tversky needs.
         p = torch.sigmoid(torch.neg(z, out=planes.buffer("a", z)), out=planes.buffer("p", z))
@@ -310,6 +323,7 @@ def _sum_logs_of_logits(planes: _Planes, i: int, t: Tensor, mask: Tensor | None,
         total = log.sum()
         if _holds((total < -0.01 * z.numel()) & total.isfinite()):  # no q is 0
             return torch.sub(1, p, out=p)
+        planes.maybe_short = False
     p = planes.probability(i, mask)
     logs = torch.sub(1, p, out=planes.buffer("a", p))
     logs = torch.maximum(logs, p, out=logs).log_()  # where ignored all of z, p and t are 0, and so is the result

@@ -174,6 +174,21 @@ def test_several_blocks_and_what_only_a_later_one_holds(seg: Make, textbook: Cal
     )
 
 
+@pytest.mark.parametrize("threads", [(1, 2), (2, 1)])
+def test_the_backward_may_have_other_threads_than_the_forward(seg: Make, threads: tuple[int, int]) -> None:
+    p, t = torch.rand(4, 2, 256, 256, requires_grad=True), torch.rand(4, 2, 256, 256).round()
+    t[-1] = 0.25
+    (want,) = torch.autograd.grad(seg()(p, t)[0], p)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads[0])
+        value, _ = seg()(p, t)
+        torch.set_num_threads(threads[1])
+        assert_close(torch.autograd.grad(value, p)[0], want)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_value_out_of_range_in_a_later_block_is_found(seg: Make) -> None:
     p, t = torch.rand(1, 2, 640, 640), torch.rand(1, 2, 640, 640).round()
     wrong = p.clone()
