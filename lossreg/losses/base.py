@@ -149,7 +149,8 @@ class Loss(RunningNorm):
         """
         if tensor.device.type != "cpu" or tensor.numel() == 0 or torch.compiler.is_compiling() or _is_abstract(tensor):
             return
-        least, most = torch.amin(tensor.detach()), torch.amax(tensor.detach())  # together, they are slower
+        values = tensor.detach()
+        least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
         try:
             torch._assert_async((least >= low) & (most <= high))
         except RuntimeError:

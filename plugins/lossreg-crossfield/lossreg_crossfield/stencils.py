@@ -104,9 +104,10 @@ def _neighbours(x: Tensor, axis: int, border: int = 1, sign: int = 1, out: Tenso
     """
     size = x.shape[axis]
     if out is None:
-        first, last = x.narrow(axis, 0, min(size, 1)), x.narrow(axis, size - min(size, 1), min(size, 1))
+        edge = min(size, 1)
+        first, last = x.narrow(axis, 0, edge), x.narrow(axis, size - edge, edge)
         padded = torch.cat((border * first, x, border * last), axis)
-        return padded.narrow(axis, min(size, 1) * 2, size) + sign * padded.narrow(axis, 0, size)
+        return padded.narrow(axis, 2 * edge, size) + sign * padded.narrow(axis, 0, size)
     if size > 2:
         after, before = x.narrow(axis, 2, size - 2), x.narrow(axis, 0, size - 2)
         torch.add(after, before, alpha=sign, out=out.narrow(axis, 1, size - 2))
