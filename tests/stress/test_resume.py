@@ -22,7 +22,7 @@ resume = load("resume")
 
 @pytest.mark.parametrize("weighting", resume.WEIGHTINGS)
 def test_a_run_that_is_killed_and_resumed_is_the_uninterrupted_one(tmp_path, weighting):
-    assert len(resume.compare(tmp_path, weighting, 1, random.Random(weighting))) == 1
+    assert len(resume.compare(tmp_path, weighting, 2, random.Random(weighting))) == 2
 
 
 def test_a_difference_would_be_found():
