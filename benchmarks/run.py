@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def measure_all(effort: Effort, parts: Sequence[str], console: Console) -> dict[
     rows = collect(effort, parts, console)
     calls = single_calls(quick=effort == QUICK) if "losses" in parts else []
     return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "minutes": round((time.monotonic() - start) / 60, 1),
         "quick": effort == QUICK,
         "machine": where,

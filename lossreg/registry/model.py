@@ -27,7 +27,7 @@ def problems(found: list[Parameter], values: Mapping[str, Any], *, open_ended: b
     for name, value in values.items():
         try:
             texts[name] = json.dumps(value)
-        except (TypeError, ValueError) as error:  # noqa: PERF203 (each value has its own problem)
+        except (TypeError, ValueError) as error:
             yield (name,), f"is not plain data: {error}"
     plain = ", ".join(f"{json.dumps(str(name))}: {text}" for name, text in texts.items())
     asked = [p for p in found if p.name in texts or p.name not in values]

@@ -50,7 +50,7 @@ def test_a_wheel_is_typed_and_says_its_metadata(wheel: tuple[Path, ZipFile]):
     text = archive.read(metadata).decode()
     for line in (
         "License-Expression: MIT",
-        "Requires-Python: >=3.10",
+        "Requires-Python: >=3.11",
         "Summary: ",
         "Description-Content-Type: ",
     ):
