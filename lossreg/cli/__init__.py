@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from copy import copy
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from lossreg import __version__
+from lossreg.cli import output
 from lossreg.errors import LossregError
 
 _COMMANDS = {
@@ -57,7 +59,11 @@ class _Commands(click.Group):
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        if command.callback is None or cmd_name == "demo":  # which trains, and prints as training does
+            return command
+        owner = copy(command)
+        owner.callback = output.owning(command.callback)
+        return owner
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

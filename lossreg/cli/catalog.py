@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lossreg.cli.output import echo
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
@@ -65,10 +66,10 @@ def list_command(pattern: str | None, kind: str, absent_too: bool, as_json: bool
     ]
     console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
     if absent:
-        click.echo("\nTo install what is missing:\n")
+        echo("\nTo install what is missing:\n")
         needed = sorted(str(entry.spec.package) for entry in absent)
         for package in {distribution(package): package for package in needed}.values():  # the highest version
-            click.echo(f"  {install_line(package)}")
+            echo(f"  {install_line(package)}")
 
 
 def _section(kind: str) -> Section[Any]:
@@ -135,18 +136,18 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     console.show(Text(entry.name, style="bold"))
     if entry.spec.summary:
         console.show(Text(entry.spec.summary))
-    click.echo()
+    echo()
     for key, value in facts.items():
         if value:
-            click.echo(f"{key + ':':<{width}}{value}")
-    click.echo()
+            echo(f"{key + ':':<{width}}{value}")
+    echo()
 
     if settable:
         rows = [(p.name, p.annotation or "any", _default(entry, p), _doc(entry, p)) for p in settable]
         console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows), width=120)
     else:
-        click.echo("It has no parameters.")
-    click.echo(f"\nIn YAML:\n\n  {line}")
+        echo("It has no parameters.")
+    echo(f"\nIn YAML:\n\n  {line}")
 
 
 def _find(name: str, kind: str | None) -> Entry[Any]:
@@ -256,9 +257,9 @@ def plugins_command(as_json: bool) -> None:
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
     for plugin in found.plugins:
         if plugin.error is not None:
-            click.echo(f"\n{plugin.origin} is left out:\n  {type(plugin.error).__name__}: {plugin.error}")
+            echo(f"\n{plugin.origin} is left out:\n  {type(plugin.error).__name__}: {plugin.error}")
     for conflict in found.conflicts():
-        click.echo(f"\n{conflict}")
+        echo(f"\n{conflict}")
 
 
 def _by_kind(plugin: Plugin) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lossreg.cli.loading import as_data, mistakes, show_mistakes, source
+from lossreg.cli.output import echo
 from lossreg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def check_command(file: Path, key: str | None, build: bool, as_json: bool) -> No
         described = {"loss": config.entry.name} if isinstance(config, Component) else _described(config)
         console.show_json({"file": str(file), "ok": True, "errors": [], **described, **built})
     elif isinstance(config, Component):
-        click.echo(f"{file}: ok, a single loss: {config.entry.name}")
+        echo(f"{file}: ok, a single loss: {config.entry.name}")
     else:
         _show(file, config, built)
 
@@ -101,20 +102,20 @@ def _show(file: Path, config: CompoundConfig, built: dict[str, Any]) -> None:
 
     described = _described(config)
     count = len(described["terms"])
-    click.echo(f"{file}: ok, {count} term{'' if count == 1 else 's'}")
+    echo(f"{file}: ok, {count} term{'' if count == 1 else 's'}")
     rows = list(zip(curves_of(config), described["terms"], strict=True))
     for unit in sorted({curve.unit for curve, _ in rows if curve.moves}) or ["epoch"]:
-        click.echo()
+        echo()
         if unit == "both":
             names = ", ".join(curve.name for curve, _ in rows if curve.unit == unit)
-            click.echo(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`")
+            echo(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`")
         else:
             chosen = [(curve, term) for curve, term in rows if curve.unit == unit or not curve.moves]
             console.show(_table(unit, chosen))
     if described["weighting"]:
-        click.echo(f"\nWeighting: {described['weighting']}, multiplied by the weights above")
+        echo(f"\nWeighting: {described['weighting']}, multiplied by the weights above")
     if built.get("preprocesses"):
-        click.echo(f"\nPreprocesses: {', '.join(built['preprocesses'])}")
+        echo(f"\nPreprocesses: {', '.join(built['preprocesses'])}")
 
 
 def _table(unit: str, rows: list[tuple[Curve, dict[str, Any]]]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lossreg.cli.output import echo, stream
 from lossreg.files import replacing
 
 _UNLIMITED = 10_000
@@ -22,20 +22,20 @@ _UNLIMITED = 10_000
 
 def show(*renderables: RenderableType, width: int = _UNLIMITED) -> None:
     """Print to standard output; where that is no terminal, without colour, lines broken at `width` only."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=stream(), highlight=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
+        console = Console(file=stream(), highlight=False, width=width, no_color=True)
     for renderable in renderables:
         with console.capture() as capture:
             console.print(renderable)
         # a table pads its last column; a file or a pipe should not get that
         text = "\n".join(line.rstrip() for line in capture.get().splitlines())
-        click.echo(text, color=console.is_terminal)
+        echo(text, color=console.is_terminal)
 
 
 def show_json(data: Any) -> None:
     """Print data as JSON."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
@@ -67,4 +67,4 @@ def writing(file: Path) -> Iterator[Path]:
             yield draft
     except OSError as error:
         raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from None
-    click.echo(f"wrote {file}")
+    echo(f"wrote {file}")

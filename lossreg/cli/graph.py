@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from lossreg.cli.loading import load_multi_loss, source
+from lossreg.cli.output import echo
 
 Kind = Literal["batch key", "preprocess", "key", "term", "group", "total"]
 
@@ -241,7 +242,7 @@ def graph_command(file: Path, key: str | None, form: str, output: Path | None) -
     forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
     written = forms[form](drawing_of(plan)) if form in forms else text(plan)
     if output is None:
-        click.echo(written)
+        echo(written)
         return
     with console.writing(output) as draft:
         draft.write_text(written + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import yaml
 
+from lossreg.cli.output import echo
 from lossreg.config.bounds import MAX_BYTES, RefusedError
 from lossreg.config.positions import Position, Positions, error_position
 from lossreg.errors import ConfigError, ConfigProblem
@@ -142,14 +143,14 @@ def show_mistakes(file: Path, found: list[Mistake]) -> None:
     """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix."""
     for mistake in found:
         place = f"{file}:{mistake.line}:{mistake.column}: " if mistake.line else f"{file}: "
-        click.secho(printable(f"{place}{mistake.path}").rstrip(": "), bold=True)
-        click.echo(printable(f"  error: {mistake.message.removeprefix(f'{file}: ')}"))
+        echo(click.style(printable(f"{place}{mistake.path}").rstrip(": "), bold=True))
+        echo(printable(f"  error: {mistake.message.removeprefix(f'{file}: ')}"))
         if mistake.line and mistake.column:
             _show_line(mistake.line, mistake.column, mistake.text, mistake.width)
         if mistake.fix:
-            click.echo("  fix: " + click.style(printable(mistake.fix), fg="green"))
-        click.echo()
-    click.echo(f"{len(found)} error{'' if len(found) == 1 else 's'} in {file}")
+            echo("  fix: " + click.style(printable(mistake.fix), fg="green"))
+        echo()
+    echo(f"{len(found)} error{'' if len(found) == 1 else 's'} in {file}")
 
 
 def _show_line(number: int, column: int, text: str, width: int) -> None:
@@ -158,8 +159,8 @@ def _show_line(number: int, column: int, text: str, width: int) -> None:
     shown = printable(text[skipped : skipped + _LONGEST], "?")
     before = column - 1 - skipped
     marks = max(min(width, len(shown) - before), 1)
-    click.echo(f"  {number} | {shown}")
-    click.echo(f"  {'':{len(str(number))}} | {'':{before}}" + click.style("^" * marks, fg="red"))
+    echo(f"  {number} | {shown}")
+    echo(f"  {'':{len(str(number))}} | {'':{before}}" + click.style("^" * marks, fg="red"))
 
 
 def printable(text: str, instead: str | None = None) -> str:

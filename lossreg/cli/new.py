@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from lossreg.cli.output import echo
+
 FILES = (
     "README.md",
     "pyproject.toml",
@@ -53,8 +55,8 @@ def new_command(name: str, loss: str, directory: Path) -> None:
         written = [_write(Path(unfinished) / name, file, name, loss) for file in FILES]
         shutil.move(Path(unfinished) / name, package)
     for file in written:
-        click.echo(package / file)
-    click.echo(f"\nNext: cd {package} && pip install -e '.[test]' && pytest")
+        echo(package / file)
+    echo(f"\nNext: cd {package} && pip install -e '.[test]' && pytest")
 
 
 def _check_names(name: str, loss: str) -> None:

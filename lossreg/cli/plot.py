@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lossreg.cli.loading import load_config, source
+from lossreg.cli.output import echo, stream
 
 if TYPE_CHECKING:
     from lossreg.cli.curves import Curve
@@ -65,7 +65,7 @@ def plot_command(
         with console.writing(output) as draft:
             draft.write_text(drawing + "\n", encoding="utf-8")
     else:
-        click.echo(drawing)
+        echo(drawing)
     if config.weighting is not None:
         click.echo(f"\nWeighting: {config.weighting.entry.spec.name}, multiplied by these weights", err=True)
 
@@ -97,13 +97,13 @@ def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
 def _width() -> int:
     import shutil
 
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    return shutil.get_terminal_size((80, 24)).columns if stream().isatty() else 80
 
 
 def _prints_blocks() -> bool:
     """Say whether standard output can encode block characters."""
     try:
-        "█".encode(sys.stdout.encoding or "ascii")
+        "█".encode(stream().encoding or "ascii")
     except UnicodeEncodeError:
         return False
     return True

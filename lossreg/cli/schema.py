@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lossreg.cli.output import echo
+
 
 @click.command("schema", epilog="Example: lossreg schema -o lossreg.schema.json")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="File to write.")
@@ -27,7 +29,7 @@ def schema_command(output: Path | None, key: str | None) -> None:
 
     text = json.dumps(schema(key), indent=2, ensure_ascii=False) + "\n"
     if output is None:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return
     with console.writing(output) as draft:
         draft.write_text(text, encoding="utf-8")
