@@ -72,7 +72,8 @@ def calibrate_norms(
         loader: batches.
         max_samples: stop after the batch that reaches this many, over all ranks; at least one batch is used.
             Default: the config's `normalization_params`, else 1000.
-        min_samples: fewer over all ranks is an error. Default: the config's, else 10.
+        min_samples: fewer over all ranks is an error; at most `max_samples`. Default: the config's, else 10 or
+            `max_samples`, the lesser.
         batch_fn: `(model, batch) -> (pred_batch, gt_batch, samples)`.
         mode: the mode of the model meanwhile.
         min_norm: floor of every norm.
@@ -96,11 +97,15 @@ def calibrate_norms(
     if not callable(batch_fn) or isinstance(batch_fn, type):
         given.wrong("batch_fn", "a function (model, batch) -> (pred_batch, gt_batch, samples)", batch_fn)
     params = multi_loss.normalization_params
-    most, fewest = params.get("max_samples", 1000), params.get("min_samples", 10)
+    most, fewest = params.get("max_samples", 1000), params.get("min_samples")
     if max_samples is not None:
         most = given.count("max_samples", max_samples, "a number of samples above 0")
     if min_samples is not None:
         fewest = given.count("min_samples", min_samples, "a number of samples, 0 or more", least=0)
+    if fewest is None:
+        fewest = min(10, most)
+    elif fewest > most > 0:
+        given.report("min_samples", f"expected at most max_samples, which is {most}, found {fewest}", "lower it")
     given.choice("mode", mode, ("eval", "train"))
     min_norm = given.number("min_norm", min_norm, "a finite number of 0 or more", lambda n: 0.0 <= n < math.inf)
     progress = given.flag("progress", progress)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
-from lossreg.errors import LossregError, MissingKeyError, NormError
+from lossreg.errors import ArgumentError, LossregError, MissingKeyError, NormError
 from lossreg.training.calibration import default_batch
 
 
@@ -195,6 +195,22 @@ def test_by_default_it_takes_ten_to_a_thousand():
         calibrate_norms(multi_loss, nn.Identity(), batches(9))
     calibrate_norms(multi_loss, nn.Identity(), batches(600, 600, 600))
     assert int(multi_loss.loss_funcs[0].norm_count) == 1200
+
+
+def test_the_default_least_is_never_more_than_the_most():
+    multi_loss = MultiLoss([Mean("a")], [1.0], normalization_params={"max_samples": 4})
+    assert calibrate_norms(multi_loss, nn.Identity(), samples(*[2.0] * 20)) == {"a": 2.0}
+    assert int(multi_loss.loss_funcs[0].norm_count) == 4
+    calibrate_norms(multi_loss, nn.Identity(), samples(*[2.0] * 20), max_samples=9)
+    assert int(multi_loss.loss_funcs[0].norm_count) == 9
+
+
+@pytest.mark.parametrize("config", [{}, {"min_samples": 3}])
+def test_a_least_above_the_most_is_refused_before_a_batch_is_drawn(config):
+    multi_loss = MultiLoss([Mean("a")], [1.0], normalization_params=config)
+    options = {"max_samples": 2} if config else {"max_samples": 2, "min_samples": 3}
+    with pytest.raises(ArgumentError, match="min_samples: expected at most max_samples, which is 2, found 3"):
+        calibrate_norms(multi_loss, nn.Identity(), iter(()), **options)
 
 
 @pytest.mark.parametrize("loader", [[], samples(1.0, 1.0)])

@@ -18,10 +18,13 @@ class SegLossWeights(Preprocess):
 
     With the foreground mask `m = gt > 0`::
 
-        freq = m * class_freq + (1 - m) * (1 - sum_c class_freq)
+        freq = m * class_freq + (1 - m) * rest,    rest = 1 - sum_c class_freq
         w    = 1 / freq
         w   += w0 * exp(-(distances * (H + W))^2 / sigma^2)     where use_dist
         w   *= 1 + 1 / (sqrt(H * W) / 2 * sizes)                where use_size
+
+    Channels may overlap, so that their frequencies sum to 1 or more and leave no such rest; there the rest is what the
+    most frequent channel leaves, `1 - max_c class_freq`, and at least one pixel of the image.
 
     The distance term is that of Ronneberger et al., U-Net, MICCAI 2015. Nothing here carries a gradient.
 
@@ -37,8 +40,9 @@ class SegLossWeights(Preprocess):
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
-        RangeError: the frequency at some pixel, or a size, is not above 0; the message names the samples.
-            It is looked for on the CPU in eager mode only; elsewhere such a pixel's weight is not finite.
+        RangeError: a class frequency is not in 0 to 1, or 0 for a class that is there; or a size is not above 0.
+            The message names the samples. The check runs on the CPU in eager mode only; elsewhere such a
+            pixel's weight is not finite.
     """
 
     provides = ("gt.seg_loss_weights",)
@@ -71,7 +75,8 @@ class SegLossWeights(Preprocess):
             )
         n, c, height, width = gt.shape
         class_freq = self._floats(gt_batch, "class_freq", (n, c))[:, :, None, None]
-        freq = torch.where(gt > 0, class_freq, 1 - class_freq.sum(dim=1, keepdim=True))
+        self._refuse_samples("class_freq", ~((class_freq >= 0) & (class_freq <= 1)), "is not in 0 to 1")
+        freq = torch.where(gt > 0, class_freq, _rest(class_freq, 1 / (height * width)))
         self._refuse_samples("class_freq", freq <= 0, "leaves a pixel with a frequency that is not above 0")
         weights = 1 / freq
         if self.use_dist:
@@ -113,3 +118,9 @@ class SegLossWeights(Preprocess):
     def extra_repr(self) -> str:
         """Show the options."""
         return f"use_dist={self.use_dist}, use_size={self.use_size}, w0={self.w0}, sigma={self.sigma}"
+
+
+def _rest(class_freq: Tensor, least: float) -> Tensor:
+    """Return the frequency of the background, (N, 1, 1, 1), above 0 even where channels overlap."""
+    rest = 1 - class_freq.sum(dim=1, keepdim=True)
+    return torch.where(rest > 0, rest, (1 - class_freq.amax(dim=1, keepdim=True)).clamp_min(least))

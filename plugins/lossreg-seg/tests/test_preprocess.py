@@ -60,6 +60,36 @@ def test_zero_frequencies_and_sizes_name_the_samples(gt: dict[str, Tensor]) -> N
     weights({**gt, "sizes": torch.zeros(2, 1, 6, 8)}, use_size=False)
 
 
+@pytest.mark.parametrize(
+    ("frequencies", "rest"),
+    [
+        ([0.6, 0.4095], 0.4),  # real crops: the channels overlap, and sum to 1.0095
+        ([0.5, 0.5], 0.5),
+        ([0.9, 0.9], 0.1),
+        ([1.0, 0.3], 1 / 48),
+        ([0.6, 0.399], 0.001),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_overlapping_channels_leave_what_the_most_frequent_one_leaves(
+    frequencies: list[float], rest: float, compiled: bool
+) -> None:
+    polygons = torch.zeros(1, 2, 6, 8)
+    polygons[:, 0, :, :4] = 1
+    preprocess = SegLossWeights(use_dist=False, use_size=False)
+    run = torch.compile(preprocess, fullgraph=True, backend="eager") if compiled else preprocess
+    found = run({}, {"gt_polygons_image": polygons, "class_freq": torch.tensor([frequencies])})[1]["seg_loss_weights"]
+    assert_close(found[0, 0, :, :4], torch.full((6, 4), 1 / frequencies[0]))
+    assert_close(found[0, 1], torch.full((6, 8), 1 / rest), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_frequency_that_is_none_names_the_sample(gt: dict[str, Tensor], value: float) -> None:
+    gt["class_freq"][1, 0] = value
+    with pytest.raises(ValueError, match=r"'gt.class_freq' is not in 0 to 1 in sample 1$"):
+        weights(gt)
+
+
 def test_a_zero_frequency_of_a_class_that_is_absent_is_no_error(gt: dict[str, Tensor]) -> None:
     gt["gt_polygons_image"][:, 0] = 0
     gt["class_freq"][:, 0] = 0
