@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from lossreg.config.grammar import IGNORED_KEYS
 from lossreg.config.schema import REFERENCE, schema
 
 Node = dict[str, Any]
@@ -60,7 +61,7 @@ def blocks() -> dict[str, dict[str, Node]]:
     """Return the keys of each block of the grammar."""
     compound, nested = keys_of(DEFS["compound"]), keys_of(DEFS["nested_term"])
     args = next(node["properties"]["args"] for name, node in DEFS.items() if name.startswith("loss:"))
-    beside = {key: node for key, node in nested.items() if key not in ("loss", "_recursive_")}
+    beside = {key: node for key, node in nested.items() if key not in ("loss", *IGNORED_KEYS)}
     training = keys_of(DEFS["training"])
     given = keys_of(training["loss_params"])
     legacy = {**keys_of(given["multi_loss"]), "normalization_params": compound["normalization_params"]}

@@ -40,7 +40,8 @@ ON_NONFINITE = ("ignore", "raise", "skip_term")
 ZERO_WEIGHT = ("keep", "skip")
 TRACK_NORMS = ("running",)
 RESIZE = ("nearest", "bilinear")
-SPECIAL_KEYS = ("_args_", "_convert_", "_partial_", "_recursive_")
+IGNORED_KEYS = ("_convert_", "_recursive_")  # hydra's; beside plain data they change nothing
+SPECIAL_KEYS = ("_args_", "_partial_", *IGNORED_KEYS)
 
 
 @dataclass
@@ -368,9 +369,9 @@ class Grammar:
         return merged
 
     def _no_special(self, data: Mapping[str, Data], path: str) -> None:
-        """Refuse hydra's special keys, but for `_recursive_`, of which a component without objects knows nothing."""
+        """Refuse hydra's special keys, but for those that change nothing."""
         for key in SPECIAL_KEYS:
-            if key in data and key != "_recursive_":
+            if key in data and key not in IGNORED_KEYS:
                 self.report(
                     f"{path}.{key}", "is not supported: a config names components and gives them data", "leave it out"
                 )
@@ -581,7 +582,7 @@ class Grammar:
 
     def _configured(self, entry: Entry[Any], data: Mapping[str, Data], key: str, path: str) -> Component:
         """Check the arguments that stand beside the key that names a component."""
-        arguments = {str(k): v for k, v in data.items() if k != key}
+        arguments = {str(k): v for k, v in data.items() if k not in (key, *IGNORED_KEYS)}
         self._no_targets(arguments, path)
         self._check(entry, arguments, path)
         return Component(path, entry, arguments)

@@ -176,6 +176,7 @@ class _LegacyReader:
             **self._term("seg", "seg/SegLoss"),
             "gt_channel_selector": [channel in self.channels for channel in CHANNELS],
             "use_mixed_precision": precision in _MIXED,
+            "use_mixup": self.on("pl_trainer", "use_mixup"),
             **self.seg_params(LOSS_PARAMS),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lossreg.config.grammar import LISTS
+from lossreg.config.grammar import IGNORED_KEYS, LISTS
 from lossreg.config.reading import Data
 
 CRITERION = "lossreg.config.hydra.criterion"
@@ -19,7 +19,7 @@ def loss_block(data: Data) -> tuple[Data, bool]:
     target = data.get("_target_") if isinstance(data, Mapping) else None
     if target not in (CRITERION, COMPOUND):
         return data, False
-    block = {key: value for key, value in data.items() if key not in ("_target_", "_recursive_")}
+    block = {key: value for key, value in data.items() if key not in ("_target_", *IGNORED_KEYS)}
     return (named_terms(block), True) if target == COMPOUND else (block, False)
 
 

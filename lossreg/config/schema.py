@@ -19,6 +19,7 @@ from lossreg.config.grammar import (
     COMPOUND_KEYS,
     DEEP_KEYS,
     GROUP_KEYS,
+    IGNORED_KEYS,
     INPUTS,
     LISTS,
     NORMALIZATION_KEYS,
@@ -316,8 +317,11 @@ def _legacy_flags() -> dict[str, Node]:
         "compute_crossfield": _unread("Whether there is a frame field.", _BOOLEAN, True, default=False),
         "seg_params": {"description": "The channels of the segmentation.", "properties": channels},
         "pl_trainer": {
-            "description": "Of the trainer's config, precision is read.",
-            "properties": {"precision": precision},
+            "description": "Two keys of the trainer's config are read.",
+            "properties": {
+                "precision": precision,
+                "use_mixup": _unread("Whether the segmentation loss takes mixed batches.", _BOOLEAN, True, default=False),
+            },
         },
     }
 
@@ -642,7 +646,7 @@ def _terms() -> dict[str, Node]:
         "patternProperties": {"^$|/": {"if": {"not": _NULL}, "then": {"allOf": [term, own_name]}}},
         "not": {"type": "object", "additionalProperties": _NULL},
     }
-    twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", "_recursive_")}
+    twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", *IGNORED_KEYS)}
     name = {"required": ["name"], "properties": {"name": {"not": _NULL}}}
     return {
         "terms": any_of(_NULL, _list({"$ref": "#/$defs/list_term"}, minItems=1), mapping),
@@ -665,7 +669,7 @@ def _terms() -> dict[str, Node]:
             "description": "A term whose loss stands under `loss` as a block of its own.",
             "properties": {
                 **keys,
-                "_recursive_": True,
+                **dict.fromkeys(IGNORED_KEYS, True),
                 "loss": {"$ref": "#/$defs/loss", "properties": keys},
             },
             "additionalProperties": False,
@@ -734,7 +738,7 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
         block["oneOf"] = [{"required": [key]}, {"required": ["_target_"]}]
     else:
         block["required"] = [key]
-    refused = [name for name in SPECIAL_KEYS if kind != "loss" or name != "_recursive_"]
+    refused = [name for name in SPECIAL_KEYS if kind == "schedule" or name not in IGNORED_KEYS]
     block |= {"propertyNames": {"not": {"enum": refused}}, "allOf": choices}
     about = f"Name of a {kind}: full, bare or an alias."
     name = {"description": about, **any_of({"enum": every}), "examples": every[:1]}
@@ -749,7 +753,7 @@ def _place(entry: Entry[Any]) -> str:
 def _component(entry: Entry[Any], key: str, signature: Signature | None) -> Node:
     """Return the definition of one component: its parameters, and the keys around them."""
     is_loss = entry.spec.kind == "loss"
-    around: dict[str, Any] = dict.fromkeys((*TERM_KEYS, "_recursive_") if is_loss else (key, "_target_"), True)
+    around: dict[str, Any] = dict.fromkeys((*(TERM_KEYS if is_loss else (key, "_target_")), *IGNORED_KEYS), True)
     about: Node = {"description": entry.spec.summary} if entry.spec.summary else {}
     if signature is None:
         return {**about, "properties": around}

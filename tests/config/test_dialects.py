@@ -171,6 +171,13 @@ COMPOUND_DIALECTS = {
     ),
     "old paths": compound(loss_list=[OLD_NEAR, FAR, SCALED]),
     "old paths with _recursive_": compound(loss_list=[{**OLD_NEAR, "_recursive_": False}, FAR, SCALED]),
+    "old paths with _convert_": compound(
+        loss_list=[
+            {**OLD_NEAR, "_convert_": "all"},
+            {"loss": {**without(FAR, "weight"), "_convert_": "all"}, "weight": FAR["weight"]},
+            SCALED,
+        ]
+    ),
     "aliases": compound(
         loss_list=[{**NEAR, "loss": "offset"}, {**FAR, "loss": "Foreign"}, {**SCALED, "loss": "scaled_l1"}]
     ),

@@ -74,7 +74,7 @@ def test_all_terms_with_their_weights_and_parameters() -> None:
     ]  # fmt: skip
     assert block["loss_list"][0] | {"weight": 0, "name": 0} == {
         "loss": "seg/SegLoss", "name": 0, "weight": 0, "gt_channel_selector": [True, True, False],
-        "use_mixed_precision": False, "bce_coef": 1.0, "dice_coef": 0.2,
+        "use_mixed_precision": False, "use_mixup": False, "bce_coef": 1.0, "dice_coef": 0.2,
     }  # fmt: skip
     assert block["pre_processes"] == [
         {"preprocess": "seg/SegLossWeights", "use_dist": True, "use_size": False, "w0": 50, "sigma": 10}
@@ -125,6 +125,16 @@ def test_pred_channel_counts_the_channels_that_are_on() -> None:
 )
 def test_precision_decides_on_logits(precision: Any, mixed: bool) -> None:
     assert terms(changed(pl_trainer__precision=precision))["seg"]["use_mixed_precision"] is mixed
+
+
+@pytest.mark.parametrize(("given", "mixup"), [(True, True), (False, False), (None, False)])
+def test_the_trainer_decides_on_mixup(given: Any, mixup: bool) -> None:
+    assert terms(changed(pl_trainer__use_mixup=given))["seg"]["use_mixup"] is mixup
+
+
+def test_a_mixup_that_is_no_switch_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"pl_trainer.use_mixup: expected true or false, found 0.5"):
+        terms(changed(pl_trainer__use_mixup=0.5))
 
 
 def test_both_spellings_and_parameters_inside_the_block() -> None:
