@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.arguments import Arguments
+from lossreg.composition.graph import check_functions
+from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.composition.nonfinite import OnNonfinite
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
@@ -19,6 +21,7 @@ from lossreg.losses.deep_supervision import DeepSupervision
 
 def build_compound_loss_from_config(
     cfg: Any,
+    pre_processes: Sequence[PreprocessFunction] | None = None,
     *,
     path: str = COMPOUND,
     allow_import: Collection[str] = (),
@@ -28,6 +31,7 @@ def build_compound_loss_from_config(
 
     Args:
         cfg: the block: a `DictConfig`, a mapping or a namespace.
+        pre_processes: further preprocesses, as `MultiLoss` takes them; they come after those of the block.
         path: where it stands in its file, for errors.
         allow_import: modules, by their exact dotted path, that `_target_` may import from.
         allow_resolvers: names of OmegaConf resolvers that may run.
@@ -35,11 +39,15 @@ def build_compound_loss_from_config(
     Raises:
         ConfigError: with every mistake of the block; nothing is built.
     """
-    return build_parsed(parse_compound(cfg, path, Permissions(allow_import, allow_resolvers)))
+    return build_parsed(parse_compound(cfg, path, Permissions(allow_import, allow_resolvers)), pre_processes)
 
 
 def build_loss_from_config(
-    cfg: Any, *, allow_import: Collection[str] = (), allow_resolvers: Collection[str] = ()
+    cfg: Any,
+    pre_processes: Sequence[PreprocessFunction] | None = None,
+    *,
+    allow_import: Collection[str] = (),
+    allow_resolvers: Collection[str] = (),
 ) -> MultiLoss:
     """Build the `MultiLoss` of a whole training config: its compound loss, else its legacy block.
 
@@ -47,12 +55,12 @@ def build_loss_from_config(
 
     Args:
         cfg: the config that holds `loss_params`.
-        allow_import, allow_resolvers: as in `build_compound_loss_from_config`.
+        pre_processes, allow_import, allow_resolvers: as in `build_compound_loss_from_config`.
 
     Raises:
         ConfigError: with every mistake, or that neither block is there.
     """
-    return build_parsed(parse_blocks(cfg, Permissions(allow_import, allow_resolvers)))
+    return build_parsed(parse_blocks(cfg, Permissions(allow_import, allow_resolvers)), pre_processes)
 
 
 def get_loss_function(cfg: Any, *, allow_import: Collection[str] = (), allow_resolvers: Collection[str] = ()) -> Any:
@@ -103,14 +111,18 @@ def build(config: CompoundConfig | Component) -> Any:
     return build_parsed(config) if isinstance(config, CompoundConfig) else _single(config)
 
 
-def build_parsed(config: CompoundConfig) -> MultiLoss:
-    """Build the `MultiLoss` of a checked compound block.
+def build_parsed(config: CompoundConfig, pre_processes: Sequence[PreprocessFunction] | None = None) -> MultiLoss:
+    """Build the `MultiLoss` of a checked compound block, with further preprocesses of Python's.
 
     Raises:
         ConfigError: with all that constructors and the graph refuse.
+        ArgumentError: a preprocess is none.
     """
+    given = Arguments("MultiLoss")
+    more = check_functions(given, () if pre_processes is None else pre_processes)
+    given.done()
     builder = _Builder()
-    built = builder.multi_loss(config, "multi")
+    built = builder.multi_loss(config, "multi", more)
     if built is None:
         raise ConfigError(builder.problems)
     return built
@@ -129,7 +141,9 @@ class _Builder:
     def __init__(self) -> None:
         self.problems = Problems()
 
-    def multi_loss(self, config: CompoundConfig, name: str) -> MultiLoss | None:
+    def multi_loss(
+        self, config: CompoundConfig, name: str, pre_processes: Sequence[PreprocessFunction] = ()
+    ) -> MultiLoss | None:
         before = len(self.problems)
         losses = [self._term(term) for term in config.terms]
         nodes = [self.make(node, lambda c: c.entry.load()(**c.arguments)) for node in config.pre_processes]
@@ -140,7 +154,7 @@ class _Builder:
             made = MultiLoss(
                 [loss for loss in losses if loss is not None],
                 [term.weight for term in config.terms],
-                pre_processes=nodes,
+                pre_processes=[*nodes, *pre_processes],
                 name=name,
                 normalize=config.normalize,
                 unnormalized=[term.name for term in config.terms if not term.normalize],

@@ -320,7 +320,7 @@ def _legacy_flags() -> dict[str, Node]:
             "description": "Two keys of the trainer's config are read.",
             "properties": {
                 "precision": precision,
-                "use_mixup": _unread("Whether the segmentation loss takes mixed batches.", _BOOLEAN, True, default=False),
+                "use_mixup": _unread("Whether the segmentation loss mixes.", _BOOLEAN, True, default=False),
             },
         },
     }

@@ -18,10 +18,11 @@ from lossreg import (
     LossWrapper,
     MultiLoss,
     build_compound_loss_from_config,
+    build_loss_from_config,
     get_loss_function,
     load_loss,
 )
-from lossreg.errors import ConfigError
+from lossreg.errors import ArgumentError, ConfigError
 
 PRED = {"x": torch.full((2, 3), 2.0)}
 GT = {"t": torch.zeros(2, 3)}
@@ -90,6 +91,22 @@ class TestTerms:
         pred = {"y": torch.full((2,), 2.0)}
         assert listed(pred, {})[0].item() == 5.0
         assert put_in(pred, {})[0].item() == 3.0
+
+    def test_python_gives_further_preprocesses(self) -> None:
+        def double(pred: Any, gt: Any) -> tuple[Any, Any]:
+            return {**pred, "x": 2 * pred["x"]}, gt
+
+        block = {"loss_list": [TERM]}
+        want, _, _ = build(block)({"x": 2 * PRED["x"]}, GT)
+        assert want != build(block)(PRED, GT)[0]
+        for built in (
+            build_compound_loss_from_config(block, pre_processes=[double]),
+            build_compound_loss_from_config(block, [double]),
+            build_loss_from_config({"loss_params": {"compound_loss": block}}, pre_processes=[double]),
+        ):
+            assert built(PRED, GT)[0] == want
+        with pytest.raises(ArgumentError, match=r"pre_processes\[0\]: expected a Preprocess or a function"):
+            build_compound_loss_from_config(block, pre_processes=["seg_grads"])
 
     def test_schedules(self) -> None:
         cosine = {"schedule": "cosine", "start": 0.0, "end": 1.0, "epochs": 10}

@@ -34,6 +34,7 @@ def lossreg_preprocesses() -> list[PreprocessSpec]:
             "lossreg_crossfield.preprocess:SegGrads",
             summary="Spatial gradient of the segmentation, its magnitude and its direction",
             aliases=("seg_grads",),
+            targets=("pytorch_segmentation_models_trainer.custom_losses.base_loss.ComputeSegGrads",),
             requires=("pred.seg",),
             provides=("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed"),
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from lossreg import LossSpec
 from lossreg_wrappers.exceptions import EXCEPTIONS
+from lossreg_wrappers.homes import homes
 
 
 def library_loss(
@@ -19,7 +20,7 @@ def library_loss(
     args: Mapping[str, Any] | None = None,
     package: str | None = None,
     target: str | None = None,
-    homes: tuple[str, ...] = (),
+    also_in: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
     tensors: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
@@ -35,7 +36,7 @@ def library_loss(
         args: constructor arguments to try it with.
         package: the distribution, with the lowest version that has the loss; None for what is always there.
         target: what stands for the class, where it has to be adapted by more than a wrapper.
-        homes: further modules that have it under its name.
+        also_in: further modules that have all losses of the library.
         also: further public names of it in `module`.
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs may not set.
@@ -45,7 +46,10 @@ def library_loss(
         target or f"{module}:{name}",
         summary=summary,
         aliases=also,
-        targets=(*(f"{home}.{name}" for home in (module, *homes)), *(f"{module}.{other}" for other in also)),
+        targets=(
+            *(f"{home}.{name}" for home in (module, *also_in, *homes(module, name))),
+            *(f"{module}.{other}" for other in also),
+        ),
         wrap=wrap,
         tensors=tensors,
         hidden=hidden,

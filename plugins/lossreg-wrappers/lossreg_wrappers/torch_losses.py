@@ -13,7 +13,7 @@ __all__ = ["lossreg_losses", "lossreg_wrap"]
 
 _OBSOLETE = ("size_average", "reduce")
 
-_loss = partial(library_loss, "torch.nn", homes=("torch.nn.modules.loss",), hidden=_OBSOLETE)
+_loss = partial(library_loss, "torch.nn", also_in=("torch.nn.modules.loss",), hidden=_OBSOLETE)
 
 _VALUES = {"takes": "values", "target": "values"}
 _CLASSES = {"takes": "softmax logits", "target": "indices"}
@@ -28,7 +28,6 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "softmax over very many classes, rare ones in clusters; has weights of its own to train",
             {"takes": "values", "target": "indices"},
             target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
-            homes=("torch.nn.modules.adaptive",),
             hidden=("device", "dtype"),
             example="features_and_classes",
             args={"in_features": 6, "n_classes": 10, "cutoffs": [4]},

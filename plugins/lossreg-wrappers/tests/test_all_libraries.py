@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -40,6 +41,12 @@ def test_the_other_form_gives_the_same_value(entry, example):
     given, kind = _converted(pred[key], form, axis)
     other = adopt(entry, "term", spec.example_args, {"input": kind})
     torch.testing.assert_close(other({**pred, key: given}, gt)[0], made(pred, gt)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_module_that_defines_it_finds_it(entry):
+    module, _, name = entry.spec.targets[0].rpartition(".")
+    defined = getattr(importlib.import_module(module), name)
+    assert catalog().losses.find_target(f"{defined.__module__}.{defined.__qualname__}") is entry
 
 
 def test_gradient_reaches_the_prediction(entry, example):

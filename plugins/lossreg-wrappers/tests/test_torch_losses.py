@@ -59,6 +59,12 @@ def test_dotted_targets_find_the_adapter(entry, term):
         assert catalog().losses.find_target(dotted).spec == entry.spec
 
 
+@pytest.mark.parametrize("name", ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "NLLLoss"])
+def test_the_old_copies_of_another_library_are_found(name):
+    old = catalog().losses.find_target(f"segmentation_models_pytorch.utils.losses.{name}")
+    assert old is catalog().losses.find(f"torch/{name}")
+
+
 def test_obsolete_parameters_are_refused(term):
     with pytest.raises(lossreg.ConfigError, match="size_average: is not a parameter"):
         term({"loss": "torch/MSELoss", "size_average": True})
