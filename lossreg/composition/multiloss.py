@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
@@ -457,30 +458,49 @@ class MultiLoss(nn.Module):
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
-        """Add a batch of `nums` samples to every norm; all of them, or none where a term raises."""
-        for loss, value in self._raw_values(pred_batch, gt_batch):
-            loss.record(value, nums)
+        """Add a batch of `nums` samples to every norm; all of them, or none where a term raises.
 
-    def _raw_values(self, pred_batch: Any, gt_batch: Any) -> list[tuple[Loss, Tensor]]:
+        A loss with an `update_norm` of its own is asked to do it itself.
+        """
+        updates: list[Callable[[], None]] = []
+        for loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
+            if type(loss).update_norm is Loss.update_norm:
+                value, _ = loss(pred, gt, normalize=False)
+                updates.append(partial(loss.record, value, nums))
+            else:
+                updates.append(partial(loss.update_norm, pred, gt, nums))
+        for update in updates:
+            update()
+
+    def _raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor]]:
+        """Yield each normalised loss of this batch with its raw value."""
+        for loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
+            yield loss, loss(pred, gt, normalize=False)[0]
+
+    def _normalized_losses(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Any, Any]]:
+        """Yield each normalised loss of this batch, those of groups too, with the batches that it reads."""
         pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
-        found: list[tuple[Loss, Tensor]] = []
         for i in active:
             loss = self.loss_funcs[i]
             if isinstance(loss, MultiLoss):
-                found += loss._raw_values(pred_batch, gt_batch)
+                yield from loss._normalized_losses(pred_batch, gt_batch)
             elif self._normalized[i]:
-                found.append((cast(Loss, loss), loss(pred_batch, gt_batch, normalize=False)[0]))
-        return found
+                yield cast(Loss, loss), pred_batch, gt_batch
 
     def sync(self, world_size: int | None = None) -> None:
         """Set every norm to the sample-weighted average over all ranks, in one collective for all terms.
 
         Every rank must call it. Without a process group it does nothing; see `lossreg.losses.norm.sync_norms`.
+        A loss with a `sync` of its own is asked to do it itself, after the others.
 
         Raises:
             DistributedError: the ranks hold different terms; raised alike on every rank.
         """
-        sync_norms({path: cast(Loss, term.loss) for path, term in self.leaves()}, world_size)
+        norms = {path: cast(Loss, term.loss) for path, term in self.leaves()}
+        own = {path: loss for path, loss in norms.items() if type(loss).sync is not Loss.sync}
+        sync_norms({path: loss for path, loss in norms.items() if path not in own}, world_size)
+        for loss in own.values():
+            loss.sync(world_size)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take a checkpoint that does not say whether its norms were calibrated: norms in it count as such."""

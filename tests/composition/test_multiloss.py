@@ -316,6 +316,23 @@ class TestState:
             multi_loss.update_norm(PRED, {}, 4)
         assert all(torch.equal(before[key], value) for key, value in multi_loss.state_dict().items())
 
+    def test_a_loss_with_norm_methods_of_its_own_keeps_them(self) -> None:
+        class Largest(LossWrapper):
+            def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
+                value, _ = self(pred_batch, gt_batch, normalize=False)
+                self.norm.copy_(torch.maximum(self.norm, value))
+
+            def sync(self, world_size: int | None = None) -> None:
+                self.norm.add_(world_size or 0)
+
+        inner = MultiLoss([Largest(nn.L1Loss(), "largest"), LossWrapper(nn.L1Loss(), "mean")], [1.0, 1.0], name="group")
+        criterion = MultiLoss([inner], [1.0])
+        for value in (8.0, 2.0):
+            criterion.update_norm(torch.full((1, 1), value), torch.zeros(1, 1), 1)
+        assert [float(term.loss.norm) for _, term in criterion.leaves()] == [8.0, 5.0]
+        criterion.sync(1)
+        assert [float(term.loss.norm) for _, term in criterion.leaves()] == [9.0, 5.0]
+
     def test_a_checkpoint_with_norms_alone_loads_strictly(self) -> None:
         multi_loss = combine([1.0, 1.0], [1, 1])
         multi_loss.load_state_dict({"loss_funcs.0.norm": torch.tensor([2.0]), "loss_funcs.1.norm": torch.tensor([4.0])})
