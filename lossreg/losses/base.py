@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
-from lossreg.arguments import Arguments
+from lossreg.arguments import Arguments, plain
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
-from lossreg.losses.norm import RunningNorm
+from lossreg.losses.norm import RunningNorm, snapshot
 
 Batch: TypeAlias = Mapping[str, Any] | Tensor
 """A mapping of tensors, or a bare tensor where a loss reads just one key of that side."""
+
+
+class _Running(threading.local):
+    """The forwards that this thread is in, the innermost last: `[loss, its extra_info]` each."""
+
+    def __init__(self) -> None:
+        self.forwards: list[list[Any]] = []
+
+
+_running = _Running()
 
 
 class Loss(RunningNorm):
@@ -33,22 +44,57 @@ class Loss(RunningNorm):
         name: the term's name in logs and in `MultiLoss`; not empty, no `/` (groups nest as `group/term`).
 
     Attributes:
+        name: fixed once the loss is a term of a `MultiLoss`.
         requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
         optional: keys that are used where they are there.
-        extra_info: what `compute` puts here is returned, detached, beside the value.
+        extra_info: what `compute` puts here is returned, detached, beside the value. Each forward has its own.
         registered_name: the canonical name by which it was created; empty where its class was called.
     """
 
     requires: Sequence[str] = ()
     optional: Sequence[str] = ()
     registered_name: str = ""
+    _name: str
+    _term_of = ""  # the `MultiLoss` that it is a term of
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        self._extra_info: dict[str, Any] = {}
+        self.name = name
+
+    @property
+    def name(self) -> str:
+        """The term's name in logs and in `MultiLoss`."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
         given = Arguments(type(self).__name__)
-        self.name = given.name("name", name)
+        name = given.name("name", name)
+        if self._term_of and name != self._name:
+            given.report(
+                "name", f"{self._term_of} knows it as {self._name!r}, found {name!r}", "name a loss beforehand"
+            )
         given.done()
-        self.extra_info: dict[str, Any] = {}
+        self._name = name
+
+    @property
+    def extra_info(self) -> dict[str, Any]:
+        """What the forward that is running in this thread returns beside its value."""
+        if not torch.compiler.is_compiling():
+            for loss, extra_info in reversed(_running.forwards):
+                if loss is self:
+                    return cast("dict[str, Any]", extra_info)
+        return self._extra_info
+
+    @extra_info.setter
+    def extra_info(self, extra_info: dict[str, Any]) -> None:
+        if not torch.compiler.is_compiling():
+            for forward in reversed(_running.forwards):
+                if forward[0] is self:
+                    forward[1] = extra_info
+                    return
+        self._extra_info = extra_info
 
     @abstractmethod
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
@@ -59,18 +105,29 @@ class Loss(RunningNorm):
         """Return `(loss, extra_info)`, the loss divided by its norm where `normalize`.
 
         Raises:
+            ArgumentError: `normalize` is no bool.
             MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
         """
-        self.extra_info.clear()
-        try:
-            value = self.compute(pred_batch, gt_batch)
-            extra_info = _detached(self.extra_info) if self.extra_info else {}
-        finally:
-            self.extra_info.clear()  # a graph that is kept here could be neither freed nor copied
+        normalize = check_normalize(normalize, self.name)
+        value, extra_info = self._run(pred_batch, gt_batch)
         if not isinstance(value, Tensor) or value.dim() != 0:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
-        return (value / self.norm[0] if normalize else value), extra_info
+        return (value / snapshot(self.norm)[0] if normalize else value), extra_info
+
+    def _run(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, dict[str, Any]]:
+        """Return what `compute` returns and what it put into `extra_info`, and keep nothing of either."""
+        self._extra_info.clear()  # a graph that is kept here could be neither freed nor copied
+        if torch.compiler.is_compiling():  # a compiler keeps the threads apart by itself
+            try:
+                return self.compute(pred_batch, gt_batch), _detached(self._extra_info)
+            finally:
+                self._extra_info.clear()
+        _running.forwards.append(forward := [self, {}])
+        try:
+            return self.compute(pred_batch, gt_batch), _detached(forward[1]) if forward[1] else {}
+        finally:
+            _running.forwards.pop()
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
@@ -162,6 +219,22 @@ class Loss(RunningNorm):
     def extra_repr(self) -> str:
         """Show the term's name."""
         return f"name={self.name!r}"
+
+
+def check_normalize(normalize: Any, owner: str) -> bool:
+    """Take the third argument of a forward, where an epoch is soon given by mistake.
+
+    Raises:
+        ArgumentError: it is no bool.
+    """
+    if normalize is True or normalize is False:
+        return normalize
+    given = Arguments(owner)
+    flag = plain(normalize)
+    if not isinstance(flag, bool):
+        given.wrong("normalize", "True or False", normalize, "an epoch goes by its name: pass epoch=...")
+    given.done()
+    return bool(flag)
 
 
 def zero_on_graph(tensor: Tensor) -> Tensor:

@@ -16,6 +16,29 @@ from lossreg.errors import DistributedError
 _STATISTICS = ("norm", "norm_sum", "norm_count")
 
 
+@torch.library.custom_op("lossreg::snapshot", mutates_args=())
+def _opaque_clone(state: Tensor) -> Tensor:
+    return state.clone()
+
+
+@_opaque_clone.register_fake
+def _(state: Tensor) -> Tensor:
+    return torch.empty_like(state)
+
+
+def snapshot(state: Tensor) -> Tensor:
+    """Copy a state, for a backward that comes after it has moved.
+
+    A compiler makes cheap values anew in the backward, of what the buffers hold by then; into an operator that it does
+    not know it does not look.
+    """
+    detached = state.detach()
+    if torch.compiler.is_compiling():
+        copied: Tensor = _opaque_clone(detached)
+        return copied
+    return detached.clone()
+
+
 class RunningNorm(nn.Module):
     """Own the buffers `norm`, `norm_sum` and `norm_count`, and keep the first the ratio of the others.
 

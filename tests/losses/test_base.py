@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from lossreg import Loss
-from lossreg.errors import BatchError, DtypeError, LossregError, MissingKeyError, RangeError, ShapeError
+from lossreg.errors import ArgumentError, BatchError, DtypeError, LossregError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import zero_on_graph
 
 
@@ -115,6 +118,70 @@ def test_a_value_of_any_precision_can_be_divided(dtype):
     value, _ = Whatever(lambda self, pred, gt: pred.mean())(torch.full((3,), 2.0, dtype=dtype), None)
     assert value == 2.0
     assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32) or value.dtype == dtype
+
+
+@pytest.mark.parametrize("given", [0, 1, 3, 2.5, "yes", None, torch.tensor(True)])
+def test_an_epoch_in_the_place_of_normalize_is_refused(loss, batch, given):
+    with pytest.raises(ArgumentError, match=r"offset: normalize: expected True or False, found .*pass epoch="):
+        loss(*batch, given)
+
+
+def test_a_bool_of_numpy_is_a_bool(loss, batch):
+    loss.norm.fill_(4.0)
+    assert loss(*batch, np.bool_(False))[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda loss, batch: loss.update_norm(*batch, 3),
+        lambda loss, batch: loss.reset_norm(),
+        lambda loss, batch: loss.norm.mul_(2.0),
+        lambda loss, batch: loss.load_state_dict(Offset("other").state_dict()),
+    ],
+    ids=["update_norm", "reset_norm", "by_hand", "load_state_dict"],
+)
+def test_a_norm_that_moves_before_the_backward_does_not_spoil_it(loss, batch, move):
+    loss.norm.fill_(4.0)
+    value, _ = loss(*batch)
+    move(loss, batch)
+    value.backward()
+    assert torch.equal(batch[0]["offset"].grad, torch.full((1, 2, 2, 2), 1 / 8 / 4))
+
+
+class Waiting(Loss):
+    """A loss in which two threads meet between writing and returning."""
+
+    meeting = threading.Barrier(2)
+
+    def compute(self, pred_batch, gt_batch):
+        self.extra_info["mine"] = pred_batch
+        self.meeting.wait(timeout=10)
+        self.extra_info["still"] = self.extra_info["mine"]
+        self.meeting.wait(timeout=10)
+        return pred_batch.sum()
+
+
+def test_two_threads_have_their_own_extra_info():
+    loss = Waiting("waiting")
+    with ThreadPoolExecutor(2) as pool:
+        for thread, (value, extra) in enumerate(pool.map(lambda i: loss(torch.tensor([float(i)]), None), range(2))):
+            assert (value, extra["mine"], extra["still"]) == (thread, thread, thread)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))], ids=["copy", "pickle"])
+def test_a_loss_can_be_copied_while_it_runs(way):
+    copies = []
+
+    def compute(self, pred, gt):
+        self.extra_info["graph"] = pred * 2
+        del self.given
+        copies.append(way(self))
+        return pred.sum()
+
+    loss = Whatever(compute)
+    assert loss(torch.ones(1, requires_grad=True), None)[0] == 1
+    assert copies[0].extra_info == {}
 
 
 def test_forward_hooks_see_the_call(loss, batch):

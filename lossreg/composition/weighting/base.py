@@ -10,31 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lossreg.losses.norm import snapshot
+
 EPSILON = 1e-8
 """The least denominator of a ratio of losses."""
-
-
-@torch.library.custom_op("lossreg::snapshot", mutates_args=())
-def _opaque_clone(state: Tensor) -> Tensor:
-    return state.clone()
-
-
-@_opaque_clone.register_fake
-def _(state: Tensor) -> Tensor:
-    return torch.empty_like(state)
-
-
-def _snapshot(state: Tensor) -> Tensor:
-    """Copy a state, for a backward that comes after it has moved.
-
-    A compiler makes cheap values anew in the backward, of what the buffers hold by then; into an operator that it does
-    not know it does not look.
-    """
-    detached = state.detach()
-    if torch.compiler.is_compiling():
-        copied: Tensor = _opaque_clone(detached)
-        return copied
-    return detached.clone()
 
 
 class Weighting(nn.Module):
@@ -112,7 +91,7 @@ class Weighting(nn.Module):
 
         The coefficients are copied, so that a state that moves before the backward does not spoil it.
         """
-        chosen = _snapshot(coefficients)
+        chosen = snapshot(coefficients)
         if active is not None:
             chosen = chosen[torch.tensor(active, dtype=torch.int64, device=chosen.device)]
         return chosen * values
