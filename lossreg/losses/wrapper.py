@@ -25,14 +25,15 @@ class LossWrapper(Loss):
     The wrapped loss is called with `(pred, gt)`, with `pred` alone where its signature has one parameter,
     or with the tensors at `inputs`. A further parameter with a default other than None is an option, no target.
 
-    A `Loss` is called with the batches themselves; what is selected (a key, channels, a dtype) takes the place of
+    A `Loss`, and any loss whose signature begins with `pred_batch, gt_batch`, is called with the batches themselves, and
+    with `normalize=False` where it takes that; what is selected (a key, channels, a dtype) takes the place of
     the only key that it declares of that side. It keeps its norm, of which this wrapper makes no use: a value is
     normalised once, by the wrapper's own norm.
 
     Args:
         loss_func: what to wrap. It may return a tensor or `(tensor, extra)`; a tensor that is no scalar is
             reduced.
-        name: the term's name; by default the class or function's own.
+        name: the term's name; by default the loss's own `name`, else that of its class or function.
         pred_key: key of the prediction. By default the only tensor of the batch, else `seg`.
         gt_key: key of the target. By default the only tensor of the batch, else `gt_polygons_image`.
         inputs: keys (`pred.<key>` or `gt.<key>`) of all arguments in order, for losses of other than two.
@@ -65,7 +66,7 @@ class LossWrapper(Loss):
         given = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
             given.refuse("loss_func", "a module or a function", loss_func, _how(loss_func))
-        super().__init__(given.name("name", name if name is not None else _own_name(loss_func)))
+        super().__init__(given.name("name", name if name is not None else _term_name(loss_func)))
         self.loss_func = loss_func
         self.pred_key = _key(given, "pred_key", pred_key)
         self.gt_key = _key(given, "gt_key", gt_key)
@@ -75,15 +76,22 @@ class LossWrapper(Loss):
         dtype_hint = "give 'long' or 'float'" if isinstance(target_dtype, torch.dtype) else ""
         self.target_dtype = given.choice("target_dtype", target_dtype, (None, *_DTYPES), dtype_hint)
         self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
+        self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         if inputs is not None:
             self._check_inputs(given)
         given.done()
-        self._places = self._places_in(loss_func) if isinstance(loss_func, Loss) else {}
-        self._one_argument = self.inputs is None and _takes_one(loss_func)
+        self._places = self._places_in(loss_func) if self._takes_batches else {}
+        raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
+        self._call_options = {"normalize": False} if raw else {}
+        self._one_argument = self.inputs is None and not self._takes_batches and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
 
     def _check_inputs(self, given: Arguments) -> None:
-        """Refuse `inputs` that are none, and what would be passed over in silence beside them."""
+        """Refuse `inputs` that are none, or have no effect, and what has none beside them."""
+        if self._takes_batches:
+            given.report(
+                "inputs", f"has no effect: {_own_name(self.loss_func)} reads the batches itself", "leave it out"
+            )
         if self.inputs == () and not given.problems:
             given.report("inputs", "is empty", "name the key of each argument, as ['pred.seg', 'gt.mask']")
         beside = {
@@ -106,13 +114,18 @@ class LossWrapper(Loss):
         sides = {"pred": self.pred_key} if self._one_argument else {"pred": self.pred_key, "gt": self.gt_key}
         return tuple(f"{side}.{key}" for side, key in sides.items() if key is not None), ()
 
-    def _places_in(self, loss: Loss) -> dict[str, str | None]:
+    def _places_in(self, loss: Any) -> dict[str, str | None]:
         """Say under which key, by side, a `Loss` reads what is selected; None where it declares no key."""
         asked = {"pred": (self.pred_key, self.pred_index), "gt": (self.gt_key, self.gt_index, self.target_dtype)}
         places: dict[str, str | None] = {}
         for side, options in asked.items():
-            own = [key.partition(".")[2] for key in loss.requires if key.startswith(f"{side}.")]
             if any(option is not None for option in options):
+                if not isinstance(loss, Loss):
+                    raise ValueError(
+                        f"loss {self.name!r}: {_own_name(loss)} reads the batches itself; "
+                        f"a key, channels or a dtype of {side}_batch cannot be chosen for it"
+                    )
+                own = [key.partition(".")[2] for key in loss.requires if key.startswith(f"{side}.")]
                 if len(own) > 1:
                     raise ValueError(
                         f"loss {self.name!r}: {type(loss).__name__} reads {own} of {side}_batch; "
@@ -124,10 +137,7 @@ class LossWrapper(Loss):
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Call the wrapped loss and reduce what it returns to a scalar."""
         arguments = self._arguments(pred_batch, gt_batch)
-        if isinstance(self.loss_func, Loss):
-            result = self.loss_func(*arguments, normalize=False)
-        else:
-            result = self.loss_func(*arguments)
+        result = self.loss_func(*arguments, **self._call_options)
         value = self._value_of(result)
         if value.numel() == 0:
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
@@ -139,7 +149,7 @@ class LossWrapper(Loss):
     def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
         if self.inputs is not None:
             return tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
-        if isinstance(self.loss_func, Loss):
+        if self._takes_batches:
             return self._batches(pred_batch, gt_batch)
         pred = self._pred(pred_batch)
         return (pred,) if self._one_argument else (pred, self._cast(pred, self._gt(gt_batch)))
@@ -236,6 +246,27 @@ def _own_name(loss_func: Any) -> str:
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
+def _term_name(loss_func: Any) -> str:
+    """Return the name that a loss has as a term, as the losses of other packages keep it too."""
+    name = getattr(loss_func, "name", None)
+    return name if isinstance(name, str) and name and "/" not in name else _own_name(loss_func)
+
+
+def _parameters(loss_func: Any) -> list[inspect.Parameter]:
+    """Return the parameters that a loss is called with; none where it has no signature."""
+    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
+    try:
+        signature = inspect.signature(loss_func.forward if isinstance(loss_func, nn.Module) else loss_func)
+    except (TypeError, ValueError):
+        return []
+    return list(signature.parameters.values())
+
+
+def _reads_batches(loss_func: Any) -> bool:
+    """Say whether a loss of another package takes whole batches, by the names of its first two parameters."""
+    return [parameter.name for parameter in _parameters(loss_func)[:2]] == ["pred_batch", "gt_batch"]
+
+
 def _placed(batch: Any, place: str | None, selected: Tensor) -> Any:
     """Return a batch with a tensor at a key; the tensor alone where there is none."""
     return {**batch, place: selected} if place is not None and isinstance(batch, Mapping) else selected
@@ -243,15 +274,9 @@ def _placed(batch: Any, place: str | None, selected: Tensor) -> Any:
 
 def _takes_one(loss_func: Any) -> bool:
     """Say whether a callable's signature has a prediction and no target: options alone follow it."""
-    if isinstance(loss_func, Loss):
-        return False
-    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
-    try:
-        signature = inspect.signature(loss_func.forward if isinstance(loss_func, nn.Module) else loss_func)
-    except (TypeError, ValueError):
-        return False
-    kinds = [p.kind for p in signature.parameters.values()]
-    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    parameters = _parameters(loss_func)
+    kinds = [p.kind for p in parameters]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     options = [p for p in positional[1:] if p.default is not p.empty and p.default is not None]
     return len(positional) == 1 + len(options) and inspect.Parameter.VAR_POSITIONAL not in kinds
 

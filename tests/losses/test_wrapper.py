@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lossreg import Loss, LossWrapper, MultiLoss
-from lossreg.errors import DtypeError, MissingKeyError, ShapeError
+from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
 
 PRED = torch.tensor([[[[0.2, 0.8]], [[0.6, 0.4]]]])  # (1, 2, 1, 2)
 GT = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]])
@@ -460,3 +460,65 @@ def test_it_shows_what_it_wraps_and_what_was_set():
 def test_a_group_is_no_loss_to_wrap():
     with pytest.raises(ShapeError, match="the wrapped MultiLoss returned tuple"):
         value(LossWrapper(MultiLoss([nn.L1Loss()], [1.0]), "x"))
+
+
+# --- losses of other packages that read batches -----------------------------------------------------
+
+BATCHES = ({"seg": torch.full((2, 1), 3.0), "more": torch.ones(1)}, {"mask": torch.ones(2, 1)})
+
+
+class OriginalLoss(nn.Module):
+    """A loss as other packages derive it from a `Loss` of their own, norm included."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+        self.norm = nn.Parameter(torch.full((1,), 4.0), requires_grad=False)
+
+    def forward(self, pred_batch, gt_batch, normalize=True):
+        loss = (pred_batch["seg"] - gt_batch["mask"]).abs().mean()
+        return (loss / self.norm[0] if normalize else loss), {"seen": pred_batch["seg"]}
+
+
+def test_a_loss_of_another_package_gets_the_batches_and_is_normalised_once():
+    wrapped = LossWrapper(OriginalLoss("height"))
+    value, extra = wrapped(*BATCHES)
+    assert (wrapped.name, float(value), list(extra)) == ("height", 2.0, ["seen"])
+
+
+def test_a_loss_of_another_package_is_a_term_of_its_own_name():
+    total, values, _ = MultiLoss([OriginalLoss("height")], [3.0])(*BATCHES)
+    assert (float(total), list(values)) == (6.0, ["height"])
+
+
+def test_a_function_of_batches_without_normalize_gets_them_too():
+    def gap(pred_batch, gt_batch):
+        return (pred_batch["seg"] - gt_batch["mask"]).mean()
+
+    assert float(LossWrapper(gap)(*BATCHES)[0]) == 2.0
+
+
+def test_a_compiled_loss_gets_the_batches_too():
+    assert float(LossWrapper(torch.compile(Gap("gap"), backend="eager"))(*BATCHES)[0]) == 2.0
+
+
+@pytest.mark.parametrize("options", [{"pred_key": "seg"}, {"gt_channels": 0}, {"target_dtype": "long"}])
+def test_what_cannot_be_chosen_for_a_loss_of_batches_is_refused(options):
+    with pytest.raises(ValueError, match="OriginalLoss reads the batches itself"):
+        LossWrapper(OriginalLoss("height"), **options)
+
+
+@pytest.mark.parametrize("loss", [OriginalLoss("height"), Gap("gap")])
+def test_inputs_are_refused_for_a_loss_of_batches(loss):
+    with pytest.raises(ArgumentError, match=r"inputs: has no effect: \w+ reads the batches itself \(leave it out\)"):
+        LossWrapper(loss, inputs=["pred.seg", "gt.mask", "gt.more"])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("height", "height"), ("a/b", "Named"), ("", "Named"), (3, "Named")])
+def test_a_loss_that_has_a_name_keeps_it(name, expected):
+    class Named(nn.L1Loss):
+        pass
+
+    loss = Named()
+    loss.name = name
+    assert LossWrapper(loss).name == expected
