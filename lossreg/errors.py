@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lossreg.printable import MOST_SHOWN, clipped, printable
+
 
 class LossregError(Exception):
-    """Base of all errors that lossreg raises on purpose."""
+    """Base of all errors that lossreg raises on purpose; whatever a file put into its text, a terminal can show it."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
 
 
 # --- registry -------------------------------------------------------------------------------------
@@ -60,7 +65,7 @@ class MissingKeyError(BatchError, KeyError):
     """A batch lacks a key that a loss or a preprocess reads."""
 
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+        return printable(str(self.args[0]), keep="\n") if self.args else ""
 
 
 class ShapeError(BatchError, ValueError):
@@ -106,7 +111,8 @@ class ConfigProblem:
     hint: str = ""
 
     def __str__(self) -> str:
-        return (f"{self.path}: " if self.path else "") + self.message + (f" ({self.hint})" if self.hint else "")
+        place = f"{printable(self.path)}: " if self.path else ""
+        return place + printable(self.message + (f" ({self.hint})" if self.hint else ""), keep="\n")
 
 
 class ConfigError(LossregError, ValueError):
@@ -136,5 +142,11 @@ class ArgumentError(LossregError, TypeError, ValueError):
 
 
 def _listed(problems: Sequence[ConfigProblem], heading: str) -> str:
-    lines = [str(problem) for problem in problems]
-    return "\n".join([heading.format(len(lines)), *(f"  - {line}" for line in lines)] if len(lines) > 1 else lines)
+    """Write the first problems, one a line, and count the rest."""
+    lines = [clipped(str(problem)) for problem in problems[:MOST_SHOWN]]
+    if len(problems) <= 1:
+        return "".join(lines)
+    listed = [heading.format(f"{len(problems):,}"), *(f"  - {line}" for line in lines)]
+    if len(problems) > MOST_SHOWN:
+        listed.append(f"  and {len(problems) - MOST_SHOWN:,} more")
+    return "\n".join(listed)

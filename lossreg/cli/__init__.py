@@ -8,6 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from importlib import import_module
 from io import TextIOWrapper
@@ -16,8 +18,9 @@ from typing import Any
 import click
 
 from lossreg import __version__
-from lossreg.cli import output
+from lossreg.cli.output import drop, echo, owning
 from lossreg.errors import LossregError
+from lossreg.printable import printable
 
 _COMMANDS = {
     "list": (
@@ -62,27 +65,58 @@ class _Commands(click.Group):
         if command.callback is None or cmd_name == "demo":  # which trains, and prints as training does
             return command
         owner = copy(command)
-        owner.callback = output.owning(command.callback)
+        owner.callback = owning(command.callback)
         return owner
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        finally:
+            _finish()
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # a file may hold what a terminal cannot show
         gc.set_threshold(100_000)  # a command soon ends: to collect what its imports leave took a tenth of `check`
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_line():
             warnings.showwarning = _show_warning
-            try:
-                return super().invoke(ctx)
-            except LossregError as error:
-                raise click.ClickException(str(error)) from error
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Make a message of what goes wrong, which a terminal can show; a reader that went away is nothing wrong."""
+    try:
+        yield
+    except BrokenPipeError:  # of `--help | head -1`, which click itself prints
+        drop(sys.stdout)
+        raise click.exceptions.Exit(0) from None
+    except (LossregError, OSError) as error:
+        raise click.ClickException(printable(str(error), keep="\n")) from error
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message, keep="\n")
+        raise
+
+
+def _finish() -> None:
+    """Flush standard output, or drop what is left: Python would try again at its end, and exit with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        drop(sys.stdout)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    echo(f"Warning: {message}", err=True)
 
 
 @click.group(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lossreg.cli.output import echo
+from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
+from lossreg.printable import printable
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.packages import distribution, install_line, unmet
@@ -54,10 +55,10 @@ def list_command(pattern: str | None, kind: str, absent_too: bool, as_json: bool
             f"no {kind} matches {pattern!r}; `lossreg list --kind {kind}` shows all {len(list(section))}"
         )
     if as_json:
-        console.show_json([_described(entry) for entry in entries] + [_described_absent(entry) for entry in absent])
+        show_json([_described(entry) for entry in entries] + [_described_absent(entry) for entry in absent])
         return
     if not entries and not absent:
-        click.echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
+        echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
         return
     origins = [_origin(entry.plugin) for entry in entries] + [f"needs {entry.spec.package}" for entry in absent]
     rows = [
@@ -109,8 +110,6 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
 
     NAME is a full name (seg/SegLoss), a bare name (SegLoss) or an alias (seg).
     """
-    from rich.text import Text
-
     from lossreg.cli import console
     from lossreg.registry.params import parameters
 
@@ -122,7 +121,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     keys = _keys(entry.spec, target)
     if as_json:
         described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
-        console.show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
+        show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
         return
 
     facts = {
@@ -133,13 +132,13 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         **{key.capitalize(): ", ".join(value) for key, value in keys.items()},
     }
     width = max(len(key) for key, value in facts.items() if value) + 2
-    console.show(Text(entry.name, style="bold"))
+    echo(styled(entry.name, bold=True))
     if entry.spec.summary:
-        console.show(Text(entry.spec.summary))
+        echo(printable(entry.spec.summary))
     echo()
     for key, value in facts.items():
         if value:
-            echo(f"{key + ':':<{width}}{value}")
+            echo(printable(f"{key + ':':<{width}}{value}"))
     echo()
 
     if settable:
@@ -251,7 +250,7 @@ def plugins_command(as_json: bool) -> None:
         warnings.simplefilter("ignore")  # the table says the same
         found = catalog()
     if as_json:
-        console.show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()})
+        show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()})
         return
     rows = [(p.name, p.distribution, p.version, _offer(p)) for p in found.plugins]
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))

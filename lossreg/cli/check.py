@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lossreg.cli.loading import as_data, mistakes, show_mistakes, source
-from lossreg.cli.output import echo
+from lossreg.cli.output import echo, show_json
 from lossreg.errors import ConfigError
+from lossreg.printable import counted, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lossreg.cli.curves import Curve
     from lossreg.config.grammar import Component, CompoundConfig
+    from lossreg.config.reading import Source
 
 _MOST_COLUMNS = 8
 
@@ -24,34 +25,33 @@ _MOST_COLUMNS = 8
 @source
 @click.option("--build", is_flag=True, help="Also make each loss, and the graph, as training would.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_command(file: Path, key: str | None, build: bool, as_json: bool) -> None:
+def check_command(file: Source, key: str | None, build: bool, as_json: bool) -> None:
     """Check the loss that FILE describes.
 
     Exits with 0 and a table of its terms with their weights over the epochs, or with 1 and every mistake
-    with its line, its column and how to mend it.
+    with its line, its column and how to fix it.
 
     Names, parameters, weights and thresholds are checked without importing PyTorch. What only a loss's own
     constructor or the graph of keys can refuse is found by --build, which takes seconds.
     """
-    from lossreg.cli import console
     from lossreg.config.grammar import Component
-    from lossreg.config.parsing import Permissions, parse_file
+    from lossreg.config.parsing import Permissions, parse_source
 
     try:
-        config = parse_file(file, key, Permissions())
+        config = parse_source(file, key, Permissions())
         built = _built(config) if build else {}
     except ConfigError as error:
         found = mistakes(file, error)
         if as_json:
-            console.show_json({"file": str(file), "ok": False, "errors": [as_data(m) for m in found]})
+            show_json({"file": file.name, "ok": False, "errors": [as_data(m) for m in found]})
         else:
             show_mistakes(file, found)
         raise click.exceptions.Exit(1) from None
     if as_json:
         described = {"loss": config.entry.name} if isinstance(config, Component) else _described(config)
-        console.show_json({"file": str(file), "ok": True, "errors": [], **described, **built})
+        show_json({"file": file.name, "ok": True, "errors": [], **described, **built})
     elif isinstance(config, Component):
-        echo(f"{file}: ok, a single loss: {config.entry.name}")
+        echo(f"{printable(file.name)}: ok, a single loss: {config.entry.name}")
     else:
         _show(file, config, built)
 
@@ -96,13 +96,13 @@ def _times(curves: list[Curve]) -> list[float]:
     return knots_within(curves, last)
 
 
-def _show(file: Path, config: CompoundConfig, built: dict[str, Any]) -> None:
+def _show(file: Source, config: CompoundConfig, built: dict[str, Any]) -> None:
     from lossreg.cli import console
     from lossreg.cli.curves import curves_of
 
     described = _described(config)
     count = len(described["terms"])
-    echo(f"{file}: ok, {count} term{'' if count == 1 else 's'}")
+    echo(f"{printable(file.name)}: ok, {counted(count, 'term')}")
     rows = list(zip(curves_of(config), described["terms"], strict=True))
     for unit in sorted({curve.unit for curve, _ in rows if curve.moves}) or ["epoch"]:
         echo()

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import click
 
 from lossreg.cli.loading import load_multi_loss, source
-from lossreg.cli.output import echo
+from lossreg.cli.output import echo, writing
+from lossreg.config.reading import Source
 
 Kind = Literal["batch key", "preprocess", "key", "term", "group", "total"]
 
@@ -230,12 +231,11 @@ def _escaped(line: str) -> str:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write to."
 )
-def graph_command(file: Path, key: str | None, form: str, output: Path | None) -> None:
+def graph_command(file: Source, key: str | None, form: str, output: Path | None) -> None:
     """Draw the graph of FILE: keys of the batch, preprocesses, what they make, terms, groups.
 
     Arrows are dashed where a key is used only if the batch has it.
     """
-    from lossreg.cli import console
     from lossreg.cli.vector import svg
 
     plan = running(load_multi_loss(file, key).plan())
@@ -244,5 +244,5 @@ def graph_command(file: Path, key: str | None, form: str, output: Path | None) -
     if output is None:
         echo(written)
         return
-    with console.writing(output) as draft:
+    with writing(output) as draft:
         draft.write_text(written + "\n", encoding="utf-8")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import yaml
 
-from lossreg.cli.output import echo
-from lossreg.config.bounds import MAX_BYTES, RefusedError
+from lossreg.cli.output import echo, styled
+from lossreg.config.bounds import RefusedError
 from lossreg.config.positions import Position, Positions, error_position
+from lossreg.config.reading import Source
 from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.printable import MOST_SHOWN, clipped, counted, printable
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
     from lossreg.config.grammar import CompoundConfig
 
-_LONGEST = 120  # characters of a line that are shown
+_LONGEST = 120  # characters of a line that are kept
 _SYNTAX = {  # words of a YAML error, and what to do about it
     "duplicate key": "keep one of the two",
     "cannot start any token": "indent with spaces, and quote a text that begins with such a character",
@@ -42,7 +44,8 @@ class Mistake:
         message: what is wrong.
         fix: what to do about it; may be empty.
         line, column: where, from 1; None where the file has no such place.
-        text: that line.
+        text: that line; of a long one, what is around the place.
+        skipped: how much of the line stands before `text`.
         width: how much of the line it covers.
     """
 
@@ -52,35 +55,45 @@ class Mistake:
     line: int | None = None
     column: int | None = None
     text: str = ""
+    skipped: int = 0
     width: int = 1
 
 
 def source(command: F) -> F:
-    """Give a command its arguments FILE and --key."""
+    """Give a command its arguments FILE, which is read once, and --key."""
     command = click.option(
         "--key",
         metavar="PATH",
         help="Dotted path of the compound loss in FILE, such as loss_params.compound_loss. "
         "By default FILE is a training config, or a compound loss itself.",
     )(command)
-    file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-    return click.argument("file", type=file)(command)
+    file = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+    return click.argument("file", type=file, callback=_read)(command)
 
 
-def load_config(file: Path, key: str | None) -> CompoundConfig:
+def _read(context: click.Context, parameter: click.Parameter, file: str) -> Source:  # noqa: ARG001
+    """Read a file, or standard input where it is `-`."""
+    if file != "-":
+        return Source.read(file)
+    if sys.stdin is None:
+        raise click.ClickException("<stdin>: cannot be read: it is closed")
+    return Source.of(sys.stdin.buffer, "<stdin>")
+
+
+def load_config(file: Source, key: str | None) -> CompoundConfig:
     """Parse the compound loss of a file; nothing of it is built."""
     from lossreg.config.grammar import Component
-    from lossreg.config.parsing import Permissions, parse_file
+    from lossreg.config.parsing import Permissions, parse_source
 
     with mistakes_shown(file):
-        config = parse_file(file, key, Permissions())
+        config = parse_source(file, key, Permissions())
     if isinstance(config, Component):
         name = config.entry.name
-        raise click.ClickException(f"{file}: describes a single loss ({name}), without terms and weights to show")
+        raise click.ClickException(f"{file.name}: describes a single loss ({name}), without terms and weights to show")
     return config
 
 
-def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
+def load_multi_loss(file: Source, key: str | None) -> MultiLoss:
     """Build the `MultiLoss` of a file."""
     from lossreg.config.build import build_parsed
 
@@ -90,7 +103,7 @@ def load_multi_loss(file: Path, key: str | None) -> MultiLoss:
 
 
 @contextmanager
-def mistakes_shown(file: Path) -> Iterator[None]:
+def mistakes_shown(file: Source) -> Iterator[None]:
     """Show the mistakes of a file and exit with 1."""
     try:
         yield
@@ -99,10 +112,9 @@ def mistakes_shown(file: Path) -> Iterator[None]:
         raise click.exceptions.Exit(1) from None
 
 
-def mistakes(file: Path, error: ConfigError) -> list[Mistake]:
+def mistakes(file: Source, error: ConfigError) -> list[Mistake]:
     """Find the place of each problem in the file, the first at each path; in the order of its lines."""
-    with file.open("rb") as opened:
-        text = opened.read(MAX_BYTES).decode("utf-8", errors="replace")
+    text = file.text
     if isinstance(error.__cause__, yaml.YAMLError):
         return [_syntax(error.__cause__, text)]
     positions = Positions(text)
@@ -131,40 +143,36 @@ def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mista
     if place is None:
         return mistake
     text = lines[place.line - 1] if place.line <= len(lines) else ""
-    return Mistake(mistake.path, mistake.message, mistake.fix, place.line, place.column, text, place.width)
+    skipped = max(place.column - 1 - _LONGEST // 2, 0) if len(text) > _LONGEST else 0
+    shown = text[skipped : skipped + _LONGEST]
+    return replace(mistake, line=place.line, column=place.column, text=shown, skipped=skipped, width=place.width)
 
 
 def as_data(mistake: Mistake) -> dict[str, Any]:
     """Return a mistake for JSON."""
-    return {key: value for key, value in asdict(mistake).items() if key != "width"}
+    return {key: value for key, value in asdict(mistake).items() if key not in ("width", "skipped")}
 
 
-def show_mistakes(file: Path, found: list[Mistake]) -> None:
-    """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix."""
-    for mistake in found:
-        place = f"{file}:{mistake.line}:{mistake.column}: " if mistake.line else f"{file}: "
-        echo(click.style(printable(f"{place}{mistake.path}").rstrip(": "), bold=True))
-        echo(printable(f"  error: {mistake.message.removeprefix(f'{file}: ')}"))
-        if mistake.line and mistake.column:
-            _show_line(mistake.line, mistake.column, mistake.text, mistake.width)
+def show_mistakes(file: Source, found: list[Mistake]) -> None:
+    """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix; the first fifty."""
+    name = printable(file.name)
+    for mistake in found[:MOST_SHOWN]:
+        place = f"{name}:{mistake.line}:{mistake.column}: " if mistake.line else f"{name}: "
+        echo(styled(f"{place}{mistake.path}".rstrip(": "), bold=True))
+        echo("  error: ", printable(clipped(mistake.message.removeprefix(f"{file.name}: "))))
+        if mistake.column:
+            _show_line(mistake, mistake.column)
         if mistake.fix:
-            echo("  fix: " + click.style(printable(mistake.fix), fg="green"))
+            echo("  fix: ", styled(clipped(mistake.fix), fg="green"))
         echo()
-    echo(f"{len(found)} error{'' if len(found) == 1 else 's'} in {file}")
+    more = f"; the first {MOST_SHOWN} are above" if len(found) > MOST_SHOWN else ""
+    echo(f"{counted(len(found), 'error')} in {name}{more}")
 
 
-def _show_line(number: int, column: int, text: str, width: int) -> None:
-    """Print a line with marks under what is meant; of a long line, what is around it."""
-    skipped = max(column - 1 - _LONGEST // 2, 0) if len(text) > _LONGEST else 0
-    shown = printable(text[skipped : skipped + _LONGEST], "?")
-    before = column - 1 - skipped
-    marks = max(min(width, len(shown) - before), 1)
-    echo(f"  {number} | {shown}")
-    echo(f"  {'':{len(str(number))}} | {'':{before}}" + click.style("^" * marks, fg="red"))
-
-
-def printable(text: str, instead: str | None = None) -> str:
-    """Return text of a stranger's file without what a terminal would obey: control characters escaped."""
-    return "".join(
-        char if char.isprintable() else " " if char == "\t" else instead or repr(char)[1:-1] for char in text
-    )
+def _show_line(mistake: Mistake, column: int) -> None:
+    """Print the line, or what is around its mistake, with marks under what is meant."""
+    shown = "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in mistake.text)
+    before = column - 1 - mistake.skipped
+    marks = max(min(mistake.width, len(shown) - before), 1)
+    echo(f"  {mistake.line} | {shown}")
+    echo(f"  {'':{len(str(mistake.line))}} | {'':{before}}", styled("^" * marks, fg="red"))

@@ -1,16 +1,25 @@
-"""Standard output, which a command has for itself: what other code prints goes to standard error."""
+"""How commands write: what a stranger put into a text is escaped, and output that fails is one line.
+
+Standard output is a command's own: what other code prints goes to standard error.
+"""
 
 from __future__ import annotations
 
 import atexit
+import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any, ParamSpec, TextIO, TypeVar
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TextIO, TypeVar
 
 import click
+
+from lossreg.files import replacing
+from lossreg.printable import printable, takes_styles
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,14 +28,85 @@ _STDERR = 2  # its file descriptor
 _own: TextIO | None = None
 
 
+class Safe(str):
+    """A text that a terminal can have as it is: it was escaped before it was styled or laid out."""
+
+    __slots__ = ()
+
+
+def styled(text: str, **style: Any) -> Safe:
+    """Return a text in a style of `click.style`; `echo` leaves the style out where it is not wanted."""
+    return Safe(click.style(printable(text), **style))
+
+
+def echo(*parts: object, err: bool = False, end: str = "\n") -> None:
+    """Print parts as one text: escaped but for its line breaks, and without styles where they are not wanted.
+
+    A reader that went away is none of the command's business: the rest is dropped, and the exit code stays.
+
+    Raises:
+        ClickException: the text cannot be written, as to a full disk.
+    """
+    text = "".join(part if isinstance(part, Safe) else printable(str(part), keep="\n") for part in parts)
+    goes_to = sys.stderr if err else stream()
+    try:
+        click.echo(text + end, nl=False, file=goes_to, color=takes_styles(goes_to))
+    except OSError as error:
+        drop(goes_to)
+        if not err and not isinstance(error, BrokenPipeError):
+            raise click.ClickException(f"the output cannot be written: {error.strerror or error}") from None
+
+
+def drop(stream: IO[str]) -> None:
+    """Send what a stream still holds, and all that follows, nowhere: it cannot be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def show_json(data: Any) -> None:
+    """Print data as JSON."""
+    echo(json_text(data))
+
+
+def json_text(data: Any) -> Safe:
+    """Return data as JSON that any parser reads: no NaN, and nothing that a terminal would obey."""
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    lines = [
+        line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        for line in text.split("\n")
+    ]
+    return Safe("\n".join(lines))
+
+
+def _plain(data: Any) -> Any:
+    """Return data with what JSON does not have as text."""
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, float):
+        return data if math.isfinite(data) else str(data)
+    return data if data is None or isinstance(data, bool | int | str) else str(data)
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """Yield a path to write to, which then replaces `file` as a whole; a failure is an error of the command."""
+    try:
+        with replacing(file) as draft:
+            yield draft
+    except OSError as error:
+        raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from None
+    echo(f"wrote {printable(str(file))}")
+
+
+# --- standard output of one's own ------------------------------------------------------------------
+
+
 def stream() -> TextIO:
     """Return the stream that a command prints to."""
     return _own or sys.stdout
-
-
-def echo(message: Any = None, *, nl: bool = True, color: bool | None = None) -> None:
-    """Print as `click.echo` does, to the command's own standard output."""
-    click.echo(message, file=stream(), nl=nl, color=color)
 
 
 def owning(function: Callable[P, R]) -> Callable[P, R]:

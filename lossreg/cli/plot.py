@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lossreg.cli.loading import load_config, source
-from lossreg.cli.output import echo, stream
+from lossreg.cli.output import echo, writing
 
 if TYPE_CHECKING:
     from lossreg.cli.curves import Curve
+    from lossreg.config.reading import Source
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
@@ -33,7 +35,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 @click.option("--steps-per-epoch", type=_ABOVE_ZERO, help="Show schedules that count steps over epochs of so many.")
 @click.option("--text", is_flag=True, help="Draw in the terminal, without matplotlib.")
 def plot_command(
-    file: Path,
+    file: Source,
     key: str | None,
     output: Path | None,
     epochs: float | None,
@@ -45,7 +47,6 @@ def plot_command(
     Without -o, or without matplotlib, or with --text, the plot is drawn in the terminal. An adaptive
     weighting is not shown: it multiplies these weights by what it learns in training.
     """
-    from lossreg.cli import console
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
     if output is not None and not text and output.suffix.lower() not in _SUFFIXES:
@@ -59,15 +60,15 @@ def plot_command(
     if output is not None and not text:
         if _write(curves, reach, output, unit):
             return
-        click.echo("matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True)
+        echo("matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True)
     drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
     if output is not None and text:
-        with console.writing(output) as draft:
+        with writing(output) as draft:
             draft.write_text(drawing + "\n", encoding="utf-8")
     else:
         echo(drawing)
     if config.weighting is not None:
-        click.echo(f"\nWeighting: {config.weighting.entry.spec.name}, multiplied by these weights", err=True)
+        echo(f"\nWeighting: {config.weighting.entry.spec.name}, multiplied by these weights", err=True)
 
 
 def _one_unit(curves: list[Curve]) -> str:
@@ -81,11 +82,10 @@ def _one_unit(curves: list[Curve]) -> str:
 
 def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
     """Write the picture; False where there is no matplotlib."""
-    from lossreg.cli import console
     from lossreg.cli.curves import draw_file
 
     try:
-        with console.writing(output) as draft:
+        with writing(output) as draft:
             draw_file(curves, epochs, draft, unit=unit)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
@@ -97,13 +97,13 @@ def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
 def _width() -> int:
     import shutil
 
-    return shutil.get_terminal_size((80, 24)).columns if stream().isatty() else 80
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
 
 
 def _prints_blocks() -> bool:
     """Say whether standard output can encode block characters."""
     try:
-        "█".encode(stream().encoding or "ascii")
+        "█".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return False
     return True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from lossreg.cli.output import echo
+from lossreg.cli.output import echo, json_text, writing
 
 
 @click.command("schema", epilog="Example: lossreg schema -o lossreg.schema.json")
@@ -24,12 +23,11 @@ def schema_command(output: Path | None, key: str | None) -> None:
     An editor with a YAML language server completes and checks a file that begins with
     "# yaml-language-server: $schema=lossreg.schema.json". Write it anew when a plugin is installed.
     """
-    from lossreg.cli import console
     from lossreg.config.schema import schema
 
-    text = json.dumps(schema(key), indent=2, ensure_ascii=False) + "\n"
+    text = json_text(schema(key))
     if output is None:
-        echo(text, nl=False)
+        echo(text)
         return
-    with console.writing(output) as draft:
-        draft.write_text(text, encoding="utf-8")
+    with writing(output) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")

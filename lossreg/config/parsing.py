@@ -10,7 +10,7 @@ from typing import Any
 from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.nodes import loss_block
-from lossreg.config.reading import Data, has, plain, read_file
+from lossreg.config.reading import Data, Source, has, plain
 from lossreg.errors import ConfigError, ConfigProblem
 
 COMPOUND = "loss_params.compound_loss"
@@ -94,22 +94,27 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
 
 
 def parse_file(path: str | Path, key: str | None, allowed: Permissions) -> CompoundConfig | Component:
-    """Parse the criterion that a YAML file describes.
+    """Parse the criterion that a YAML file describes: `parse_source` of what it holds."""
+    return parse_source(Source.read(path), key, allowed)
+
+
+def parse_source(source: Source, key: str | None, allowed: Permissions) -> CompoundConfig | Component:
+    """Parse the criterion that a YAML text describes.
 
     Args:
-        path: the file.
+        source: the text.
         key: dotted path of a compound block in it. By default the file is a training config, or a compound block
             itself.
         allowed: what it may do.
 
     Raises:
-        ConfigError: the file cannot be read, or with every mistake in it.
+        ConfigError: it cannot be read, or with every mistake in it.
     """
-    cfg = read_file(path)
+    cfg = source.load()
     if key is not None:
         keys = key.split(".")
         if not has(cfg, *keys):
-            raise ConfigError(f"{path}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
+            raise ConfigError(f"{source.name}: has no key {key!r}; its keys are {sorted(map(str, cfg))}")
         return _compound(*allowed.read(cfg, key, *keys), key, allowed)
     if not set(LISTS).isdisjoint(cfg.keys()):  # `in` would resolve what stands there
         return parse_compound(cfg, "", allowed)

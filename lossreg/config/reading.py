@@ -11,9 +11,10 @@ import io
 import operator
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -42,36 +43,85 @@ Data = Any
 """Plain data: None, bool, int, float, str, list, dict with string keys."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a YAML file holds, which was read once: a pipe has it no second time.
+
+    Attributes:
+        name: the file's name, for messages.
+        content: its first bytes, one more than a config may have.
+    """
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str | Path) -> Source:
+        """Read a file.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        try:
+            with open(path, "rb") as file:
+                return cls.of(file, str(path))
+        except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+            raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    @classmethod
+    def of(cls, stream: IO[bytes], name: str) -> Source:
+        """Read an open file."""
+        return cls(name, stream.read(MAX_BYTES + 1))
+
+    @property
+    def text(self) -> str:
+        """The text, to show where a mistake is; what is no UTF-8 is replaced."""
+        return self.content[:MAX_BYTES].decode("utf-8", errors="replace")
+
+    def stream(self) -> io.StringIO:
+        """Return the text as a stream whose name YAML's errors tell.
+
+        Raises:
+            ConfigError: it is too long, or no UTF-8.
+        """
+        if len(self.content) > MAX_BYTES:
+            raise ConfigError(f"{self.name}: is longer than {MAX_BYTES:,} bytes; keep the loss in a file of its own")
+        try:
+            stream = io.StringIO(self.content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            reason = f"byte {error.start + 1:,} is not UTF-8; save the file as UTF-8"
+            raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {reason}") from None
+        stream.name = self.name
+        return stream
+
+    def load(self) -> DictConfig:
+        """Return the config.
+
+        Raises:
+            ConfigError: it is no YAML (duplicate keys included), holds no mapping, has tags (which name types to
+                make), or is beyond one of `lossreg.config.bounds`.
+        """
+        try:
+            check_events(self.stream())
+            loaded = OmegaConf.load(self.stream())
+        except YAMLError as error:
+            raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {error}") from error
+        except (OmegaConfBaseException, ValueError, RecursionError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {reason}") from None
+        assert isinstance(loaded, DictConfig), "what holds no mapping has been refused"
+        return loaded
+
+
 def read_file(path: str | Path) -> DictConfig:
     """Read a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML (duplicate keys included), holds no mapping, has tags (which name
-            types to make), or is beyond one of `lossreg.config.bounds`.
+        ConfigError: it cannot be read, or `Source.load` refuses it.
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: is longer than {MAX_BYTES:,} bytes; keep the loss in a file of its own")
-    try:
-        text = content.decode("utf-8")
-        check_events(_named(text, path))
-        loaded = OmegaConf.load(_named(text, path))
-    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, YAMLError) else str(error).partition("\n")[0]
-        raise ConfigError(f"{path}: is not a YAML file that lossreg can read: {reason}") from error
-    assert isinstance(loaded, DictConfig), "what holds no mapping has been refused"
-    return loaded
-
-
-def _named(text: str, path: str | Path) -> io.StringIO:
-    """Return a stream whose name YAML's errors tell."""
-    stream = io.StringIO(text)
-    stream.name = str(path)
-    return stream
+    return Source.read(path).load()
 
 
 def has(cfg: Any, *keys: str) -> bool:

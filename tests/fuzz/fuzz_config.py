@@ -25,6 +25,7 @@ from click.testing import CliRunner
 import lossreg
 from lossreg.cli import main as commands
 from lossreg.cli.loading import mistakes
+from lossreg.config.reading import Source
 from lossreg.registry import catalog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -128,7 +129,7 @@ def attempt(content: bytes, file: Path) -> str:
         return "built"
     assert error.problems, "a refusal has a reason"
     assert all(problem.message for problem in error.problems), "each problem says what is wrong"
-    for mistake in mistakes(file, error):
+    for mistake in mistakes(Source.read(file), error):
         assert (mistake.line is None) == (mistake.column is None), "a place has a line and a column"
     return "refused"
 
