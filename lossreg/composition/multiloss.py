@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
@@ -16,13 +16,16 @@ from lossreg.arguments import Arguments, plain
 from lossreg.composition import tracking
 from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
 from lossreg.composition.compiled import CompiledCall
+from lossreg.composition.facts import facts
 from lossreg.composition.graph import Node, build_nodes, check_functions, check_sources, needed_nodes, reachable
 from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.schedules import Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
 from lossreg.losses.base import Loss
+from lossreg.losses.description import describe
 from lossreg.losses.norm import sync_norms
+from lossreg.losses.ranks import several
 from lossreg.losses.wrapper import LossWrapper
 
 Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
@@ -494,13 +497,20 @@ class MultiLoss(nn.Module):
         A loss with a `sync` of its own is asked to do it itself, after the others.
 
         Raises:
-            DistributedError: the ranks hold different terms; raised alike on every rank.
+            DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
         """
         norms = {path: cast(Loss, term.loss) for path, term in self.leaves()}
         own = {path: loss for path, loss in norms.items() if type(loss).sync is not Loss.sync}
-        sync_norms({path: loss for path, loss in norms.items() if path not in own}, world_size)
+        shared = {path: loss for path, loss in norms.items() if path not in own}
+        sync_norms(shared, world_size, facts(self) if several() else {})
         for loss in own.values():
             loss.sync(world_size)
+
+    @cached_property
+    def descriptions(self) -> tuple[str, ...]:
+        """What the losses ("" for a group), the weighting and the preprocesses are; as it was when first asked for."""
+        losses = [describe(loss) if isinstance(loss, Loss) else "" for loss in self.loss_funcs]
+        return (*losses, describe(self.weighting), describe([node.function for node in self._nodes]))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take a checkpoint that does not say whether its norms were calibrated: norms in it count as such."""

@@ -49,11 +49,13 @@ class Loss(RunningNorm):
         optional: keys that are used where they are there.
         extra_info: what `compute` puts here is returned, detached, beside the value. Each forward has its own.
         registered_name: the canonical name by which it was created; empty where its class was called.
+        registered_arguments: the arguments by which it was created so, as a text.
     """
 
     requires: Sequence[str] = ()
     optional: Sequence[str] = ()
     registered_name: str = ""
+    registered_arguments: str = ""
     _name: str
     _term_of = ""  # the `MultiLoss` that it is a term of
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lossreg.errors import PluginError, PluginWarning
 from lossreg.losses.base import Loss
+from lossreg.losses.description import describe
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry
@@ -68,6 +69,8 @@ def adopt(
     """
     adopted = _adopted(entry, name, arguments, options)
     adopted.registered_name = entry.name
+    if arguments:
+        adopted.registered_arguments = describe(arguments)
     return adopted
 
 

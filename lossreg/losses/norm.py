@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.errors import DistributedError
+from lossreg.losses.ranks import digest, gather, refuse_differences, refuse_failures, several
 
 _STATISTICS = ("norm", "norm_sum", "norm_count")
 
@@ -82,8 +83,11 @@ class RunningNorm(nn.Module):
         self.norm.fill_(self.norm_sum / self.norm_count)
 
     def sync(self, world_size: int | None = None) -> None:
-        """Set the norm to the average over all ranks; see `sync_norms`."""
-        sync_norms({self.name: self}, world_size)
+        """Set the norm to the average over all ranks, which must hold the same loss; see `sync_norms`."""
+        from lossreg.losses.description import describe  # it describes losses, which are norms
+
+        facts = {f"the loss of {self.name!r}": describe(self)} if several() else {}
+        sync_norms({self.name: self}, world_size, facts)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         """Let `to(device)` move the statistics, and keep casts away from them."""
@@ -114,7 +118,9 @@ class RunningNorm(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def sync_norms(norms: Mapping[str, RunningNorm], world_size: int | None = None) -> None:
+def sync_norms(
+    norms: Mapping[str, RunningNorm], world_size: int | None = None, facts: Mapping[str, str] | None = None
+) -> None:
     """Average norms over all ranks, weighted by the samples that each has seen, in one collective.
 
     Every rank gathers the same numbers and adds them in the order of the ranks, so all ranks end with the
@@ -128,17 +134,19 @@ def sync_norms(norms: Mapping[str, RunningNorm], world_size: int | None = None) 
     Args:
         norms: name of each term -> its norm; the same names in the same order on every rank.
         world_size: checked against the process group's own where given.
+        facts: what the ranks must have in common, by name; compared before anything is averaged.
 
     Raises:
-        DistributedError: a rank failed or died, or the ranks hold different terms, raised alike on every rank;
-            or `world_size` is not the process group's.
+        DistributedError: a rank failed or died, or the ranks differ in their terms or facts, raised alike on every
+            rank; or `world_size` is not the process group's.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
     ranks = dist.get_world_size()
+    failure = None
     if world_size is not None and world_size != ranks:
-        raise DistributedError(f"sync: world_size is {world_size}, but the process group has {ranks} ranks")
-    averages, _ = gather_norms(norms)
+        failure = DistributedError(f"sync: world_size is {world_size}, but the process group has {ranks} ranks")
+    averages, _ = gather_norms(norms, facts=facts, failure=failure)
     with torch.no_grad():
         for name, running in norms.items():
             running.norm.fill_(averages[name].norm)
@@ -153,14 +161,21 @@ class Average:
 
 
 def gather_norms(
-    norms: Mapping[str, RunningNorm], *, failure: Exception | None = None, samples: int = 0
+    norms: Mapping[str, RunningNorm],
+    *,
+    facts: Mapping[str, str] | None = None,
+    failure: Exception | None = None,
+    samples: int = 0,
+    owner: str = "sync",
 ) -> tuple[dict[str, Average], int]:
     """Tell all ranks what this one has seen, or why it failed, and return the averages over all; change nothing.
 
     Args:
         norms: as for `sync_norms`.
+        facts: as for `sync_norms`.
         failure: what this rank failed with; then every rank raises.
         samples: a number to add up over the ranks.
+        owner: who asks, for errors.
 
     Returns:
         the average of each term, and the sum of `samples`.
@@ -169,18 +184,21 @@ def gather_norms(
         DistributedError: as `sync_norms`.
         Exception: `failure` itself, on the rank that failed.
     """
+    facts = {"the list of terms": ", ".join(norms), **(facts or {})}
     share = _Share(
         reason=f"{type(failure).__name__}: {failure}" if failure is not None else None,
+        digest=digest(facts),
         samples=samples,
         terms={name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()},
     )
     try:
-        shares = _gather(share)
+        shares = gather(share, owner)
     except DistributedError as gone:
         raise failure or gone from gone
     if failure is not None:
         raise failure
-    _check_shares(shares)
+    refuse_failures([other.reason for other in shares])
+    refuse_differences(facts, [other.digest for other in shares], owner)
     averages: dict[str, Average] = {}
     for name in norms:
         rows = [other.terms[name] for other in shares]
@@ -192,32 +210,9 @@ def gather_norms(
 
 @dataclass(frozen=True)
 class _Share:
-    """What one rank tells the others: why it failed, or its samples and `(sum, count, norm)` of each term."""
+    """What one rank tells the others: why it failed, or what it is and its samples and `(sum, count, norm)` by term."""
 
     reason: str | None
+    digest: str
     samples: int
     terms: dict[str, tuple[float, int, float]]
-
-
-def _gather(share: _Share) -> list[_Share]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [share]
-    gathered: list[Any] = [None] * dist.get_world_size()
-    try:
-        dist.all_gather_object(gathered, share)
-    except RuntimeError as error:
-        raise DistributedError(f"sync: another rank is gone or did not answer: {error}") from error
-    return gathered
-
-
-def _check_shares(shares: Sequence[_Share]) -> None:
-    failed = {rank: share.reason for rank, share in enumerate(shares) if share.reason is not None}
-    if failed:
-        raise DistributedError("; ".join(f"rank {rank} failed with {reason}" for rank, reason in failed.items()))
-    first = list(shares[0].terms)
-    for rank, share in enumerate(shares):
-        if list(share.terms) != first:
-            raise DistributedError(
-                f"sync: the ranks were built from different configs: rank 0 has the terms {first}, "
-                f"rank {rank} has {list(share.terms)}; start every rank with the same config"
-            )

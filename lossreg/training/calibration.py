@@ -9,6 +9,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from lossreg.arguments import Arguments
+from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
@@ -85,8 +87,44 @@ def calibrate_norms(
     Raises:
         ArgumentError: with every argument that is of a wrong type or out of range.
         NormError: too few samples, or a term's average cannot divide it; names the terms and what to do.
-        DistributedError: another rank failed, with its reason; or the ranks hold different terms.
+        DistributedError: another rank failed, with its reason; or the ranks hold different criteria or were given
+            different limits, with what differs.
     """
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    try:
+        limits = _checked(multi_loss, model, loader, max_samples, min_samples, batch_fn, mode, min_norm, progress)
+        means = _Means(multi_loss)
+        with _unchanged(model, multi_loss, loader, mode):
+            share = math.ceil(limits.max_samples / ranks)
+            for batch, done in _batches(_with_own_workers(loader), share, progress):
+                pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
+                means.add(pred_batch, gt_batch, samples)
+                done(samples)
+    except Exception as failure:
+        gather_norms({}, failure=failure, owner="calibrate_norms")  # the other ranks wait for this one, and are told
+        raise
+    return means.settle(limits, mode)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    max_samples: int
+    min_samples: int
+    min_norm: float
+
+
+def _checked(
+    multi_loss: Any,
+    model: Any,
+    loader: Any,
+    max_samples: Any,
+    min_samples: Any,
+    batch_fn: Any,
+    mode: Any,
+    min_norm: Any,
+    progress: Any,
+) -> _Limits:
+    """Check the arguments, and return the limits with their defaults."""
     given = Arguments("calibrate_norms")
     if not isinstance(getattr(multi_loss, "_orig_mod", multi_loss), MultiLoss):  # what torch.compile was given
         given.refuse("multi_loss", "a MultiLoss", multi_loss, _inside(multi_loss))
@@ -108,20 +146,9 @@ def calibrate_norms(
         given.report("min_samples", f"expected at most max_samples, which is {most}, found {fewest}", "lower it")
     given.choice("mode", mode, ("eval", "train"))
     min_norm = given.number("min_norm", min_norm, "a finite number of 0 or more", lambda n: 0.0 <= n < math.inf)
-    progress = given.flag("progress", progress)
+    given.flag("progress", progress)
     given.done()
-    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    means = _Means(multi_loss)
-    failure: Exception | None = None
-    with _unchanged(model, multi_loss, loader, mode):
-        try:
-            for batch, done in _batches(_with_own_workers(loader), math.ceil(most / ranks), progress):
-                pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
-                means.add(pred_batch, gt_batch, samples)
-                done(samples)
-        except Exception as error:
-            failure = error
-    return means.settle(failure, fewest, min_norm)
+    return _Limits(most, fewest, min_norm)
 
 
 def _inside(wrapped: Any) -> str:
@@ -148,20 +175,23 @@ class _Means:
             self.by_loss[id(loss)].to(value.device).record(value, samples)
         self.samples += operator.index(samples)
 
-    def settle(self, failure: Exception | None, fewest: int, min_norm: float) -> dict[str, float]:
+    def settle(self, limits: _Limits, mode: str) -> dict[str, float]:
         """Agree with the other ranks, check, and set the norms; or raise alike on all ranks.
 
         Each rank keeps the sum and count of all ranks: whichever rank's state DistributedDataParallel or a
         checkpoint copies to the others, a later sync leaves the norms as they are.
         """
-        averages, total = gather_norms(self.fresh, failure=failure, samples=self.samples)
-        if total < fewest:
+        own = {"mode of calibrate_norms": mode, **{key: repr(limit) for key, limit in asdict(limits).items()}}
+        averages, total = gather_norms(
+            self.fresh, facts=facts(self.multi_loss) | own, samples=self.samples, owner="calibrate_norms"
+        )
+        if total < limits.min_samples:
             raise NormError(
-                f"calibrate_norms: the loader gave {total} samples, at least {fewest} are needed; "
+                f"calibrate_norms: the loader gave {total} samples, at least {limits.min_samples} are needed; "
                 "lower min_samples or give more data"
             )
         normalized = [path for path, term in self.multi_loss.leaves() if term.normalize]
-        values = {path: _floored(averages[path].norm, min_norm) for path in normalized}
+        values = {path: _floored(averages[path].norm, limits.min_norm) for path in normalized}
         _check(values)
         self._warn_unseen([path for path in normalized if averages[path].count == 0])
         for path, value in values.items():

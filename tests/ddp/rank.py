@@ -5,6 +5,7 @@ The tests import this file too, for `build`, so that they and the ranks speak of
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -17,7 +18,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import lossreg
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
+from lossreg.composition.weighting.dwa import DWA
+from lossreg.composition.weighting.uncertainty import Uncertainty
+from lossreg.errors import DistributedError
+from lossreg.losses.deep_supervision import DeepSupervision
 
 
 class Scaled(Loss):
@@ -37,6 +43,98 @@ def build(names=("near", "far", "deep")):
     group = MultiLoss([Scaled(deep, 3), LossWrapper(nn.L1Loss(), "l1")], [1.0, 2.0], name="group")
     terms = [Scaled(near, 1), Scaled(far, 2), group, Scaled("plain", 1)]
     return MultiLoss(terms, [1.0, 0.5, 0.25, 0.125], unnormalized=("plain",))
+
+
+def default(power):
+    return lambda p, g, k=power: (p - g).abs().pow(k).mean()
+
+
+def closure(power):
+    return lambda p, g: (p - g).abs().pow(power).mean()
+
+
+def one(loss=None, weight=1.0, thresholds=None, pre_processes=(), **options):
+    """A criterion of one term `a`, a group with the term `b`, and what an option changes of it."""
+    inner = {"weighting": options.pop("inner")} if "inner" in options else {}
+    group = MultiLoss([LossWrapper(nn.L1Loss(), "b")], [1.0], name="group", **inner)
+    terms = [LossWrapper(nn.L1Loss() if loss is None else loss, "a", **options.pop("wrap", {})), group]
+    return MultiLoss(terms, [weight, 1.0], thresholds, pre_processes, **options)
+
+
+class Shift(lossreg.Preprocess):
+    """A preprocess with an option."""
+
+    requires, provides = ("gt.x",), ("gt.y",)
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def compute(self, pred_batch, gt_batch):
+        return {"gt.y": gt_batch["x"] + self.by}
+
+
+class Scheduled:
+    """A weight that is an object of one's own."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, epoch):
+        return self.slope * epoch
+
+
+CRITERIA = {
+    "plain": one,
+    "other loss": lambda: one(nn.HuberLoss()),
+    "other argument": lambda: one(nn.HuberLoss(delta=2.0)),
+    "registered": lambda: MultiLoss([lossreg.create_loss("torch/HuberLoss", name="a", delta=1.0)], [1.0]),
+    "registered with another argument": lambda: MultiLoss(
+        [lossreg.create_loss("torch/HuberLoss", name="a", delta=2.0)], [1.0]
+    ),
+    "class weights": lambda: one(nn.CrossEntropyLoss(weight=torch.tensor([0.2, 0.8]))),
+    "other class weights": lambda: one(nn.CrossEntropyLoss(weight=torch.tensor([0.2, 0.7]))),
+    "many class weights": lambda: one(nn.CrossEntropyLoss(weight=torch.arange(50.0))),
+    "other many class weights": lambda: one(nn.CrossEntropyLoss(weight=torch.arange(50.0).flip(0))),
+    "partial": lambda: one(functools.partial(nn.functional.huber_loss, delta=1.0)),
+    "other partial": lambda: one(functools.partial(nn.functional.huber_loss, delta=2.0)),
+    "lambda": lambda: one(lambda p, g: (p - g).abs().mean()),
+    "other lambda": lambda: one(lambda p, g: (p + g).abs().mean()),
+    "other constant of a lambda": lambda: one(lambda p, g: 2 * (p - g).abs().mean()),
+    "closure": lambda: one(closure(1)),
+    "other closure": lambda: one(closure(2)),
+    "default": lambda: one(default(1)),
+    "other default": lambda: one(default(2)),
+    "key": lambda: one(wrap={"pred_key": "x"}),
+    "channels": lambda: one(wrap={"pred_channels": [0, 1]}),
+    "reduction": lambda: one(wrap={"reduction": "sum"}),
+    "deep supervision": lambda: MultiLoss([DeepSupervision(LossWrapper(nn.L1Loss(), "a"), "x")], [1.0]),
+    "other scales": lambda: MultiLoss([DeepSupervision(LossWrapper(nn.L1Loss(), "a"), "x", "same")], [1.0]),
+    "weight": lambda: one(weight=2.0),
+    "schedule": lambda: one(weight=[0.0, 1.0], thresholds=[0, 5]),
+    "other thresholds": lambda: one(weight=[0.0, 1.0], thresholds=[0, 6]),
+    "function of the epoch": lambda: one(weight=lambda epoch: 1 / (1 + epoch)),
+    "other function of the epoch": lambda: one(weight=lambda epoch: 1 / (2 + epoch)),
+    "object of the epoch": lambda: one(weight=Scheduled(0.5)),
+    "other object of the epoch": lambda: one(weight=Scheduled(0.25)),
+    "not normalised": lambda: one(unnormalized=["a"]),
+    "none normalised": lambda: one(normalize=False),
+    "optional": lambda: one(optional_terms=["a"]),
+    "optional group": lambda: one(optional_terms=["group"]),
+    "zero weight": lambda: one(zero_weight="skip"),
+    "not finite": lambda: one(on_nonfinite="raise"),
+    "running norms": lambda: one(track_norms="running"),
+    "momentum": lambda: one(track_norms="running", norm_momentum=0.5),
+    "limits": lambda: one(normalization_params={"max_samples": 100}),
+    "weighting": lambda: one(weighting=DWA()),
+    "other option of the weighting": lambda: one(weighting=DWA(temperature=3.0)),
+    "weighting of a group": lambda: one(inner=DWA()),
+    "uncertainty": lambda: one(weighting=Uncertainty()),
+    "classification": lambda: one(weighting=Uncertainty(classification=["a"])),
+    "preprocess": lambda: one(pre_processes=[Shift(1.0)]),
+    "other option of the preprocess": lambda: one(pre_processes=[Shift(2.0)]),
+    "function before": lambda: one(pre_processes=[lambda p, g: (p, g)]),
+}
 
 
 def norms(criterion):
@@ -94,6 +192,37 @@ def sync_names(rank, ranks, names):
         criterion.sync()
     finally:
         assert norms(criterion) == before, "a failed sync changed a norm"
+
+
+def compare(rank, ranks, criteria):
+    """Synchronise one pair of criteria after the other, and say for each what came of it."""
+    answers = []
+    for name in criteria:
+        criterion = CRITERIA[name]()
+        for _, term in criterion.leaves():
+            term.loss.record(torch.tensor(rank + 1.0), 1)
+        before = norms(criterion)
+        try:
+            criterion.sync()
+        except DistributedError as error:
+            assert norms(criterion) == before, "a failed sync changed a norm"
+            answers.append(str(error))
+        else:
+            answers.append(norms(criterion))
+    return answers
+
+
+def compare_losses(rank, ranks, delta):
+    LossWrapper(nn.HuberLoss(delta=delta), "a").sync()
+
+
+def calibrate_with(rank, ranks, criterion="plain", **options):
+    """Calibrate over two samples a rank."""
+    found = CRITERIA[criterion]()
+    calibrate_norms(
+        found, nn.Identity(), batches([2], rank), batch_fn=lambda _, b: (*b, len(b[0])), **{"min_samples": 1} | options
+    )
+    return norms(found)
 
 
 def sync_group(rank, ranks, sizes, seed):

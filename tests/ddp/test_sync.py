@@ -107,9 +107,9 @@ def test_ranks_of_different_configs_raise_the_same_error(groups, ranks, names):
     answers = groups(ranks).run("sync_names", each)
     assert len(set(answers)) == 1
     assert answers[0].startswith(
-        "DistributedError: sync: the ranks were built from different configs: rank 0 has the terms ['near', 'far', "
+        "DistributedError: sync: expected the same criterion on every rank, found: the list of terms "
     )
-    assert f"rank {ranks - 1} has ['{names[0]}', '{names[1]}', " in answers[0]
+    assert len(answers[0]) < 1000
     assert groups(ranks).run("alive") == [ranks] * ranks
 
 

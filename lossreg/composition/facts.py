@@ -1,0 +1,37 @@
+"""What a criterion is, as named texts that ranks compare: its terms in order, and every option of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lossreg.losses.base import Loss
+from lossreg.losses.description import describe
+
+if TYPE_CHECKING:
+    from lossreg.composition.multiloss import MultiLoss
+
+_OPTIONS = ("normalize", "zero_weight", "on_nonfinite", "track_norms", "norm_momentum", "normalization_params")
+
+
+def facts(multi_loss: MultiLoss, group: str = "") -> dict[str, str]:
+    """Return what two criteria must have in common to be the same, the names of the terms first.
+
+    Args:
+        multi_loss: the criterion.
+        group: the path of the group that it is; empty for the whole.
+    """
+    inside = f" of group {group!r}" if group else ""
+    found = {f"the list of terms{inside}": ", ".join(multi_loss.names)}
+    found |= {f"{option}{inside}": describe(getattr(multi_loss, option)) for option in _OPTIONS}
+    *losses, weighting, preprocesses = multi_loss.descriptions
+    found |= {f"the weighting{inside}": weighting, f"the list of preprocesses{inside}": preprocesses}
+    for term, loss in zip(multi_loss.terms, losses, strict=True):
+        path = f"{group}/{term.name}" if group else term.name
+        found[f"the weight of {path!r}"] = describe(term.schedule)
+        if isinstance(term.loss, Loss):
+            found[f"the loss of {path!r}"] = loss
+            found[f"normalize of {path!r}"] = str(term.normalize)
+            found[f"optional of {path!r}"] = str(term.optional)
+        else:
+            found |= facts(term.loss, path)
+    return found

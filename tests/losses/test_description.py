@@ -1,0 +1,101 @@
+"""What an object was made with, as a text that holds nothing of one process alone."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from lossreg import LossWrapper, create_loss
+from lossreg.losses.description import describe
+
+
+class Options:
+    """An object with attributes of every kind."""
+
+    def __init__(self, **options):
+        vars(self).update(options)
+
+
+class Learned(nn.Module):
+    """A loss with a parameter, a constant and what it is inside of a process."""
+
+    def __init__(self, constant=1.0, rank=0, start=0.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(start))
+        self.register_buffer("constant", torch.tensor(constant))
+        self.rank, self.device = rank, torch.device("cuda", rank)
+
+    def forward(self, pred, gt):
+        return (pred - gt).abs().mean()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        Options(inside=object(), kinds=[object(), {1: object()}]),
+        functools.partial(lambda p, g: p, g=object()),
+        LossWrapper(lambda p, g: (p, [lambda: g]), "a"),
+        Options().__init__,
+        torch.nn.functional.l1_loss,
+        torch.sum,
+        type("Loss", (), {}),
+    ],
+)
+def test_it_holds_no_address(value):
+    assert not re.search(r"0x[0-9a-f]{6,}", describe(value))
+
+
+def test_sets_and_mappings_have_one_order():
+    assert describe({"c", "a", "b"}) == "{'a', 'b', 'c'}"
+    assert describe({"b": 1, "a": 2}) == describe({"a": 2, "b": 1}) == "{'a': 2, 'b': 1}"
+
+
+def test_what_contains_itself_ends():
+    options = Options()
+    options.itself = options
+    assert describe(options).endswith("Options(itself=...)")
+
+
+@pytest.mark.parametrize("other", [{"rank": 1}, {"start": 2.0}])
+def test_parameters_ranks_and_devices_are_left_out(other):
+    assert describe(LossWrapper(Learned(), "a")) == describe(LossWrapper(Learned(**other), "a").eval())
+
+
+def test_a_norm_and_a_name_are_left_out():
+    one, other = LossWrapper(nn.L1Loss(), "a"), LossWrapper(nn.L1Loss(), "b")
+    other.record(torch.tensor(3.0), 2)
+    assert describe(one) == describe(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Learned(), Learned(constant=2.0)),
+        (torch.zeros(2), torch.zeros(3)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
+        (torch.arange(100), torch.arange(100).flip(0)),
+        (torch.zeros(100, dtype=torch.bfloat16), torch.ones(100, dtype=torch.bfloat16)),
+        (Options(a=1.0), Options(a=1.0000000000000002)),
+        (Options(a=True), Options(a=False)),
+        (nn.Sequential(nn.PReLU(), nn.Softmax(1)), nn.Sequential(nn.PReLU(), nn.Softmax(2))),
+        (functools.partial(max, key=len), functools.partial(max, key=abs)),
+    ],
+)
+def test_what_differs_has_another_text(one, other):
+    assert describe(one) != describe(other)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse"])
+def test_a_tensor_without_values_at_hand_is_its_kind(kind):
+    tensor = torch.zeros(3, device="meta") if kind == "meta" else torch.eye(3).to_sparse()
+    assert describe(tensor) == f"float32{list(tensor.shape)}"
+
+
+def test_the_arguments_of_a_registered_loss_are_kept():
+    loss = create_loss("torch/CrossEntropyLoss", weight=[0.25, 0.75])
+    assert "registered_arguments=\"{'weight': [0.25, 0.75]}\"" in describe(loss)
