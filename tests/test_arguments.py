@@ -263,6 +263,16 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
         "target_dtype: expected None, 'long' or 'float', found an object of dtype (give 'long' or 'float')",
     ),
     (wrapper, {"reduction": "none"}, "reduction: expected 'mean' or 'sum', found 'none'"),
+    (
+        wrapper,
+        {"dtype": "float16"},
+        "dtype: expected None, 'float32' or 'input', found 'float16' (did you mean 'float32'?)",
+    ),
+    (
+        wrapper,
+        {"dtype": torch.float32},
+        "dtype: expected None, 'float32' or 'input', found an object of dtype (give 'float32' or 'input')",
+    ),
     # DeepSupervision
     (
         deep,

@@ -29,10 +29,11 @@ COMPOUND_KEYS = (*_SHARED, "normalize_losses", "normalization_params", "track_no
 GROUP_KEYS = (*_SHARED, "name", "weight", "normalize", "optional")
 TERM_KEYS = (
     "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
-    "pred_key", "gt_key", "input", "deep_supervision", "args", "wrap",
+    "pred_key", "gt_key", "input", "dtype", "deep_supervision", "args", "wrap",
 )  # fmt: skip
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
 INPUTS = ("logits", "probabilities")
+DTYPES = ("float32", "input")
 WRAP_CHOICES = {"target_dtype": ("long", "float"), "reduction": ("mean", "sum")}
 WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", *WRAP_CHOICES)
 DEEP_KEYS = ("outputs", "weights", "resize")
@@ -508,8 +509,9 @@ class Grammar:
                     self.report(
                         f"{path}.{key}", f"expected a key of the batch, found {shown(data[key])}", f"{key}: seg"
                     )
-        if data.get("input") is not None:
-            options["input"] = self._choice(data, "input", path, INPUTS, INPUTS[0])
+        for key, choices in (("input", INPUTS), ("dtype", DTYPES)):
+            if data.get(key) is not None:
+                options[key] = self._choice(data, key, path, choices, choices[0])
         given = data.get("wrap", {})
         if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}", "wrap: {reduction: mean}"):
             self._known(given, WRAP_KEYS, f"{path}.wrap")

@@ -30,6 +30,7 @@ _TERM_FIELDS: tuple[tuple[str, Any, Any], ...] = (
     ("pred_key", str | None, None),
     ("gt_key", str | None, None),
     ("input", str | None, None),
+    ("dtype", str | None, None),
     ("deep_supervision", Any, None),
 )
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from lossreg.config.grammar import (
     COMPOUND_KEYS,
     DEEP_KEYS,
+    DTYPES,
     GROUP_KEYS,
     IGNORED_KEYS,
     INPUTS,
@@ -616,6 +617,13 @@ def _term_keys() -> dict[str, Node]:
             "description": "What the prediction holds, for a loss that says what it takes.",
             **any_of(_NULL, {"enum": list(INPUTS)}),
             "examples": ["logits"],
+        },
+        "dtype": {
+            "description": "In which dtype a library's loss or a function computes: `float32`, or `input` for that of "
+            "the batch and of autocast. A loss written for lossreg chooses itself.",
+            **any_of(_NULL, {"enum": list(DTYPES)}),
+            "default": DTYPES[0],
+            "examples": ["input"],
         },
         "deep_supervision": {
             "description": "Outputs of the network that the loss is applied to, or these with further options.",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -17,6 +19,7 @@ from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, 
 
 _DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 _DTYPES = {"long": torch.long, "float": torch.float32}
+_WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
 
 
 class LossWrapper(Loss):
@@ -25,8 +28,8 @@ class LossWrapper(Loss):
     The wrapped loss is called with `(pred, gt)`, with `pred` alone where its signature has one parameter,
     or with the tensors at `inputs`. A further parameter with a default other than None is an option, no target.
 
-    A `Loss`, and any loss whose signature begins with `pred_batch, gt_batch`, is called with the batches themselves, and
-    with `normalize=False` where it takes that; what is selected (a key, channels, a dtype) takes the place of
+    A `Loss`, and any loss whose signature begins with `pred_batch, gt_batch`, is called with the batches themselves,
+    and with `normalize=False` where it takes that; what is selected (a key, channels, a dtype) takes the place of
     the only key that it declares of that side. It keeps its norm, of which this wrapper makes no use: a value is
     normalised once, by the wrapper's own norm.
 
@@ -43,6 +46,9 @@ class LossWrapper(Loss):
             dropped where the prediction has more, and a floating target of the prediction's own shape
             stays as it is, since it holds class probabilities.
         reduction: how per-element values become a scalar.
+        dtype: `"float32"` gives the wrapped loss float32 for tensors and weights of its own that are narrower
+            (float16, bfloat16), and switches autocast off for it: its sums would overflow. `"input"` leaves the batch
+            and autocast as they are. By default `"float32"`, and `"input"` for a `Loss`, which widens what it sums.
 
     Raises:
         ArgumentError: with every argument that is of a wrong type or out of its choices; a TypeError and a ValueError
@@ -62,6 +68,7 @@ class LossWrapper(Loss):
         gt_channels: ChannelSelector | None = None,
         target_dtype: Literal["long", "float"] | None = None,
         reduction: Literal["mean", "sum"] = "mean",
+        dtype: Literal["float32", "input"] | None = None,
     ) -> None:
         given = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
@@ -73,10 +80,14 @@ class LossWrapper(Loss):
         self.inputs = None if inputs is None else tuple(given.keys("inputs", inputs))
         self.pred_index = _selector(given, "pred_channels", pred_channels)
         self.gt_index = _selector(given, "gt_channels", gt_channels)
-        dtype_hint = "give 'long' or 'float'" if isinstance(target_dtype, torch.dtype) else ""
-        self.target_dtype = given.choice("target_dtype", target_dtype, (None, *_DTYPES), dtype_hint)
+        self.target_dtype = given.choice(
+            "target_dtype", target_dtype, (None, *_DTYPES), _dtype_hint(target_dtype, _DTYPES)
+        )
         self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
+        self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
+        dtype = given.choice("dtype", dtype, (None, *_WIDTHS), _dtype_hint(dtype, _WIDTHS))
+        self.dtype = self._own_dtype if dtype is None else dtype
         if inputs is not None:
             self._check_inputs(given)
         given.done()
@@ -137,8 +148,7 @@ class LossWrapper(Loss):
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Call the wrapped loss and reduce what it returns to a scalar."""
         arguments = self._arguments(pred_batch, gt_batch)
-        result = self.loss_func(*arguments, **self._call_options)
-        value = self._value_of(result)
+        value = self._value_of(self._called(arguments))
         if value.numel() == 0:
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
             return zero_on_graph(tensors[0] if tensors else value)
@@ -147,12 +157,26 @@ class LossWrapper(Loss):
         return value.sum() if self.reduction == "sum" else value.mean()
 
     def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
+        arguments: tuple[Any, ...]
         if self.inputs is not None:
-            return tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
-        if self._takes_batches:
-            return self._batches(pred_batch, gt_batch)
-        pred = self._pred(pred_batch)
-        return (pred,) if self._one_argument else (pred, self._cast(pred, self._gt(gt_batch)))
+            arguments = tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
+        elif self._takes_batches:
+            arguments = self._batches(pred_batch, gt_batch)
+        else:
+            pred = self._pred(pred_batch)
+            arguments = (pred,) if self._one_argument else (pred, self._cast(pred, self._gt(gt_batch)))
+        return tuple(map(_widened, arguments)) if self.dtype == "float32" else arguments
+
+    def _called(self, arguments: tuple[Any, ...]) -> Any:
+        """Call the wrapped loss, in float32 where `dtype` says so, with the weights of its own too."""
+        if self.dtype == "input":
+            return self.loss_func(*arguments, **self._call_options)
+        narrow = _narrow_tensors(self.loss_func)
+        with _no_autocast(arguments):
+            if not narrow or not isinstance(self.loss_func, nn.Module):
+                return self.loss_func(*arguments, **self._call_options)
+            widened = {name: tensor.float() for name, tensor in narrow.items()}
+            return torch.func.functional_call(self.loss_func, widened, arguments, self._call_options)
 
     def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
         """Put what is selected where the wrapped `Loss` reads it; the rest of both batches stays as it is."""
@@ -233,6 +257,7 @@ class LossWrapper(Loss):
             "inputs": self.inputs,
             "target_dtype": self.target_dtype,
             "reduction": None if self.reduction == "mean" else self.reduction,
+            "dtype": None if self.dtype == self._own_dtype else self.dtype,
         }
         shown = [f"{key}={value!r}" for key, value in options.items() if value is not None]
         if not isinstance(self.loss_func, nn.Module):
@@ -244,6 +269,33 @@ def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
     inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _is_narrow(tensor: Tensor) -> bool:
+    """Say whether a tensor is of float16, bfloat16 or less."""
+    return tensor.is_floating_point() and tensor.dtype.itemsize < 4
+
+
+def _widened(value: Any) -> Any:
+    """Return a narrow tensor in float32, a batch with its tensors so, and all else as it is."""
+    if isinstance(value, Mapping):
+        return {key: _widened(item) for key, item in value.items()}
+    return value.float() if isinstance(value, Tensor) and _is_narrow(value) else value
+
+
+def _narrow_tensors(loss_func: Any) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module that are narrow, by their names."""
+    if not isinstance(loss_func, nn.Module):
+        return {}
+    own = chain(loss_func.named_parameters(), loss_func.named_buffers())
+    return {name: tensor for name, tensor in own if _is_narrow(tensor)}
+
+
+def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
+    """Return a context without autocast on the device of the first tensor of some arguments or batches."""
+    values = chain.from_iterable(a.values() if isinstance(a, Mapping) else [a] for a in arguments)
+    device = next((value.device.type for value in values if isinstance(value, Tensor)), "meta")
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _term_name(loss_func: Any) -> str:
@@ -283,6 +335,10 @@ def _takes_one(loss_func: Any) -> bool:
 
 def _how(loss_func: Any) -> str:
     return f"make one: lossreg.create_loss({loss_func!r})" if isinstance(loss_func, str) else ""
+
+
+def _dtype_hint(dtype: Any, choices: Iterable[str]) -> str:
+    return f"give {' or '.join(map(repr, choices))}" if isinstance(dtype, torch.dtype) else ""
 
 
 def _key(given: Arguments, path: str, key: str | None) -> str | None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import nn
 
+import lossreg
 from lossreg import (
     LossWrapper,
     MultiLoss,
@@ -74,6 +75,31 @@ class TestTerms:
     def test_keys_and_wrap_options_reach_the_wrapper(self) -> None:
         term = {"loss": "Foreign", "pred_key": "x", "gt_key": "t", "wrap": {"reduction": "sum"}}
         assert build({"losses": [term]})({**PRED, "z": PRED["x"]}, {**GT, "z": GT["t"]})[0].item() == 12.0
+
+    @pytest.mark.parametrize(("dtype", "expected"), [({}, 90_000), ({"dtype": "input"}, float("inf"))])
+    def test_the_dtype_in_which_a_function_computes(self, dtype: dict[str, str], expected: float) -> None:
+        @lossreg.register("total")
+        def total(pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return (pred - target).sum()
+
+        multi_loss = build({"losses": [{"loss": "total", **dtype}]})
+        pred, target = torch.ones(300, 300).half(), torch.zeros(300, 300).half()
+        assert multi_loss(pred, target)[0].item() == expected
+
+    def test_a_loss_computes_in_float32_where_the_term_says_so(self) -> None:
+        pred = {"x": torch.full((2,), 1e-5).half()}
+        found = [build({"losses": [{**TERM, **own}]})(pred, {})[0].item() for own in ({}, {"dtype": "float32"})]
+        assert found == [1.0, pytest.approx(1 + 1e-5, abs=1e-6)]
+
+    def test_a_parameter_of_the_name_dtype_stands_under_args(self) -> None:
+        @lossreg.register("named")
+        def named(pred: torch.Tensor, target: torch.Tensor, dtype: str = "a") -> torch.Tensor:
+            return pred.mean() if dtype == "a" else target.mean()
+
+        assert build({"losses": [{"loss": "named", "args": {"dtype": "b"}}]})(PRED, GT)[0].item() == 0.0
+        assert problems({"losses": [{"loss": "named", "dtype": "b"}]}) == [
+            "losses[0].dtype: expected float32 or input, found 'b' (dtype: float32)"
+        ]
 
     def test_normalize_false_and_optional(self) -> None:
         multi_loss = build({"losses": {"a": {**TERM, "normalize": False}, "b": {**TERM, "optional": True}}})

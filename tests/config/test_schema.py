@@ -156,7 +156,8 @@ LOSSES = st.sampled_from(
             "gt_key": None,
             "wrap": {"target_dtype": "long", "reduction": "sum"},
         },
-        {"loss": "scaled_l1", "scale": 2, "input": None},
+        {"loss": "scaled_l1", "scale": 2, "input": None, "dtype": "input"},
+        {"loss": "offset", "dtype": "float16"},
         {"loss": "scaled_l1", "deep_supervision": {"outputs": "aux.*", "weights": [1, 2], "resize": "bilinear"}},
         {"loss": "local/offset", "deep_supervision": ["a", "b"], "input": "logits"},
     ]

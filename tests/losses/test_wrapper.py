@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
@@ -522,3 +523,136 @@ def test_a_loss_that_has_a_name_keeps_it(name, expected):
     loss = Named()
     loss.name = name
     assert LossWrapper(loss).name == expected
+
+
+# --- half precision ---------------------------------------------------------------------------------
+
+
+def dice(pred, target):
+    """Return a Dice loss as a stranger writes it: its sums are beyond 65504 on 512 x 512 pixels."""
+    return 1 - 2 * (pred * target).sum() / (pred.sum() + target.sum())
+
+
+def product(pred, target):
+    """Return the mean of a matrix product, which autocast takes in half precision."""
+    return (pred @ target).mean()
+
+
+class Seen(nn.Module):
+    """Remember the dtypes that came."""
+
+    def forward(self, *tensors):
+        self.dtypes = [tensor.dtype for tensor in tensors]
+        return tensors[0].float().mean()
+
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("mask", [torch.float32, torch.float16, torch.uint8])
+def test_sums_of_a_function_do_not_overflow_in_half_precision(dtype, mask):
+    pred = torch.ones(1, 1, 512, 512, dtype=dtype, requires_grad=True)
+    found = value(LossWrapper(dice, "dice"), pred, torch.ones(1, 1, 512, 512, dtype=mask))
+    found.backward()
+    assert found.dtype == torch.float32
+    assert found.item() == 0
+    assert pred.grad.dtype == dtype
+
+
+def test_only_what_is_narrower_than_float32_is_widened():
+    for came, expected in {
+        torch.float16: torch.float32,
+        torch.bfloat16: torch.float32,
+        torch.float32: torch.float32,
+        torch.float64: torch.float64,
+        torch.uint8: torch.uint8,
+        torch.bool: torch.bool,
+    }.items():
+        wrapper = LossWrapper(Seen(), "x")
+        value(wrapper, torch.ones(2, dtype=came), torch.ones(2, dtype=came))
+        assert wrapper.loss_func.dtypes == [expected, expected], came
+
+
+def test_the_arguments_at_inputs_are_widened():
+    wrapper = LossWrapper(Seen(), "x", inputs=["pred.a", "pred.b", "gt.c"])
+    a, b, c = torch.ones(2).half(), torch.ones(2).bfloat16(), torch.ones(2).half()
+    wrapper({"a": a, "b": b}, {"c": c})
+    assert wrapper.loss_func.dtypes == [torch.float32] * 3
+
+
+def test_autocast_is_off_in_the_wrapped_loss():
+    pred, target = torch.full((4, 4), 1.001), torch.full((4, 4), 1.001)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = value(LossWrapper(product, "x"), pred, target)
+        left = value(LossWrapper(product, "x", dtype="input"), pred, target)
+    assert found.item() == pytest.approx(4 * 1.001**2, rel=1e-6)
+    assert left.item() == 4.0  # bfloat16 has no 1.001
+
+
+def test_dtype_input_leaves_the_batch_as_it_is():
+    wrapper = LossWrapper(Seen(), "x", dtype="input")
+    value(wrapper, torch.ones(2).half(), torch.ones(2).bfloat16())
+    assert wrapper.loss_func.dtypes == [torch.float16, torch.bfloat16]
+    assert "dtype='input'" in repr(wrapper)
+    assert "dtype" not in repr(LossWrapper(Seen(), "x"))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_weights_of_a_loss_that_was_cast_are_widened_too(dtype):
+    weight = torch.tensor([0.25, 2.0])
+    wrapper = LossWrapper(nn.CrossEntropyLoss(weight), "ce").to(dtype)
+    logits, classes = torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.tensor([0, 1])
+    expected = F.cross_entropy(logits.double(), classes, weight.double())
+    assert value(wrapper, logits.to(dtype), classes).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert wrapper.loss_func.weight.dtype == dtype
+
+
+def test_parameters_that_were_cast_are_learned():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, pred, target):
+            return self.scale * (pred - target).sum()
+
+    wrapper = LossWrapper(Scaled(), "x").half()
+    value(wrapper, torch.full((2, 2), 3.0).half(), torch.ones(2, 2)).backward()
+    assert wrapper.loss_func.scale.grad == 8.0
+
+
+def test_a_loss_chooses_its_own_dtype_unless_the_wrapper_is_told():
+    class Total(Loss):
+        requires = ("pred.seg", "gt.mask")
+
+        def compute(self, pred_batch, gt_batch):
+            return (self.read(pred_batch, gt_batch, "pred.seg") * self.read(pred_batch, gt_batch, "gt.mask")).sum()
+
+    pred, gt = {"seg": torch.ones(300, 300).half()}, {"mask": torch.ones(300, 300).half()}
+    assert LossWrapper(Total("t"), "x")(pred, gt)[0] == torch.inf
+    assert LossWrapper(Total("t"), "x", dtype="float32")(pred, gt)[0] == 90_000
+
+
+def test_a_batch_is_widened_for_a_loss_of_another_package():
+    def total(pred_batch, gt_batch):
+        return (pred_batch["seg"] - gt_batch["mask"]).sum()
+
+    found, _ = LossWrapper(total)({"seg": torch.ones(300, 300).half()}, {"mask": torch.zeros(300, 300).half()})
+    assert found == 90_000
+
+
+def test_a_batch_on_a_device_without_autocast():
+    assert value(LossWrapper(nn.L1Loss(), "x"), torch.ones(2, device="meta"), torch.ones(2, device="meta")).is_meta
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "input"}])
+def test_it_is_one_graph_under_autocast_that_is_compiled_once(options):
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(LossWrapper(product, "x", **options), fullgraph=True, backend=counter)
+    with torch.autocast("cpu", torch.bfloat16):
+        for number in (1.001, 1.003, 1.005):
+            pred = torch.full((4, 4), number).half()
+            found = value(compiled, pred, pred)
+            assert found.item() == pytest.approx(4 * pred[0, 0].item() ** 2, rel=1e-2 if options else 1e-6)
+    assert counter.frame_count == 1
