@@ -28,10 +28,10 @@ class LossWrapper(Loss):
     The wrapped loss is called with `(pred, gt)`, with `pred` alone where its signature has one parameter,
     or with the tensors at `inputs`. A further parameter with a default other than None is an option, no target.
 
-    A `Loss`, and any loss whose signature begins with `pred_batch, gt_batch`, is called with the batches themselves,
-    and with `normalize=False` where it takes that; what is selected (a key, channels, a dtype) takes the place of
-    the only key that it declares of that side. It keeps its norm, of which this wrapper makes no use: a value is
-    normalised once, by the wrapper's own norm.
+    A `Loss` is called with the batches themselves, and so is any loss whose signature begins with
+    `pred_batch, gt_batch`; both are asked for the raw value by `normalize=False`, where they take it. What is
+    selected (a key, channels, a dtype) takes the place of the only key that a `Loss` declares of that side. The
+    wrapped loss keeps its norm, but a value is normalised once, by the norm of the wrapper.
 
     Args:
         loss_func: what to wrap. It may return a tensor or `(tensor, extra)`; a tensor that is no scalar is

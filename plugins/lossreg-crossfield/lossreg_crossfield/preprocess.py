@@ -31,7 +31,8 @@ class GtField(Preprocess):
         gt_batch: Mapping[str, Any],
     ) -> dict[str, Tensor]:
         """Return `{"gt.gt_field": (N, 2, H, W)}`."""
-        angle = _floats(self, "gt.gt_crossfield_angle", gt_batch["gt_crossfield_angle"], ("N", 1, "H", "W"))
+        fix = "give radians; where 0 to 255 stand for 0 to pi, angle.float() * torch.pi / 255"
+        angle = _floats(self, "gt.gt_crossfield_angle", gt_batch["gt_crossfield_angle"], ("N", 1, "H", "W"), fix)
         angle = angle.squeeze(1)  # one channel is "channels last" as well, which the compiler would take it for
         return {"gt.gt_field": torch.stack([angle.cos(), angle.sin()], dim=1)}
 
@@ -66,7 +67,7 @@ class SegGrads(Preprocess):
         return dict(zip(self.provides, Slopes()(seg), strict=True))
 
 
-def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str]) -> Tensor:
+def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str], fix: str = "") -> Tensor:
     """Return the tensor at `key` if it is floating-point and of the expected rank and fixed sizes."""
     who = f"preprocess {type(node).__name__}: {key!r}"
     if not isinstance(tensor, Tensor):
@@ -77,5 +78,8 @@ def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | st
     ):
         raise ShapeError(f"{who} has shape {shape}, expected ({', '.join(map(str, expected))})")
     if not tensor.is_floating_point():
-        raise DtypeError(f"{who} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype")
+        raise DtypeError(
+            f"{who} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a floating-point dtype"
+            + (f"; {fix}" if fix else "")
+        )
     return tensor

@@ -8,8 +8,9 @@ from importlib.metadata import entry_points
 
 import lossreg_crossfield
 import pytest
+import torch
 
-from lossreg import Loss, Preprocess, create_loss, find_loss
+from lossreg import Loss, Preprocess, build_compound_loss_from_config, create_loss, find_loss
 
 OLD = "pytorch_segmentation_models_trainer.custom_losses.base_loss"
 NAMES = {
@@ -62,3 +63,19 @@ def test_public_names() -> None:
     assert all(hasattr(lossreg_crossfield, name) for name in lossreg_crossfield.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = lossreg_crossfield.Nothing
+
+
+def test_a_preprocess_is_found_by_its_old_path() -> None:
+    block = {
+        "pre_processes": [{"_target_": f"{OLD}.ComputeSegGrads", "_convert_": "all"}],
+        "loss_list": [{"loss": "seg_edge_interior"}],
+    }
+    criterion = build_compound_loss_from_config(block)
+    assert [type(node) for node in criterion.pre_processes] == [lossreg_crossfield.SegGrads]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_an_angle_that_is_no_radian_says_how_to_make_it_one(dtype: torch.dtype) -> None:
+    gt = {"gt_crossfield_angle": torch.zeros(1, 1, 4, 4, dtype=dtype)}
+    with pytest.raises(TypeError, match=r"has dtype u?int\d+, expected .*angle\.float\(\) \* torch\.pi / 255$"):
+        lossreg_crossfield.GtField()({}, gt)
