@@ -25,6 +25,7 @@ from lossreg.errors import GraphError
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
 from lossreg.losses.norm import sync_norms
+from lossreg.losses.notes import note_group, note_preprocess
 from lossreg.losses.ranks import several
 from lossreg.losses.wrapper import LossWrapper
 
@@ -374,7 +375,7 @@ class MultiLoss(nn.Module):
             name, loss = self.names[i], losses[i]
             with torch.no_grad() if skipped and skipped[i] else _AS_IT_IS:
                 if isinstance(loss, MultiLoss):
-                    value, members, extra = loss(pred_batch, gt_batch, normalize, *inner_time)
+                    value, members, extra = _noted(name, loss, pred_batch, gt_batch, normalize, *inner_time)
                     found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
                     found.groups[name] = members
                     if not members:  # none of its terms is there: it was called for its collectives' sake
@@ -466,9 +467,9 @@ class MultiLoss(nn.Module):
         A loss with an `update_norm` of its own is asked to do it itself.
         """
         updates: list[Callable[[], None]] = []
-        for loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
+        for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             if type(loss).update_norm is Loss.update_norm:
-                value, _ = loss(pred, gt, normalize=False)
+                value, _ = _noted(path.rpartition("/")[0], loss, pred, gt, False)
                 updates.append(partial(loss.record, value, nums))
             else:
                 updates.append(partial(loss.update_norm, pred, gt, nums))
@@ -477,18 +478,19 @@ class MultiLoss(nn.Module):
 
     def _raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor]]:
         """Yield each normalised loss of this batch with its raw value."""
-        for loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
-            yield loss, loss(pred, gt, normalize=False)[0]
+        for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
+            yield loss, _noted(path.rpartition("/")[0], loss, pred, gt, False)[0]
 
-    def _normalized_losses(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Any, Any]]:
-        """Yield each normalised loss of this batch, those of groups too, with the batches that it reads."""
+    def _normalized_losses(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[str, Loss, Any, Any]]:
+        """Yield each normalised loss of this batch by its path, those of groups too, with the batches that it reads."""
         pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
         for i in active:
             loss = self.loss_funcs[i]
             if isinstance(loss, MultiLoss):
-                yield from loss._normalized_losses(pred_batch, gt_batch)
+                for path, *normalized in loss._normalized_losses(pred_batch, gt_batch):
+                    yield f"{self.names[i]}/{path}", *normalized
             elif self._normalized[i]:
-                yield cast(Loss, loss), pred_batch, gt_batch
+                yield self.names[i], cast(Loss, loss), pred_batch, gt_batch
 
     def sync(self, world_size: int | None = None) -> None:
         """Set every norm to the sample-weighted average over all ranks, in one collective for all terms.
@@ -611,6 +613,16 @@ def _stack(values: Sequence[Tensor]) -> Tensor:
     return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])
 
 
+def _noted(group: str, loss: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a loss inside of a group, or the group; an exception from there names the term `group/term`."""
+    try:
+        return loss(*arguments)
+    except Exception as error:
+        if group and not torch.compiler.is_compiling():
+            note_group(error, group)
+        raise
+
+
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:
     """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
     batch = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
@@ -620,7 +632,12 @@ def _empty(pred_batch: Any, like: Tensor) -> Tensor:
 
 def _run(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
     """Run a node on shallow copies, so that a function that writes into its batch leaves the caller's alone."""
-    result = node.function(dict(pred_batch), dict(gt_batch)) if node.opaque else node.function(pred_batch, gt_batch)
+    try:
+        result = node.function(dict(pred_batch), dict(gt_batch)) if node.opaque else node.function(pred_batch, gt_batch)
+    except Exception as error:
+        if not torch.compiler.is_compiling():
+            note_preprocess(error, node.name, node.requires, pred_batch, gt_batch)
+        raise
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(f"preprocess {node.name!r} must return (pred_batch, gt_batch), got {type(result).__name__}")
     return result

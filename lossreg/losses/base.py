@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 from lossreg.arguments import Arguments, plain
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.norm import RunningNorm, snapshot
+from lossreg.losses.notes import note_loss
 
 Batch: TypeAlias = Mapping[str, Any] | Tensor
 """A mapping of tensors, or a bare tensor where a loss reads just one key of that side."""
@@ -48,12 +50,17 @@ class Loss(RunningNorm):
         requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
         optional: keys that are used where they are there.
         extra_info: what `compute` puts here is returned, detached, beside the value. Each forward has its own.
+        needs_grad: whether `compute` takes derivatives of the predictions, as a physics residual does. Gradients are
+            then on in it, and calibration calls the model with gradients on.
+        ignore_index: the target value of elements to leave out, where there is one.
         registered_name: the canonical name by which it was created; empty where its class was called.
         registered_arguments: the arguments by which it was created so, as a text.
     """
 
     requires: Sequence[str] = ()
     optional: Sequence[str] = ()
+    needs_grad: bool = False
+    ignore_index: int | None = None
     registered_name: str = ""
     registered_arguments: str = ""
     _name: str
@@ -109,27 +116,40 @@ class Loss(RunningNorm):
         Raises:
             ArgumentError: `normalize` is no bool.
             MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
+            Exception: whatever `compute` raises, with a note that names the term, its loss and the batch's tensors.
         """
         normalize = check_normalize(normalize, self.name)
         value, extra_info = self._run(pred_batch, gt_batch)
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
 
-    def _run(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, dict[str, Any]]:
+    def _run(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
         """Return what `compute` returns and what it put into `extra_info`, and keep nothing of either."""
         self._extra_info.clear()  # a graph that is kept here could be neither freed nor copied
         if torch.compiler.is_compiling():  # a compiler keeps the threads apart by itself
             try:
-                return self.compute(pred_batch, gt_batch), _detached(self._extra_info)
+                return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
             finally:
                 self._extra_info.clear()
         _running.forwards.append(forward := [self, {}])
         try:
-            return self.compute(pred_batch, gt_batch), _detached(forward[1]) if forward[1] else {}
+            return self._computed(pred_batch, gt_batch), _detached(forward[1]) if forward[1] else {}
+        except Exception as error:
+            note_loss(error, self, pred_batch, gt_batch)
+            raise
         finally:
             _running.forwards.pop()
+
+    def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+        """Return what `compute` does, a scalar, with gradients on in it where it needs them."""
+        if not self.needs_grad or torch.is_grad_enabled():
+            value = self.compute(pred_batch, gt_batch)
+        else:
+            with torch.enable_grad():
+                value = _detached(self.compute(pred_batch, gt_batch))
+        if not isinstance(value, Tensor) or value.dim() != 0:
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
+        return value
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
@@ -206,17 +226,17 @@ class Loss(RunningNorm):
         Raises:
             RangeError: names the loss, the key, the range that came and the one that was expected.
         """
-        if tensor.device.type != "cpu" or tensor.numel() == 0 or torch.compiler.is_compiling() or _is_abstract(tensor):
+        if not can_look(tensor):
             return
         values = tensor.detach()
         least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
-        try:
-            torch._assert_async((least >= low) & (most <= high))
-        except RuntimeError:
+        if not holds((least >= low) & (most <= high)):
+            expected = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            expected = f"{high:g} or less" if low == -math.inf else expected
             raise RangeError(
                 f"loss {self.name!r}: {key!r} holds values from {float(least):.6g} to {float(most):.6g}, "
-                f"expected {low:g} to {high:g}" + (f"; {hint}" if hint else "")
-            ) from None
+                f"expected {expected}" + (f"; {hint}" if hint else "")
+            )
 
     def extra_repr(self) -> str:
         """Show the term's name."""
@@ -247,12 +267,24 @@ def zero_on_graph(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)[:0].sum()
 
 
-def _is_abstract(tensor: Tensor) -> bool:
-    """Say whether a tensor has no values to look at: fake, meta, or inside a functional transform."""
-    return type(tensor) not in (
-        Tensor,
-        torch.nn.Parameter,
-    ) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+def can_look(tensor: Tensor) -> bool:
+    """Say whether a tensor's values may be looked at: on the CPU, in eager mode, none of them fake or wrapped."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.numel() > 0
+        and not torch.compiler.is_compiling()
+        and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__  # a subclass may be fake
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def holds(condition: Tensor) -> bool:
+    """Say whether a condition on the CPU holds, without a host read."""
+    try:
+        torch._assert_async(condition)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _detached(value: Any) -> Any:

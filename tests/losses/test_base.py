@@ -212,7 +212,7 @@ def test_the_batch_is_left_alone(loss, batch):
     ],
 )
 def test_compute_must_return_a_scalar(returned, found):
-    with pytest.raises(ShapeError, match=f"^loss 'whatever': compute must return a scalar tensor, got {found}$"):
+    with pytest.raises(ShapeError, match=f"(?m)^loss 'whatever': compute must return a scalar tensor, got {found}$"):
         Whatever(lambda self, pred, gt: returned)(torch.ones(1), None)
 
 
@@ -220,13 +220,13 @@ def test_compute_must_be_written():
     class Lazy(Loss):
         pass
 
-    with pytest.raises(NotImplementedError, match=r"^Lazy must define compute\(pred_batch, gt_batch\)$"):
+    with pytest.raises(NotImplementedError, match=r"(?m)^Lazy must define compute\(pred_batch, gt_batch\)$"):
         Lazy("lazy")(torch.ones(1), torch.ones(1))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", None, 5, b"a"])
 def test_a_name_is_a_text_without_a_slash(name):
-    message = f"^Offset: name: expected a name without '/', found {name!r}$"
+    message = f"(?m)^Offset: name: expected a name without '/', found {name!r}$"
     with pytest.raises(ValueError, match=message):
         Offset(name)
 
@@ -258,7 +258,7 @@ def test_a_missing_key_is_named_with_the_keys_that_are_there(loss):
     with pytest.raises(MissingKeyError) as raised:
         loss({"seg": torch.ones(1), "b": 1, 5: 2}, {})
     assert str(raised.value) == "loss 'offset' needs 'pred.offset'; pred_batch has keys ['5', 'b', 'seg']"
-    with pytest.raises(MissingKeyError, match=r"^loss 'offset' needs 'gt.offset'; gt_batch has keys \[\]$"):
+    with pytest.raises(MissingKeyError, match=r"(?m)^loss 'offset' needs 'gt.offset'; gt_batch has keys \[\]$"):
         loss({"offset": torch.ones(1, 2, 1, 1)}, {})
     assert isinstance(raised.value, KeyError)
     assert isinstance(raised.value, LossregError)
@@ -266,13 +266,13 @@ def test_a_missing_key_is_named_with_the_keys_that_are_there(loss):
 
 @pytest.mark.parametrize(("value", "found"), [(np.ones(1), "ndarray"), ([1.0], "list"), (1.0, "float"), ("a", "str")])
 def test_a_value_that_is_no_tensor_is_named(loss, value, found):
-    with pytest.raises(DtypeError, match=f"^loss 'offset': 'pred.offset' must be a tensor, got {found}$"):
+    with pytest.raises(DtypeError, match=f"(?m)^loss 'offset': 'pred.offset' must be a tensor, got {found}$"):
         loss({"offset": value}, {})
 
 
 @pytest.mark.parametrize(("value", "found"), [(None, "NoneType"), ([torch.ones(1)], "list"), (5, "int")])
 def test_a_batch_that_is_none_is_named(loss, value, found):
-    message = f"^loss 'offset': pred_batch must be a mapping of tensors or a tensor, got {found}$"
+    message = f"(?m)^loss 'offset': pred_batch must be a mapping of tensors or a tensor, got {found}$"
     with pytest.raises(BatchError, match=message):
         loss(value, {})
 
@@ -289,7 +289,7 @@ def test_a_bare_tensor_cannot_stand_for_two_keys():
         def compute(self, pred_batch, gt_batch):
             return self.read(pred_batch, gt_batch, "pred.a").mean()
 
-    with pytest.raises(MissingKeyError, match=r"^loss 'two' needs 'pred\.a'; pred_batch has a bare tensor$"):
+    with pytest.raises(MissingKeyError, match=r"(?m)^loss 'two' needs 'pred\.a'; pred_batch has a bare tensor$"):
         Two("two")(torch.ones(1), torch.ones(1))
 
 

@@ -174,7 +174,7 @@ def test_what_is_no_tensor_is_named(returned):
 
     found = type(returned).__name__
     message = f"loss 'x': the wrapped strange returned {found}; expected a tensor or (tensor, extra)"
-    with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ShapeError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(strange, "x"))
 
 
@@ -264,7 +264,7 @@ def test_of_a_loss_that_reads_two_keys_none_can_be_chosen_for_one():
         "loss 'outer': Two reads ['mask', 'other'] of gt_batch; "
         "a key, channels or a dtype can be chosen only where it reads one"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ValueError, match=f"(?m)^{re.escape(message)}$"):
         LossWrapper(Two("two"), "outer", gt_key="truth")
     assert LossWrapper(Two("two"), "outer", pred_key="logits").requires == ("pred.logits", "gt.mask", "gt.other")
 
@@ -296,10 +296,10 @@ def test_of_several_the_default_keys_are_taken():
 
 def test_without_a_default_among_them_the_keys_are_listed():
     message = "loss 'x': which key of pred_batch to compare? It has ['a', 'b'], no 'seg' among them; set pred_key"
-    with pytest.raises(MissingKeyError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(MissingKeyError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED, "b": PRED})
     message = "loss 'x': which key of gt_batch to compare? It has [], no 'gt_polygons_image' among them; set gt_key"
-    with pytest.raises(MissingKeyError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(MissingKeyError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED}, {})
 
 
@@ -308,15 +308,15 @@ def test_keys_select():
     torch.testing.assert_close(value(wrapper, {"a": GT, "b": PRED}, {"c": PRED, "d": GT}), torch.tensor(0.3))
     torch.testing.assert_close(value(wrapper, PRED, GT), torch.tensor(0.3))  # a bare tensor is that key
     assert wrapper.requires == ("pred.b", "gt.d")
-    with pytest.raises(MissingKeyError, match=r"^loss 'x' needs 'pred\.b'; pred_batch has keys \['a'\]$"):
+    with pytest.raises(MissingKeyError, match=r"(?m)^loss 'x' needs 'pred\.b'; pred_batch has keys \['a'\]$"):
         value(wrapper, {"a": PRED})
-    with pytest.raises(DtypeError, match=r"^loss 'x': 'gt\.d' must be a tensor, got str$"):
+    with pytest.raises(DtypeError, match=r"(?m)^loss 'x': 'gt\.d' must be a tensor, got str$"):
         value(wrapper, {"b": PRED}, {"d": "text"})
 
 
 @pytest.mark.parametrize(("batch", "found"), [(None, "NoneType"), ([PRED], "list")])
 def test_what_is_no_batch_is_named(batch, found):
-    message = f"^loss 'x': pred_batch must be a mapping of tensors or a tensor, got {found}$"
+    message = f"(?m)^loss 'x': pred_batch must be a mapping of tensors or a tensor, got {found}$"
     with pytest.raises(MissingKeyError, match=message):
         value(LossWrapper(nn.L1Loss(), "x"), batch)
 
@@ -363,12 +363,12 @@ def test_channels_are_selected_with_their_axis(selector, channels):
 
 @pytest.mark.parametrize("selector", [3, -4, [0, 3], slice(3, None), {"start": 5}])
 def test_channels_that_are_not_there_are_named(selector):
-    with pytest.raises(ShapeError, match=r"^loss 'x': 'pred\.seg' has shape \(2, 3, 4\): .*3 channels$"):
+    with pytest.raises(ShapeError, match=r"(?m)^loss 'x': 'pred\.seg' has shape \(2, 3, 4\): .*3 channels$"):
         LossWrapper(l1, "x", pred_channels=selector)({"seg": torch.rand(2, 3, 4)}, torch.rand(2, 3, 4))
 
 
 def test_a_tensor_without_a_channel_axis_is_named():
-    with pytest.raises(ShapeError, match=r"^loss 'x': 'gt\.mask' has shape \(3,\), expected a channel axis 1$"):
+    with pytest.raises(ShapeError, match=r"(?m)^loss 'x': 'gt\.mask' has shape \(3,\), expected a channel axis 1$"):
         LossWrapper(l1, "x", gt_channels=0, gt_key="mask")(torch.rand(3), {"mask": torch.rand(3)})
 
 
