@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
 _DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
+_SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
 _WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
 
@@ -45,10 +46,15 @@ class LossWrapper(Loss):
         target_dtype: what to cast the target to. `"long"` means class indices: a channel axis of size 1 is
             dropped where the prediction has more, and a floating target of the prediction's own shape
             stays as it is, since it holds class probabilities.
+        target_shape: which shapes of a target the wrapped loss takes beside a prediction. `"same"`: the prediction's
+            own; `"broadcast"`: that, or 1 in place of a size; `"any"`: all, the loss sees to them itself. By default
+            a target is refused that would broadcast with the prediction to something larger than both, as (2,)
+            with (2, 1).
         reduction: how per-element values become a scalar.
         dtype: `"float32"` gives the wrapped loss float32 for tensors and weights of its own that are narrower
             (float16, bfloat16), and switches autocast off for it: its sums would overflow. `"input"` leaves the batch
             and autocast as they are. By default `"float32"`, and `"input"` for a `Loss`, which widens what it sums.
+        needs_grad: whether the wrapped loss takes derivatives of the predictions; see `Loss.needs_grad`.
 
     Raises:
         ArgumentError: with every argument that is of a wrong type or out of its choices; a TypeError and a ValueError
@@ -67,8 +73,10 @@ class LossWrapper(Loss):
         pred_channels: ChannelSelector | None = None,
         gt_channels: ChannelSelector | None = None,
         target_dtype: Literal["long", "float"] | None = None,
+        target_shape: Literal["same", "broadcast", "any"] | None = None,
         reduction: Literal["mean", "sum"] = "mean",
         dtype: Literal["float32", "input"] | None = None,
+        needs_grad: bool | None = None,
     ) -> None:
         given = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
@@ -83,6 +91,10 @@ class LossWrapper(Loss):
         self.target_dtype = given.choice(
             "target_dtype", target_dtype, (None, *_DTYPES), _dtype_hint(target_dtype, _DTYPES)
         )
+        self.target_shape = given.choice("target_shape", target_shape, (None, *_SHAPES))
+        inherited = getattr(loss_func, "needs_grad", False) is True
+        self.needs_grad = inherited if needs_grad is None else given.flag("needs_grad", needs_grad)
+        self.ignore_index = _ignore_index(loss_func)
         self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
@@ -148,6 +160,7 @@ class LossWrapper(Loss):
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Call the wrapped loss and reduce what it returns to a scalar."""
         arguments = self._arguments(pred_batch, gt_batch)
+        self._check_shapes(arguments, pred_batch, gt_batch)
         value = self._value_of(self._called(arguments))
         if value.numel() == 0:
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
@@ -177,6 +190,33 @@ class LossWrapper(Loss):
                 return self.loss_func(*arguments, **self._call_options)
             widened = {name: tensor.float() for name, tensor in narrow.items()}
             return torch.func.functional_call(self.loss_func, widened, arguments, self._call_options)
+
+    def _check_shapes(self, arguments: Sequence[Any], pred_batch: Any, gt_batch: Any) -> None:
+        """Refuse shapes that would broadcast where the wrapped loss compares element by element."""
+        if self.target_shape == "any" or self._takes_batches:
+            return
+        if self.target_shape is None and len(arguments) != 2:  # who knows what the others are
+            return
+        first = arguments[0].shape
+        for i, other in enumerate(arguments[1:], 1):
+            if other.shape != first and not _may_meet(first, other.shape, self.target_shape):
+                pred_key, key = self._labels(pred_batch, gt_batch, 0, i)
+                wanted = f"{tuple(first)}, the shape of {pred_key!r}"
+                wanted += ", or 1 in place of a size" if self.target_shape == "broadcast" else ""
+                raise ShapeError(
+                    f"loss {self.name!r}: {key!r} has shape {tuple(other.shape)}, expected {wanted}; they would "
+                    "broadcast to other elements than those to compare: bring them to one shape, as "
+                    "`pred.squeeze(1)` or `target.unsqueeze(1)` does, or set `target_shape: any` under `wrap` where "
+                    "the loss takes such shapes"
+                )
+
+    def _labels(self, pred_batch: Any, gt_batch: Any, *places: int) -> list[str]:
+        """Return the keys of arguments, for messages; the side alone of a bare tensor."""
+        sides = (("pred", pred_batch, self.pred_key), ("gt", gt_batch, self.gt_key))
+        keys = self.inputs or [
+            side if isinstance(batch, Tensor) else f"{side}.{key or _key_of(batch, side)}" for side, batch, key in sides
+        ]
+        return [keys[place] for place in places]
 
     def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
         """Put what is selected where the wrapped `Loss` reads it; the rest of both batches stays as it is."""
@@ -219,13 +259,11 @@ class LossWrapper(Loss):
                 f"loss {self.name!r}: {side}_batch must be a mapping of tensors or a tensor, got {type(batch).__name__}"
             )
         if key is None:
-            tensors = [name for name, value in batch.items() if isinstance(value, Tensor)]
-            default = _DEFAULT_KEYS[side]
-            key = tensors[0] if len(tensors) == 1 else default
+            key = _key_of(batch, side)
             if key not in batch:
                 raise MissingKeyError(
                     f"loss {self.name!r}: which key of {side}_batch to compare? It has {sorted(map(str, batch))}, "
-                    f"no {default!r} among them; set {side}_key"
+                    f"no {key!r} among them; set {side}_key"
                 )
         return self.read({**batch}, {**batch}, f"{side}.{key}")
 
@@ -256,6 +294,8 @@ class LossWrapper(Loss):
             "gt_key": self.gt_key,
             "inputs": self.inputs,
             "target_dtype": self.target_dtype,
+            "target_shape": self.target_shape,
+            "needs_grad": self.needs_grad or None,
             "reduction": None if self.reduction == "mean" else self.reduction,
             "dtype": None if self.dtype == self._own_dtype else self.dtype,
         }
@@ -269,6 +309,31 @@ def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
     inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _ignore_index(loss_func: Any) -> Any:
+    """Return the target value that a loss leaves out: an attribute, or a keyword that a function is bound to."""
+    if isinstance(loss_func, functools.partial):
+        return loss_func.keywords.get("ignore_index", _ignore_index(loss_func.func))
+    return getattr(getattr(loss_func, "_orig_mod", loss_func), "ignore_index", None)
+
+
+def _key_of(batch: Mapping[str, Any], side: str) -> str:
+    """Return the key of the only tensor of a batch, else the default's."""
+    tensors = [name for name, value in batch.items() if isinstance(value, Tensor)]
+    return tensors[0] if len(tensors) == 1 else _DEFAULT_KEYS[side]
+
+
+def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> bool:
+    """Say whether a loss of a rule takes two shapes that differ."""
+    if rule == "same":
+        return False
+    if rule == "broadcast":
+        return len(pred) == len(target) and all(t in (1, p) for p, t in zip(pred, target, strict=True))
+    pairs = list(zip_longest(reversed(pred), reversed(target), fillvalue=1))
+    if not all(p == t or 1 in (p, t) for p, t in pairs):
+        return True  # they do not broadcast: the loss itself has to know them, or fails
+    return not (any(p > t for p, t in pairs) and any(t > p for p, t in pairs))
 
 
 def _is_narrow(tensor: Tensor) -> bool:

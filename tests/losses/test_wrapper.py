@@ -656,3 +656,100 @@ def test_it_is_one_graph_under_autocast_that_is_compiled_once(options):
             found = value(compiled, pred, pred)
             assert found.item() == pytest.approx(4 * pred[0, 0].item() ** 2, rel=1e-2 if options else 1e-6)
     assert counter.frame_count == 1
+
+
+# --- shapes that would broadcast --------------------------------------------------------------------
+
+
+COLUMN, ROW = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0])
+
+
+@pytest.mark.parametrize("loss_func", [nn.MSELoss(), nn.SoftMarginLoss(), F.l1_loss, l1, nn.PoissonNLLLoss()])
+@pytest.mark.parametrize(("pred", "gt"), [(COLUMN, ROW), (ROW, COLUMN), (torch.ones(2, 1, 3), torch.ones(2, 3))])
+def test_shapes_that_broadcast_to_more_than_both_are_refused_with_the_fix(loss_func, pred, gt):
+    with pytest.raises(ShapeError, match=r"'gt\.t' has shape .*, the shape of 'pred\.p'; .*`target\.unsqueeze\(1\)`"):
+        LossWrapper(loss_func, "x")({"p": pred}, {"t": gt})
+
+
+def test_a_loss_that_takes_such_shapes_says_so():
+    def squeezed(pred, target):
+        return (pred.squeeze(1) - target).abs().mean()
+
+    assert value(LossWrapper(squeezed, "x", target_shape="any"), COLUMN, ROW) == 0
+
+
+def test_shapes_of_which_one_holds_the_other_are_left_to_a_function_that_says_nothing():
+    logits, classes = torch.zeros(3, 3), torch.arange(3)
+    torch.testing.assert_close(
+        value(LossWrapper(nn.CrossEntropyLoss(), "ce"), logits, classes), torch.tensor(3.0).log()
+    )
+    assert value(LossWrapper(l1, "x"), torch.ones(2, 3, 4), torch.zeros(2, 1, 4)) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "shape", "taken"),
+    [
+        ("same", (2, 1), False),
+        ("same", (3,), False),
+        ("same", (2, 3), True),
+        ("broadcast", (2, 1), True),
+        ("broadcast", (1, 3), True),
+        ("broadcast", (3,), False),
+        ("any", (3,), True),
+    ],
+)
+def test_what_a_loss_says_of_its_targets_shape_holds(rule, shape, taken):
+    wrapper = LossWrapper(l1, "x", target_shape=rule)
+    if taken:
+        assert value(wrapper, torch.ones(2, 3), torch.zeros(shape)) == 1
+    else:
+        with pytest.raises(ShapeError, match=r"expected \(2, 3\), the shape of 'pred'"):
+            value(wrapper, torch.ones(2, 3), torch.zeros(shape))
+
+
+def test_all_of_several_inputs_are_compared_where_the_loss_says_so():
+    wrapper = LossWrapper(nn.TripletMarginLoss(), "t", inputs=["pred.a", "pred.b", "gt.c"], target_shape="same")
+    with pytest.raises(ShapeError, match=r"'gt\.c' has shape \(1, 4\), expected \(3, 4\), the shape of 'pred\.a'"):
+        wrapper({"a": torch.ones(3, 4), "b": torch.ones(3, 4)}, {"c": torch.ones(1, 4)})
+
+
+def test_a_broadcast_is_refused_in_a_compiled_criterion_too():
+    criterion = MultiLoss([LossWrapper(nn.MSELoss(), "x")], [1.0])
+    criterion.compile(backend="eager")
+    with pytest.raises(ShapeError, match=r"has shape \(2,\), expected \(2, 1\)"):
+        criterion(COLUMN, ROW)
+
+
+# --- derivatives ------------------------------------------------------------------------------------
+
+
+def slope(pred, x):
+    return torch.autograd.grad(pred.sum(), x, create_graph=True)[0].square().mean()
+
+
+def test_a_loss_that_needs_gradients_has_them_where_they_are_off():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    wrapper = LossWrapper(slope, "slope", inputs=["pred.u", "pred.x"], needs_grad=True)
+    batch = {"u": x**2, "x": x}  # u' = 2 x: (4 + 16) / 2
+    wrapper.update_norm(batch, {}, 2)
+    assert wrapper.norm == 10.0
+    with torch.no_grad():
+        found, _ = wrapper(batch, {}, normalize=False)
+    assert found == 10.0
+    assert not found.requires_grad
+    assert wrapper(batch, {}, normalize=False)[0].requires_grad
+
+
+def test_a_term_that_needs_gradients_has_them_at_weight_0():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    wrapper = LossWrapper(slope, "slope", inputs=["pred.u", "pred.x"], needs_grad=True)
+    _, values, _ = MultiLoss([wrapper], [0.0], zero_weight="skip")({"u": x**2, "x": x}, {})
+    assert values["slope"] == 10.0
+
+
+def test_a_wrapper_needs_gradients_where_the_loss_inside_does():
+    class Residual(Gap):
+        needs_grad = True
+
+    assert LossWrapper(Residual("r"), "outer").needs_grad
+    assert not LossWrapper(Gap("g"), "outer").needs_grad
