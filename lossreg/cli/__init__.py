@@ -21,6 +21,7 @@ from lossreg import __version__
 from lossreg.cli.output import drop, echo, owning
 from lossreg.errors import LossregError
 from lossreg.printable import printable
+from lossreg.registry.foreign import described
 
 _COMMANDS = {
     "list": (
@@ -104,6 +105,14 @@ def _one_line() -> Iterator[None]:
     except click.ClickException as error:
         vars(error)["message"] = printable(error.message, keep="\n")
         raise
+    except KeyboardInterrupt as error:
+        echo(*(f"\n{note}" for note in getattr(error, "__notes__", ())), err=True)
+        raise
+    except Exception:
+        raise
+    except BaseException as error:  # `sys.exit` of a plugin would end the command as if all were well
+        reason = printable(described(error), keep="\n")
+        raise click.ClickException(f"a plugin's code stopped the command: {reason}") from error
 
 
 def _finish() -> None:

@@ -134,7 +134,7 @@ def _put_in(needs: Iterable[tuple[str, str]], makers: dict[str, Node], given: fr
             raise GraphError(f"{who} needs {key!r}, which {names} provide; list one of them under pre_processes")
         if not offers:
             continue
-        node = Node(offers[0].load()(), automatic=True, name=offers[0].spec.name)
+        node = Node(offers[0].construct({}), automatic=True, name=offers[0].spec.name)
         made.append(node)
         makers.update({provided: node for provided in node.provides if provided not in makers})
         queue += [(f"preprocess {node.name!r}", required) for required in node.requires]

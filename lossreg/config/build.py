@@ -17,6 +17,7 @@ from lossreg.errors import ArgumentError, ConfigError, LossregError
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
+from lossreg.registry.foreign import described, message_of
 
 
 def build_compound_loss_from_config(
@@ -146,8 +147,8 @@ class _Builder:
     ) -> MultiLoss | None:
         before = len(self.problems)
         losses = [self._term(term) for term in config.terms]
-        nodes = [self.make(node, lambda c: c.entry.load()(**c.arguments)) for node in config.pre_processes]
-        weighting = self.make(config.weighting, lambda c: c.entry.load()(**c.arguments)) if config.weighting else None
+        nodes = [self.make(node, lambda c: c.entry.construct(c.arguments)) for node in config.pre_processes]
+        weighting = self.make(config.weighting, lambda c: c.entry.construct(c.arguments)) if config.weighting else None
         if len(self.problems) > before:
             return None
         try:
@@ -200,7 +201,7 @@ class _Builder:
         except Exception as error:  # a third party's constructor may raise anything
             name = component.entry.name
             problems = error.problems if isinstance(error, ArgumentError) else ()
-            reason = "; ".join(map(str, problems)) or str(error)
+            reason = "; ".join(map(str, problems)) or message_of(error) or described(error)
             self.problems.report(
                 component.path, f"{name} refused its arguments: {reason}", f"`lossreg show {name}` tells what it takes"
             )

@@ -18,6 +18,7 @@ from lossreg.config.reading import Data
 from lossreg.errors import ConfigProblem, LossregError, NameLookupError
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.foreign import described, message_of
 from lossreg.registry.params import Parameter, ParameterProblem
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.source import Sources
@@ -483,10 +484,10 @@ class Grammar:
         if len(self.problems) > before:
             return fallback
         try:
-            made = entry.load()(**arguments)
+            made = entry.construct(arguments)
             return as_schedule(made, name=path)
-        except (TypeError, ValueError) as error:
-            self.report(path, str(error), f"`lossreg show {entry.name}` tells what it takes")
+        except Exception as error:  # a third party's schedule may raise anything
+            self.report(path, message_of(error) or described(error), f"`lossreg show {entry.name}` tells what it takes")
             return fallback
 
     def _thresholds(self, given: Data, path: str) -> Data:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lossreg.registry.catalog import Entry
+from lossreg.registry.foreign import described, foreign
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, is_target
 
@@ -24,7 +25,8 @@ class Imported(Entry[LossSpec]):
 
     def construct(self, arguments: Mapping[str, Any]) -> Any:
         """Call the target through Hydra."""
-        return self.deferred(**arguments)
+        with foreign(f"making {self.origin}"):
+            return self.deferred(**arguments)
 
 
 def imported(dotted: str, allow_import: Collection[str], path: str) -> Imported | None:
@@ -54,10 +56,11 @@ def imported(dotted: str, allow_import: Collection[str], path: str) -> Imported 
     _log.info("importing %s for %s, by allow_import", dotted, path)
     try:
         deferred = instantiate({"_target_": dotted, "_partial_": True, "_recursive_": False, "_convert_": "all"})
-    except (Exception, SystemExit) as error:  # a module that is imported may raise anything
-        reason = error.__cause__ or error
-        words = " ".join(str(reason).split())
-        raise ImportError(f"{dotted} cannot be imported: {type(reason).__name__}: {words}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module that is imported may raise anything
+        words = " ".join(described(error.__cause__ or error).split())
+        raise ImportError(f"{dotted} cannot be imported: {words}") from error
     target = deferred.func
     found = getattr(sys.modules.get(module), attribute, None)
     own = (inspect.isclass(target) or inspect.isfunction(target)) and target.__module__ == module

@@ -14,6 +14,7 @@ from lossreg.losses.description import describe
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry
+from lossreg.registry.foreign import described, foreign
 from lossreg.registry.specs import LossSpec
 
 
@@ -101,14 +102,15 @@ def _wrapped_by_plugin(entry: Entry[LossSpec], made: Any, name: str, options: Ma
         identity = implementation.plugin_name
         others = [plugin for plugin in manager.get_plugins() if plugin is not implementation.plugin]
         try:
-            wrapped = manager.subset_hook_caller("lossreg_wrap", others)(loss=made, name=name, options=options)
+            with foreign(f"wrapping {entry.origin} by {identity}"):
+                wrapped = manager.subset_hook_caller("lossreg_wrap", others)(loss=made, name=name, options=options)
             if wrapped is not None and not isinstance(wrapped, Loss):
                 found = type(wrapped).__name__
                 raise PluginError(f"lossreg_wrap of {identity} turned {entry.name!r} into {found}, not a Loss")
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             if identity.partition(":")[0] == entry.plugin.distribution:
                 raise
-            reason = f"{type(error).__name__}: {error}"
+            reason = described(error)
             warnings.warn(
                 f"lossreg_wrap of {identity} is passed over for {entry.name!r}: {reason}", PluginWarning, stacklevel=4
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from importlib import invalidate_caches
@@ -11,8 +12,17 @@ from typing import Any, Literal, TypeVar
 
 from lossreg.errors import PluginError, PluginWarning
 from lossreg.registry.catalog import LOCAL, Catalog, Entry
+from lossreg.registry.foreign import described
 from lossreg.registry.plugins import Plugin, Switches, check_unique, discover
-from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec, is_target
+from lossreg.registry.specs import (
+    LONGEST_LINE,
+    LossSpec,
+    PreprocessSpec,
+    ScheduleSpec,
+    Spec,
+    WeightingSpec,
+    is_target,
+)
 
 __all__ = ["catalog", "find_loss", "list_losses", "refresh", "register"]
 
@@ -20,11 +30,21 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 _catalog: Catalog | None = None
 _local: dict[tuple[str, str], Entry[Any]] = {}
+_lock = threading.RLock()  # held while `_catalog` or `_local` changes
+_scanner: int | None = None  # the thread that looks for plugins
 
 
 def catalog() -> Catalog:
-    """Return everything that is registered, scanning the installed packages at the first call."""
-    return refresh() if _catalog is None else _catalog
+    """Return everything that is registered, scanning the installed packages at the first call.
+
+    Raises:
+        PluginError: a plugin calls this while it is imported or in a hook: what others offer is not known yet.
+    """
+    _refuse_from_plugin()
+    if _catalog is not None:
+        return _catalog
+    with _lock:  # another thread may have scanned meanwhile
+        return _catalog or refresh()
 
 
 def refresh() -> Catalog:
@@ -36,17 +56,30 @@ def refresh() -> Catalog:
     Raises:
         PluginError: a plugin is broken and `LOSSREG_STRICT=1`; the old catalog is kept.
     """
-    global _catalog
-    invalidate_caches()  # of the import system: a package may have come since it last looked
-    manager, plugins = discover(Switches.from_environment())
-    _catalog = Catalog(manager, plugins, _local.values())
+    global _catalog, _scanner
+    _refuse_from_plugin()
+    with _lock:
+        invalidate_caches()  # of the import system: a package may have come since it last looked
+        _scanner = threading.get_ident()
+        try:
+            manager, plugins = discover(Switches.from_environment(), _local)
+        finally:
+            _scanner = None
+        found = _catalog = Catalog(manager, plugins, _local.values())
     for plugin in plugins:
         if plugin.error is not None:
-            reason = f"{type(plugin.error).__name__}: {plugin.error}"
-            warnings.warn(f"{plugin.origin} is left out: {reason}", PluginWarning, stacklevel=2)
-    for conflict in _catalog.conflicts():
-        warnings.warn(conflict, PluginWarning, stacklevel=2)
-    return _catalog
+            warnings.warn(f"{plugin.origin} is left out: {described(plugin.error)}", PluginWarning, stacklevel=2)
+    for odd in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *found.conflicts()):
+        warnings.warn(odd, PluginWarning, stacklevel=2)
+    return found
+
+
+def _refuse_from_plugin() -> None:
+    if _scanner == threading.get_ident():
+        raise PluginError(
+            "lossreg is looking for plugins; a plugin cannot ask for losses while it is imported or in a hook, "
+            "since those of other plugins are not known yet"
+        )
 
 
 def list_losses(filter: str | None = None) -> list[str]:
@@ -83,7 +116,8 @@ def register(
         @lossreg.register("OffsetLoss", aliases=("offset",))
         class OffsetLoss(lossreg.Loss): ...
 
-    Its canonical name is `local/<name>`. To register a name again replaces it, as a cell run twice does.
+    Its canonical name is `local/<name>`. To register a name again replaces it, as a cell run twice does. What a
+    plugin registers so while it is imported is `local/<name>` as well, unless that plugin is left out.
 
     Args:
         name: the name.
@@ -109,11 +143,15 @@ def register(
         if kind == "preprocess":
             given |= {key: getattr(target, key, ()) for key in ("requires", "provides")}
         spec = spec_type(name, _home(name, target), **(given | fields))
-        local = _local | {(kind, name): Entry(spec, Plugin(LOCAL), local=target)}
-        check_unique(entry.spec for entry in local.values())
-        current = catalog()
-        _local.update(local)
-        _catalog = Catalog(current.manager, current.plugins, _local.values())
+        with _lock:
+            local = _local | {(kind, name): Entry(spec, Plugin(LOCAL), local=target)}
+            check_unique(entry.spec for entry in local.values())
+            if _scanner is not None:  # by a plugin's import: the catalog is made when all are known
+                _local.update(local)
+                return target
+            current = catalog()
+            _local.update(local)
+            _catalog = Catalog(current.manager, current.plugins, _local.values())
         return target
 
     return remember
@@ -126,4 +164,6 @@ def _home(name: str, target: Any) -> str:
 
 
 def _summary(target: Any) -> str:
-    return (target.__doc__ or "").strip().split("\n", 1)[0]
+    """Return the first line of a docstring, as far as a summary may hold it."""
+    line = " ".join((target.__doc__ or "").strip().partition("\n")[0].split())
+    return "".join(char for char in line if char.isprintable())[:LONGEST_LINE]

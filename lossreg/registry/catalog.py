@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
+from lossreg.registry.foreign import described, foreign, message_of
 from lossreg.registry.packages import install_line, unmet
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
@@ -59,16 +60,29 @@ class Entry(Generic[S]):
             found: Any = import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt as error:
+            error.add_note(f"stopped while importing {self.origin}")
+            raise
+        except BaseException as error:
             raise PluginError(
-                f"{self.spec.kind} {self.name!r} of {self.plugin.origin}: its target {self.spec.target!r} "
-                f"cannot be imported: {type(error).__name__}: {error}"
+                f"{self.origin}: its target {self.spec.target!r} cannot be imported: {described(error)}"
             ) from error
         return found
 
+    @property
+    def origin(self) -> str:
+        """Name the component with its plugin, for messages."""
+        return f"{self.spec.kind} {self.name!r} of {self.plugin.origin}"
+
     def construct(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the target with arguments by name."""
-        return self.load()(**arguments)
+        """Call the target with arguments by name.
+
+        Raises:
+            PluginError: the target raised what is no `Exception`; any other error of its own passes as it is.
+        """
+        target = self.load()
+        with foreign(f"making {self.origin}"):
+            return target(**arguments)
 
 
 class Section(Generic[S]):
@@ -160,7 +174,8 @@ class Section(Generic[S]):
         suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
         problem = f"no {self.kind} is named {name!r}"
         for plugin in suspects:
-            problem += f"; {plugin.origin} could not be used: {plugin.error}"
+            if plugin.error is not None:
+                problem += f"; {plugin.origin} could not be used: {message_of(plugin.error) or described(plugin.error)}"
         near = self._nearest(name, known)
         if near:
             hint = f"did you mean {' or '.join(map(repr, near))}?"

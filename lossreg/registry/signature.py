@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lossreg.errors import PluginError
+from lossreg.registry.foreign import described
+
 REQUIRED = inspect.Parameter.empty
 """Default of a parameter that has none."""
 
@@ -49,7 +52,20 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature:
-    """Read the signature of a class or a function; of what has none, no arguments."""
+    """Read the signature of a class or a function; of what has none, no arguments.
+
+    Raises:
+        PluginError: the target raises an error of its own when it is looked at.
+    """
+    try:
+        return _signature_of(target)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"the signature of {type(target).__name__} cannot be read: {described(error)}") from error
+
+
+def _signature_of(target: Any) -> Signature:
     raw = _raw(target)
     named = [p for p in raw.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not inspect.isclass(target):  # those without a default are the tensors to compare
@@ -89,6 +105,13 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _doc(target: Any) -> str:
+    try:
+        return _text_of(target)
+    except Exception:  # a property, or __getattr__, that raises
+        return ""
+
+
+def _text_of(target: Any) -> str:
     text = f"{inspect.getdoc(target) or ''}"
     if inspect.isclass(target) and target.__init__.__doc__ and "__init__" in vars(target):
         text += "\n\n" + inspect.cleandoc(target.__init__.__doc__)

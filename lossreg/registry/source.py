@@ -18,6 +18,7 @@ from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from typing import Any, Literal, Union
 
+from lossreg.errors import PluginError
 from lossreg.registry.catalog import Entry
 from lossreg.registry.signature import LOSS, REQUIRED, Argument, Signature, signature_of
 
@@ -99,10 +100,13 @@ class Sources:
         """Return the signature of a component: off the object where it is imported already, else off its source.
 
         Returns:
-            one whose annotations can all be evaluated; None where the source does not say.
+            one whose annotations can all be evaluated; None where the source does not say, or the object fails.
         """
         if entry.local is not None or entry.spec.target.partition(":")[0] in sys.modules:
-            return signature_of(entry.load())
+            try:
+                return signature_of(entry.load())
+            except PluginError:
+                return None
         try:
             signature = self.signature(entry.spec.target)
             for argument in signature.arguments:

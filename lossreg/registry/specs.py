@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn, Self
 
 from packaging.requirements import InvalidRequirement
 
+from lossreg.arguments import shown
 from lossreg.errors import PluginError
 from lossreg.registry.packages import parsed
 
@@ -17,6 +18,10 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 CAPABILITIES = ("permutable", "mean_of_samples")
 """What a loss may promise beyond what every loss does."""
 
+LONGEST_NAME, LONGEST_LINE = 100, 1_000
+"""Most characters of a name, and of a summary or a path."""
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 _KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
 
 
@@ -52,42 +57,68 @@ class Spec:
 
     def __post_init__(self) -> None:
         for name in (self.name, *self._strings("aliases")):
-            if not isinstance(name, str) or not _NAME.match(name):
+            if not is_name(name):
                 raise PluginError(
-                    f"{type(self).__name__}: {name!r} is no name; expected letters, digits, '_', '-' or '.', "
-                    "beginning with a letter"
+                    f"{type(self).__name__}: {shown(name)} is no name; expected letters, digits, '_', '-' or '.', "
+                    f"beginning with a letter, at most {LONGEST_NAME} of them"
                 )
         if not is_target(self.target):
-            raise PluginError(
-                f"{type(self).__name__} {self.name!r}: target {self.target!r} is not of the form "
-                "'package.module:Attribute'"
+            self._refuse("target", self.target, "is not of the form 'package.module:Attribute'")
+        if not isinstance(self.summary, str) or len(self.summary) > LONGEST_LINE or not self.summary.isprintable():
+            self._refuse(
+                "summary",
+                self.summary,
+                f"is no summary; expected one line of printable text, at most {LONGEST_LINE} characters",
             )
-        self._strings("targets")
-        self._strings("hidden")
+        for dotted in self._strings("targets"):
+            if not _DOTTED.match(dotted):
+                self._refuse("targets", dotted, "is not of the form 'package.module.Attribute'")
+        self._identifiers("hidden")
         if self.package is not None and not _is_requirement(self.package):
-            raise PluginError(
-                f"{type(self).__name__} {self.name!r}: package {self.package!r} is not of the form "
-                "'distribution>=version'"
-            )
+            self._refuse("package", self.package, "is not of the form 'distribution>=version'")
+
+    @classmethod
+    def copy_of(cls, spec: Self) -> Self:
+        """Return a spec of this very class with the fields of another, which are checked again."""
+        return cls(**{field.name: getattr(spec, field.name) for field in fields(cls)})
+
+    def _refuse(self, attribute: str, value: object, problem: str) -> NoReturn:
+        raise PluginError(f"{type(self).__name__} {self.name!r}: {attribute} {shown(value)} {problem}")
 
     def _strings(self, attribute: str) -> tuple[str, ...]:
         """Freeze a field of strings as a tuple, refusing a bare string, which would be taken apart."""
         value = getattr(self, attribute)
-        listed = isinstance(value, Iterable) and not isinstance(value, str)
-        if not listed or not all(isinstance(item, str) for item in value):
+        items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else None
+        if items is None or not all(isinstance(item, str) for item in items):
             raise PluginError(
-                f"{type(self).__name__} {self.name!r}: {attribute} must be a tuple of strings, got {value!r}"
+                f"{type(self).__name__} {shown(self.name)}: {attribute} must be a tuple of strings, got {shown(value)}"
             )
-        object.__setattr__(self, attribute, tuple(value))
-        return tuple(value)
+        object.__setattr__(self, attribute, items)
+        return items
+
+    def _identifiers(self, attribute: str) -> None:
+        for name in self._strings(attribute):
+            if not name.isidentifier():
+                self._refuse(attribute, name, "is no name of a parameter")
 
     def _keys(self, attribute: str) -> None:
         for key in self._strings(attribute):
-            if not _KEY.match(key):
+            if not _KEY.match(key) or not key.isprintable():
                 raise PluginError(
-                    f"{type(self).__name__} {self.name!r}: {attribute} holds {key!r}; "
+                    f"{type(self).__name__} {self.name!r}: {attribute} holds {shown(key)}; "
                     "expected 'pred.<key>' or 'gt.<key>'"
                 )
+
+    def _mapping(self, attribute: str, values: type = object) -> None:
+        """Freeze a mapping by text as a dict of its own."""
+        value = getattr(self, attribute)
+        expected = "a mapping of text to text" if values is str else "a mapping by text"
+        if not isinstance(value, Mapping):
+            self._refuse(attribute, value, f"is not what was expected, {expected}")
+        copied = dict(value)
+        if not all(isinstance(key, str) and isinstance(item, values) for key, item in copied.items()):
+            self._refuse(attribute, value, f"is not what was expected, {expected}")
+        object.__setattr__(self, attribute, copied)
 
     @property
     def dotted(self) -> tuple[str, ...]:
@@ -124,17 +155,19 @@ class LossSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._strings("tensors")
-        for field_name in ("example", "nothing"):
-            value = getattr(self, field_name)
+        self._identifiers("tensors")
+        self._mapping("wrap")
+        self._mapping("example_args")
+        self._mapping("exceptions", str)
+        for attribute in ("example", "nothing"):
+            value = getattr(self, attribute)
             if value is not None and not is_target(value):
-                raise PluginError(
-                    f"LossSpec {self.name!r}: {field_name} {value!r} is not of the form 'package.module:function'"
-                )
+                self._refuse(attribute, value, "is not of the form 'package.module:function'")
         for capability in self._strings("capabilities"):
             if capability not in CAPABILITIES:
                 raise PluginError(
-                    f"LossSpec {self.name!r}: capabilities holds {capability!r}; expected {', '.join(CAPABILITIES)}"
+                    f"LossSpec {self.name!r}: capabilities holds {shown(capability)}; "
+                    f"expected {', '.join(CAPABILITIES)}"
                 )
 
 
@@ -169,9 +202,14 @@ class ScheduleSpec(Spec):
     kind = "schedule"
 
 
+def is_name(text: object) -> bool:
+    """Say whether a text may name a component."""
+    return isinstance(text, str) and len(text) <= LONGEST_NAME and _NAME.match(text) is not None
+
+
 def is_target(text: object) -> bool:
     """Say whether a text is of the form `"package.module:Attribute"`."""
-    return isinstance(text, str) and _TARGET.match(text) is not None
+    return isinstance(text, str) and len(text) <= LONGEST_LINE and _TARGET.match(text) is not None
 
 
 def _is_requirement(text: object) -> bool:

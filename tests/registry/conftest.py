@@ -20,25 +20,33 @@ from lossreg import LossSpec, PreprocessSpec, WeightingSpec, ScheduleSpec, hooki
 """
 
 
+def write(file, content):
+    """Write text or bytes."""
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 class Packages:
     """Install packages by writing what an installer writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, distribution, *, version="1.0", hooks=None, losses=None, modules=None, requires=(), text=None):
+    def add(
+        self, distribution, *, version="1.0", hooks=None, losses=None, modules=None, requires=(), text=None, info=None
+    ):
         """Write one distribution.
 
         hooks and losses are the lines of the two entry-point groups; modules map a file to its source;
-        text replaces entry_points.txt.
+        text replaces entry_points.txt, and info METADATA; each is text or bytes.
         """
-        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
+        folder = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir(parents=True)
         needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}")
+        usual = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}"
+        write(folder / "METADATA", usual if info is None else info)
         groups = {"lossreg": hooks or {}, "lossreg.losses": losses or {}}
         lines = (f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in e.items()) for group, e in groups.items() if e)
-        (info / "entry_points.txt").write_text("".join(lines) if text is None else text)
+        write(folder / "entry_points.txt", "".join(lines) if text is None else text)
         for path, source in (modules or {}).items():
             file = self.folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +95,15 @@ class Packages:
         """Run code in a new interpreter that sees these packages; return its output."""
         return self.run(sys.executable, "-c", textwrap.dedent(code), **environment)
 
-    def run(self, *command, **environment):
+    def environment(self):
+        """Return the environment of a process that sees these packages."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOSSREG_")}
+        return inherited | {"PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"}
+
+    def run(self, *command, **environment):
         done = subprocess.run(
             command,
-            env=inherited | {"PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"} | environment,
+            env=self.environment() | environment,
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -152,7 +152,7 @@ def test_a_loss_of_ours_is_returned_as_it_is(packages):
             "nowhere:Loss",
             r"its target 'nowhere:Loss' cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
         ),
-        ("exits:Loss", r"its target 'exits:Loss' cannot be imported: SystemExit: 2"),
+        ("exits:Loss", r"its target 'exits:Loss' cannot be imported: it called sys\.exit\(2\)"),
     ],
 )
 @pytest.mark.parametrize("way", ["line", "hook"])

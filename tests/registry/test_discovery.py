@@ -69,6 +69,92 @@ BROKEN = {
         Exception,
         "batch",
     ),
+    "panics at import": (
+        "class Panic(BaseException): pass\nraise Panic('out of cheese')",
+        PluginError,
+        "^Panic: out of cheese$",
+    ),
+    "panics in a hook": (
+        "class Panic(BaseException): pass\n@hookimpl\ndef lossreg_losses():\n    raise Panic('out of cheese')",
+        PluginError,
+        "^Panic: out of cheese$",
+    ),
+    "panics half-way": (
+        "@hookimpl\ndef lossreg_losses():\n    yield LossSpec('Half', 'a:A')\n    raise BaseException('empty')",
+        PluginError,
+        "^BaseException: empty$",
+    ),
+    "closes its generator": ("raise GeneratorExit", PluginError, "^GeneratorExit$"),
+    "is cancelled": ("import asyncio\nraise asyncio.CancelledError", PluginError, "^CancelledError$"),
+    "exits with an object of its own": (
+        "class Evil:\n    def __repr__(self): raise ValueError\nraise SystemExit(Evil())",
+        PluginError,
+        r"sys\.exit\(\(no message: ValueError\)\)",
+    ),
+    "an error without a message": (
+        "class Mute(Exception):\n    def __str__(self): raise BaseException\nraise Mute",
+        PluginError,
+        r"^Mute: \(no message: BaseException\)$",
+    ),
+    "an error with 10 MB of message": (
+        "raise RuntimeError('x' * 10_000_000)",
+        PluginError,
+        r"^RuntimeError: x{2000}\.\.\. \(9,998,000 more characters\)$",
+    ),
+    "asks for losses at import": (
+        "import lossreg\nlossreg.list_losses()",
+        PluginError,
+        "a plugin cannot ask for losses while it is imported or in a hook",
+    ),
+    "asks for losses in a hook": (
+        "import lossreg\n@hookimpl\ndef lossreg_losses():\n    return lossreg.list_losses()",
+        PluginError,
+        "a plugin cannot ask for losses while it is imported or in a hook",
+    ),
+    "scans in a hook": (
+        "import lossreg\n@hookimpl\ndef lossreg_losses():\n    lossreg.refresh()",
+        PluginError,
+        "a plugin cannot ask for losses while it is imported or in a hook",
+    ),
+    "specs without end": (
+        "@hookimpl\ndef lossreg_losses():\n    while True: yield LossSpec('A', 'a:A')",
+        PluginError,
+        "returned too many specs; expected at most 10,000",
+    ),
+    "100,000 specs": (
+        "@hookimpl\ndef lossreg_schedules():\n    return [ScheduleSpec(f'A{i}', 'a:A') for i in range(100_000)]",
+        PluginError,
+        "returned too many specs; expected at most 10,000",
+    ),
+    "a spec that was changed": (
+        "a = LossSpec('A', 'a:A')\nobject.__setattr__(a, 'summary', None)\n"
+        "@hookimpl\ndef lossreg_losses():\n    return [a]",
+        PluginError,
+        "LossSpec 'A': summary None is no summary",
+    ),
+    "a spec that checks nothing": (
+        "class Spec(LossSpec):\n    def __post_init__(self): pass\n"
+        "@hookimpl\ndef lossreg_losses():\n    return [Spec('A', 'a:A', aliases=5)]",
+        PluginError,
+        "LossSpec 'A': aliases must be a tuple of strings, got 5",
+    ),
+    "a spec that raises as it is read": (
+        "class Spec(LossSpec):\n    def __getattribute__(self, name): raise SystemExit(4)\n"
+        "@hookimpl\ndef lossreg_losses():\n    return [Spec.__new__(Spec)]",
+        PluginError,
+        r"sys\.exit\(4\)",
+    ),
+    "a thing like a spec": (
+        "import types\n@hookimpl\ndef lossreg_losses():\n    return [types.SimpleNamespace(name='A', target='a:A')]",
+        PluginError,
+        "returned an object of SimpleNamespace in its list; expected a LossSpec",
+    ),
+    "a thing whose text is an error": (
+        "class Evil:\n    def __repr__(self): raise BaseException\n"
+        "@hookimpl\ndef lossreg_losses():\n    return [Evil()]",
+        PluginError,
+        "returned an object of Evil in its list; expected a LossSpec",
+    ),
     "one name twice": (
         "@hookimpl\ndef lossreg_losses():\n    return [LossSpec('A', 'a:A'), LossSpec('B', 'b:B', aliases=('A',))]",
         PluginError,
@@ -399,7 +485,7 @@ def test_a_requirement_that_cannot_be_read_takes_nothing_else_down(packages, way
 # --- switches -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switch", ["bad", "bad-losses", " other , bad ", "Bad_Losses"])
+@pytest.mark.parametrize("switch", ["bad", "bad-losses", " other , bad ", "Bad_Losses", "other bad", "other\tbad"])
 def test_a_disabled_plugin_is_not_even_imported(packages, monkeypatch, switch):
     packages.hooked("bad-losses", "bad", "1/0", module="bad_plugin")
     packages.offering("good-losses", "good", "Good")
@@ -424,6 +510,32 @@ def test_without_autoload_only_the_core_is_there(packages, monkeypatch):
     assert lossreg.list_losses() == []
     monkeypatch.setenv("LOSSREG_DISABLE_AUTOLOAD", "0")
     assert "lines" in {p.name for p in packages.scan().plugins}
+
+
+@pytest.mark.parametrize("off", ["", " ", "0", "false", "False", "no", "OFF", " off "])
+def test_a_switch_that_is_off_switches_nothing_on(packages, monkeypatch, off):
+    packages.add("lines", losses={"Huge": "torch.nn:HuberLoss"})
+    packages.hooked("bad", "bad", "1/0")
+    monkeypatch.setenv("LOSSREG_DISABLE_AUTOLOAD", off)
+    monkeypatch.setenv("LOSSREG_STRICT", off)
+    assert "lines" in {plugin.name for plugin in packages.scan().plugins}
+
+
+@pytest.mark.parametrize("on", ["1", "true", "TRUE", "yes", " on "])
+def test_a_switch_that_is_on_is_on(packages, monkeypatch, on):
+    packages.hooked("bad", "bad", "1/0")
+    monkeypatch.setenv("LOSSREG_STRICT", on)
+    with pytest.raises(PluginError, match="cannot be used"):
+        lossreg.refresh()
+    monkeypatch.setenv("LOSSREG_DISABLE_AUTOLOAD", on)
+    assert [plugin.name for plugin in lossreg.refresh().plugins] == ["core"]
+
+
+@pytest.mark.parametrize("name", ["LOSSREG_STRICT", "LOSSREG_DISABLE_AUTOLOAD"])
+def test_a_switch_that_is_neither_is_refused(packages, monkeypatch, name):
+    monkeypatch.setenv(name, "maybe")
+    with pytest.raises(PluginError, match=rf"{name}: expected 1, true, yes, on .* or 0, false, .*, found 'maybe'"):
+        lossreg.refresh()
 
 
 def test_strict_raises_at_discovery_and_keeps_the_old_catalog(packages, monkeypatch):

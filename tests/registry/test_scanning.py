@@ -1,0 +1,152 @@
+"""The scan is one act: what a plugin does in it, who waits for it, and who is named where it takes long."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import lossreg
+from lossreg import registry
+from lossreg.errors import PluginWarning
+from lossreg.registry import foreign
+
+HOOK = "@hookimpl\ndef lossreg_losses():\n    return [LossSpec('Hooked', 'torch.nn:L1Loss')]\n"
+REGISTER = "import lossreg\nlossreg.register('Mine', summary='mine')(len)\n"
+
+
+# --- what a plugin registers in the process -----------------------------------------------------------
+
+
+def test_a_sound_plugin_may_register_at_its_import(packages):
+    packages.hooked("acme", "acme", REGISTER + HOOK)
+    lossreg.refresh()  # no warning
+    assert {*lossreg.list_losses("acme/*"), *lossreg.list_losses("local/*")} == {"acme/Hooked", "local/Mine"}
+
+
+def test_a_sound_plugin_may_register_in_a_hook(packages):
+    source = "import lossreg\n@hookimpl\ndef lossreg_losses():\n    lossreg.register('Mine')(len)\n    return []"
+    packages.hooked("acme", "acme", source)
+    for _ in range(2):
+        lossreg.refresh()
+        assert lossreg.list_losses("local/*") == ["local/Mine"]
+
+
+@pytest.mark.parametrize("fault", ["1/0", "raise SystemExit", "@hookimpl\ndef lossreg_losses():\n    return 5", ""])
+def test_what_a_plugin_that_is_left_out_registered_is_left_out_with_it(packages, fault):
+    packages.hooked("acme", "acme", REGISTER + fault)
+    packages.offering("sound", "sound", "Sound")
+    with pytest.warns(PluginWarning, match="plugin 'acme'"):
+        lossreg.refresh()
+    assert lossreg.list_losses("local/*") == []
+    assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+
+
+def test_what_the_process_registered_before_stays_where_a_plugin_fails(packages):
+    lossreg.register("Mine", summary="before")(len)
+    packages.hooked("acme", "acme", REGISTER + "1/0")
+    packages.scan()
+    assert lossreg.find_loss("local/Mine").summary == "before"
+
+
+def test_a_plugin_that_asks_for_losses_does_not_stop_a_later_scan(packages):
+    packages.hooked("acme", "acme", "import lossreg\nlossreg.list_losses()")
+    packages.scan()
+    packages.remove("acme")
+    packages.offering("sound", "sound", "Sound")
+    lossreg.refresh()
+    assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+
+
+# --- threads ------------------------------------------------------------------------------------------
+
+
+def test_threads_that_ask_at_once_share_one_scan(packages, monkeypatch):
+    packages.hooked("acme", "acme", "import time, builtins\ntime.sleep(0.2)\n" + HOOK)
+    monkeypatch.setattr(registry, "_catalog", None)
+    scans, scan = [], registry.discover
+    monkeypatch.setattr(registry, "discover", lambda *args: scans.append(1) or scan(*args))
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(registry.catalog())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(scans) == 1
+    assert len(found) == 4
+    assert len({id(catalog) for catalog in found}) == 1
+    assert found[0].losses.names("acme/*") == ["acme/Hooked"]
+
+
+def test_threads_that_register_at_once_lose_nothing(packages):
+    packages.scan()
+    names = [f"Loss{i}" for i in range(40)]
+    start = threading.Barrier(4)
+
+    def register(mine):
+        start.wait(60)
+        for name in mine:
+            lossreg.register(name)(len)
+
+    threads = [threading.Thread(target=register, args=(names[i::4],)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert lossreg.list_losses("local/*") == sorted(f"local/{name}" for name in names)
+
+
+# --- a plugin that hangs ------------------------------------------------------------------------------
+
+
+def test_a_plugin_that_takes_long_is_named_while_it_loads(packages, monkeypatch, caplog):
+    monkeypatch.setattr(foreign, "SLOW", 0.05)
+    packages.hooked("slow-losses", "slow", "import time\ntime.sleep(0.5)\n" + HOOK)
+    with caplog.at_level(logging.WARNING, "lossreg.registry"):
+        lossreg.refresh()
+    assert "lossreg is still loading plugin 'slow' (slow-losses 1.0)" in caplog.messages
+
+
+def test_who_is_quick_is_not_named(packages, monkeypatch, caplog):
+    monkeypatch.setattr(foreign, "SLOW", 30)
+    packages.hooked("quick", "quick", HOOK)
+    before = threading.active_count()
+    with caplog.at_level(logging.WARNING, "lossreg.registry"):
+        lossreg.refresh()
+    assert caplog.messages == []
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("place", ["import", "hook"])
+def test_an_interrupt_passes_with_a_note_of_whom_it_met(packages, place):
+    source = "raise KeyboardInterrupt" if place == "import" else HOOK.replace("return", "raise KeyboardInterrupt or")
+    packages.hooked("slow-losses", "slow", source)
+    before = registry.catalog()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        lossreg.refresh()
+    assert raised.value.__notes__ == ["stopped while loading plugin 'slow' (slow-losses 1.0)"]
+    assert registry.catalog() is before
+
+
+def test_the_command_tells_whom_an_interrupt_met(packages):
+    packages.hooked(
+        "slow-losses", "slow", "import sys, time\nprint('here', file=sys.stderr, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "lossreg", "list"], env=packages.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert "stopped while loading plugin 'slow' (slow-losses 1.0)" in told
+    assert "Traceback" not in told
+    assert process.returncode == 1
