@@ -95,6 +95,27 @@ class NonFiniteError(LossregError, ArithmeticError):
     """A term's value is NaN or infinite; the message names the term, the epoch and the ranges of the batch."""
 
 
+class CheckpointError(LossregError, RuntimeError):
+    """A checkpoint does not fit a criterion, of which nothing was loaded; `problems` holds every mistake.
+
+    It is a `RuntimeError`, as what `load_state_dict` raises otherwise.
+    """
+
+    def __init__(self, owner: str, problems: Iterable[ConfigProblem]) -> None:
+        self.owner = owner
+        self.problems: tuple[ConfigProblem, ...] = tuple(problems)
+        listed = _listed(self.problems, "{} mistakes:")
+        super().__init__(f"{owner}: nothing was loaded, since the checkpoint does not fit: {listed}")
+
+    def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, tuple[ConfigProblem, ...]]]:
+        """Let it cross to another process."""
+        return type(self), (self.owner, self.problems)
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was loaded, and something of it needs your attention; the message says what."""
+
+
 class DistributedError(LossregError, RuntimeError):
     """The ranks disagree or one of them failed; every rank raises the same message."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments, plain
-from lossreg.composition import tracking
+from lossreg.composition import checkpoint, tracking
+from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
 from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.facts import facts
@@ -514,12 +516,39 @@ class MultiLoss(nn.Module):
         losses = [describe(loss) if isinstance(loss, Loss) else "" for loss in self.loss_funcs]
         return (*losses, describe(self.weighting), describe([node.function for node in self._nodes]))
 
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def get_extra_state(self) -> Tensor:
+        """Return which terms the state holds, in their order: a text as a tensor, which goes into `state_dict`."""
+        return Contents.of(self).to_tensor()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Do nothing: `load_state_dict` reads it before it loads anything."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a checkpoint; its numbers go to the terms of their names, whatever their order.
+
+        Older checkpoints, which have no names, go by position.
+
+        Args:
+            state_dict: what `state_dict` returned.
+            strict: whether every parameter and buffer of the losses must be there, and nothing else.
+            assign: as for any module.
+
+        Raises:
+            CheckpointError: with every mistake, and nothing is loaded: other terms, another loss or weighting under a
+                name, a number that is no norm or no count, a tensor of another shape.
+        """
+        if strict and state_dict:
+            state_dict = copy.copy(state_dict)
+            checkpoint.fit(self, cast("dict[str, Any]", state_dict), "")
+            checkpoint.refuse_other_keys(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take a checkpoint that does not say whether its norms were calibrated: norms in it count as such."""
-        state_dict.setdefault(f"{prefix}skipped", torch.zeros_like(self.skipped))
-        if f"{prefix}calibrated" not in state_dict:
-            holds_norms = any(key.startswith(f"{prefix}loss_funcs.") for key in state_dict)
-            state_dict[f"{prefix}calibrated"] = torch.tensor(holds_norms)
+        """Fit the state of this criterion, and of all groups in it, before any of it is loaded."""
+        if any(key.startswith(prefix) for key in state_dict):
+            checkpoint.fit(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self._one.is_meta:  # it is in no checkpoint
             self._one = torch.ones(1, device=self.calibrated.device)

@@ -18,8 +18,9 @@ LEAST_NORM = 1e-9
 def track_norms(norms: Sequence[RunningNorm], values: Mapping[int, Tensor], momentum: float) -> None:
     """Move norms toward the values of a batch: `norm += momentum * (mean over ranks - norm)`.
 
-    A norm that nothing was recorded for takes the first mean as it is. A value that is not finite, or too
-    small to divide by, leaves its norm alone. Under a process group every rank must call it (one collective).
+    A norm that nothing was recorded for, and that nobody set, takes the first mean as it is. A value that is not
+    finite, or too small to divide by, leaves its norm alone. Under a process group every rank must call it (one
+    collective).
 
     Args:
         norms: the norms, in an order that all ranks share.
@@ -36,7 +37,8 @@ def track_norms(norms: Sequence[RunningNorm], values: Mapping[int, Tensor], mome
         dist.all_reduce(sums)
     means = sums[0] / sums[1].clamp_min(1.0)
     for norm, mean, seen in zip(norms, means, sums[1] > 0, strict=True):
-        moved = torch.where(norm.norm_count == 0, mean, norm.norm + momentum * (mean - norm.norm))
+        unset = (norm.norm_count == 0) & (norm.norm[0] == 1.0)  # a norm without samples was set by hand
+        moved = torch.where(unset, mean, norm.norm + momentum * (mean - norm.norm))
         norm.norm.copy_(torch.where(seen, moved, norm.norm))
         norm.norm_count.copy_(torch.where(seen, norm.norm_count.clamp_min(1), norm.norm_count))
         norm.norm_sum.copy_(norm.norm[0].to(norm.norm_sum.dtype) * norm.norm_count)

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.errors import DistributedError
+from lossreg.errors import CheckpointError, ConfigProblem, DistributedError
 from lossreg.losses.ranks import digest, gather, refuse_differences, refuse_failures, several
 
-_STATISTICS = ("norm", "norm_sum", "norm_count")
+STATISTICS = ("norm", "norm_sum", "norm_count")
 
 
 @torch.library.custom_op("lossreg::snapshot", mutates_args=())
@@ -91,7 +91,7 @@ class RunningNorm(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         """Let `to(device)` move the statistics, and keep casts away from them."""
-        own = {id(self._buffers[name]): self._buffers[name] for name in _STATISTICS}
+        own = {id(self._buffers[name]): self._buffers[name] for name in STATISTICS}
 
         def kept(tensor: Tensor) -> Tensor:
             if id(tensor) not in own:
@@ -109,13 +109,72 @@ class RunningNorm(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take a checkpoint that holds the norm alone, as older programs wrote it."""
-        norm = state_dict.get(f"{prefix}norm")
-        if norm is not None:
-            for name in _STATISTICS[1:]:
-                zero = torch.zeros((), dtype=getattr(self, name).dtype, device=norm.device)
-                state_dict.setdefault(prefix + name, zero)
+        """Check the norms of this loss and of all in it before any of them is loaded."""
+        problems = fit_norms(self, state_dict, prefix)
+        if problems:
+            raise CheckpointError(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__, problems)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _fit_norm(self, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
+        """Complete the statistics at `prefix` where an older program wrote them, and say what is wrong with them."""
+        if prefix + "norm" in state and not any(prefix + name in state for name in STATISTICS[1:]):
+            device = getattr(state[prefix + "norm"], "device", None)
+            for name in STATISTICS[1:]:
+                state[prefix + name] = torch.zeros((), dtype=getattr(self, name).dtype, device=device)
+        held = [name for name in STATISTICS if prefix + name in state]
+        problems = [_problem(prefix + name, "is missing") for name in STATISTICS if held and name not in held]
+        for name in held:
+            value, own = state[prefix + name], getattr(self, name)
+            if name == "norm_sum" and isinstance(value, Tensor) and value.dtype == torch.float32:  # it was on MPS
+                state[prefix + name] = value = value.to(own.dtype)
+            problems += check_tensor(prefix + name, value, own, *_EXPECTED[name])
+        return problems
+
+
+def fit_norms(losses: nn.Module, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
+    """Complete the statistics of all losses in a module in a state dict, and say what is wrong with them."""
+    problems: list[ConfigProblem] = []
+    for path, module in losses.named_modules(remove_duplicate=False):
+        if isinstance(module, RunningNorm):
+            problems += module._fit_norm(state, f"{prefix}{path}." if path else prefix)
+    return problems
+
+
+def check_tensor(
+    key: str, value: Any, own: Tensor, expected: str = "", fits: Callable[[Tensor], Tensor] | None = None
+) -> list[ConfigProblem]:
+    """Say what is wrong with a tensor of a checkpoint: its dtype, its shape or a number in it.
+
+    Args:
+        key: its key.
+        value: what the checkpoint holds.
+        own: the tensor that it is loaded into.
+        expected: which numbers fit, in words.
+        fits: whether they do, for each of them.
+    """
+    if not isinstance(value, Tensor):
+        return [_problem(key, f"expected a tensor, found {value!r:.100}")]
+    if (value.dtype, value.shape) != (own.dtype, own.shape):
+        return [_problem(key, f"expected {_described(own)}, found {_described(value)}")]
+    if fits is None or type(value) not in (Tensor, nn.Parameter) or value.is_meta:  # there may be no values to look at
+        return []
+    wrong = value.detach()[~fits(value.detach())]
+    return [_problem(key, f"expected {expected}, found {wrong[0].item():.6g}")] if wrong.numel() else []
+
+
+_EXPECTED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "norm": ("a finite number above 0", lambda norm: norm.isfinite() & (norm > 0)),
+    "norm_sum": ("a finite number", torch.isfinite),
+    "norm_count": ("a count of 0 or more", lambda count: count >= 0),
+}
+
+
+def _problem(key: str, message: str) -> ConfigProblem:
+    return ConfigProblem(key, message)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
 def sync_norms(

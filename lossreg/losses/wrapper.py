@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments, plain
-from lossreg.errors import MissingKeyError, ShapeError
+from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
 from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
@@ -266,6 +266,21 @@ class LossWrapper(Loss):
                     f"no {key!r} among them; set {side}_key"
                 )
         return self.read({**batch}, {**batch}, f"{side}.{key}")
+
+    @property
+    def wraps_norm(self) -> bool:
+        """Whether what it wraps has a norm of its own, which this wrapper makes no use of."""
+        return bool(self._call_options) and isinstance(getattr(self.loss_func, "norm", None), Tensor)
+
+    def _fit_norm(self, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
+        """Take an older checkpoint that has either the wrapper's norm or that of the loss inside for both."""
+        own, inner = f"{prefix}norm", f"{prefix}loss_func.norm"
+        if self.wraps_norm and not {f"{own}_sum", f"{inner}_sum"} & state.keys():
+            held = state.get(own, state.get(inner))
+            if isinstance(held, Tensor):
+                state.setdefault(own, held.clone())
+                state.setdefault(inner, held.clone())
+        return super()._fit_norm(state, prefix)
 
     def _cast(self, pred: Tensor, gt: Tensor) -> Tensor:
         if self.target_dtype != "long":

@@ -25,14 +25,18 @@ class Weighting(nn.Module):
     It keeps its own precision when the module is cast (`half()`, `bfloat16()`). One forward is one
     iteration of the papers.
 
-    A subclass allocates (n,) buffers in `bind`, and writes `forward` with `observe` and `weigh`.
+    A subclass allocates (n,) buffers in `bind`, and writes `forward` with `observe` and `weigh`. The last axis of each
+    buffer and parameter counts the terms; one without axes belongs to all of them. Where that is not so, it also writes
+    `in_order`.
 
     Attributes:
         names: the terms.
+        counters: names of the buffers that are never below 0; a checkpoint where one is, is refused.
         compiles: whether `forward` can be part of a compiled graph.
     """
 
     compiles: ClassVar[bool] = True
+    counters: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
@@ -60,6 +64,24 @@ class Weighting(nn.Module):
             (k,) on the graph, coefficient times value.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(values, active, epoch)")
+
+    def in_order(self, name: str, value: Tensor, order: Sequence[int]) -> Tensor:
+        """Return a tensor of a checkpoint whose terms had another order, in the order of `names`.
+
+        Args:
+            name: its key in `state_dict`.
+            value: the tensor, of the shape that it has here.
+            order: the position in the checkpoint of each term.
+
+        Raises:
+            NotImplementedError: its last axis does not count the terms.
+        """
+        if value.dim() > 0 and value.shape[-1] != len(order):
+            raise NotImplementedError(
+                f"{type(self).__name__}: the terms of a checkpoint are in another order, and the last axis of "
+                f"{name!r}, of shape {tuple(value.shape)}, does not count the {len(order)} terms; define in_order"
+            )
+        return value if value.dim() == 0 else value[..., list(order)]
 
     def weighting_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that an optimizer must train, with no weight decay; none by default."""

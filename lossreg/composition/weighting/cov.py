@@ -21,6 +21,8 @@ class CoV(Weighting):
     A term that has been seen less than twice weighs as the mean of the others.
     """
 
+    counters = ("counts",)
+
     counts: Tensor  # (n,) how often each term has been seen
     mean_loss: Tensor  # (n,) mean of L
     mean_ratio: Tensor  # (n,) mean of l

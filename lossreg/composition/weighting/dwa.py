@@ -26,6 +26,8 @@ class DWA(Weighting):
         temperature: T, above 0; a high one evens the weights out.
     """
 
+    counters = ("counts", "closed")
+
     epoch: Tensor  # [] the epoch that the sums belong to
     sums: Tensor  # (n,) of the values in that epoch
     counts: Tensor  # (n,) how many values that is

@@ -28,6 +28,8 @@ class SoftAdapt(Weighting):
         loss_weighted: multiply each weight by the mean of the term over those values, then divide by the sum.
     """
 
+    counters = ("counts",)
+
     history: Tensor  # (order + 1, n), the newest last
     counts: Tensor  # (n,) how often each term has been seen
     _stencil: Tensor  # (order + 1,) coefficients of the finite difference
