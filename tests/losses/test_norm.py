@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lossreg import Loss, LossWrapper
-from lossreg.errors import DistributedError
+from lossreg.errors import CheckpointError, DistributedError
 from lossreg.losses.norm import RunningNorm, gather_norms
 
 VALUES = st.floats(-1e3, 1e3, width=32)
@@ -217,8 +217,11 @@ COPIES = {
 }
 
 
+POSITIVE = st.lists(st.tuples(st.floats(2**-10, 1e3, width=32), st.integers(0, 50)), min_size=1, max_size=8)
+
+
 @pytest.mark.parametrize("way", COPIES)
-@given(batches=BATCHES, later=BATCHES)
+@given(batches=POSITIVE, later=POSITIVE)
 def test_a_copy_made_in_the_middle_of_a_norm_pass_goes_on_alike(way, batches, later):
     loss = recorded(*batches)
     before = statistics(loss)
@@ -261,11 +264,26 @@ def test_a_checkpoint_without_a_norm_is_refused():
         Mean("a").load_state_dict({})
 
 
-def test_a_norm_of_low_precision_in_a_checkpoint_is_taken():
-    loss = Mean("a")
-    loss.load_state_dict({"norm": torch.tensor([4.0], dtype=torch.float16)})
-    assert loss.norm.dtype == torch.float32
-    assert loss.norm == 4.0
+WRONG = {
+    "negative": ({"norm": torch.tensor([-2.0])}, "norm: expected a finite number above 0, found -2"),
+    "zero": ({"norm": torch.tensor([0.0])}, "norm: expected a finite number above 0, found 0"),
+    "NaN": ({"norm": torch.tensor([torch.nan])}, "norm: expected a finite number above 0, found nan"),
+    "half": ({"norm": torch.tensor([4.0]).half()}, r"norm: expected float32 of shape \(1,\), found float16"),
+    "count": ({"norm_count": torch.tensor(-1)}, "norm_count: expected a count of 0 or more, found -1"),
+    "no count": ({"norm_count": None}, "norm_count: is missing"),
+    "inside": ({"loss_func.norm": torch.tensor([-2.0])}, "loss_func.norm: expected a finite number above 0"),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_checkpoint_of_what_cannot_be_a_norm_is_refused_and_nothing_is_loaded(wrong, strict):
+    change, message = WRONG[wrong]
+    state = {**recorded((4.0, 2), loss=LossWrapper(Mean("a"), "b")).state_dict(), **change}
+    loss = LossWrapper(Mean("a"), "b")
+    with pytest.raises(CheckpointError, match=f"loss 'b': nothing was loaded, .*{message}"):
+        loss.load_state_dict({key: value for key, value in state.items() if value is not None}, strict)
+    assert_same(loss, statistics(Mean("new")))
 
 
 @pytest.mark.parametrize("use_buffers", [False, True])
