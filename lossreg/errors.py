@@ -116,6 +116,10 @@ class CheckpointWarning(UserWarning):
     """A checkpoint was loaded, and something of it needs your attention; the message says what."""
 
 
+class RecomputedError(LossregError, RuntimeError):
+    """Activation checkpointing computes a forward again whose state has moved since; the message names the state."""
+
+
 class DistributedError(LossregError, RuntimeError):
     """The ranks disagree or one of them failed; every rank raises the same message."""
 

@@ -16,17 +16,19 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments, plain
 from lossreg.composition import checkpoint, tracking
 from lossreg.composition.checkpoint import Contents
-from lossreg.composition.clock import INHERITED, Clock, before_forward, weights_at
+from lossreg.composition.clock import Clock, Moment, before_forward
 from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.facts import facts
 from lossreg.composition.graph import Node, build_nodes, check_functions, check_sources, needed_nodes, reachable
 from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
-from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.composition.off import gated, nothing_of, sources, tensors_in
+from lossreg.composition.recomputing import recomputing, refuse_recomputing
+from lossreg.composition.schedules import Constant, Schedule, as_schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
-from lossreg.losses.base import Loss
+from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.description import describe
-from lossreg.losses.norm import sync_norms
+from lossreg.losses.norm import snapshot, sync_norms
 from lossreg.losses.notes import note_group, note_preprocess
 from lossreg.losses.ranks import several
 from lossreg.losses.wrapper import LossWrapper
@@ -66,9 +68,21 @@ class _Found:
     extra_info: dict[str, Any] = field(default_factory=dict)
 
     def drop(self, position: int, name: str) -> None:
-        """Forget a term."""
+        """Forget a term, with its members where it is a group."""
         self.raw.pop(position, None)
-        self.extra_info.pop(name, None)
+        for path in [path for path in self.extra_info if path == name or path.startswith(f"{name}/")]:
+            del self.extra_info[path]
+
+
+@dataclass
+class _Weighted:
+    """What a forward came to: (k,) shares of the terms that are on, in order, and which others the batch has."""
+
+    shares: Tensor
+    values: dict[str, Tensor]
+    extra_info: dict[str, Any]
+    on: list[int]
+    present: list[int]
 
 
 class MultiLoss(nn.Module):
@@ -88,8 +102,9 @@ class MultiLoss(nn.Module):
         unnormalized: names of terms that are not.
         optional_terms: names of terms that are left out of a batch that lacks their keys.
         weighting: an adaptive weighting, which the schedules multiply.
-        zero_weight: `"keep"` leaves a term of weight 0 in the autograd graph, so that
-            DistributedDataParallel sees every parameter; `"skip"` computes it without a graph.
+        zero_weight: a term of weight 0 adds nothing to the total or to a gradient, whatever its value; `"keep"`
+            leaves what it is made of in the autograd graph, with zero gradients, so that DistributedDataParallel
+            sees every parameter; `"skip"` computes it without a graph.
         batch_keys: the keys of every batch (`pred.seg`, `gt.mask`); where given, a key that comes from
             nowhere is an error here and not at the first batch.
         normalization_params: `min_samples` and `max_samples` for `calibrate_norms`.
@@ -105,6 +120,7 @@ class MultiLoss(nn.Module):
     """
 
     name: str
+    _term_of = ""  # the `MultiLoss` that it is a group of
     calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
     _one: Tensor  # [1]: the norm of what has none
     skipped: Tensor  # (n,), int64: how many batches each term was left out of by `on_nonfinite: skip_term`
@@ -131,24 +147,23 @@ class MultiLoss(nn.Module):
         super().__init__()
         given = Arguments("MultiLoss")
         losses = _terms(given, loss_funcs)
-        self.names = tuple(loss.name for loss in losses)
-        self.schedules = _schedules(given, weights, epoch_thresholds, self.names)
+        names = tuple(loss.name for loss in losses)
+        schedules = _schedules(given, weights, epoch_thresholds, names)
         pre_processes = check_functions(given, () if pre_processes is None else pre_processes)
         self.name = given.name("name", name)
         self.normalize = given.flag("normalize", normalize)
-        unnormalized = given.members("unnormalized", unnormalized, self.names, "term")
-        optional_terms = given.members("optional_terms", optional_terms, self.names, "term")
-        weighting = _weighting(given, weighting)
+        unnormalized = given.members("unnormalized", unnormalized, names, "term")
+        optional_terms = given.members("optional_terms", optional_terms, names, "term")
+        self.weighting = _weighting(given, weighting)
         self.zero_weight = given.choice("zero_weight", zero_weight, ("keep", "skip"))
         batch_keys = None if batch_keys is None else given.keys("batch_keys", batch_keys)
         self.normalization_params = _sample_counts(given, {} if normalization_params is None else normalization_params)
         self.on_nonfinite = given.choice("on_nonfinite", on_nonfinite, CHOICES)
         self.track_norms = given.choice("track_norms", track_norms, (None, "running"))
-        self.norm_momentum = given.number(
-            "norm_momentum", norm_momentum, "a number above 0 and at most 1", lambda share: 0 < share <= 1
-        )
+        self.norm_momentum = _momentum(given, norm_momentum)
         given.done()
-        _refuse_twice(self.names)
+        _refuse_twice(names)
+        self.names = names
         self.loss_funcs = nn.ModuleList(losses)
         self._normalized = tuple(isinstance(loss, Loss) and loss.name not in unnormalized for loss in losses)
         for loss in losses:
@@ -160,17 +175,81 @@ class MultiLoss(nn.Module):
         if batch_keys is not None:
             check_sources(self._nodes, required, batch_keys)
         self.pre_processes = nn.ModuleList(n.function for n in self._nodes if isinstance(n.function, nn.Module))
-        self.weighting = weighting
-        if weighting is not None:
-            weighting.bind(self.names)
+        if self.weighting is not None:
+            self.weighting.bind(names)
         self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
         self.register_buffer("_one", torch.ones(1), persistent=False)
-        self.clock = Clock(dict(zip(self.names, self.schedules, strict=True)), f"MultiLoss {name!r}")
+        self._thresholds = epoch_thresholds
+        owner = f"MultiLoss {name!r}"
+        for loss in losses:
+            loss._term_of = owner
+        self.clock = Clock(names, schedules, owner)
         self.register_forward_pre_hook(before_forward, with_kwargs=True)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check what is set after the construction as the constructor does, and refuse what it alone can set."""
+        if "clock" in self.__dict__ and (name in _SETTINGS or name in _FIXED):
+            given = Arguments(self.clock.owner)
+            if name in _FIXED:
+                given.report(name, "cannot be set after the construction", _FIXED[name])
+            else:
+                value = _SETTINGS[name](given, value)
+            if name == "name" and self._term_of and value != self.name:
+                given.report(name, f"{self._term_of} knows it as {self.name!r}, found {value!r}", "name it beforehand")
+            if name in ("on_nonfinite", "track_norms") and self._compiled_call_impl is not None:
+                given.report(name, "cannot be set once it is compiled", "set it before compile()")
+            given.done()
+            if name == "name":
+                self.clock.owner = f"MultiLoss {value!r}"
+        super().__setattr__(name, value)
+
     # --- what it consists of ----------------------------------------------------------------------
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The weights of the terms, each as a callable of the epoch."""
+        return self.clock.schedules
+
+    @property
+    def weights(self) -> tuple[float | Schedule, ...]:
+        """The weights of the terms: a number, or a callable of the epoch. Set a list of all to change them."""
+        return tuple(s.value if isinstance(s, Constant) else s for s in self.schedules)
+
+    @weights.setter
+    def weights(self, weights: Sequence[Weight]) -> None:
+        given = Arguments(self.clock.owner)
+        schedules = _schedules(given, weights, self._thresholds, self.names)
+        given.done()
+        self.clock.schedules = schedules
+
+    def set_weight(self, name: str, weight: Weight, epoch_thresholds: Sequence[float] | None = None) -> None:
+        """Give a term another weight from the next forward on. No checkpoint holds it.
+
+        Args:
+            name: of a term; `group/term` for a member of a group.
+            weight: as in the constructor.
+            epoch_thresholds: epochs for a list weight; default: those of the constructor.
+
+        Raises:
+            ArgumentError: there is no such term, or the weight is of a wrong type or not finite.
+        """
+        first, _, rest = name.partition("/") if isinstance(name, str) else (name, "", "")
+        given = Arguments(f"{self.clock.owner}: set_weight")
+        given.members("name", [first], self.names, "term")
+        given.done()
+        position = self.names.index(first)
+        loss = self.loss_funcs[position]
+        if rest and isinstance(loss, MultiLoss):
+            loss.set_weight(rest, weight, epoch_thresholds)
+            return
+        if rest:
+            given.wrong("name", "the name of a term", name, f"{first!r} is no group")
+        thresholds = self._thresholds if epoch_thresholds is None else epoch_thresholds
+        schedules = _schedules(given, [weight], thresholds, [first])
+        given.done()
+        self.clock.schedules = (*self.schedules[:position], *schedules, *self.schedules[position + 1 :])
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -246,9 +325,7 @@ class MultiLoss(nn.Module):
             ValueError: a term is scheduled and `epoch` (or `step`) is not given.
         """
         weights: dict[str, float] = {}
-        for term, weight in zip(
-            self.terms, weights_at(self.clock.schedules, epoch, step, self.clock.owner), strict=True
-        ):
+        for term, weight in zip(self.terms, self.clock.weights_at(epoch, step), strict=True):
             if isinstance(term.loss, MultiLoss):
                 members = term.loss.effective_weights(epoch, step)
                 weights |= {f"{term.name}/{path}": weight * member for path, member in members.items()}
@@ -303,6 +380,8 @@ class MultiLoss(nn.Module):
         normalize: bool = True,
         epoch: float | None = None,
         step: float | None = None,
+        *,
+        moment: Moment | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
         """Return `(total, {name: value}, {name: extra_info})`.
 
@@ -312,6 +391,7 @@ class MultiLoss(nn.Module):
             normalize: whether values are divided by their norms.
             epoch: for scheduled weights; fractions count.
             step: global step, for schedules of `unit: step`.
+            moment: what a call makes of the time by itself; leave it out.
 
         Returns:
             the total, a scalar on the graph; the value of each term by its name, normalised where it is, unweighted,
@@ -319,99 +399,172 @@ class MultiLoss(nn.Module):
 
         Raises:
             ValueError: a term is scheduled and `epoch` (or `step`) is not given.
+            ArgumentError: `normalize` is no bool, or the time is no finite number.
             BatchError: a batch is not what a term or a preprocess needs.
+            RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
-        contributions, values, extra_info = self._weighted(pred_batch, gt_batch, normalize, epoch, step)
-        return contributions.sum(), values, extra_info
+        found = self._weighted(pred_batch, gt_batch, normalize, epoch, step, moment)
+        return found.shares.sum(), found.values, found.extra_info
 
     def weighted_terms(
         self,
         pred_batch: Any,
         gt_batch: Any,
-        epoch: float | None = None,
         *,
         normalize: bool = True,
+        epoch: float | None = None,
         step: float | None = None,
     ) -> Tensor:
-        """Return the terms' shares of the total, (k,) on the graph: what a gradient-conflict method takes."""
-        return self._weighted(pred_batch, gt_batch, normalize, epoch, step)[0]
+        """Return the terms' shares of the total, (k,) on the graph: what a gradient-conflict method takes.
+
+        The share of a term of weight 0 is 0, whatever its value.
+        """
+        found = self._weighted(pred_batch, gt_batch, normalize, epoch, step, None)
+        if len(found.on) == len(found.present):
+            return found.shares
+        shares = dict(zip(found.on, found.shares.unbind(), strict=True))
+        zero = found.shares.new_zeros(())
+        return torch.cat([torch.stack([shares.get(i, zero) for i in found.present]), found.shares[:0]])
+
+    def moment(self, epoch: float | None = None, step: float | None = None) -> Moment:
+        """Return the weights of the terms, and of those of all groups, at a time.
+
+        Raises:
+            ValueError, ArgumentError, RecomputedError: as `forward`.
+        """
+        if self.training and (self.track_norms is not None or (self.weighting is not None and self.weighting.moves)):
+            refuse_recomputing(self.clock.owner, "its weighting" if self.track_norms is None else "its norms")
+        losses = self.loss_funcs if self._groups else ()
+        inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in losses)
+        return self.clock.at(epoch, step, self.calibrated.device, inner)
 
     def _weighted(
-        self, pred_batch: Any, gt_batch: Any, normalize: bool, epoch: float | None, step: float | None
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        if not torch.compiler.is_compiling():
-            self.set_time(epoch, step)
-        normalize = normalize and self.normalize
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        normalize: bool,
+        epoch: float | None,
+        step: float | None,
+        moment: Moment | None,
+    ) -> _Weighted:
+        if moment is None and not torch.compiler.is_compiling():
+            moment = self.moment(epoch, step)
+        normalize = check_normalize(normalize, self.clock.owner) and self.normalize
         pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
-        found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step))
-        if self.on_nonfinite != "ignore" and not torch.compiler.is_compiling():
-            self._treat_nonfinite(found, pred_batch, gt_batch)
-        vector = _stack(list(found.raw.values())) if found.raw else _empty(pred_batch, self._one)
-        positions = list(found.raw)
-        if normalize and positions:
-            vector = vector / self._norms(positions, vector)
+        weights, now = self.clock.trace(epoch, step, self._one) if moment is None else (moment.vector, moment.now)
+        off, moving = self._switches(moment)
+        found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step, moment), weights, (off, moving))
+        if self.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
+            self._treat_nonfinite(found, pred_batch, gt_batch, off, moment)
+        present = list(found.raw)
+        on, left = (present, []) if not off else ([i for i in present if not off[i]], [i for i in present if off[i]])
+        order = on + left
+        raw = [*(found.raw[i] for i in on), *(found.raw[i].detach() for i in left)]
+        vector = _stack(raw) if raw else _empty(pred_batch, self._one)
+        if normalize and order:
+            vector = vector / self._norms(order, vector)
         if self.track_norms is not None and self.training and torch.is_grad_enabled():
             self._track(found.raw)
-        values = self._values(found, vector)
-        weights, when = (
-            self.clock.trace(epoch, step, vector) if self.clock.inlined else (self.clock.vector, self.clock.epoch)
-        )
-        every = len(positions) == len(self.names)
+        values = self._values(found, order, vector)
+        if left:
+            vector = vector[: len(on)]
+        if len(on) < len(self.names):
+            weights = moment.vector_on if moment is not None and moment.on == tuple(on) else weights[on]
+        shares = self._shares(vector, weights.to(vector), on, now, bool(moving))
+        kept = self._kept(found, left, (pred_batch, gt_batch), shares)
+        if kept or not on or len(order) < len(self.names):
+            # what is left out must not take parameters off the graph that other ranks wait for
+            shares = torch.cat([shares, *kept, _empty(pred_batch, shares)])
+        return _Weighted(shares, values, found.extra_info, on, present)
+
+    def _switches(self, moment: Moment | None) -> tuple[Sequence[bool], Sequence[bool]]:
+        """Say for each term whether it is off, and whether it may be; nothing where no term is.
+
+        A compiled graph is the same for all times, but where it leaves terms out by `zero_weight: skip`.
+        """
+        if moment is not None and (self.zero_weight == "skip" or not torch.compiler.is_compiling()):
+            return moment.off, ()
+        return self.clock.never, self.clock.moving
+
+    def _shares(self, vector: Tensor, weights: Tensor, on: list[int], now: Tensor | None, moving: bool) -> Tensor:
+        """Return the shares of the terms that are on; one that turns out to be off counts as not there."""
+        off = weights == 0 if moving else None
         if self.weighting is not None:
-            vector = self.weighting(vector, None if every else positions, when)
-        vector = vector * (weights if every else weights[positions]).to(vector)
-        if not every:  # what is left out must not take parameters off the graph that other ranks wait for
-            vector = torch.cat([vector, _empty(pred_batch, vector)])
-        return vector, values, found.extra_info
+            given = vector if off is None else torch.where(off, math.nan, vector)
+            vector = self.weighting(given, None if len(on) == len(self.names) else on, now)
+        shares = vector * weights
+        return shares if off is None else torch.where(off, 0.0, shares)
+
+    def _kept(self, found: _Found, off: Sequence[int], batches: tuple[Any, Any], like: Tensor) -> list[Tensor]:
+        """Return vectors of no elements that keep the terms that are off in the graph."""
+        if not off or self.zero_weight == "skip":
+            return []
+        if not torch.compiler.is_compiling():
+            return nothing_of((t for i in off for t in sources(found.raw[i], batches)), like)
+        parameters = [p for i in off for p in self.loss_funcs[i].parameters()]
+        return nothing_of([*tensors_in(batches), *parameters], like)
 
     def _evaluate(
-        self, pred_batch: Any, gt_batch: Any, active: Sequence[int], normalize: bool, time: tuple[Any, Any]
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        active: Sequence[int],
+        normalize: bool,
+        time: tuple[float | None, float | None, Moment | None],
+        weights: Tensor,
+        switches: tuple[Sequence[bool], Sequence[bool]],
     ) -> _Found:
         """Compute the raw values of the active terms, and the totals of groups."""
         found = _Found()
-        inner_time = time if self.clock.inlined else (INHERITED, None)
-        # inside a larger compiled function the weights are not known before it runs
-        skipped = self.clock.zero if self.zero_weight == "skip" and not self.clock.inlined else ()
+        epoch, step, moment = time
+        off, moving = switches
+        skip = off if self.zero_weight == "skip" else ()
         losses = list(self.loss_funcs)
         for i in active:
             name, loss = self.names[i], losses[i]
-            with torch.no_grad() if skipped and skipped[i] else _AS_IT_IS:
+            pred = gated(pred_batch, weights[i] == 0) if moving and moving[i] else pred_batch
+            with torch.no_grad() if skip and skip[i] else _AS_IT_IS:
                 if isinstance(loss, MultiLoss):
-                    value, members, extra = _noted(name, loss, pred_batch, gt_batch, normalize, *inner_time)
+                    inner = None if moment is None else moment.inner[i]
+                    value, members, extra = _noted(name, loss, pred, gt_batch, normalize, epoch, step, moment=inner)
                     found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
                     found.groups[name] = members
                     if not members:  # none of its terms is there: it was called for its collectives' sake
                         continue
                 else:
-                    value, found.extra_info[name] = loss(pred_batch, gt_batch, normalize=False)
+                    value, found.extra_info[name] = loss(pred, gt_batch, normalize=False)
             found.raw[i] = value
         return found
 
-    def _values(self, found: _Found, vector: Tensor) -> dict[str, Tensor]:
+    def _values(self, found: _Found, order: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
         """Return the detached value of each term by path."""
         values: dict[str, Tensor] = {}
-        for i, value in zip(found.raw, vector.detach().unbind(), strict=False):
-            name = self.names[i]
+        by_position = dict(zip(order, vector.detach().unbind(), strict=False))
+        for i in found.raw:
+            name, value = self.names[i], by_position[i]
             if name in found.groups:
                 values.update({f"{name}/{path}": member for path, member in found.groups[name].items()})
             else:
                 values[name] = value
         return values
 
-    def _treat_nonfinite(self, found: _Found, pred_batch: Any, gt_batch: Any) -> None:
-        """Raise for terms that are not finite, or take them out of what was found, on all ranks alike."""
-        time = f"epoch {self.clock.time[0]}"
+    def _treat_nonfinite(
+        self, found: _Found, pred_batch: Any, gt_batch: Any, off: Sequence[bool], moment: Moment
+    ) -> None:
+        """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike."""
+        time = f"epoch {moment.epoch}"
+        on = {i: value for i, value in found.raw.items() if not (off and off[i])}
         if self.on_nonfinite == "raise":
-            if found.raw:
-                names = [self.names[i] for i in found.raw]
+            if on:
+                names = [self.names[i] for i in on]
                 batches = {"pred": pred_batch, "gt": gt_batch}
-                raise_nonfinite(names, _stack(list(found.raw.values())), batches, self.clock.owner, time)
+                raise_nonfinite(names, _stack(list(on.values())), batches, self.clock.owner, time)
             return
-        kept = agree_on_finite([found.raw.get(i) for i in range(len(self.names))], self._one)
+        kept = agree_on_finite([on.get(i) for i in range(len(self.names))], self._one)
         lost = [i for i, finite in enumerate(kept) if not finite]
         for i in lost:
             found.drop(i, self.names[i])
-            self.skipped[i] += 1
+            self.skipped[i] += not recomputing()
         if lost:
             log_skipped([self.names[i] for i in lost], self.clock.owner, time)
 
@@ -420,14 +573,6 @@ class MultiLoss(nn.Module):
         norms = [cast(Loss, self.loss_funcs[i]) for i in tracked]
         values = {k: raw[i] for k, i in enumerate(tracked) if i in raw}
         tracking.track_norms(norms, values, self.norm_momentum)
-
-    def set_time(self, epoch: float | Literal["inherited"] | None, step: float | None) -> None:
-        """Evaluate the schedules of the terms and of all groups at a time; once for each value of it."""
-        if isinstance(epoch, str) and epoch == INHERITED:
-            return
-        for loss in self._groups:
-            loss.set_time(epoch, step)
-        self.clock.set(epoch, step, self.calibrated.device)
 
     def _prepare(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
         """Run the nodes that the terms of this batch need, and say which terms those are."""
@@ -446,7 +591,8 @@ class MultiLoss(nn.Module):
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
         losses, one = list(self.loss_funcs), self._one
         norms = [cast(Loss, losses[i]).norm if self._normalized[i] else one for i in active]
-        return torch.cat(norms).to(like)
+        vector = torch.cat(norms)  # a copy: norms may move before the backward
+        return (snapshot(vector) if torch.compiler.is_compiling() else vector).to(like)
 
     def weighting_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
@@ -559,6 +705,29 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
+_SETTINGS: Final[dict[str, Callable[[Arguments, Any], Any]]] = {
+    "name": lambda given, value: given.name("name", value),
+    "weights": lambda given, value: given.items("weights", value, "a list of weights, one a term"),
+    "normalize": lambda given, value: given.flag("normalize", value),
+    "zero_weight": lambda given, value: given.choice("zero_weight", value, ("keep", "skip")),
+    "on_nonfinite": lambda given, value: given.choice("on_nonfinite", value, CHOICES),
+    "track_norms": lambda given, value: given.choice("track_norms", value, (None, "running")),
+    "norm_momentum": lambda given, value: _momentum(given, value),
+    "normalization_params": lambda given, value: _sample_counts(given, value),
+}
+"""What may be set after the construction, and how it is checked."""
+
+_FIXED: Final = {
+    "schedules": "set `weights`, or call set_weight(name, weight)",
+    "epoch_thresholds": "call set_weight(name, weight, epoch_thresholds)",
+    **dict.fromkeys(
+        ("names", "terms", "loss_funcs", "pre_processes", "unnormalized", "optional_terms", "weighting", "batch_keys"),
+        "give it to MultiLoss(...)",
+    ),
+}
+"""What may not, and what to do."""
+
+
 def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
     """Take the terms; what is no `Loss` is wrapped."""
     hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
@@ -607,6 +776,10 @@ def _schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names: Seq
     return tuple(schedules)
 
 
+def _momentum(given: Arguments, momentum: Any) -> float:
+    return given.number("norm_momentum", momentum, "a number above 0 and at most 1", lambda share: 0 < share <= 1)
+
+
 def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | None:
     if weighting is not None and not isinstance(weighting, Weighting):
         hint = "a name is for YAML; give an object, such as DWA()" if isinstance(weighting, str) else ""
@@ -642,10 +815,10 @@ def _stack(values: Sequence[Tensor]) -> Tensor:
     return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])
 
 
-def _noted(group: str, loss: Callable[..., Any], *arguments: Any) -> Any:
+def _noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a loss inside of a group, or the group; an exception from there names the term `group/term`."""
     try:
-        return loss(*arguments)
+        return loss(*arguments, **options)
     except Exception as error:
         if group and not torch.compiler.is_compiling():
             note_group(error, group)
@@ -654,9 +827,7 @@ def _noted(group: str, loss: Callable[..., Any], *arguments: Any) -> Any:
 
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:
     """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
-    batch = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
-    tensors = [t.reshape(-1)[:0].to(like) for t in batch if isinstance(t, Tensor) and t.is_floating_point()]
-    return torch.cat(tensors) if tensors else like[:0]
+    return torch.cat([like[:0], *nothing_of(tensors_in(pred_batch), like)])
 
 
 def _run(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from scipy.interpolate import interp1d
 from torch import Tensor, nn
 
 from lossreg import Loss, LossWrapper, MultiLoss
-from lossreg.errors import GraphError, MissingKeyError
+from lossreg.errors import ArgumentError, GraphError, MissingKeyError, NonFiniteError
 from lossreg.testing import thresholds
 
 
@@ -252,7 +252,7 @@ class TestTime:
 
     @pytest.mark.parametrize("epoch", [float("nan"), float("inf")])
     def test_an_epoch_that_is_not_finite_is_refused(self, epoch: float) -> None:
-        with pytest.raises(ValueError, match="epoch must be finite"):
+        with pytest.raises(ValueError, match="epoch: expected a finite number"):
             total(combine([1.0], [[0, 1]], epoch_thresholds=[0, 1]), epoch=epoch)
 
     def test_each_schedule_is_evaluated_once_per_epoch_value(self) -> None:
@@ -353,3 +353,125 @@ class TestState:
         assert [(item["kind"], item["name"]) for item in multi_loss.plan()] == [("term", "t0")]
         assert "t0: weight=Piecewise" in repr(multi_loss)
         assert [term.name for term in multi_loss.terms] == ["t0"]
+
+
+class TestSettings:
+    """What is set after the construction works from the next forward on, or is refused."""
+
+    def test_weights_are_numbers_and_schedules_in_their_order(self) -> None:
+        weights = combine([1.0, 1.0], [2.0, [0.0, 1.0]], epoch_thresholds=[0, 10]).weights
+        assert weights[0] == 2.0
+        assert weights[1](5) == 0.5
+
+    def test_weights_can_be_set_as_a_whole(self) -> None:
+        multi_loss = combine([1.0, 3.0], [1.0, 1.0], epoch_thresholds=[0, 10])
+        assert total(multi_loss) == 8.0  # the mean of the predictions is 2
+        multi_loss.weights = [2.0, [0.0, 1.0]]
+        assert total(multi_loss, epoch=5) == 2 * 2 + 0.5 * 6
+        assert multi_loss.effective_weights(5) == {"t0": 2.0, "t1": 0.5}
+
+    @pytest.mark.parametrize("weights", [[1.0], [1.0, float("nan")], 3.0, {"t0": 1.0, "t1": 1.0}, nn.Linear(1, 1)])
+    def test_weights_are_checked_as_in_the_constructor(self, weights: Any) -> None:
+        multi_loss = combine([1.0, 3.0], [1.0, 1.0])
+        with pytest.raises(ArgumentError, match="MultiLoss 'multi': weights"):
+            multi_loss.weights = weights
+        assert total(multi_loss) == 8.0
+
+    def test_the_weight_of_one_term_can_be_set(self) -> None:
+        group = combine([1.0, 1.0], [1.0, 1.0], name="g")
+        multi_loss = MultiLoss([Scaled("a"), group], [1.0, 1.0])
+        multi_loss(PRED, GT, epoch=0)
+        multi_loss.set_weight("a", lambda epoch: epoch)
+        multi_loss.set_weight("g", [0.0, 1.0], [0, 10])
+        multi_loss.set_weight("g/t1", 3)
+        assert total(multi_loss, epoch=5) == 5 * 2 + 0.5 * (1 * 2 + 3 * 2)
+
+    @pytest.mark.parametrize("name", ["t9", "t0/x", 0, None])
+    def test_there_must_be_such_a_term(self, name: Any) -> None:
+        with pytest.raises(ArgumentError, match=r"MultiLoss 'multi': set_weight: name.*expected the name of a term"):
+            combine([1.0], [1.0]).set_weight(name, 1.0)
+
+    def test_a_weight_that_is_set_is_checked(self) -> None:
+        with pytest.raises(ArgumentError, match=r"set_weight: weights.*'t0'"):
+            combine([1.0], [1.0]).set_weight("t0", float("inf"))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_compiled_loss_takes_a_new_weight(self) -> None:
+        torch._dynamo.reset()
+        multi_loss = combine([1.0, 1.0], [1.0, 1.0])
+        multi_loss.compile(fullgraph=True, backend="eager")
+        found = [total(multi_loss)]
+        for weight in (5.0, 0.0, [0.0, 1.0]):
+            multi_loss.set_weight("t1", weight, [0, 10])
+            found.append(total(multi_loss, epoch=5))
+        assert found == [4.0, 12.0, 2.0, 3.0]
+
+    def test_options_that_work_when_they_are_set(self) -> None:
+        multi_loss = combine([1.0], [1.0])
+        multi_loss.loss_funcs[0].norm.fill_(4.0)
+        assert total(multi_loss) == 0.5
+        multi_loss.normalize = False
+        assert total(multi_loss) == 2.0
+        multi_loss.on_nonfinite = "raise"
+        with pytest.raises(NonFiniteError):
+            multi_loss({"x": torch.tensor([float("nan")])}, GT)
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("normalize", 0),
+            ("zero_weight", "drop"),
+            ("on_nonfinite", "skip"),
+            ("track_norms", True),
+            ("norm_momentum", 0.0),
+            ("normalization_params", {"min_samples": -1}),
+            ("name", "a/b"),
+        ],
+    )
+    def test_options_are_checked_when_they_are_set(self, option: str, value: Any) -> None:
+        multi_loss = combine([1.0], [1.0])
+        before = getattr(multi_loss, option)
+        with pytest.raises(ArgumentError, match=rf"MultiLoss 'multi': {option}"):
+            setattr(multi_loss, option, value)
+        assert getattr(multi_loss, option) == before
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            "schedules",
+            "names",
+            "terms",
+            "weighting",
+            "unnormalized",
+            "optional_terms",
+            "epoch_thresholds",
+            "batch_keys",
+        ],
+    )
+    def test_what_only_the_constructor_sets_is_refused(self, option: str) -> None:
+        with pytest.raises(ArgumentError, match=f"MultiLoss 'multi': {option}: cannot be set after the construction"):
+            setattr(combine([1.0], [1.0]), option, None)
+
+    @pytest.mark.parametrize(("option", "value"), [("on_nonfinite", "raise"), ("track_norms", "running")])
+    def test_what_a_compiled_forward_cannot_do_is_refused(self, option: str, value: Any) -> None:
+        multi_loss = combine([1.0], [1.0])
+        multi_loss.compile(backend="eager")
+        with pytest.raises(ArgumentError, match=f"{option}: cannot be set once it is compiled"):
+            setattr(multi_loss, option, value)
+
+    def test_a_name_is_free_until_a_multiloss_knows_it(self) -> None:
+        loss, group = Scaled("a"), combine([1.0], [1.0], name="g")
+        loss.name, group.name = "b", "h"
+        assert MultiLoss([loss, group], [1.0, 1.0]).names == ("b", "h")
+        for known in (loss, group):
+            with pytest.raises(ArgumentError, match=r"MultiLoss 'multi' knows it as '[bh]', found 'c'"):
+                known.name = "c"
+
+    @pytest.mark.parametrize("given", [0, 15, 0.5, "train", None])
+    def test_an_epoch_in_the_place_of_normalize_is_refused(self, given: Any) -> None:
+        with pytest.raises(ArgumentError, match=r"MultiLoss 'multi': normalize: expected True or False.*pass epoch="):
+            combine([1.0], [1.0])(PRED, GT, given)
+
+    def test_the_vector_of_terms_takes_no_third_argument(self) -> None:
+        with pytest.raises(TypeError, match="positional"):
+            combine([1.0], [1.0]).weighted_terms(PRED, GT, 15)

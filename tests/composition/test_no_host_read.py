@@ -45,7 +45,7 @@ def _forwards(first_party: SimpleNamespace, options: dict[str, Any], device: str
         for some in (pred, without_field):
             total, values, _ = multi_loss(some, gt, epoch=epoch)
             found += [total, *values.values()]
-    found.append(multi_loss.weighted_terms(pred, gt, epoch))
+    found.append(multi_loss.weighted_terms(pred, gt, epoch=epoch))
     total.backward()
     assert shared.grad is not None
     return [*found, shared.grad, *multi_loss.buffers()]

@@ -32,7 +32,7 @@ def conflicting(**options):
 
 def gradient(multi_loss, aggregator, epoch, chunk=None):
     y = torch.nn.Parameter(torch.zeros(2))
-    terms = multi_loss.weighted_terms({"y": y}, {}, epoch)
+    terms = multi_loss.weighted_terms({"y": y}, {}, epoch=epoch)
     autojac.backward(terms, inputs=[y], parallel_chunk_size=chunk)
     autojac.jac_to_grad([y], aggregator)
     return y.grad
@@ -65,7 +65,7 @@ def test_the_terms_sum_to_the_total():
     multi_loss = conflicting()
     batch = {"y": torch.tensor([0.3, 0.4])}
     total, _, _ = multi_loss(batch, {}, epoch=3)
-    torch.testing.assert_close(multi_loss.weighted_terms(batch, {}, 3).sum(), total)
+    torch.testing.assert_close(multi_loss.weighted_terms(batch, {}, epoch=3).sum(), total)
 
 
 @pytest.mark.parametrize("method", ["UPGrad", "PCGrad"])

@@ -33,10 +33,12 @@ class Weighting(nn.Module):
         names: the terms.
         counters: names of the buffers that are never below 0; a checkpoint where one is, is refused.
         compiles: whether `forward` can be part of a compiled graph.
+        moves: whether a forward moves a state, in training.
     """
 
     compiles: ClassVar[bool] = True
     counters: ClassVar[tuple[str, ...]] = ()
+    moves: ClassVar[bool] = True
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:

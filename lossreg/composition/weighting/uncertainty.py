@@ -35,6 +35,8 @@ class Uncertainty(Weighting):
         classification: names of the terms that are log-likelihoods of classes, as cross-entropy.
     """
 
+    moves = False
+
     s: nn.Parameter  # (n,) log-variances
     _halves: Tensor  # (n,) 1/2, or 1 for classification
 
@@ -72,7 +74,9 @@ class Uncertainty(Weighting):
         if active is not None:
             positions = torch.tensor(active, dtype=torch.int64, device=s.device)
             s, halves = s[positions], halves[positions]
-        return halves * torch.exp(-s) * values + s / 2
+        finite = values.isfinite()  # what is not must not stay in `s` for ever
+        contributions = halves * torch.exp(-s) * torch.where(finite, values, 0.0) + s / 2
+        return torch.where(finite, contributions, values)
 
     def extra_repr(self) -> str:
         """Show the terms marked as classification."""
