@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lossreg.cli.imports import importing
 from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.printable import printable
@@ -39,6 +40,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("pattern", metavar="[GLOB]", required=False)
 @click.option("--kind", type=click.Choice(_KINDS), default="loss", show_default=True, help="What to list.")
 @click.option("--all", "absent_too", is_flag=True, help="Also those whose package is not installed.")
+@importing
 @as_json
 def list_command(pattern: str | None, kind: str, absent_too: bool, as_json: bool) -> None:
     """List installed losses: name, summary and the plugin that offers them.
@@ -104,6 +106,7 @@ def _origin(plugin: Plugin) -> str:
 @click.command("show", epilog="Example: lossreg show crossfield_align")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(_KINDS), help="Where a loss and, say, a schedule share a name.")
+@importing
 @as_json
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
     """Show one component: summary, origin, parameters with types and defaults, and a YAML line to paste.

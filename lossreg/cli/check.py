@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lossreg.cli.imports import importing
 from lossreg.cli.loading import as_data, mistakes, show_mistakes, source
 from lossreg.cli.output import echo, show_json
 from lossreg.errors import ConfigError
@@ -23,6 +24,7 @@ _MOST_COLUMNS = 8
 
 @click.command("check", epilog="Example: lossreg check config.yaml --key loss_params.compound_loss")
 @source
+@importing
 @click.option("--build", is_flag=True, help="Also make each loss, and the graph, as training would.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_command(file: Source, key: str | None, build: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import click
 
+from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_multi_loss, source
 from lossreg.cli.output import echo, writing
 from lossreg.config.reading import Source
@@ -220,6 +221,7 @@ def _escaped(line: str) -> str:
 
 @click.command("graph", epilog="Example: lossreg graph config.yaml --format svg -o graph.svg")
 @source
+@importing
 @click.option(
     "--format",
     "form",

@@ -8,11 +8,15 @@ import shutil
 import sys
 import tempfile
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from lossreg.cli.output import echo
+from lossreg.printable import clipped
+from lossreg.registry.plugins import RESERVED, plugin_names
+from lossreg.registry.specs import LONGEST_NAME, is_name
 
 FILES = (
     "README.md",
@@ -60,15 +64,42 @@ def new_command(name: str, loss: str, directory: Path) -> None:
 
 
 def _check_names(name: str, loss: str) -> None:
-    module = name.replace("-", "_")
-    if not _DISTRIBUTION.match(name):
+    """Refuse names under which the package could not be installed, or its loss not be registered."""
+    if not _DISTRIBUTION.match(name) or len(name) > LONGEST_NAME:
         raise click.BadParameter(
-            f"{name!r} is no name of a distribution; expected lower-case words with '-' between them, such as my-losses"
+            f"{clipped(repr(name), 100)} is not a valid package name; expected lower-case words with '-' between them, "
+            f"such as my-losses, at most {LONGEST_NAME} characters"
         )
-    if module in sys.stdlib_module_names or keyword.iskeyword(module) or module in ("lossreg", "torch"):
-        raise click.BadParameter(f"a package {module!r} would hide the one of that name; choose another")
-    if not loss.isidentifier() or keyword.iskeyword(loss):
-        raise click.BadParameter(f"{loss!r} is no name of a class; expected one such as EdgeLoss", param_hint="--loss")
+    if taken := _taken(name):
+        raise click.BadParameter(f"{taken}; choose another name")
+    if not is_name(loss) or not loss.isidentifier() or keyword.iskeyword(loss):
+        raise click.BadParameter(
+            f"{clipped(repr(loss), 100)} is not a valid class name; expected ASCII letters and digits, such as "
+            f"EdgeLoss, at most {LONGEST_NAME} characters",
+            param_hint="--loss",
+        )
+    if loss != "MaskedL1Loss" and re.search(rf"\b{loss}\b", _template("lossreg_example/losses.py")):
+        raise click.BadParameter(
+            f"the module that is written uses {loss!r} itself; choose another", param_hint="--loss"
+        )
+
+
+def _taken(name: str) -> str:
+    """Say what has the name of the package, of its module or of its plugin already; empty where nothing has."""
+    module, namespace = name.replace("-", "_"), name.removeprefix("lossreg-")
+    if namespace in RESERVED:
+        return f"the plugin's name would be {namespace!r}, which is lossreg's own"
+    if module == "tests":
+        return "the package's tests are in a folder 'tests'"
+    if module in sys.stdlib_module_names or keyword.iskeyword(module):
+        return f"a package {module!r} would hide Python's own"
+    spec = find_spec(module)
+    if spec is not None and spec.origin is not None:  # a folder on the path that is no package has none
+        return f"a package {module!r} is installed, which it would hide"
+    owners = plugin_names()
+    if namespace in owners:
+        return f"a plugin {namespace!r} is installed, from {owners[namespace]}"
+    return ""
 
 
 def _write(folder: Path, file: str, name: str, loss: str) -> str:

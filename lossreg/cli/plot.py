@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_config, source
 from lossreg.cli.output import echo, writing
 
@@ -21,6 +22,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 @click.command("plot", epilog="Example: lossreg plot config.yaml -o weights.svg --epochs 100")
 @source
+@importing
 @click.option(
     "-o",
     "--output",

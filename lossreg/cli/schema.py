@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lossreg.cli.imports import importing
 from lossreg.cli.output import echo, json_text, writing
 
 
@@ -17,6 +18,7 @@ from lossreg.cli.output import echo, json_text, writing
     help="Dotted path of the compound loss in a file. By default a file is a training config, or a compound loss "
     "itself.",
 )
+@importing
 def schema_command(output: Path | None, key: str | None) -> None:
     """Print a JSON Schema of a loss file, with every installed component and its parameters.
 

@@ -91,6 +91,11 @@ def list_losses(filter: str | None = None) -> list[str]:
     return catalog().losses.names(filter)
 
 
+def registered() -> dict[tuple[str, str], Entry[Any]]:
+    """Return what this process registered itself, by kind and name."""
+    return dict(_local)
+
+
 def find_loss(name: str) -> LossSpec:
     """Return the spec of the loss that a canonical name, a bare name or an alias means.
 

@@ -199,6 +199,16 @@ class _Scan:
                     yield kind.copy_of(spec)
 
 
+def plugin_names() -> dict[str, str]:
+    """Return the names of the installed plugins, each with its distribution; nothing is imported."""
+    return {
+        entry_point.name if entry_point.group == HOOK_GROUP else twin.package.title: twin.package.title
+        for twin in _offering()
+        for entry_point in _entry_points(twin.package)[0]
+        if entry_point.group in (HOOK_GROUP, LOSS_GROUP)
+    }
+
+
 def _entry_points(package: Package) -> tuple[list[metadata.EntryPoint], str]:
     """Return a package's entry points by name, and why those of ours cannot be read."""
     try:

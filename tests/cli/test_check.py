@@ -1,8 +1,12 @@
 """`check`: a table of what a file describes, or every mistake at its line, with the fix."""
 
 import json
+import sys
 
 import pytest
+import torch
+
+import lossreg
 
 
 def test_a_good_file_exits_with_0_and_a_table_of_weights_over_the_epochs(run, good):
@@ -226,3 +230,26 @@ def test_other_commands_show_the_same_mistakes(run, write, command):
     result = run(command, file)
     assert result.exit_code == 1
     assert result.stdout == run("check", file).stdout
+
+
+def test_build_tells_of_a_constructor_that_ends_the_process(run, write):
+    @lossreg.register("Exits")
+    class Exits(torch.nn.Module):
+        def __init__(self) -> None:
+            sys.exit(0)
+
+    result = run("check", "--build", write("losses: [{loss: Exits}]"))
+    assert result.exit_code == 1
+    assert "it called sys.exit(0)" in result.stdout
+
+
+def test_a_property_that_ends_the_process_ends_no_command_as_if_all_were_well(run, write):
+    @lossreg.register("Leaves")
+    class Leaves(lossreg.Loss):
+        @property
+        def requires(self) -> tuple[str, ...]:
+            sys.exit(0)
+
+    result = run("check", "--build", write("losses: [{loss: Leaves}]"))
+    assert result.exit_code == 1
+    assert "it called sys.exit(0)" in result.output

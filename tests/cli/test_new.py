@@ -50,26 +50,59 @@ def test_it_tells_what_it_wrote_and_what_comes_next(new, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("My_Losses", "is no name of a distribution"),
-        ("my losses", "is no name of a distribution"),
-        ("../away", "is no name of a distribution"),
+        ("My_Losses", "is not a valid package name"),
+        ("my losses", "is not a valid package name"),
+        ("../away", "is not a valid package name"),
         ("json", "would hide"),
         ("torch", "would hide"),
         ("class", "would hide"),
+        ("numpy", "a package 'numpy' is installed"),
+        ("lossreg", "a package 'lossreg' is installed"),
+        ("core", "the plugin's name would be 'core', which is lossreg's own"),
+        ("lossreg-core", "the plugin's name would be 'core', which is lossreg's own"),
+        ("local", "the plugin's name would be 'local', which is lossreg's own"),
+        ("tests", "are in a folder 'tests'"),
+        ("a" * 300, "is not a valid package name"),
+        ("a" * 101, "is not a valid package name"),
+        ("m\u00fcller", "is not a valid package name"),
+        ("a\x1b[2J", "is not a valid package name"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(new, tmp_path, name, message):
     result = new(name)
     assert result.exit_code == 2
-    assert message in result.output
+    assert message in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("loss", ["Edge Loss", "3D", "class", "a.b", ""])
+@pytest.mark.parametrize(
+    "loss", ["Edge Loss", "3D", "class", "a.b", "", "\u00dcberLoss", "Verlust\u00df", "L" * 300, "None", "a-b"]
+)
 def test_a_loss_that_is_no_class_name_is_refused(new, tmp_path, loss):
     result = new("my-losses", "--loss", loss)
     assert result.exit_code == 2
-    assert "is no name of a class" in result.output
+    assert "is not a valid class name" in " ".join(result.output.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("loss", ["Tensor", "Loss", "lossreg", "Any", "float", "zero_on_graph", "super"])
+def test_a_loss_that_would_hide_what_its_module_uses_is_refused(new, tmp_path, loss):
+    result = new("my-losses", "--loss", loss)
+    assert result.exit_code == 2
+    assert "the written module itself uses" in " ".join(result.output.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_and_a_loss_of_the_longest_kind_are_taken(new, tmp_path):
+    assert new("a" * 100, "--loss", "L" * 100).exit_code == 0
+    assert (tmp_path / ("a" * 100) / ("a" * 100) / "losses.py").is_file()
+
+
+@pytest.mark.needs_plugins
+def test_the_name_of_an_installed_plugin_is_refused(new, tmp_path):
+    result = new("seg")
+    assert result.exit_code == 2
+    assert "a plugin 'seg' is installed, from lossreg-seg" in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 

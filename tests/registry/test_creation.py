@@ -242,3 +242,75 @@ def test_a_broken_plugin_wraps_nothing(library):
     assert type(adopt(entry("Huge"), "x", {}, {})) is lossreg.LossWrapper
     with pytest.raises(TypeError, match="style"):
         adopt(entry("Huge"), "x", {}, {"style": "keywords"})
+
+
+# --- constructors that do not end as a constructor does -------------------------------------------------
+
+ENDINGS = {
+    "exits": ("import sys; sys.exit(0)", r"it called sys\.exit\(0\)"),
+    "panics": ("raise Panic('out of cheese')", "Panic: out of cheese"),
+    "closes": ("raise GeneratorExit", "GeneratorExit"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_constructor_that_ends_the_process_is_an_error_of_its_loss(packages, ending):
+    source, message = ENDINGS[ending]
+    module = f"class Panic(BaseException): pass\n\nclass Loss:\n    def __init__(self):\n        {source}\n"
+    packages.add("acme", losses={"Ends": "acme_ends:Loss"}, modules={"acme_ends.py": module})
+    packages.scan()
+    with pytest.raises(PluginError, match=rf"making loss 'acme/Ends' of plugin 'acme' \(acme 1\.0\): {message}"):
+        lossreg.create_loss("acme/Ends")
+    with pytest.raises(lossreg.ConfigError, match=message) as raised:
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "acme/Ends"}]})
+    assert raised.value.problems[0].path == "loss_params.compound_loss.losses[0]"
+    with pytest.raises(lossreg.ConfigError, match=message):
+        lossreg.get_loss_function({"loss": {"_target_": "acme_ends.Loss"}})
+
+
+def test_an_interrupt_in_a_constructor_passes_with_a_note(packages):
+    module = "class Loss:\n    def __init__(self):\n        raise KeyboardInterrupt\n"
+    packages.add("acme", losses={"Ends": "acme_ends:Loss"}, modules={"acme_ends.py": module})
+    packages.scan()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        lossreg.create_loss("acme/Ends")
+    assert raised.value.__notes__ == ["stopped while making loss 'acme/Ends' of plugin 'acme' (acme 1.0)"]
+
+
+@pytest.mark.parametrize("error", ["BaseException('no')", "SystemExit(0)", "RuntimeError('no')", "GeneratorExit"])
+def test_a_module_whose_getattr_raises_is_an_error_of_its_loss(packages, error):
+    module = f"def __getattr__(name):\n    if name == 'Loss': raise {error}\n    raise AttributeError\n"
+    packages.add("acme", losses={"Lazy": "acme_lazy:Loss"}, modules={"acme_lazy.py": module})
+    packages.scan()
+    with pytest.raises(PluginError, match=r"loss 'acme/Lazy' of plugin 'acme' .*: its target .* cannot be imported"):
+        lossreg.create_loss("acme/Lazy")
+
+
+@pytest.mark.parametrize("error", ["BaseException('no')", "SystemExit(0)", "RuntimeError('no')"])
+def test_a_target_that_raises_as_it_is_looked_at_is_an_error_in_its_config(packages, error):
+    methods = f"    def __getattr__(self, name): raise {error}\n    def __call__(self, a, b): return 0\n"
+    packages.add("acme", losses={"Odd": "acme_odd:odd"}, modules={"acme_odd.py": f"class Odd:\n{methods}odd = Odd()\n"})
+    packages.scan()
+    with pytest.raises(lossreg.ConfigError, match="cannot be read") as raised:
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "acme/Odd"}]})
+    assert raised.value.problems[0].path.startswith("loss_params.compound_loss.losses[0]")
+
+
+@pytest.mark.parametrize("source", ["raise KeyError('k')", "raise SystemExit(0)", "raise BaseException('no')"])
+def test_a_schedule_that_fails_as_it_is_made_is_an_error_in_its_config(packages, source):
+    hook = "@hookimpl\ndef lossreg_schedules():\n    return [ScheduleSpec('Bad', 'acme_plugin:bad')]\n\n"
+    packages.hooked("acme", "acme", f"{hook}def bad():\n    {source}\n")
+    packages.add("lines", losses={"Fine": "torch.nn:L1Loss"})
+    packages.scan()
+    with pytest.raises(lossreg.ConfigError) as raised:
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "lines/Fine", "weight": {"schedule": "Bad"}}]})
+    assert [problem.path for problem in raised.value.problems] == ["loss_params.compound_loss.losses[0].weight"]
+
+
+def test_a_hook_that_exits_as_it_wraps_is_passed_over_for_others(packages):
+    packages.add("lines", losses={"Fine": "torch.nn:L1Loss"})
+    packages.hooked("acme", "acme", "@hookimpl\ndef lossreg_wrap(loss, name, options):\n    raise BaseException('no')")
+    packages.scan()
+    with pytest.warns(PluginWarning, match=r"lossreg_wrap of acme:acme is passed over .* BaseException: no"):
+        made = lossreg.create_loss("lines/Fine")
+    assert made(torch.ones(2), torch.zeros(2))[0] == 1

@@ -119,3 +119,87 @@ IDENTIFIER = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 def test_every_path_to_an_attribute_is_a_target(modules, attributes):
     spec = LossSpec("A", f"{'.'.join(modules)}:{'.'.join(attributes)}", targets=("old.A",))
     assert spec.dotted == (".".join([*modules, *attributes]), "old.A")
+
+
+# --- every field has its type -------------------------------------------------------------------------
+
+ODD = [None, 5, 2.5, True, b"text", object(), ["a"], {"a": 1}, str]
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("spec_type", KINDS)
+def test_a_summary_is_text(spec_type, value):
+    with pytest.raises(PluginError, match=f"{spec_type.__name__} 'Name': summary .* is no summary; expected one line"):
+        make(spec_type, summary=value)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "\x1b[2J", "a\u202eb", "\0", "a\u2028b", "\ud800", "x" * 1001, "x" * 10_000_000], ids=range(8)
+)
+def test_a_summary_is_one_printable_line(text):
+    with pytest.raises(PluginError, match="is no summary; expected one line of printable text, at most 1000") as raised:
+        LossSpec("A", "a:A", summary=text)
+    assert len(str(raised.value)) < 300
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["", "x" * 1000, "K\u00fcstner's loss, \u03b1 = 0.5"])
+def test_a_summary_may_be_empty_long_or_in_any_script(text):
+    assert LossSpec("A", "a:A", summary=text).summary == text
+
+
+@pytest.mark.parametrize("spec_type", KINDS)
+@pytest.mark.parametrize("name", ["x" * 101, "\u202eLoss", "A\x1b", "A\u200b"])
+def test_a_name_is_printable_and_not_endless(spec_type, name):
+    for fields in ({"name": name}, {"aliases": (name,)}):
+        with pytest.raises(PluginError, match=r"is no name; expected letters, digits.* at most 100 of them"):
+            make(spec_type, **fields)
+
+
+@pytest.mark.parametrize("dotted", ["", "a b", "a:b", "a..b", ".a", "a\x1b.b", "1a"])
+@pytest.mark.parametrize("spec_type", KINDS)
+def test_a_further_target_is_a_dotted_path(spec_type, dotted):
+    with pytest.raises(PluginError, match=r"targets .* is not of the form 'package\.module\.Attribute'"):
+        make(spec_type, targets=(dotted,))
+
+
+@pytest.mark.parametrize(("spec_type", "field"), [*((kind, "hidden") for kind in KINDS), (LossSpec, "tensors")])
+def test_a_parameter_is_an_identifier(spec_type, field):
+    with pytest.raises(PluginError, match=f"{field} 'a b' is no name of a parameter"):
+        make(spec_type, **{field: ("a b",)})
+
+
+@pytest.mark.parametrize("field", ["wrap", "example_args", "exceptions"])
+@pytest.mark.parametrize("value", [None, 5, "text", [("a", "b")], {1: "b"}, {None: "b"}, str], ids=repr)
+def test_options_are_a_mapping_by_text(field, value):
+    with pytest.raises(PluginError, match=f"LossSpec 'A': {field} .* is not what was expected, a mapping"):
+        LossSpec("A", "a:A", **{field: value})
+
+
+def test_a_reason_for_an_exception_is_text():
+    with pytest.raises(PluginError, match=r"exceptions .* a mapping of text to text"):
+        LossSpec("A", "a:A", exceptions={"norm": None})
+
+
+@pytest.mark.parametrize("field", ["example", "nothing"])
+@pytest.mark.parametrize("value", [5, "", "a.b", ("a:b",)], ids=repr)
+def test_a_batch_is_a_target(field, value):
+    with pytest.raises(PluginError, match=rf"{field} .* is not of the form 'package\.module:function'"):
+        LossSpec("A", "a:A", **{field: value})
+
+
+@pytest.mark.parametrize("key", ["pred.a\x1b", "gt.\u202ea", "gt.\0"])
+def test_a_key_is_printable(key):
+    with pytest.raises(PluginError, match="requires holds"):
+        PreprocessSpec("A", "a:A", requires=(key,), provides=("gt.b",))
+
+
+def test_a_spec_keeps_its_own_options():
+    options = {"target_dtype": "long"}
+    spec = LossSpec("A", "a:A", wrap=options)
+    options["target_dtype"] = "half"
+    assert spec.wrap == {"target_dtype": "long"}
+
+
+def test_names_may_come_from_an_iterator():
+    assert LossSpec("A", "a:A", aliases=iter(["b", "c"])).aliases == ("b", "c")

@@ -1,0 +1,129 @@
+"""`--import MODULE`: a module that the user names is imported, and what it registers is known to the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import lossreg
+
+@lossreg.register("ScriptLoss", aliases=("script",), summary="from a script")
+def script(prediction, target, power: float = 2.0):
+    return (prediction - target).abs().pow(power).mean()
+"""
+CONFIG = "losses: [{loss: script, power: 3.0, weight: 2.0}]\n"
+
+
+@pytest.fixture
+def call(tmp_path: Path):
+    """Run the command as a script would be: the current directory is not on the path by itself."""
+    (tmp_path / "mylosses.py").write_text(SCRIPT)
+    (tmp_path / "loss.yaml").write_text(CONFIG)
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("LOSSREG_")}
+        code = "import sys; sys.path[:] = [p for p in sys.path if p]; from lossreg.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def test_without_it_the_loss_is_unknown(call):
+    done = call("check", "loss.yaml")
+    assert done.returncode == 1
+    assert "no loss is named 'script'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        (("check", "loss.yaml"), "ok, 1 term"),
+        (("check", "loss.yaml", "--build"), "ok, 1 term"),
+        (("list", "local/*"), "local/ScriptLoss"),
+        (("show", "script"), "from a script"),
+        (("plot", "loss.yaml"), "script"),
+        (("graph", "loss.yaml"), "local/ScriptLoss"),
+        (("schema",), "local/ScriptLoss"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_each_command_that_looks_names_up_takes_it(call, command, found):
+    done = call(*command, "--import", "mylosses")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found in done.stdout
+
+
+def test_a_file_cannot_import(call, tmp_path):
+    (tmp_path / "loss.yaml").write_text("import: mylosses\n" + CONFIG)
+    assert call("check", "loss.yaml").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1/0", "'bad' cannot be imported: ZeroDivisionError: division by zero"),
+        (
+            "import sys; sys.exit(0)",
+            "PluginError: while importing bad: it called sys.exit(0)",
+        ),
+        ("class P(BaseException): pass\nraise P('panic')", "while importing bad: P: panic"),
+        ("import nowhere", "'bad' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("raise RuntimeError('a\\nb')", "'bad' cannot be imported: RuntimeError: a b"),
+    ],
+)
+def test_a_module_that_fails_is_one_line(call, tmp_path, source, message):
+    (tmp_path / "bad.py").write_text(source)
+    done = call("list", "--import", "bad")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(message)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["mylosses.py", "./mylosses.py", "no module", ""])
+def test_what_is_no_module_name_is_told(call, name):
+    done = call("list", "--import", name)
+    assert done.returncode == 2
+    assert "expected the name of a module, such as my" in done.stderr
+
+
+def test_a_module_that_registers_nothing_is_told(call, tmp_path):
+    (tmp_path / "quiet.py").write_text("")
+    done = call("list", "--kind", "schedule", "--import", "quiet")
+    assert done.returncode == 0
+    assert "--import quiet: the module registers nothing" in done.stderr
+
+
+def test_what_the_module_prints_is_no_part_of_the_output(call, tmp_path):
+    (tmp_path / "mylosses.py").write_text("print('noise')\n" + SCRIPT)
+    done = call("list", "local/*", "--json", "--import", "mylosses")
+    assert [entry["name"] for entry in json.loads(done.stdout)] == ["local/ScriptLoss"]
+    assert "noise" in done.stderr
+
+
+def test_the_current_directory_comes_first_for_the_module_and_last_for_all_else(call, tmp_path):
+    (tmp_path / "mylosses.py").write_text("import neighbour\n" + SCRIPT)
+    (tmp_path / "neighbour.py").write_text("")
+    (tmp_path / "rich.py").write_text("raise RuntimeError('hidden')")  # which a table needs
+    done = call("list", "local/*", "--import", "mylosses")
+    assert done.returncode == 0, done.stderr
+    assert "local/ScriptLoss" in done.stdout
+
+
+def test_a_safe_path_stays_safe(call):
+    done = call("list", "--import", "mylosses", PYTHONSAFEPATH="1")
+    assert done.returncode == 2
+    assert "No module named 'mylosses'" in done.stderr
