@@ -45,8 +45,8 @@ class BinaryLoss(torch.autograd.Function):
 
     That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`; where
     every `t` is 0 or 1 and the bound is not met, `w / ((1 - t) - p)`, in this order: `1 - t - p` loses no digits.
-    On logits, with `p = sigmoid(z)`, the cross-entropy is `-t z - log sigmoid(-z)`, or with all its digits
-    `max(z, 0) - t z - log max(p, 1 - p)`, and the whole gradient is `w (p - t) + p (1 - p) (A t + B)`.
+    On logits, with `p = sigmoid(z)`, the cross-entropy is `z ((z > 0) - t) + log1p(exp(-|z|))`, and the whole
+    gradient is `w (p - t) + p (1 - p) (A t + B)`.
 
     An ignored pixel is set to `p = t = 0`, which adds nothing to any sum.
 
@@ -108,7 +108,7 @@ class BinaryLoss(torch.autograd.Function):
         grad = torch.empty_like(planes.pred)
         for i, (block, write) in enumerate(zip(planes.blocks(grad), ctx.gradients, strict=True)):
             t, mask = planes.target(i)
-            p = planes.probability(i, mask)
+            p = planes.probability(planes.prediction(i, mask), mask)
             slope, level = lines[i]
             out = block if block.dtype == planes.dtype else planes.buffer("grad", block)
             if write:
@@ -151,8 +151,6 @@ class _Planes:
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
         self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block shows otherwise
-
-        self.maybe_short = not task.coefs.tversky  # likewise, see `_sum_logs_of_logits`
 
     def _cuts(self) -> tuple[int, int]:
         """Return into how many groups of samples, and parts of their pixels, the planes are cut."""
@@ -242,9 +240,8 @@ class _Planes:
         block = self.read(self._preds[i], "pred")
         return block if mask is None else self.blank(block, mask, self.buffer("blank pred", block))
 
-    def probability(self, i: int, mask: Tensor | None) -> Tensor:
-        """Return a block of probabilities, 0 where ignored."""
-        block = self.prediction(i, mask)
+    def probability(self, block: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the probabilities of a block of predictions, 0 where ignored."""
         if not self.task.from_logits:
             return block
         p = torch.sigmoid(block, out=self.buffer("p", block))
@@ -287,14 +284,16 @@ def _sum_block(
     coefs = planes.task.coefs
     gradient: Gradient | None = None
     t, mask, hard = planes.look_at_target(i)
+    z = planes.prediction(i, mask)
+    p = planes.probability(z, mask)
+    inner = planes.look_at_probability(p)
     if coefs.bce and planes.task.from_logits:
-        p, gradient = _sum_logs_of_logits(planes, i, t, mask, log), _logits_gradient
-    else:
-        p = planes.probability(i, mask)
-        inner = planes.look_at_probability(p)
-        if coefs.bce:
-            logs, gradient = _logs_of_hard(planes, p, t, inner) if hard else _logs_of_soft(planes, p, t, inner)
-            torch.sum(planes.weighted(i, logs), 2, out=log)
+        logs, gradient = _logs_of_logits(planes, z, t, mask), _logits_gradient
+    elif coefs.bce:
+        logs = _logs_of_hard(planes, p, t) if hard and inner else _logs_of_soft(planes, p, t, inner)
+        gradient = (_steep_gradient if hard else _inner_gradient) if inner else _bounded_gradient
+    if coefs.bce:
+        torch.sum(planes.weighted(i, logs), 2, out=log)
     if coefs.dice or coefs.tversky:
         both = torch.mul(p, t, out=planes.buffer("a", p))
         torch.sum(both, 2, out=tp)
@@ -311,38 +310,28 @@ def _sum_block(
     return gradient
 
 
-def _sum_logs_of_logits(planes: _Planes, i: int, t: Tensor, mask: Tensor | None, log: Tensor) -> Tensor:
-    """Write the sums of the logarithms, `log` (n, C), and return the probabilities."""
-    z = planes.prediction(i, mask)
-    if planes.on_cpu and mask is None and planes.maybe_short:
-        # `t z + log q` with `q = sigmoid(-z)` takes fewer passes. A sum that is small has lost its digits as the two
-        # cancelled, and `p = 1 - q` has not those that Tversky needs.
-        p = torch.sigmoid(torch.neg(z, out=planes.buffer("a", z)), out=planes.buffer("p", z))
-        logs = torch.log(p, out=planes.buffer("a", z)).addcmul_(t, z)
-        torch.sum(planes.weighted(i, logs), 2, out=log)
-        total = log.sum()
-        if _holds((total < -0.01 * z.numel()) & total.isfinite()):  # no q is 0
-            return torch.sub(1, p, out=p)
-        planes.maybe_short = False
-    p = planes.probability(i, mask)
-    logs = torch.sub(1, p, out=planes.buffer("a", p))
-    logs = torch.maximum(logs, p, out=logs).log_()  # where ignored all of z, p and t are 0, and so is the result
-    logs.addcmul_(t, z).sub_(torch.clamp_min(z, 0, out=planes.buffer("b", z)))
-    torch.sum(planes.weighted(i, logs), 2, out=log)
-    return p
+def _logs_of_logits(planes: _Planes, z: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    """Return `-log1p(exp(-|z|)) - z ((z > 0) - t)`, two terms of one sign, so that no digit cancels."""
+    off = torch.gt(z, 0, out=planes.buffer("a", z)).sub_(t)
+    size = torch.abs(z, out=planes.buffer("b", z))
+    logs = torch.ops.aten.softplus.out(size, -1, out=size).addcmul_(off, z, value=-1)
+    return logs if mask is None else logs.mul_(mask)
 
 
-def _logs_of_hard(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> tuple[Tensor, Gradient]:
-    logs = torch.sub(1, t, out=planes.buffer("a", p)).sub_(p).abs_().log_()
-    return (logs, _steep_gradient) if inner else (logs.clamp_min_(-100), _bounded_gradient)
+def _logs_of_hard(planes: _Planes, p: Tensor, t: Tensor) -> Tensor:
+    """Return `log |r|` with `r = (1 - t) - p`, and what was rounded off `r`, where each `t` is 0 or 1."""
+    lost = torch.sub(1, t, out=planes.buffer("a", p))
+    r = torch.sub(lost, p, out=planes.buffer("b", p))
+    lost.sub_(r).sub_(p)  # not 0 only where r is near 1, and log(r + lost) is log r + lost
+    return r.abs_().log_().add_(lost)
 
 
-def _logs_of_soft(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> tuple[Tensor, Gradient]:
-    at_1, at_0 = torch.log(p, out=planes.buffer("b", p)), torch.sub(1, p, out=planes.buffer("a", p)).log_()
+def _logs_of_soft(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> Tensor:
+    at_1, at_0 = torch.log(p, out=planes.buffer("b", p)), torch.neg(p, out=planes.buffer("a", p)).log1p_()
     if not inner:
         at_1.clamp_min_(-100)
         at_0.clamp_min_(-100)
-    return at_0.lerp_(at_1, t), _inner_gradient if inner else _bounded_gradient
+    return at_0.lerp_(at_1, t)
 
 
 def _overlap(tp: Tensor, of_p: Tensor, of_t: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:

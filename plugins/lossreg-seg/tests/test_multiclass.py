@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,85 @@ def test_weights_scale_the_pixels(seg: Make, z: Tensor, indices: Tensor) -> None
     loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0)
     value, _ = loss({"seg": z}, {"gt_polygons_image": indices, "seg_loss_weights": w})
     assert_close(value, (F.cross_entropy(z, indices, reduction="none") * w[:, 0]).mean())
+
+
+# --- a class that a model rules out ------------------------------------------------------------------
+
+
+@pytest.fixture
+def ruled_out(z: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of -inf for a class that is no pixel's, and the classes."""
+    z[:, 3] = -torch.inf
+    return z, indices % 3
+
+
+def test_a_class_with_a_logit_of_minus_infinity_adds_nothing(seg: Make) -> None:
+    logits = torch.tensor([1.0, 0.5, 0.0, -torch.inf]).reshape(1, 4, 1, 1)
+    loss = seg(n_classes=4, bce_coef=1.0, dice_coef=0.0)
+    expected = math.log(math.exp(1) + math.exp(0.5) + 1) - 1
+    assert loss(logits, torch.zeros(1, 1, 1).long())[0].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_cross_entropy_and_gradient_with_a_class_ruled_out_are_torchs(
+    seg: Make, value_and_grad: ValueAndGrad, ruled_out: tuple[Tensor, Tensor]
+) -> None:
+    logits, classes = ruled_out
+    classes[0, :3] = 255
+    logits[0, :, :3] = -torch.inf  # where ignored, no class is left
+    logits[1, 0, 0, 0] = 1e30
+    loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0)
+    torchs = torch.nn.CrossEntropyLoss(ignore_index=255)
+    value, grad = value_and_grad(loss, logits, classes)
+    expected, slope = value_and_grad(torchs, logits, classes)
+    assert_close(value, expected, rtol=1e-5, atol=0)
+    assert_close(grad, slope.nan_to_num(), rtol=1e-5, atol=1e-7)  # torch's are NaN where ignored
+    assert not grad[:, 3].any()
+
+
+def test_soft_targets_of_0_on_a_class_ruled_out(
+    seg: Make, value_and_grad: ValueAndGrad, ruled_out: tuple[Tensor, Tensor]
+) -> None:
+    logits, soft = ruled_out[0], torch.rand(2, 3, 7, 5).softmax(1)
+    loss = seg(n_classes=C, bce_coef=1.0, dice_coef=0.0)
+    value, grad = value_and_grad(loss, logits, torch.cat([soft, torch.zeros(2, 1, 7, 5)], 1))
+    expected, slope = value_and_grad(F.cross_entropy, logits[:, :3], soft)
+    assert_close(value, expected, rtol=1e-5, atol=0)
+    assert_close(grad[:, :3], slope, rtol=1e-5, atol=1e-7)
+    assert not grad[:, 3].any()
+
+
+@pytest.mark.parametrize("coefs", [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
+def test_overlap_with_a_class_ruled_out(
+    seg: Make,
+    textbook: Callable[..., Tensor],
+    value_and_grad: ValueAndGrad,
+    ruled_out: tuple[Tensor, Tensor],
+    coefs: tuple[float, float, float],
+) -> None:
+    logits, classes = ruled_out
+    loss = seg(n_classes=C, bce_coef=coefs[0], dice_coef=coefs[1], tversky_focal_coef=coefs[2])
+    rest = logits[:, :3].double(), one_hot(classes)[:, :3]  # a plane of zeros has no loss
+    want = value_and_grad(lambda z, t: 3 / 4 * textbook(z.softmax(1), t, *coefs), *rest)
+    value, grad = value_and_grad(loss, logits, classes)
+    assert_close(value, want[0].float(), rtol=1e-5, atol=1e-7)
+    assert_close(grad[:, :3], want[1].float(), rtol=1e-5, atol=1e-7)
+    assert not grad[:, 3].any()
+
+
+def test_label_smoothing_makes_a_class_ruled_out_infinite_as_torch_does(
+    seg: Make, ruled_out: tuple[Tensor, Tensor]
+) -> None:
+    logits, classes = ruled_out
+    loss = seg(n_classes=C, dice_coef=0.0, use_label_smooth=True, smooth_factor=0.1)
+    assert F.cross_entropy(logits, classes, label_smoothing=0.1) == torch.inf
+    assert loss(logits, classes)[0] == torch.inf
+
+
+def test_a_class_ruled_out_where_it_is_right_is_infinite_as_torch_has_it(seg: Make, z: Tensor) -> None:
+    z[:, 0] = -torch.inf
+    classes = torch.zeros(2, 7, 5).long()
+    assert F.cross_entropy(z, classes) == torch.inf
+    assert seg(n_classes=C)(z, classes)[0] == torch.inf
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
