@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.base import Loss
+from lossreg.losses.norm import RunningNorm
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -131,6 +132,10 @@ class ComputeWeightNormLossesCallback(Callback):
         self.mode = mode or self._mode
         self.min_norm = min_norm
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a run of `pytorch_segmentation_models_trainer` resume: there, norms were parameters of the optimizer."""
+        _drop_norms(checkpoint, pl_module)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate; not earlier, since some strategies load a checkpoint after `on_fit_start`."""
         criterion = find_criterion(pl_module, self.criterion)
@@ -173,6 +178,19 @@ class FrameFieldComputeWeightNormLossesCallback(ComputeWeightNormLossesCallback)
 
     _mode = "train"
     _batch_fn = staticmethod(default_batch)
+
+
+def _drop_norms(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+    """Take norms out of the groups of each optimizer over all parameters and norms of a checkpoint."""
+    parameters = {name for name, _ in module.named_parameters()}
+    norms = {f"{path}.norm" for path, child in module.named_modules() if isinstance(child, RunningNorm)}
+    names = [key for key in checkpoint.get("state_dict", ()) if key in parameters | norms]  # as parameters() has them
+    for optimizer in checkpoint.get("optimizer_states", ()):
+        numbers = sorted(number for group in optimizer["param_groups"] for number in group["params"])
+        held = [number for number, name in zip(numbers, names, strict=False) if name in parameters]
+        if len(numbers) == len(names) and len(held) == len(parameters):
+            for group in optimizer["param_groups"]:
+                group["params"] = [number for number in group["params"] if number in held]
 
 
 def _training_loader(trainer: Trainer) -> Iterable[Any]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import nn
 
 from lossreg import LossWrapper, MultiLoss
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
@@ -90,6 +91,40 @@ def test_a_resumed_run_keeps_the_norms_and_ends_as_the_uninterrupted_one(fit, pa
     assert first.seen + resumed.seen == whole.seen
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+class Original(nn.Module):
+    """A criterion as `pytorch_segmentation_models_trainer` has it: each norm is a parameter, which nothing trains."""
+
+    def __init__(self, *functions):
+        super().__init__()
+        self.loss_funcs = nn.ModuleList(nn.Module() for _ in functions)
+        self.functions = functions
+        for number, loss in enumerate(self.loss_funcs, 2):
+            loss.norm = nn.Parameter(torch.tensor([float(number)]), requires_grad=False)
+
+    def forward(self, pred, gt, **options):
+        values = [f(pred, gt) / loss.norm[0] for f, loss in zip(self.functions, self.loss_funcs, strict=True)]
+        return sum(values), {"near": values[0]}, {}
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_run_of_the_original_resumes_with_its_norms_and_its_optimizer(fit, package, lightning, tmp_path, split):
+    def adam(module):
+        groups = [{"params": module.model.parameters()}, {"params": module.loss_function.parameters()}]
+        return lambda: torch.optim.Adam(groups if split else module.parameters(), lr=0.01)
+
+    old = fit.build_module(package, Original(fit.near, fit.far))
+    old.configure_optimizers = adam(old)
+    trainer = run(fit, package, tmp_path, old, [])
+    trainer.save_checkpoint(tmp_path / "old")
+    new = fit.build_module(package)
+    new.configure_optimizers = adam(new)
+    callback = lightning.ComputeWeightNormLossesCallback()
+    resumed = run(fit, package, tmp_path, new, [callback], checkpoint=tmp_path / "old", max_epochs=2)
+    assert fit.norms(new) == {"near": 2.0, "far": 3.0}
+    steps = [state["step"].item() for state in resumed.optimizers[0].state.values()]
+    assert steps == [2 * trainer.global_step] * len(list(new.model.parameters()))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
