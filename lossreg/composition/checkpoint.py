@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lossreg.errors import CheckpointError, CheckpointWarning, ConfigProblem
+from lossreg.errors import CheckpointError, CheckpointWarning, ConfigProblem, NameLookupError
 from lossreg.losses.base import Loss
 from lossreg.losses.identity import identity, source
 from lossreg.losses.norm import STATISTICS, check_tensor, fit_norms
 from lossreg.losses.wrapper import LossWrapper
+from lossreg.registry import catalog
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
@@ -36,7 +38,7 @@ class StoredTerm:
     Attributes:
         name: its name.
         loss: what it is, see `identity`.
-        source: where it is defined.
+        source: where it is defined, see `source`.
         normalized: whether it is divided by its norm.
     """
 
@@ -45,12 +47,14 @@ class StoredTerm:
     source: str
     normalized: bool
 
-    def is_same_loss(self, other: StoredTerm) -> bool:
-        """Compare two losses by the names that they were created by, or by where they are defined."""
-        if self.loss != self.source and other.loss != other.source:
-            return self.loss == other.loss
-        here, there = sorted((self.source, other.source), key=lambda text: not text.startswith("__main__."))
-        return here == there or (here.startswith("__main__.") and there.endswith(here.removeprefix("__main__")))
+    def is_same_loss(self, stored: StoredTerm) -> bool:
+        """Compare with a checkpoint's by the names that both were created by, else by where they are defined."""
+        if self.loss != self.source and stored.loss != stored.source:
+            return self.loss in (stored.loss, _canonical(stored.loss))
+        if self.source == stored.source or self.loss == _canonical(stored.source):
+            return True
+        ends = [text.removeprefix("__main__") for text in (self.source, stored.source)]  # of a script: `.Class`
+        return any(end.startswith(".") for end in ends) and (ends[0].endswith(ends[1]) or ends[1].endswith(ends[0]))
 
 
 @dataclass(frozen=True)
@@ -340,6 +344,15 @@ def _is_count(count: Tensor) -> Tensor:
 
 def _copied(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _canonical(loss: str) -> str:
+    """Return the canonical name of what a checkpoint knows by an alias, or by an old import path."""
+    within = loss.removeprefix("DeepSupervision(").removesuffix(")") if loss.startswith("DeepSupervision(") else loss
+    for find in (catalog().losses.find, catalog().losses.find_target):
+        with suppress(NameLookupError):
+            return loss.replace(within, find(within).name)
+    return loss
 
 
 def _afresh(prefix: str) -> str:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import lossreg
 from lossreg import Loss, LossWrapper, MultiLoss, Preprocess, create_loss
+from lossreg.composition.checkpoint import StoredTerm
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
@@ -236,6 +238,17 @@ def test_a_class_of_a_script_is_the_same_when_it_is_imported(monkeypatch):
     state = criterion.state_dict()
     monkeypatch.undo()
     flat(("a", "learned")).load_state_dict(state)
+
+
+@pytest.mark.parametrize("stored", [("local/Before", "before.Before"), ("old.place.Before", "old.place.Before")])
+@pytest.mark.parametrize("form", ["{}", "DeepSupervision({})"])
+def test_a_loss_that_has_been_renamed_is_known_by_its_alias_and_its_old_path(stored, form):
+    lossreg.register("After", aliases=("Before",), targets=("old.place.Before",))(Scaled)
+    loss, source = (form.format(text) for text in stored)
+    there = StoredTerm("a", loss, source, normalized=True)
+    here = StoredTerm("a", form.format("local/After"), form.format(f"{__name__}.Scaled"), normalized=True)
+    assert here.is_same_loss(there)
+    assert not replace(here, loss=form.format("torch/L1Loss")).is_same_loss(there)
 
 
 def test_every_loss_that_is_another_one_is_named():
