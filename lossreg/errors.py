@@ -120,6 +120,10 @@ class RecomputedError(LossregError, RuntimeError):
     """Activation checkpointing computes a forward again whose state has moved since; the message names the state."""
 
 
+class WeightingError(LossregError, ValueError, RuntimeError):
+    """An adaptive weighting cannot weigh: a value it is not defined for, no epoch, no shared parameters."""
+
+
 class DistributedError(LossregError, RuntimeError):
     """The ranks disagree or one of them failed; every rank raises the same message."""
 

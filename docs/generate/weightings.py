@@ -51,11 +51,11 @@ def weights(weighting: Weighting) -> np.ndarray:
     found = []
     for step, row in enumerate(losses()):
         values = torch.tensor(row, dtype=torch.float32) * shared
-        contributions = weighting(values, epoch=step // STEPS_AN_EPOCH)
-        found.append(torch.autograd.grad(contributions.sum(), values, retain_graph=True)[0].numpy())
+        coefficients = weighting(values, epoch=step // STEPS_AN_EPOCH)
+        found.append(coefficients.weights.detach().numpy())
         if optimizer is not None:
             optimizer.zero_grad()
-            contributions.sum().backward()
+            coefficients.of(values).sum().backward()
             optimizer.step()
     return np.array(found)
 

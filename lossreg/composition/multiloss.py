@@ -24,7 +24,7 @@ from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite,
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing, refuse_recomputing
 from lossreg.composition.schedules import Constant, Schedule, as_schedule
-from lossreg.composition.weighting.base import Weighting
+from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.errors import GraphError
 from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.description import describe
@@ -333,6 +333,23 @@ class MultiLoss(nn.Module):
                 weights[term.name] = weight
         return weights
 
+    def coefficients(self) -> dict[str, Tensor]:
+        """Return what adaptive weightings multiply each loss by, by path; 1 where there is none.
+
+        It is the state as it is now, which the next forward in `eval()` uses. A group's coefficient multiplies its
+        members'; what a loss is multiplied by in all is this times its `effective_weights`, over its norm. Nothing is
+        read back from the device.
+        """
+        own = self._one.expand(len(self.names)) if self.weighting is None else self.weighting.weights().detach().clone()
+        found: dict[str, Tensor] = {}
+        for term, coefficient in zip(self.terms, own.unbind(), strict=True):
+            if isinstance(term.loss, MultiLoss):
+                members = term.loss.coefficients()
+                found |= {f"{term.name}/{path}": coefficient * member for path, member in members.items()}
+            else:
+                found[term.name] = coefficient
+        return found
+
     def make_optional(self) -> None:
         """Leave each term out of a batch that lacks its keys."""
         self._optional = tuple(isinstance(loss, Loss) for loss in self.loss_funcs)
@@ -463,14 +480,14 @@ class MultiLoss(nn.Module):
         vector = _stack(raw) if raw else _empty(pred_batch, self._one)
         if normalize and order:
             vector = vector / self._norms(order, vector)
-        if self.track_norms is not None and self.training and torch.is_grad_enabled():
-            self._track(found.raw)
         values = self._values(found, order, vector)
         if left:
             vector = vector[: len(on)]
         if len(on) < len(self.names):
             weights = moment.vector_on if moment is not None and moment.on == tuple(on) else weights[on]
         shares = self._shares(vector, weights.to(vector), on, now, bool(moving))
+        if self.track_norms is not None and self.training and torch.is_grad_enabled():
+            self._track(found.raw)  # after the weighting, which may refuse a value
         kept = self._kept(found, left, (pred_batch, gt_batch), shares)
         if kept or not on or len(order) < len(self.names):
             # what is left out must not take parameters off the graph that other ranks wait for
@@ -491,7 +508,7 @@ class MultiLoss(nn.Module):
         off = weights == 0 if moving else None
         if self.weighting is not None:
             given = vector if off is None else torch.where(off, math.nan, vector)
-            vector = self.weighting(given, None if len(on) == len(self.names) else on, now)
+            vector = _coefficients(self.weighting, given, None if len(on) == len(self.names) else on, now).of(given)
         shares = vector * weights
         return shares if off is None else torch.where(off, 0.0, shares)
 
@@ -785,6 +802,17 @@ def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | Non
         hint = "a name is for YAML; give an object, such as DWA()" if isinstance(weighting, str) else ""
         given.wrong("weighting", "a Weighting", weighting, hint)
     return weighting
+
+
+def _coefficients(weighting: Weighting, values: Tensor, active: Sequence[int] | None, epoch: Any) -> Coefficients:
+    """Ask a weighting, which may be a stranger's, for the coefficients of a forward."""
+    found = weighting(values, active, epoch)
+    if not isinstance(found, Coefficients):
+        raise TypeError(
+            f"{type(weighting).__name__}.forward: expected Coefficients, found {type(found).__name__}; return "
+            "Coefficients(weights), or write weights() and move() in place of forward()"
+        )
+    return found
 
 
 def _sample_counts(given: Arguments, params: Any) -> dict[str, int]:

@@ -271,21 +271,21 @@ def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None
     for group in run.optimizer.param_groups:
         group["lr"] = _LEARNING_RATE * _DECAY**run.epoch
     step = run.epoch * run.steps
-    with StepMeans(run.criterion) as means:
-        for batch in run.training.batches(
-            run.settings.batch_size,
-            seed=run.settings.seed,
-            epoch=run.epoch,
-            rank=rank(),
-            world_size=world_size(),
-        ):
-            total, terms = objective(batch, run.epoch, step)
-            run.optimizer.zero_grad()
-            total.backward()
-            run.optimizer.step()
-            means.add(total, terms)
-            step += 1
-            on_step(total.item())
+    means = StepMeans(path for path, _ in run.criterion.leaves())
+    for batch in run.training.batches(
+        run.settings.batch_size,
+        seed=run.settings.seed,
+        epoch=run.epoch,
+        rank=rank(),
+        world_size=world_size(),
+    ):
+        total, terms = objective(batch, run.epoch, step)
+        means.add(total, terms, run.criterion.coefficients())
+        run.optimizer.zero_grad()
+        total.backward()
+        run.optimizer.step()
+        step += 1
+        on_step(total.item())
     means.gather()
     row: dict[str, float] = {"epoch": run.epoch, "total": means.total}
     weights = run.criterion.effective_weights(run.epoch, step - 1)
@@ -294,7 +294,7 @@ def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None
             norm = float(cast(Loss, term.loss).norm) if term.normalize else 1.0
             row[f"value/{path}"] = means.terms[path] * norm
             row[f"norm/{path}"] = norm
-            row[f"weight/{path}"] = weights[path] * means.coefficient(path)
+            row[f"weight/{path}"] = weights[path] * means.coefficients[path]
     _refuse_nonfinite(row)
     return row
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.losses.base import Loss
 from lossreg.losses.norm import RunningNorm
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
@@ -230,7 +231,7 @@ class LogTermsCallback(Callback):
     In training: at the steps that the trainer logs, the mean over the batches that the optimizer's step was made
     of (several under `accumulate_grad_batches`). In validation and test: at the end of the epoch, the mean over
     all its samples, and the losses alone. A value is divided by its norm and not weighted; a weight is the
-    schedule's times that of adaptive weightings (of a compiled criterion: the schedule's alone). A term that no
+    schedule's times the coefficient of adaptive weightings, without what `uncertainty` adds. A term that no
     batch had is left out. Members of a group are `group/term`.
 
     Args:
@@ -243,6 +244,7 @@ class LogTermsCallback(Callback):
         self.criterion = criterion
         self.sync_dist = sync_dist
         self._multi_loss: MultiLoss | None = None
+        self._compiled = False
         self._handles: list[Any] = []
         self._trained = _Means()  # of the batches since the optimizer's last step
         self._coefficients = _Means()
@@ -289,7 +291,8 @@ class LogTermsCallback(Callback):
             )
         self._multi_loss = cast(MultiLoss, _uncompiled(criterion))
         self._handles = [criterion.register_forward_hook(self._listen, with_kwargs=True)]
-        if criterion is self._multi_loss:
+        self._compiled = criterion is not self._multi_loss  # a compiled forward calls no hooks of what is inside
+        if not self._compiled:
             for prefix, weighting in _weightings(self._multi_loss):
                 self._handles.append(weighting.register_forward_hook(self._weighting_listener(prefix)))
 
@@ -309,14 +312,15 @@ class LogTermsCallback(Callback):
             return
         self._time = given.get("epoch"), given.get("step")
         self._trained.add(values, samples)
+        if self._compiled:
+            self._coefficients.add(cast(MultiLoss, self._multi_loss).coefficients(), 1)
 
     def _weighting_listener(self, prefix: str) -> Callable[..., None]:
-        def listen(weighting: Any, args: tuple[Any, ...], contributions: Tensor) -> None:
-            values, active = args[0].detach(), args[1] if len(args) > 1 else None
+        def listen(weighting: Weighting, args: tuple[Any, ...], coefficients: Coefficients) -> None:
+            active = args[1] if len(args) > 1 else None
             names = weighting.names if active is None else [weighting.names[i] for i in active]
-            ratios = torch.where(values == 0, 1.0, contributions.detach() / values)
             if self._evaluated is None:
-                self._coefficients.add({prefix + name: r for name, r in zip(names, ratios, strict=True)}, 1)
+                self._coefficients.add({prefix + n: w for n, w in zip(names, coefficients.weights, strict=True)}, 1)
 
         return listen
 
@@ -336,8 +340,8 @@ class LogTermsCallback(Callback):
         leaves = dict(self._multi_loss.leaves())
         means = self._reduced(losses, list(leaves), trainer, pl_module)
         numbers: dict[str, Tensor | float] = {f"losses/train_{path}": value for path, value in means.items()}
-        paths = [f"{prefix}{name}" for prefix, w in _weightings(self._multi_loss) for name in w.names]
-        factors = self._reduced(coefficients, paths, trainer, pl_module)
+        weighted = {f"{prefix}{name}" for prefix, w in _weightings(self._multi_loss) for name in w.names}
+        factors = self._reduced(coefficients, sorted(weighted.union(leaves)), trainer, pl_module)
         for path, weight in self._multi_loss.effective_weights(*self._time).items():
             numbers[f"weights/{path}"] = weight * _along(path, factors)
         for path, term in leaves.items():
@@ -397,7 +401,7 @@ class _Means:
         return torch.stack([sums, sums.new_tensor([self.counts.get(path, 0) for path in paths])])
 
 
-def _weightings(criterion: MultiLoss, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _weightings(criterion: MultiLoss, prefix: str = "") -> Iterator[tuple[str, Weighting]]:
     """Yield the adaptive weightings of a criterion and its groups, each with the prefix of its terms."""
     if criterion.weighting is not None:
         yield prefix, criterion.weighting

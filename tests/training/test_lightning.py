@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from lossreg import LossWrapper, MultiLoss
+from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import NormError
 
 pytestmark = [
@@ -366,6 +369,37 @@ def test_weights_include_what_an_adaptive_weighting_does(fit, package, lightning
     assert any(row != {"near": 1.0, "far": 2.0} for row in weights.values())
     for step, total in totals.items():
         assert sum(weights[step][name] * losses[step][name] for name in losses[step]) == close(total.item())
+
+
+@pytest.mark.parametrize("weighting", [CoV, ReLoBRaLo])
+def test_weights_are_those_of_the_forward_itself(fit, lightning, tmp_path, weighting):
+    package = import_module("lightning.pytorch")
+    terms = [LossWrapper(fit.near, "near"), LossWrapper(fit.far, "far")]
+    group = MultiLoss(terms, [1.0, 2.0], name="group", weighting=weighting())
+    module = fit.build_module(package, MultiLoss([group], [3.0]))
+    recorder, totals, plain = fit.build_recorder(package), [], module.compute
+    module.compute = lambda batch, where: totals.append(plain(batch, where)) or totals[-1]
+    run(fit, package, tmp_path, module, [lightning.LogTermsCallback()], logger=recorder)
+    losses, weights = logged(recorder, "losses/train_"), logged(recorder, "weights/")
+    for step, total in enumerate(totals):
+        assert sum(weights[step][name] * losses[step][name] for name in losses[step]) == close(total.item())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile looks at it
+def test_the_weight_under_uncertainty_is_the_multiplier_without_the_addend(fit, lightning, tmp_path, compiled):
+    package = import_module("lightning.pytorch")
+    group = MultiLoss([LossWrapper(fit.near, "near")], [4.0], name="group", weighting=Uncertainty())
+    criterion = MultiLoss([group, LossWrapper(fit.far, "far")], [1.0, 2.0], weighting=Uncertainty())
+    torch.nn.init.constant_(group.weighting.s, 2.0)
+    torch.nn.init.constant_(criterion.weighting.s, -1.0)
+    module, recorder = fit.build_module(package, criterion), fit.build_recorder(package)
+    if compiled:
+        module.loss_function = torch.compile(criterion, backend="eager")
+    run(fit, package, tmp_path, module, [lightning.LogTermsCallback()], logger=recorder, max_steps=1)
+    far = 2.0 * math.exp(1.0) / 2
+    near = math.exp(1.0) / 2 * 4.0 * math.exp(-2.0) / 2
+    assert logged(recorder, "weights/") == {0: close({"group/near": near, "far": far})}
 
 
 def test_members_of_groups_are_logged_by_path(fit, lightning, tmp_path):

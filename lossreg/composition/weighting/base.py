@@ -4,20 +4,68 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lossreg.errors import WeightingError
+from lossreg.losses.base import can_look
 from lossreg.losses.norm import snapshot
 
-EPSILON = 1e-8
-"""The least denominator of a ratio of losses."""
+ROUNDING = 1e-2
+"""How far below 0 rounding brings a loss that is never negative, in half precision too."""
+
+_MOST = 1e12  # of a ratio: its square, and a sum of squares, are still numbers of float32
+
+
+@dataclass(frozen=True)
+class Domain:
+    """For which values of a term a weighting is defined.
+
+    Attributes:
+        negative: whether a value may be negative. Where it may not, one below `-ROUNDING` is refused by its term's
+            name, on the CPU in eager mode, and elsewhere counts as not there; one between that and 0 counts as 0.
+        zero: what a value of exactly 0 is: `"value"`, a number like others, but none that a ratio is taken to; or
+            `"absent"`, a batch with nothing to learn, as if the term were not there.
+        scale: which constant factor leaves the weights alone: `"own"`, one of each term; `"common"`, one of all
+            terms; `"none"`.
+        reason: why negative values make no sense to it, for the message.
+    """
+
+    negative: bool = True
+    zero: Literal["value", "absent"] = "value"
+    scale: Literal["own", "common", "none"] = "none"
+    reason: str = ""
+
+
+class Coefficients(NamedTuple):
+    """What a weighting makes of the values of the terms of one forward: `weights * values + addends`."""
+
+    weights: Tensor  # (k,)
+    addends: Tensor | None = None  # (k,), of the methods that have one
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return (k,) the contributions of some values; the graph goes through the values."""
+        weighted = self.weights * values
+        return weighted if self.addends is None else weighted + self.addends
+
+
+def ratio(values: Tensor, references: Tensor) -> Tensor:
+    """Return `values / references`; 1 where there is no reference above 0 to compare with."""
+    return torch.where(references > 0, values / references, 1.0).clamp_max(_MOST)
+
+
+def softmax(exponents: Tensor) -> Tensor:
+    """Return the softmax of a vector; an exponent beyond float32 counts as the last number in it."""
+    most = torch.finfo(exponents.dtype).max
+    return torch.softmax(exponents.clamp(-most, most), 0)
 
 
 class Weighting(nn.Module):
-    """Turn the (normalised) values of terms into their weighted contributions.
+    """Weigh terms by their (normalised) values.
 
     `MultiLoss` calls `bind` once with the names of its terms, then, at each forward, the module itself.
     The schedule multiplies what comes out. State is buffers and parameters, so that it survives a
@@ -25,20 +73,24 @@ class Weighting(nn.Module):
     It keeps its own precision when the module is cast (`half()`, `bfloat16()`). One forward is one
     iteration of the papers.
 
-    A subclass allocates (n,) buffers in `bind`, and writes `forward` with `observe` and `weigh`. The last axis of each
-    buffer and parameter counts the terms; one without axes belongs to all of them. Where that is not so, it also writes
-    `in_order`.
+    A subclass says for which values it is defined (`domain`), allocates (n,) buffers in `bind`, and writes `weights`,
+    which reads them, and `move`, which moves them. The last axis of each buffer and parameter counts the terms; one
+    without axes belongs to all of them. Where that is not so, it also writes `in_order`.
 
     Attributes:
-        names: the terms.
+        domain: for which values it is defined.
         counters: names of the buffers that are never below 0; a checkpoint where one is, is refused.
         compiles: whether `forward` can be part of a compiled graph.
         moves: whether a forward moves a state, in training.
+        moves_first: whether the weights of a forward are those after its move, or before.
+        names: the terms.
     """
 
+    domain: Domain = Domain()
     compiles: ClassVar[bool] = True
     counters: ClassVar[tuple[str, ...]] = ()
     moves: ClassVar[bool] = True
+    moves_first: ClassVar[bool] = True
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
@@ -50,10 +102,29 @@ class Weighting(nn.Module):
         self.names = tuple(names)
 
     @abstractmethod
+    def weights(self) -> Tensor:
+        """Return (n,) the weights of all terms, as the state is now."""
+        raise NotImplementedError(f"{type(self).__name__} must define weights()")
+
+    def addends(self) -> Tensor | None:
+        """Return (n,) what is added to the weighted values, as the state is now; None for most methods."""
+        return None
+
+    @abstractmethod
+    def move(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:
+        """Move the state on by one iteration of training; called without gradients.
+
+        Args:
+            losses: (n,) means of the values over the ranks.
+            present: (n,) bool, which terms have one; the state of the others must stay.
+            epoch: what `MultiLoss.forward` was given, as a number or a scalar tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define move(losses, present, epoch)")
+
     def forward(
         self, values: Tensor, active: Sequence[int] | None = None, epoch: float | Tensor | None = None
-    ) -> Tensor:
-        """Return the contribution of each term, before its schedule.
+    ) -> Coefficients:
+        """Return the coefficients of the terms that are there, and move the state where it trains.
 
         Under a process group, every rank must call this at each step, with no value where it has no term.
 
@@ -62,10 +133,22 @@ class Weighting(nn.Module):
             active: their positions among the n bound terms; None where all are there.
             epoch: what `MultiLoss.forward` was given, as a number or a scalar tensor.
 
-        Returns:
-            (k,) on the graph, coefficient times value.
+        Raises:
+            WeightingError: a value is outside of the domain, on the CPU in eager mode; no state has moved.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward(values, active, epoch)")
+        if self.moves_first:
+            self.advance(values, active, epoch)
+        coefficients = self._current(active)
+        if not self.moves_first:
+            self.advance(values, active, epoch)
+        return coefficients
+
+    def advance(self, values: Tensor, active: Sequence[int] | None, epoch: float | Tensor | None) -> None:
+        """Move the state by the values of one forward, in training."""
+        if self.training:
+            with torch.no_grad():
+                losses, present = self.observe(values, active)
+                self.move(losses, present, epoch)
 
     def in_order(self, name: str, value: Tensor, order: Sequence[int]) -> Tensor:
         """Return a tensor of a checkpoint whose terms had another order, in the order of `names`.
@@ -93,32 +176,51 @@ class Weighting(nn.Module):
         """Return what the state may move on: (n,) means over the ranks, and (n,) which terms have one.
 
         A value that is not finite (an overflow under mixed precision) counts as not there: it would stay
-        in the state for ever.
+        in the state for ever. So does one outside of the domain, where it is not refused.
 
         Args:
             values: (k,) of this rank.
             active: their positions; None where k is n.
+
+        Raises:
+            WeightingError: a value is outside of the domain; raised on every rank alike.
         """
         values = values.detach().float()
-        finite = values.isfinite()
-        sums = torch.stack([values.where(finite, 0.0), finite.float()])  # (2, k)
+        there = values.isfinite()
+        rows: list[Tensor] = []
+        if not self.domain.negative:
+            refused = there & (values < -ROUNDING)
+            if values.device.type == "cpu":  # for a look below; a rank without terms has them too
+                rows = [values.where(refused, 0.0), refused.float()]
+            there, values = there & ~refused, values.clamp_min(0.0)
+        if self.domain.zero == "absent":
+            there = there & (values != 0)
+        sums = torch.stack([values.where(there, 0.0), there.float(), *rows])  # (2 or 4, k)
         if active is not None:
-            positions = torch.tensor(active, dtype=torch.int64, device=values.device)
-            sums = sums.new_zeros(2, len(self.names)).index_copy(1, positions, sums)  # (2, n)
+            sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, _positions(active, sums), sums)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
-        total, ranks = sums
+        if rows and can_look(sums):
+            self._refuse(*sums[2:])
+        total, ranks = sums[:2]
         return total / ranks.clamp_min(1.0), ranks > 0
 
-    def weigh(self, coefficients: Tensor, values: Tensor, active: Sequence[int] | None) -> Tensor:
-        """Return (k,) coefficients of the active terms times their values; the graph goes through the values.
+    def _refuse(self, sums: Tensor, ranks: Tensor) -> None:
+        """Raise where some rank has a value outside of the domain."""
+        if not bool(ranks.any()):
+            return
+        means = zip(self.names, (sums / ranks).tolist(), strict=True)
+        found = [f"found {mean:.6g} for the term {name!r}" for name, mean in means if mean < 0]
+        raise WeightingError(
+            f"{type(self).__name__}: expected values of 0 or more, {', '.join(found)}: {self.domain.reason}; add a "
+            "constant to that loss, or take a weighting that is defined for negative values (softadapt; gradnorm with "
+            "alpha: 0)"
+        )
 
-        The coefficients are copied, so that a state that moves before the backward does not spoil it.
-        """
-        chosen = snapshot(coefficients)
-        if active is not None:
-            chosen = chosen[torch.tensor(active, dtype=torch.int64, device=chosen.device)]
-        return chosen * values
+    def _current(self, active: Sequence[int] | None) -> Coefficients:
+        """Return the coefficients of the active terms, of the state as it is now."""
+        weights, addends = self.weights(), self.addends()
+        return Coefficients(_chosen(weights, active), None if addends is None else _chosen(addends, active))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Weighting:
         """Let `to(device)` move the state, and keep casts away from it."""
@@ -129,3 +231,13 @@ class Weighting(nn.Module):
 
         super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _chosen(coefficients: Tensor, active: Sequence[int] | None) -> Tensor:
+    """Return (k,) the coefficients of the active terms, copied: the state may move before the backward."""
+    found = coefficients if coefficients.requires_grad else snapshot(coefficients)
+    return found if active is None else found[_positions(active, found)]
+
+
+def _positions(active: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(active, dtype=torch.int64, device=like.device)

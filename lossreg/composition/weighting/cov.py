@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lossreg.composition.weighting.base import EPSILON, Weighting
+from lossreg.composition.weighting.base import Domain, Weighting, ratio
+
+_FLOOR = 1e-8  # under the root, as published
 
 
 class CoV(Weighting):
@@ -18,9 +20,12 @@ class CoV(Weighting):
     learn. The weights sum to 1, and are 1 / n in the first two iterations. A term's scale leaves the weights
     alone, so bring terms to one scale by their norms. Means and variances are Welford's.
 
-    A term that has been seen less than twice weighs as the mean of the others.
+    A term begins with its first value above 0; one that has been seen less than twice weighs as the mean of the
+    others. It is defined for values of 0 or more: of others a ratio to their mean says nothing.
     """
 
+    domain = Domain(negative=False, scale="own", reason="it weighs by the ratio of a value to the mean before")
+    moves_first = False
     counters = ("counts",)
 
     counts: Tensor  # (n,) how often each term has been seen
@@ -34,33 +39,22 @@ class CoV(Weighting):
         for name in ("counts", "mean_loss", "mean_ratio", "squares"):
             self.register_buffer(name, torch.zeros(len(self.names)))
 
-    def forward(
-        self,
-        values: Tensor,
-        active: Sequence[int] | None = None,
-        epoch: float | Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return `w L` of each active term, by the iterations before; see `Weighting.forward`."""
-        contributions = self.weigh(self._weights(), values, active)
-        if self.training:
-            with torch.no_grad():
-                self._step(*self.observe(values, active))
-        return contributions
-
-    def _weights(self) -> Tensor:
+    def weights(self) -> Tensor:
+        """Return (n,) the variations, divided by their sum."""
         known = self.counts >= 2
-        std = torch.sqrt(self.squares / self.counts.clamp_min(1.0) + EPSILON)
-        variation = torch.where(known, std / self.mean_ratio.clamp_min(EPSILON), 0.0)
+        std = torch.sqrt(self.squares / self.counts.clamp_min(1.0) + _FLOOR)
+        variation = torch.where(known, std / self.mean_ratio.clamp_min(_FLOOR), 0.0)
         mean = variation.sum() / known.sum().clamp_min(1)
         variation = torch.where(known, variation, torch.where(known.any(), mean, 1.0))
         return variation / variation.sum()
 
-    def _step(self, losses: Tensor, present: Tensor) -> None:
+    def move(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:  # noqa: ARG002
         """Take the losses into the running statistics of the terms that are there."""
-        ratio = torch.where(self.counts > 0, losses / self.mean_loss.clamp_min(EPSILON), 1.0)
+        present = present & ((self.counts > 0) | (losses > 0))
+        l = ratio(losses, self.mean_loss)  # noqa: E741 -- the paper's
         self.counts.add_(present)
         share = present / self.counts.clamp_min(1.0)  # 0 for an absent term, which then does not move
-        deviation = ratio - self.mean_ratio
+        deviation = l - self.mean_ratio
         self.mean_ratio.add_(share * deviation)
-        self.squares.add_(present * deviation * (ratio - self.mean_ratio))
+        self.squares.add_(present * deviation * (l - self.mean_ratio))
         self.mean_loss.add_(share * (losses - self.mean_loss))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import EPSILON, Weighting
+from lossreg.composition.weighting.base import Domain, Weighting, ratio, softmax
+from lossreg.errors import WeightingError
 
 
 class DWA(Weighting):
@@ -17,7 +18,8 @@ class DWA(Weighting):
     In epoch t a term weighs `n softmax(r / T)`, with `r_i = L_i(t-1) / L_i(t-2)` over the means of whole
     epochs: a term that falls slowly gains. A term that has not been through two epochs has `r_i = 1`, so
     that the weights are ones in the first two. A term's scale leaves the weights alone; bring terms to one
-    scale by their norms.
+    scale by their norms. It is defined for values of 0 or more. An epoch whose mean is 0 had nothing to learn: it is
+    left out, as if the term had been absent.
 
     An epoch is over when the whole part of `epoch` changes. The sums of the running epoch are state, so that
     a checkpoint in the middle of an epoch goes on where it was.
@@ -26,6 +28,7 @@ class DWA(Weighting):
         temperature: T, above 0; a high one evens the weights out.
     """
 
+    domain = Domain(negative=False, scale="own", reason="it weighs by the ratio of the means of two epochs")
     counters = ("counts", "closed")
 
     epoch: Tensor  # [] the epoch that the sums belong to
@@ -50,31 +53,28 @@ class DWA(Weighting):
             self.register_buffer(name, torch.zeros(n))
         self.register_buffer("closed", torch.zeros(n, dtype=torch.int64))
 
-    def forward(
-        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | Tensor | None = None
-    ) -> Tensor:
-        """Return `n softmax(r / T) L` of each active term; see `Weighting.forward`.
+    def weights(self) -> Tensor:
+        """Return (n,) `n softmax(r / T)`."""
+        rates = torch.where(self.closed >= 2, ratio(self.last, self.before), 1.0)
+        return len(self.names) * softmax(rates / self.temperature)
+
+    def move(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:
+        """Add the losses to the sums of their epoch.
 
         Raises:
-            ValueError: no epoch was given, in training.
+            WeightingError: no epoch was given.
         """
-        if self.training:
-            if epoch is None:
-                raise ValueError("DWA weighs by the means of epochs; call the loss with epoch=...")
-            with torch.no_grad():
-                self._close_epoch(epoch)
-                mean, present = self.observe(values, active)
-                self.sums.add_(mean)
-                self.counts.add_(present)
-        rates = torch.where(self.closed >= 2, self.last / self.before.clamp_min(EPSILON), 1.0)
-        weights = len(self.names) * torch.softmax(rates / self.temperature, 0)
-        return self.weigh(weights, values, active)
+        if epoch is None:
+            raise WeightingError("DWA weighs by the means of epochs; call the loss with epoch=...")
+        self._close_epoch(epoch)
+        self.sums.add_(losses)  # 0 where a term is absent
+        self.counts.add_(present)
 
     def _close_epoch(self, epoch: float | Tensor) -> None:
         """Where the epoch has changed, make the sums the last mean, and begin new ones."""
         now = (torch.zeros_like(self.epoch) + epoch).floor()  # of the tensor: a number would recompile
         over = self.epoch != now
-        closing = over & (self.counts > 0)
+        closing = over & (self.sums > 0)
         self.before.copy_(torch.where(closing, self.last, self.before))
         self.last.copy_(torch.where(closing, self.sums / self.counts.clamp_min(1.0), self.last))
         self.closed.add_(closing)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import EPSILON, Weighting
+from lossreg.composition.weighting.base import Domain, Weighting, ratio
+from lossreg.errors import WeightingError
 
 
 class GradNorm(Weighting):
@@ -29,12 +31,24 @@ class GradNorm(Weighting):
     step before. Under a process group the `G_i` and `L_i` are means over the ranks. It takes gradients in its
     forward, so that no `MultiLoss` with it can be compiled.
 
+    A term takes part in a step where its value and its gradient at the shared parameters are not 0: another one had
+    nothing to learn, or does not depend on these parameters, and its weight stays. `L(0)` is its first value above
+    0. Shared parameters that have been frozen are left out. It is defined for values of 0 or more; with `alpha` 0,
+    which compares no values, for all.
+
     Args:
         alpha: the strength of the pull towards terms that train slowly; 0 asks for equal norms.
         lr: the relative step of `w`; above 0.
     """
 
+    domain = Domain(
+        negative=False,
+        zero="absent",
+        scale="common",
+        reason="with an alpha above 0 it weighs by the ratio of a value to the first one",
+    )
     compiles = False
+    moves_first = False
 
     w: Tensor  # (n,)
     first: Tensor  # (n,) L(0)
@@ -46,6 +60,7 @@ class GradNorm(Weighting):
         self.alpha = given.number("alpha", alpha, "a number of 0 or more", lambda a: a >= 0.0)
         self.lr = given.number("lr", lr, "a number above 0", lambda step: step > 0.0)
         given.done()
+        self.domain = dataclasses.replace(self.domain, negative=self.alpha == 0.0)
         self._shared: tuple[nn.Parameter, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
@@ -76,52 +91,83 @@ class GradNorm(Weighting):
         given.done()
         self._shared = tuple(shared)
 
-    def forward(
+    def weights(self) -> Tensor:
+        """Return (n,) `w`."""
+        return self.w
+
+    def advance(
         self,
         values: Tensor,
-        active: Sequence[int] | None = None,
-        epoch: float | Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return `w L` of each active term; see `Weighting.forward`. State moves only where there is a graph.
+        active: Sequence[int] | None,
+        epoch: float | Tensor | None,  # noqa: ARG002
+    ) -> None:
+        """Move the state, in training and where there is a graph.
 
         Raises:
-            RuntimeError: the shared parameters are not set, in training.
+            WeightingError: the shared parameters are not set, all of them are frozen, or no term depends on them.
         """
-        contributions = self.weigh(self.w, values, active)
         if self.training and torch.is_grad_enabled():
-            losses, present = self.observe(values, active)
-            norms, _ = self.observe(self._gradient_norms(values), active)
-            self._step(losses, norms, present)
-        return contributions
+            norms = self._gradient_norms(values, whole=active is None)
+            with torch.no_grad():
+                losses, present = self.observe(values, active)
+                norms, reached = self.observe(norms, active)
+                self.first.copy_(torch.where(present & ~self.seen, losses, self.first))
+                self.seen.logical_or_(present)
+                self._step(losses, norms, present & reached)
 
-    def _gradient_norms(self, values: Tensor) -> Tensor:
-        """Return (k,) norms of the gradient of each value at the shared parameters."""
+    def _gradient_norms(self, values: Tensor, whole: bool) -> Tensor:
+        """Return (k,) norms of the gradient of each value at the shared parameters.
+
+        Args:
+            values: (k,) on the graph.
+            whole: whether all terms are there, so that one of them must depend on these parameters.
+        """
+        shared = self._trained()
+        if not values.requires_grad:
+            return torch.zeros_like(values)
+        rows = [torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True) for value in values]
+        if whole and all(gradient is None for row in rows for gradient in row):
+            raise WeightingError(
+                "GradNorm: no term depends on the shared parameters; where the model has new ones (a layer replaced, a "
+                "copy), call set_shared_parameters(parameters) again, with those that the predictions come from"
+            )
+        return torch.stack([_length(row, values) for row in rows]) if rows else values.detach()
+
+    def _trained(self) -> list[nn.Parameter]:
+        """Return the shared parameters that need a gradient; those frozen since are left out."""
         if not self._shared:
-            raise RuntimeError(
+            raise WeightingError(
                 "GradNorm: the shared parameters are not set; call set_shared_parameters(parameters) "
                 "with those of the last layer that all terms share"
             )
-        if not values.requires_grad:
-            return torch.zeros_like(values)
-        rows = [torch.autograd.grad(value, self._shared, retain_graph=True, allow_unused=True) for value in values]
-        zero = values.new_zeros((), dtype=torch.float32)
-        squares = [sum((g.float().square().sum() for g in row if g is not None), zero) for row in rows]
-        return torch.stack(squares).sqrt() if squares else values.detach()
+        trained = [parameter for parameter in self._shared if parameter.requires_grad]
+        if not trained:
+            raise WeightingError(
+                f"GradNorm: expected a shared parameter with requires_grad, found {len(self._shared)} that have been "
+                "frozen since set_shared_parameters; call it again with parameters that are trained, or unfreeze one"
+            )
+        return trained
 
-    @torch.no_grad()
     def _step(self, losses: Tensor, norms: Tensor, present: Tensor) -> None:
-        self.first.copy_(torch.where(present & ~self.seen, losses, self.first))
-        self.seen.logical_or_(present)
+        """Move the weights of the terms that are there by one step, and keep their sum."""
         n = present.sum().clamp_min(1)
 
         G = torch.where(present, self.w * norms, 0.0)  # noqa: N806
-        mean = (G.sum() / n).clamp_min(EPSILON)
-        ratio = torch.where(present, losses / self.first.clamp_min(EPSILON), 0.0)
-        r = ratio / (ratio.sum() / n).clamp_min(EPSILON)
-        gradient = torch.sign(G - mean * r**self.alpha) * G  # by log w
-        w = self.w * torch.exp(-self.lr * gradient.sign())
-        self.w.copy_(len(self.names) * w / w.sum())
+        rates = torch.where(present, ratio(losses, self.first), 0.0)
+        r = ratio(rates, rates.sum() / n)
+        moved = self.w * torch.exp(-self.lr * torch.sign(G - G.sum() / n * r**self.alpha))
+        moved = torch.where(present, moved, 0.0)
+        moved = moved * (torch.where(present, self.w, 0.0).sum() / moved.sum())
+        self.w.copy_(torch.where(present, moved.clamp_min(torch.finfo(torch.float32).tiny), self.w))
 
     def extra_repr(self) -> str:
         """Show the options."""
         return f"alpha={self.alpha}, lr={self.lr}"
+
+
+def _length(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Return the norm of some gradients together, on the device of `like`; in float64, where no square is lost."""
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    dense = [g.to_dense() if g.is_sparse else g for g in gradients if g is not None]
+    lengths = [torch.linalg.vector_norm(g.detach(), dtype=dtype).to(like.device) for g in dense]
+    return torch.linalg.vector_norm(torch.stack(lengths)) if lengths else like.new_zeros((), dtype=dtype)

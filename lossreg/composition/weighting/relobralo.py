@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import EPSILON, Weighting
+from lossreg.composition.weighting.base import Domain, Weighting, ratio, softmax
 
 _MODULUS = 2**31 - 1
 
@@ -23,7 +23,8 @@ class ReLoBRaLo(Weighting):
     a term's scale leaves the weights alone, so bring terms to one scale by their norms.
 
     The draws come from a small generator (Park and Miller's, multiplier 48271) whose state is a buffer: they
-    are the same on all ranks and go on after a checkpoint. `h` is taken over the terms that are there.
+    are the same on all ranks and go on after a checkpoint. `h` is taken over the terms that are there. A term begins
+    with its first value above 0, and `L(t-1)` is the last one above 0. It is defined for values of 0 or more.
 
     Args:
         alpha: how much of the past is kept; 0 to 1.
@@ -31,6 +32,8 @@ class ReLoBRaLo(Weighting):
         tau: temperature, above 0; a high one evens the weights out.
         seed: start of the draws, 0 or more.
     """
+
+    domain = Domain(negative=False, scale="own", reason="it weighs by the ratios of a value to earlier ones")
 
     w: Tensor  # (n,)
     first: Tensor  # (n,) L(0)
@@ -57,19 +60,13 @@ class ReLoBRaLo(Weighting):
         self.register_buffer("seen", torch.zeros(n, dtype=torch.bool))
         self.register_buffer("generator", torch.tensor(1 + self.seed % (_MODULUS - 1)))
 
-    def forward(
-        self,
-        values: Tensor,
-        active: Sequence[int] | None = None,
-        epoch: float | Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return `w(t) L` of each active term; see `Weighting.forward`."""
-        if self.training:
-            with torch.no_grad():
-                self._step(*self.observe(values, active))
-        return self.weigh(self.w, values, active)
+    def weights(self) -> Tensor:
+        """Return (n,) `w(t)`."""
+        return self.w
 
-    def _step(self, losses: Tensor, present: Tensor) -> None:
+    def move(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:  # noqa: ARG002
+        """Draw, and move the weights of the terms that are there."""
+        present = present & (self.seen | (losses > 0))
         first = torch.where(self.seen, self.first, losses)
         last = torch.where(self.seen, self.last, losses)
         rho = self._draw() <= math.floor(self.beta * _MODULUS)  # 1 with probability beta
@@ -79,13 +76,13 @@ class ReLoBRaLo(Weighting):
 
         self.w.copy_(torch.where(present, w, self.w))
         self.first.copy_(torch.where(present, first, self.first))
-        self.last.copy_(torch.where(present, losses, self.last))
+        self.last.copy_(torch.where(present & (losses > 0), losses, self.last))
         self.seen.logical_or_(present)
 
-    def _balance(self, losses: Tensor, reference: Tensor, present: Tensor) -> Tensor:
+    def _balance(self, losses: Tensor, references: Tensor, present: Tensor) -> Tensor:
         """Return h: n softmax(L / (tau L')), over the terms that are there."""
-        ratios = losses / (self.tau * reference.clamp_min(EPSILON))
-        return present.sum() * torch.softmax(ratios.masked_fill(~present, -torch.inf), 0)
+        exponents = ratio(losses, references) / self.tau
+        return present.sum() * softmax(exponents.masked_fill(~present, -torch.inf))
 
     def _draw(self) -> Tensor:
         """Return the next number of the generator, 1 to _MODULUS - 1."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import EPSILON, Weighting
+from lossreg.composition.weighting.base import Domain, Weighting, softmax
 
 
 class SoftAdapt(Weighting):
@@ -19,7 +19,7 @@ class SoftAdapt(Weighting):
     finite difference: for `order = 1`, `L_i(t) - L_i(t-1)`. A term that rises, or falls more slowly, gains
     where `beta > 0`. The weights sum to 1. Slopes are absolute, so that a term of large scale rules: bring
     terms to one scale by their norms, or take `normalized`. Until a term has been seen `order + 1` times its
-    slope is 0.
+    slope is 0. Slopes are defined for values of any sign; the means of `loss_weighted` want values of 0 or more.
 
     Args:
         beta: how sharply slopes become weights; below 0 it favours the term that falls fastest.
@@ -44,6 +44,11 @@ class SoftAdapt(Weighting):
         self.normalized = given.flag("normalized", normalized)
         self.loss_weighted = given.flag("loss_weighted", loss_weighted)
         given.done()
+        self.domain = Domain(
+            negative=not self.loss_weighted,
+            scale="common" if self.normalized else "none",
+            reason="with loss_weighted it weighs by the means of values",
+        )
         # no checkpoint holds it: real, too, where the model is built on meta
         self.register_buffer("_stencil", torch.tensor(_backward_difference(self.order), device="cpu"), persistent=False)
 
@@ -53,30 +58,28 @@ class SoftAdapt(Weighting):
         self.register_buffer("history", torch.zeros(self.order + 1, len(self.names)))
         self.register_buffer("counts", torch.zeros(len(self.names), dtype=torch.int64))
 
-    def forward(
-        self,
-        values: Tensor,
-        active: Sequence[int] | None = None,
-        epoch: float | Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return `softmax(beta s) L` of each active term; see `Weighting.forward`."""
-        if self.training:
-            with torch.no_grad():
-                mean, present = self.observe(values, active)
-                grown = torch.cat([self.history[1:], mean[None]])
-                self.history.copy_(torch.where(present, grown, self.history))
-                self.counts.add_(present)
-        return self.weigh(self._weights(), values, active)
-
-    def _weights(self) -> Tensor:
+    def weights(self) -> Tensor:
+        """Return (n,) `softmax(beta s)`."""
         slopes = torch.where(self.counts > self.order, self._stencil @ self.history, 0.0)
         if self.normalized:
-            slopes = slopes / slopes.abs().sum().clamp_min(EPSILON)
+            total = slopes.abs().sum()
+            slopes = torch.where(total > 0, slopes / total, 0.0)
         if not self.loss_weighted:
-            return torch.softmax(self.beta * slopes, 0)
+            return softmax(self.beta * slopes)
+        return softmax(self.beta * slopes + self._means().clamp_min(torch.finfo(torch.float32).tiny).log())
+
+    def _means(self) -> Tensor:
+        """Return (n,) the means of the history; a term not seen yet has the mean of the others."""
+        seen = self.counts > 0
         means = self.history.sum(0) / self.counts.clamp(1, self.order + 1)
-        means = torch.where(self.counts > 0, means, 1.0).clamp_min(EPSILON)
-        return torch.softmax(self.beta * slopes + means.log(), 0)
+        others = (means / seen.sum().clamp_min(1)).sum()
+        return torch.where(seen, means, torch.where(seen.any(), others, 1.0))
+
+    def move(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:  # noqa: ARG002
+        """Shift the history of the terms that are there."""
+        grown = torch.cat([self.history[1:], losses[None]])
+        self.history.copy_(torch.where(present, grown, self.history))
+        self.counts.add_(present)
 
     def extra_repr(self) -> str:
         """Show the options."""

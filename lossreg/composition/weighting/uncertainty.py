@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Weighting
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
 
 
 class Uncertainty(Weighting):
@@ -31,22 +32,37 @@ class Uncertainty(Weighting):
     Under a process group the gradient of `s` is the mean over all ranks, as DistributedDataParallel makes
     it for a model's parameters, so that `s` stays the same on each.
 
+    It is defined for values of 0 or more: the total of a negative one has no minimum in `s`. A value of exactly 0 is a
+    batch with nothing to learn, since a likelihood of real values gives it no chance: it has no `s / 2` and leaves `s`
+    alone. Values near 0 have `s` fall to `log(least_variance)` and no further.
+
     Args:
         classification: names of the terms that are log-likelihoods of classes, as cross-entropy.
+        least_variance: the least `exp(s)`; above 0. Without a bound a term that stays near 0 would come by a weight
+            that makes the total explode at its next real value; `torch.nn.GaussianNLLLoss` bounds variances too.
     """
 
+    domain = Domain(
+        negative=False,
+        zero="absent",
+        reason="it weighs by one over the value, as if that were a variance",
+    )
     moves = False
 
     s: nn.Parameter  # (n,) log-variances
     _halves: Tensor  # (n,) 1/2, or 1 for classification
 
-    def __init__(self, classification: Sequence[str] = ()) -> None:
+    def __init__(self, classification: Sequence[str] = (), least_variance: float = 1e-6) -> None:
         super().__init__()
         given = Arguments("Uncertainty")
         self.classification = tuple(
             given.items("classification", classification, "a list of names of terms", ordered=False)
         )
+        self.least_variance = given.number(
+            "least_variance", least_variance, "a number above 0 and at most 1", lambda variance: 0.0 < variance <= 1.0
+        )
         given.done()
+        self._least = math.log(self.least_variance)
 
     def bind(self, names: Sequence[str]) -> None:
         """Make a log-variance of 0 for each term.
@@ -63,24 +79,37 @@ class Uncertainty(Weighting):
         halves = torch.tensor([1.0 if name in self.classification else 0.5 for name in self.names], device="cpu")
         self.register_buffer("_halves", halves, persistent=False)
 
+    def weights(self) -> Tensor:
+        """Return (n,) `exp(-s) / 2`."""
+        return self._halves * torch.exp(-self.s.detach().clamp_min(self._least))
+
+    def addends(self) -> Tensor:
+        """Return (n,) `s / 2`."""
+        return self.s.detach().clamp_min(self._least) / 2
+
     def forward(
         self,
         values: Tensor,
         active: Sequence[int] | None = None,
         epoch: float | Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Return `exp(-s) L / 2 + s / 2` of each active term; see `Weighting.forward`."""
+    ) -> Coefficients:
+        """Return the weights and the addends of the active terms, on the graph of `s`; see `Weighting.forward`."""
+        if self.training and values.device.type == "cpu":
+            self.observe(values, active)  # refuses, on every rank alike
+        if self.training:
+            with torch.no_grad():
+                self.s.clamp_min_(self._least)
         s, halves = _shared(self.s), self._halves
         if active is not None:
             positions = torch.tensor(active, dtype=torch.int64, device=s.device)
             s, halves = s[positions], halves[positions]
-        finite = values.isfinite()  # what is not must not stay in `s` for ever
-        contributions = halves * torch.exp(-s) * torch.where(finite, values, 0.0) + s / 2
-        return torch.where(finite, contributions, values)
+        seen = (values > 0) & values.isfinite()
+        learned = torch.where(seen, s, s.detach())
+        return Coefficients(halves * torch.exp(-learned), torch.where(seen, s / 2, 0.0))
 
     def extra_repr(self) -> str:
-        """Show the terms marked as classification."""
-        return f"classification={list(self.classification)}" if self.classification else ""
+        """Show the options."""
+        return f"classification={list(self.classification)}, least_variance={self.least_variance:g}"
 
 
 def _shared(s: Tensor) -> Tensor:

@@ -42,7 +42,8 @@ class Driver:
 
     def step(self, weighting, losses, t=0, active=None):
         """Do one iteration, with a step of descent for a learned state; return the contributions."""
-        contributions = weighting(self.values(weighting, losses), active, epoch=t // 3)
+        values = self.values(weighting, losses)
+        contributions = weighting(values, active, epoch=t // 3).of(values)
         parameters = list(weighting.weighting_parameters())
         if parameters and weighting.training:
             for parameter, gradient in zip(
@@ -55,13 +56,25 @@ class Driver:
         """Return (steps, n) contributions."""
         return torch.stack([self.step(weighting, row, start + t) for t, row in enumerate(losses)])
 
+    def weights(self, weighting, losses):
+        """Return (steps, n) what each value was multiplied by."""
+        found = []
+        handle = weighting.register_forward_hook(lambda _, args, coefficients: found.append(coefficients.weights))
+        self.run(weighting, losses)
+        handle.remove()
+        return torch.stack(found).detach()
+
     def state(self, weighting):
         return {name: value.clone() for name, value in weighting.state_dict().items()}
 
 
-@pytest.fixture(params=list(STRATEGIES))
-def driver(request):
-    return Driver(request.param)
+def pytest_generate_tests(metafunc):
+    """Run a test that takes a `driver` on every strategy, or on those of which what it states is promised."""
+    if "driver" in metafunc.fixturenames:
+        promised = getattr(metafunc.function, "promised", lambda weighting: True)
+        drivers = [driver for driver in map(Driver, STRATEGIES) if promised(driver.make())]
+        assert drivers, f"{metafunc.function.__name__} states what is promised of no strategy"
+        metafunc.parametrize("driver", drivers, ids=[driver.strategy for driver in drivers])
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def weights_of(weighting):
     """Read the coefficients without moving the state."""
     weighting.eval()
     ones = torch.ones(len(weighting.names))
-    coefficients = weighting(ones)
+    coefficients = weighting(ones).weights
     weighting.train()
     return coefficients.numpy()
 
@@ -40,8 +40,8 @@ def test_follows_the_formula_over_epochs(temperature):
     epochs = np.random.default_rng(0).uniform(0.5, 2.0, size=(5, 4, 3))
     for epoch, expected in enumerate(by_hand(epochs, temperature)):
         for losses in epochs[epoch]:
-            contributions = weighting(torch.tensor(losses, dtype=torch.float32), epoch=epoch)
-            np.testing.assert_allclose(contributions, expected * losses, rtol=1e-5)
+            weights = weighting(torch.tensor(losses, dtype=torch.float32), epoch=epoch).weights
+            np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
 @given(st.lists(st.floats(0.05, 0.6), min_size=8, max_size=60))
@@ -50,7 +50,7 @@ def test_fractional_epochs_close_with_their_whole_part(increments):
     rng = np.random.default_rng(1)
     for epoch in np.cumsum(increments):
         losses = torch.tensor(rng.uniform(0.5, 2.0, 3), dtype=torch.float32)
-        assert torch.equal(fractional(losses, epoch=float(epoch)), whole(losses, epoch=int(epoch)))
+        assert torch.equal(fractional(losses, epoch=float(epoch)).weights, whole(losses, epoch=int(epoch)).weights)
 
 
 def test_a_term_that_falls_slowly_gains():
@@ -66,7 +66,8 @@ def test_does_not_balance_scales_but_rates():
     """The documented exception: terms 1 : 1000 that fall alike weigh alike, and contribute 1 : 1000."""
     weighting = bound(2)
     for epoch, factor in enumerate([1.0, 0.7, 0.5, 0.4]):
-        contributions = weighting(factor * torch.tensor([1.0, 1000.0]), epoch=epoch)
+        values = factor * torch.tensor([1.0, 1000.0])
+        contributions = weighting(values, epoch=epoch).of(values)
     np.testing.assert_allclose(weights_of(weighting), [1, 1], rtol=1e-5)
     assert contributions[1] / contributions[0] == pytest.approx(1000, rel=1e-5)
 
@@ -79,9 +80,9 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_where_it_was():
         first(losses, epoch=epoch)
     resumed = bound()
     resumed.load_state_dict(first.state_dict())
-    expected = [whole(losses, epoch=epoch) for epoch, losses in steps][15:]
-    for (epoch, losses), contributions in zip(steps[15:], expected, strict=True):
-        assert torch.equal(resumed(losses, epoch=epoch), contributions)
+    expected = [whole(losses, epoch=epoch).weights for epoch, losses in steps][15:]
+    for (epoch, losses), weights in zip(steps[15:], expected, strict=True):
+        assert torch.equal(resumed(losses, epoch=epoch).weights, weights)
 
 
 def test_an_epoch_without_a_term_leaves_its_means():
@@ -97,7 +98,7 @@ def test_an_epoch_without_a_term_leaves_its_means():
 def test_a_term_of_zero_stays_finite():
     weighting = bound(2)
     for epoch in range(4):
-        assert weighting(torch.tensor([1.0, 0.0]), epoch=epoch).isfinite().all()
+        assert weighting(torch.tensor([1.0, 0.0]), epoch=epoch).weights.isfinite().all()
 
 
 def test_training_without_an_epoch_is_refused():

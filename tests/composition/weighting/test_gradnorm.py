@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.errors import WeightingError
 
 
 def bound(n=2, shared=None, **options):
@@ -33,9 +34,9 @@ def test_follows_the_formula_over_steps(alpha, lr):
     w, first = np.ones(3), None
     for _ in range(8):
         rows = rng.uniform(0.1, 3.0, size=(3, 4))  # L_i = rows_i . shared, so grad L_i = rows_i
-        contributions = weighting(torch.tensor(rows, dtype=torch.float32) @ shared)
+        weights = weighting(torch.tensor(rows, dtype=torch.float32) @ shared).weights
         losses = rows.sum(1)
-        np.testing.assert_allclose(contributions.detach(), w * losses, rtol=1e-4)
+        np.testing.assert_allclose(weights, w, rtol=1e-4)
         first = losses if first is None else first
         w = step_by_hand(w, losses, first, np.linalg.norm(rows, axis=1), alpha, lr)
         np.testing.assert_allclose(weighting.w, w, rtol=1e-4)
@@ -68,7 +69,7 @@ def test_balances_terms_of_scale_1_and_1000():
     for _ in range(800):
         y = shared(x)
         values = torch.stack([(y - target).square().mean(), 1000 * (y + target).square().mean()])
-        contributions = weighting(values)
+        contributions = weighting(values).of(values)
         optimizer.zero_grad()
         contributions.sum().backward()
         optimizer.step()
@@ -98,7 +99,7 @@ def test_the_backward_of_the_total_is_left_alone():
     shared = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     weighting = bound(2, shared)
     values = torch.stack([shared.square().sum(), 3 * shared.sum()])
-    weighting(values).sum().backward()
+    weighting(values).of(values).sum().backward()
     np.testing.assert_allclose(shared.grad, 2 * shared.detach() + 3, rtol=1e-6)
 
 
@@ -108,6 +109,86 @@ def test_a_term_that_does_not_reach_the_shared_parameters_is_let_be():
     for _ in range(10):
         weighting(torch.stack([2 * shared.sum(), 5 * shared.sum(), torch.tensor(1.0)]))
     assert weighting.w.isfinite().all()
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_shared_parameter_that_was_frozen_is_left_out(frozen):
+    shared = [torch.nn.Parameter(torch.full((2,), float(i + 1))) for i in range(2)]
+    both, one = GradNorm(lr=0.1), GradNorm(lr=0.1)
+    for weighting, parameters in ((both, shared), (one, [shared[1 - frozen]])):
+        weighting.bind(["a", "b"])
+        weighting.set_shared_parameters(parameters)
+    shared[frozen].requires_grad_(False)
+    for rows in torch.tensor(np.random.default_rng(5).uniform(0.1, 3.0, size=(6, 2, 4)), dtype=torch.float32):
+        both(rows @ torch.cat(shared))
+        one(rows @ torch.cat(shared))
+    assert torch.equal(both.w, one.w)
+    assert not torch.equal(both.w, torch.ones(2))
+
+
+def test_shared_parameters_that_were_all_frozen_are_refused():
+    shared, other = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    weighting = bound(2, shared)
+    shared.requires_grad_(False)
+    with pytest.raises(
+        WeightingError, match=r"found 1 that have been frozen since set_shared_parameters; call it again"
+    ):
+        weighting(torch.tensor([1.0, 2.0]) * other)
+    assert torch.equal(weighting.w, torch.ones(2))
+
+
+def test_shared_parameters_that_were_replaced_are_refused():
+    layer = torch.nn.Linear(2, 2)
+    weighting = bound(2)
+    weighting.set_shared_parameters(layer.parameters())
+    layer.weight, layer.bias = (torch.nn.Parameter(p.detach().clone()) for p in (layer.weight, layer.bias))
+    with pytest.raises(WeightingError, match=r"no term depends on the shared parameters; .* call set_shared"):
+        weighting(layer(torch.ones(2)).square())
+
+
+def test_one_of_the_shared_parameters_may_be_replaced():
+    layer = torch.nn.Linear(2, 2)
+    whole, rest = bound(2), bound(2, layer.weight)
+    whole.set_shared_parameters(layer.parameters())
+    layer.bias = torch.nn.Parameter(layer.bias.detach().clone())
+    for weighting in (whole, rest):
+        weighting(layer(torch.ones(2)).square())
+    assert torch.equal(whole.w, rest.w)
+
+
+def test_a_batch_of_terms_elsewhere_is_let_be():
+    shared, other = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    weighting = bound(2, shared)
+    weighting(3 * other, active=[1])
+    assert torch.equal(weighting.w, torch.ones(2))
+
+
+def test_a_term_that_does_not_reach_the_shared_parameters_keeps_its_weight():
+    shared, other = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    weighting = bound(3, shared, lr=0.1)
+    for _ in range(10):
+        weighting(torch.cat([2 * shared, 5 * shared, 3 * other]))
+    assert weighting.w[2] == 1
+    assert weighting.w[:2].sum().item() == pytest.approx(2)
+    assert weighting.w[0] > 1 > weighting.w[1]
+
+
+def test_gradients_of_embeddings_that_are_sparse_are_measured():
+    embedding = torch.nn.Embedding(4, 3, sparse=True)
+    weighting = bound(2, embedding.weight, lr=0.1, alpha=0.0)
+    found = embedding(torch.tensor([0, 2]))
+    weighting(torch.stack([found.sum(), 2 * found.sum()]).abs())
+    assert weighting.w[0] > 1 > weighting.w[1]
+
+
+def test_a_weight_that_has_fallen_for_long_can_rise_again():
+    shared = torch.nn.Parameter(torch.ones(1))
+    weighting = bound(2, shared, lr=5.0, alpha=0.0)
+    for _ in range(100):
+        weighting(torch.tensor([1e-30, 1e30]) * shared)
+    for _ in range(40):
+        weighting(torch.tensor([1.0, 1.0]) * shared)
+    assert (weighting.w > 1e-6).all()
 
 
 def test_without_a_graph_no_state_moves():

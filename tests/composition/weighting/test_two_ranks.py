@@ -38,6 +38,15 @@ def test_the_state_is_the_same_on_all_ranks(driver, ranks, moment):
         assert value.isfinite().all()
 
 
+def test_a_value_that_one_rank_has_is_refused_on_both_with_the_same_words(driver, ranks):
+    first, second = (rank[driver.strategy]["refused"] for rank in ranks)
+    assert first == second
+    if driver.make().domain.negative:
+        assert first is None
+    else:
+        assert "found -7.68 for the term 't1'" in first
+
+
 def test_the_state_is_that_of_one_process_on_the_means(driver, ranks):
     both = np.random.default_rng(5).uniform(0.2, 3.0, size=(2, 12, 3))
     alone = driver.make()

@@ -20,7 +20,8 @@ def test_follows_the_formula_over_steps_of_descent():
     optimizer = torch.optim.SGD(weighting.weighting_parameters(), lr=0.1)
     halves, s = np.array([0.5, 1.0, 0.5]), np.zeros(3)
     for losses in np.random.default_rng(0).uniform(0.1, 4.0, size=(6, 3)):
-        contributions = weighting(torch.tensor(losses, dtype=torch.float32))
+        values = torch.tensor(losses, dtype=torch.float32)
+        contributions = weighting(values).of(values)
         np.testing.assert_allclose(contributions.detach(), halves * np.exp(-s) * losses + s / 2, rtol=1e-5)
         optimizer.zero_grad()
         contributions.sum().backward()
@@ -33,7 +34,7 @@ def test_the_gradient_of_a_value_is_its_coefficient():
     weighting = bound()
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     torch.nn.init.constant_(weighting.s, 2.0)
-    weighting(values).sum().backward()
+    weighting(values).of(values).sum().backward()
     np.testing.assert_allclose(values.grad, np.full(3, np.exp(-2.0) / 2), rtol=1e-6)
 
 
@@ -43,7 +44,7 @@ def test_balances_terms_of_scale_1_and_1000():
     values = torch.tensor([1.0, 1000.0])
     for _ in range(600):
         optimizer.zero_grad()
-        weighting(values).sum().backward()
+        weighting(values).of(values).sum().backward()
         optimizer.step()
     shares = torch.exp(-weighting.s.detach()) * values
     np.testing.assert_allclose(shares, [1.0, 1.0], rtol=1e-2)
@@ -51,7 +52,8 @@ def test_balances_terms_of_scale_1_and_1000():
 
 def test_a_term_that_is_absent_keeps_its_uncertainty():
     weighting = bound()
-    weighting(torch.tensor([5.0, 7.0]), active=[0, 2]).sum().backward()
+    values = torch.tensor([5.0, 7.0])
+    weighting(values, active=[0, 2]).of(values).sum().backward()
     assert weighting.s.grad[1] == 0
     assert (weighting.s.grad[[0, 2]] != 0).all()
 
@@ -68,7 +70,8 @@ def test_weight_decay_would_pull_it_which_is_why_its_group_has_none():
     decayed = copy.deepcopy(weighting)
     for module, decay in ((weighting, 0.0), (decayed, 0.5)):
         optimizer = torch.optim.AdamW([{"params": module.weighting_parameters(), "weight_decay": decay}], lr=0.1)
-        module(torch.full((3,), float(np.e))).sum().backward()  # at its optimum: no gradient
+        values = torch.full((3,), float(np.e))
+        module(values).of(values).sum().backward()  # at its optimum: no gradient
         optimizer.step()
     np.testing.assert_allclose(weighting.s.detach(), np.ones(3), atol=0.11)
     assert (decayed.s < weighting.s - 0.01).all()

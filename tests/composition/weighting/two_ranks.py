@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from lossreg.errors import WeightingError
+
 
 def conftest():
     """Load the conftest beside this file."""
@@ -29,10 +31,16 @@ def run(driver, rank):
         driver.step(weighting, mine[t, active[rank]], 12 + t, active=active[rank])
     driver.run(weighting, mine[2:5], start=14)
 
+    refused = None
+    try:
+        driver.step(weighting, [0.5, [-7.68, 0.3][rank], 0.2], 17)
+    except WeightingError as error:
+        refused = str(error)
+
     weighting.eval()
     if rank == 0:  # validation on one rank alone must not wait for the other
         driver.step(weighting, mine[0], 18)
-    return {"even": even, "uneven": driver.state(weighting)}
+    return {"even": even, "uneven": driver.state(weighting), "refused": refused}
 
 
 def main(rank, store, out):
