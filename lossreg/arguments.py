@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any, NoReturn, TypeVar
 
 from lossreg.errors import ArgumentError, ConfigProblem
+from lossreg.printable import A_NAME, is_name
 
 T = TypeVar("T")
 
@@ -100,10 +101,10 @@ class Arguments:
         return number
 
     def name(self, path: str, value: Any) -> str:
-        """Take a name: a text that is not empty and has no `/`."""
-        if isinstance(value, str) and value and "/" not in value:
+        """Take a name, as `printable.is_name` says."""
+        if is_name(value):
             return value
-        self.wrong(path, "a name without '/'", value)
+        self.wrong(path, A_NAME, value)
         return "?"
 
     def key(self, path: str, value: Any) -> str:

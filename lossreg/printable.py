@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import IO
+from typing import IO, TypeGuard
 
 MOST_SHOWN = 50
 """Most mistakes that one message lists; it counts the rest."""
 LONGEST_LINE = 1_000
 """Most characters of one mistake in a message."""
+
+MAX_NAME = 100
+"""Most characters of a name."""
+A_NAME = f"a name without '/', of at most {MAX_NAME} printable characters"
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Say whether a value can be the name of a term or a group: printable text, not empty, not too long, without `/`.
+
+    >>> is_name("seg"), is_name("a/b"), is_name("a\\nb")
+    (True, False, False)
+    """
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and "/" not in value and value.isprintable()
 
 
 def printable(text: str, keep: str = "") -> str:

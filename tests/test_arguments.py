@@ -176,7 +176,7 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
         "pre_processes[0]: expected a Preprocess or a function f(pred_batch, gt_batch), "
         "found the function <lambda> (it takes (batch))",
     ),
-    (multi, {"name": "a/b"}, "name: expected a name without '/', found 'a/b'"),
+    (multi, {"name": "a/b"}, "name: expected a name without '/', of at most 100 printable characters, found 'a/b'"),
     (multi, {"normalize": "yes"}, "normalize: expected True or False, found 'yes'"),
     (
         multi,
@@ -241,7 +241,7 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
         "loss_func: expected a module or a function, found 'seg' (make one: lossreg.create_loss('seg'))",
     ),
     (wrapper, {"loss_func": None}, "loss_func: expected a module or a function, found None"),
-    (wrapper, {"name": ""}, "name: expected a name without '/', found ''"),
+    (wrapper, {"name": ""}, "name: expected a name without '/', of at most 100 printable characters, found ''"),
     (wrapper, {"pred_key": 3}, "pred_key: expected a key of the batch, found 3"),
     (wrapper, {"inputs": "pred.a"}, f"inputs: expected {KEYS}, found 'pred.a' (give a list: ['pred.a'])"),
     (wrapper, {"inputs": ["a"]}, f"inputs[0]: expected {KEY}, found 'a' (write 'pred.a' or 'gt.a')"),
@@ -354,7 +354,7 @@ def test_all_mistakes_of_a_call_are_told_at_once() -> None:
     assert str(raised.value).splitlines() == [
         "MultiLoss: 6 arguments are wrong:",
         f"  - weights[1]: term 'edge': {WEIGHT}; got 'x'",
-        "  - name: expected a name without '/', found 3",
+        "  - name: expected a name without '/', of at most 100 printable characters, found 3",
         "  - unnormalized[0]: expected the name of a term, found 'segg' (did you mean 'seg'?)",
         "  - zero_weight: expected 'keep' or 'skip', found 'drop'",
         f"  - batch_keys[0]: expected {KEY}, found 'mask' (write 'pred.mask' or 'gt.mask')",

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from lossreg.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,7 +62,13 @@ def _product(name: str, chain: Sequence[Schedule], steps_per_epoch: float | None
     knots = {knot / rate[schedule.unit] for schedule in moving for knot in schedule.knots}
 
     def weight(time: float) -> float:
-        return math.prod(schedule(time * rate[schedule.unit]) for schedule in chain)
+        try:
+            value = math.prod(schedule(time * rate[schedule.unit]) for schedule in chain)
+        except Exception as error:  # a third party's schedule may raise anything
+            raise click.ClickException(f"{name}: its weight cannot be computed: {error}") from error
+        if not math.isfinite(value):
+            raise click.ClickException(f"{name}: expected a finite weight, found {value} at {time:g}")
+        return value
 
     return Curve(name, weight, tuple(sorted(knots)), bool(moving), unit)
 
@@ -85,18 +95,19 @@ def draw_text(
     A strip is filled from 0 up (or down) to the term's own largest weight, so that small weights are seen.
     """
     ramp = _ASCII if ascii_only else _BLOCKS
-    margin = max([len(curve.name) for curve in curves] + [len(unit)]) + 2
+    names = [printable(curve.name) for curve in curves]
+    margin = max(map(len, [*names, unit])) + 2
     columns = max(width - margin, 20)
-    at = [epochs * i / (columns - 1) for i in range(columns)]
+    at = [epochs * (i / (columns - 1)) for i in range(columns)]
     lines = []
-    for curve in curves:
+    for name, curve in zip(names, curves, strict=True):
         weights = [curve.weight(epoch) for epoch in at]
         peak = max(map(abs, weights)) or 1.0
         # any weight that is not zero shows: the lowest block is kept for zero alone
         strip = "".join(ramp[math.ceil(abs(weight) / peak * (len(ramp) - 1) - 1e-9)] for weight in weights)
         knots = knots_within([curve], epochs) if curve.moves else [0.0]
         labels = _labels(knots, [number(curve.weight(knot)) for knot in knots], epochs, columns)
-        lines += [f"{curve.name:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
+        lines += [f"{name:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
     knots = knots_within(curves, epochs)
     lines.append(f"{unit:<{margin}}{_labels(knots, [number(knot) for knot in knots], epochs, columns)}")
     return "\n".join(lines)
@@ -134,29 +145,16 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    at = sorted({epochs * i / _SAMPLES for i in range(_SAMPLES + 1)} | set(_around(curves, epochs)))
-    shared = knots_within(curves, epochs)
+    at = sorted({epochs * (i / _SAMPLES) for i in range(_SAMPLES + 1)} | set(_around(curves, epochs)))
+    ticks = _apart(knots_within(curves, epochs), epochs / 30)
     columns = 1 if len(curves) <= 8 else 2
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(8 * columns, 0.6 + 1.15 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for curve, axes in zip(curves, panels.T.flat, strict=False):
-        weights = [curve.weight(epoch) for epoch in at]
-        low, high = min(0.0, *weights), max(0.0, *weights)
-        span = (high - low) or 1.0
-        axes.plot(at, weights, color=_BLUE, linewidth=2, solid_joinstyle="miter")
-        axes.fill_between(at, weights, color=_BLUE, alpha=0.12, linewidth=0)
-        own = knots_within([curve], epochs) if curve.moves else [0.0]
-        _mark(axes, curve, own, epochs)
-        axes.set_ylim(low - 0.12 * span, high + 0.42 * span)
-        axes.set_yticks(sorted({low, high}), [number(tick) for tick in sorted({low, high})])
-        axes.set_title(curve.name, loc="left", fontsize=10, fontweight="bold", pad=4)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(0, epochs)
-        axes.set_xticks(_apart(shared, epochs / 30), map(number, _apart(shared, epochs / 30)))
-        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
-        axes.tick_params(labelsize=9)
+        _draw_panel(axes, curve, at, epochs)
+        axes.set_xticks([tick / epochs for tick in ticks], map(number, ticks))
     for axes in list(panels.T.flat)[len(curves) :]:
         axes.set_visible(False)
     for axes in panels[-1]:
@@ -164,20 +162,40 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
     figure.savefig(path, dpi=130)
 
 
-def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float) -> None:
+def _draw_panel(axes: Axes, curve: Curve, at: Sequence[float], epochs: float) -> None:
+    """Draw a curve as fractions of the epochs and of its largest weight, so that no number is too large to draw."""
+    weights = [curve.weight(epoch) for epoch in at]
+    peak = max(map(abs, weights)) or 1.0
+    low, high = min(0.0, *weights) / peak, max(0.0, *weights) / peak
+    span = (high - low) or 1.0
+    times, heights = [epoch / epochs for epoch in at], [weight / peak for weight in weights]
+    axes.plot(times, heights, color=_BLUE, linewidth=2, solid_joinstyle="miter")
+    axes.fill_between(times, heights, color=_BLUE, alpha=0.12, linewidth=0)
+    _mark(axes, curve, knots_within([curve], epochs) if curve.moves else [0.0], epochs, peak)
+    axes.set_ylim(low - 0.12 * span, high + 0.42 * span)
+    axes.set_yticks(sorted({low, high}), [number(tick * peak) for tick in sorted({low, high})])
+    title = axes.set_title(printable(curve.name), loc="left", fontsize=10, fontweight="bold", pad=4)
+    title.set_parse_math(False)  # a name may hold `$`
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axes.tick_params(labelsize=9)
+
+
+def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float, peak: float) -> None:
     """Put a dot and the value at each knot, leaving out the text where two would touch."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=3, foreground="white")]
-    texts = set(_apart(knots, epochs / 18))
-    for knot in knots:
+    heights = [curve.weight(knot) / peak for knot in knots]
+    axes.plot([knot / epochs for knot in knots], heights, "o", color=_BLUE, markersize=4, clip_on=False)
+    for knot in _apart(knots, epochs / 18):
         weight = curve.weight(knot)
-        axes.plot([knot], [weight], "o", color=_BLUE, markersize=4, clip_on=False)
-        if knot in texts:
-            end = knot >= epochs
-            offset = (0 if end else 4, 4)
-            text = axes.annotate(number(weight), (knot, weight), xytext=offset, textcoords="offset points")
-            text.set(ha="right" if end else "left", fontsize=9, path_effects=halo)
+        end = knot >= epochs
+        place = (knot / epochs, weight / peak)
+        offset = (0 if end else 4, 4)
+        text = axes.annotate(number(weight), place, xytext=offset, textcoords="offset points")
+        text.set(ha="right" if end else "left", fontsize=9, path_effects=halo)
 
 
 def _apart(positions: Sequence[float], distance: float) -> list[float]:

@@ -13,6 +13,7 @@ from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_multi_loss, source
 from lossreg.cli.output import echo, writing
 from lossreg.config.reading import Source
+from lossreg.printable import printable
 
 Kind = Literal["batch key", "preprocess", "key", "term", "group", "total"]
 
@@ -141,7 +142,7 @@ def _weight(item: Mapping[str, Any]) -> str:
 
 def text(plan: Sequence[Mapping[str, Any]]) -> str:
     """Write a plan as an outline: the order in which things run, each with the keys that it reads."""
-    return "\n".join(_outline(plan, ""))
+    return "\n".join(map(printable, _outline(plan, "")))
 
 
 def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
@@ -162,6 +163,7 @@ def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
 
 # --- Mermaid and Graphviz -------------------------------------------------------------------------
 
+_MERMAID_PLAIN = " _-+./,:=()"
 _MERMAID = {
     "batch key": ("[/", "/]"),
     "preprocess": ("([", "])"),
@@ -184,8 +186,11 @@ def mermaid(drawing: Drawing) -> str:
 
 
 def _entities(line: str) -> str:
-    """Write what Mermaid would read as syntax inside a quoted label as entities."""
-    return line.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    """Write all that Mermaid might read as syntax as entities: `#34;` is a quotation mark.
+
+    Directives (`%%{init}%%`) and ends of labels are found before quotation marks are looked at.
+    """
+    return "".join(char if char.isalnum() or char in _MERMAID_PLAIN else f"#{ord(char)};" for char in printable(line))
 
 
 _DOT = {
@@ -213,7 +218,7 @@ def dot(drawing: Drawing) -> str:
 
 
 def _escaped(line: str) -> str:
-    return line.replace("\\", "\\\\").replace('"', '\\"')
+    return printable(line).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
 
 
 # --- the command ----------------------------------------------------------------------------------

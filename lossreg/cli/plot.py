@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_config, source
 from lossreg.cli.output import echo, writing
+from lossreg.config.bounds import MAX_EPOCH
 
 if TYPE_CHECKING:
     from lossreg.cli.curves import Curve
     from lossreg.config.reading import Source
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+_MOST_PANELS = 50  # each takes matplotlib a twentieth of a second
+
+
+class _Count(click.FloatRange):
+    """A number above 0 that is no NaN, which no range of click's leaves out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"expected a number, found {value}", param, ctx)
+        return number
+
+
+_EPOCHS = _Count(min=1e-6, max=MAX_EPOCH)
+_STEPS = _Count(min=1, max=MAX_EPOCH)
 
 
 @click.command("plot", epilog="Example: lossreg plot config.yaml -o weights.svg --epochs 100")
@@ -31,10 +47,10 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 )
 @click.option(
     "--epochs",
-    type=_ABOVE_ZERO,
+    type=_EPOCHS,
     help="How many epochs to show; by default a little beyond the last threshold.",
 )
-@click.option("--steps-per-epoch", type=_ABOVE_ZERO, help="Show schedules that count steps over epochs of so many.")
+@click.option("--steps-per-epoch", type=_STEPS, help="Show schedules that count steps over epochs of so many.")
 @click.option("--text", is_flag=True, help="Draw in the terminal, without matplotlib.")
 def plot_command(
     file: Source,
@@ -58,6 +74,10 @@ def plot_command(
     config = load_config(file, key)
     curves = curves_of(config, steps_per_epoch)
     unit = _one_unit(curves)
+    if output is not None and not text and len(curves) > _MOST_PANELS:
+        raise click.ClickException(
+            f"{file.name}: expected at most {_MOST_PANELS} losses for a picture, found {len(curves)}; --text draws all"
+        )
     reach = epochs if epochs is not None else last_epoch(curves)
     if output is not None and not text:
         if _write(curves, reach, output, unit):

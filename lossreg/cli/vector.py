@@ -10,6 +10,8 @@ from statistics import mean
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from lossreg.printable import printable
+
 if TYPE_CHECKING:
     from lossreg.cli.graph import Arrow, Box, Drawing
 
@@ -127,7 +129,7 @@ def _box(box: Box, place: _Place) -> str:
     first = place.middle + 4 - 7.5 * (len(titles) - 1)
     texts = [
         f'<text x="{centre:.1f}" y="{first + 15 * i:.1f}" text-anchor="middle" fill="{colour}"{style}>'
-        f"{escape(line)}</text>"
+        f"{escape(printable(line))}</text>"
         for i, (line, style, colour) in enumerate(titles)
     ]
     frame = (

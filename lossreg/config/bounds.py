@@ -1,4 +1,4 @@
-"""How much a config may hold: told before anything is made of a file, and before any reference in it is followed."""
+"""Size limits, checked before a file is loaded or references are resolved; and those of the loss that it describes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from omegaconf import grammar_parser
 from omegaconf.errors import GrammarParseError
 
 from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.printable import printable
 
 MAX_BYTES = 256 * 1024
 """Most bytes of a file."""
@@ -23,13 +24,28 @@ MAX_DEPTH = 32
 """Most lists, mappings and references inside one another."""
 MAX_REFERENCE = 1_000
 """Most characters of a text with `${` in it."""
+MAX_REFERENCES = 10_000
+"""Most characters of all texts with `${` in them, aliases written out: each is parsed several times."""
+MAX_KEY = 250
+"""Most characters of a key."""
 MAX_NUMBER = 250
 """Most characters of a number: any such integer, hexadecimal too, has a float."""
+MAX_COMPONENTS = 500
+"""Most losses, groups and preprocesses of a compound loss."""
+MAX_THRESHOLDS = 1_000
+"""Most epochs of a list of thresholds."""
+MAX_KNOTS = 20_000
+"""Most epochs at which the weights of all losses change their course, those of a group counted for each loss in it."""
+MAX_EPOCH = 1e15
+"""Largest epoch or step: beyond, a float skips whole numbers."""
+MAX_WEIGHT = 3.4e38
+"""Largest weight, with those of the groups around it: beyond, it has no float32."""
 NODE = re.compile(r"\$\{\.*[A-Za-z_][\w\-]*(\.[\w\-]+|\[[\w\-]+\])*\}")
 """A reference to another key of the same config."""
 
 TOO_MANY = f"more than {MAX_VALUES:,} keys and values"
 TOO_DEEP = f"more than {MAX_DEPTH} lists, mappings and references inside one another"
+TOO_MANY_REFERENCES = f"texts with ${{ in them that have more than {MAX_REFERENCES:,} characters in all"
 TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters"
 FLATTEN, SHORTEN = "flatten them", "shorten it"
 
@@ -44,11 +60,20 @@ Way = tuple[Any, ...]
 
 @dataclass
 class _Open:
-    """A list or a mapping that is being read: its anchor, and the nodes in it so far with all that is in them."""
+    """A list or a mapping that is being read.
+
+    Attributes:
+        anchor: its anchor.
+        is_mapping: whether it is a mapping.
+        size: the nodes in it so far, with all that is in them.
+        references: the characters of all texts in it with references in them.
+        nodes: the nodes right in it so far.
+    """
 
     anchor: str | None
     is_mapping: bool
     size: int = 1
+    references: int = 0
     nodes: int = 0
 
 
@@ -59,7 +84,7 @@ def check_events(stream: io.StringIO) -> None:
         YAMLError: with the place.
     """
     around = [_Open(None, False, 0)]
-    sizes: dict[str, int] = {}  # of each anchor that is complete: the values that an alias of it stands for
+    sizes: dict[str, tuple[int, int]] = {}  # of each anchor that is complete: what an alias of it adds
     for event in yaml.parse(stream, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             _check_collection(event, len(around))
@@ -67,22 +92,26 @@ def check_events(stream: io.StringIO) -> None:
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             done = around.pop()
-            anchor, size = done.anchor, done.size
+            anchor, size, references = done.anchor, done.size, done.references
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == outer.anchor for outer in around):
                 _refuse(event, f"the alias *{event.anchor} stands inside what it repeats", "move it out of there")
-            anchor, size = None, sizes.get(str(event.anchor), 1)
+            anchor, (size, references) = None, sizes.get(str(event.anchor), (1, 0))
         elif isinstance(event, yaml.ScalarEvent):
-            _check_scalar(event, len(around), is_key=around[-1].is_mapping and around[-1].nodes % 2 == 0)
-            anchor, size = event.anchor, 1
+            anchor, size, references = event.anchor, 1, len(event.value) if "${" in event.value else 0
+            if references + sum(outer.references for outer in around) <= MAX_REFERENCES:  # else refused below, unparsed
+                _check_scalar(event, len(around), is_key=around[-1].is_mapping and around[-1].nodes % 2 == 0)
         else:
             continue
         if anchor is not None:
-            sizes[anchor] = size
+            sizes[anchor] = size, references
         around[-1].size += size
+        around[-1].references += references
         around[-1].nodes += 1
         if around[-1].size > MAX_VALUES:
             _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat", "shorten the file")
+        if references and sum(outer.references for outer in around) > MAX_REFERENCES:
+            _refuse(event, f"{TOO_MANY_REFERENCES}, aliases counted as what they repeat", "refer to less")
 
 
 def _check_collection(event: yaml.CollectionStartEvent, depth: int) -> None:
@@ -101,6 +130,8 @@ def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
         _refuse(event, "expected a mapping at the top, found a single value", f"put it under a key: {_TOP}")
     if is_key and is_null:
         _refuse(event, "a key that is null", "quote it")
+    if is_key and len(text) > MAX_KEY:
+        _refuse(event, f"a key of {len(text):,} characters", SHORTEN)
     if event.style is None and len(text) > MAX_NUMBER and _NUMBER.match(text):
         _refuse(event, f"a number of {len(text):,} characters", "quote it, if it is a text")
     if is_long_reference(text):
@@ -109,8 +140,10 @@ def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
         try:
             grammar_parser.parse(text)
         except GrammarParseError as error:
-            hint = "write ${key}, or \\${ where a text begins so"
-            _refuse(event, f"{text!r} is no reference: {error}", hint)
+            reason = f"{text!r} is no reference: {error}"
+        else:
+            return
+        _refuse(event, reason, "write ${key}, or \\${ where a text begins so")
 
 
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:
@@ -126,6 +159,7 @@ class RefusedError(yaml.MarkedYAMLError):
     """
 
     def __init__(self, problem: str, hint: str, event: yaml.Event) -> None:
+        problem = printable(problem)
         super().__init__(problem=f"{problem}; {hint}", problem_mark=event.start_mark)  # type: ignore[arg-type]
         self.hint = hint
 

@@ -11,11 +11,14 @@ from typing import Any, Literal
 
 from lossreg.arguments import nearest
 from lossreg.composition.schedules import Schedule, as_schedule
+from lossreg.config.bounds import MAX_THRESHOLDS
 from lossreg.config.examples import example_of
 from lossreg.config.imports import imported
 from lossreg.config.problems import Problems, shown
 from lossreg.config.reading import Data
+from lossreg.config.size import check_size
 from lossreg.errors import ConfigProblem, LossregError, NameLookupError
+from lossreg.printable import A_NAME, MAX_NAME, is_name
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.foreign import described, message_of
@@ -163,6 +166,8 @@ class Grammar:
         config.compile = self._bool(data, "compile", path, False)
         self._tracking(data, config)
         self._members(data, config, None)
+        if not self.problems:
+            check_size(config, self.report)
         return config
 
     def _tracking(self, data: Mapping[str, Data], config: CompoundConfig) -> None:
@@ -293,7 +298,7 @@ class Grammar:
         problems = len(self.problems)
         term = self._term({**inner, **outer}, path, name, thresholds, around)
         for i in range(problems, len(self.problems)):
-            self.problems[i] = _moved(self.problems[i], path, inner)
+            self.problems.move(i, _moved(self.problems[i].path, path, inner))
         return term
 
     def _group(
@@ -336,7 +341,8 @@ class Grammar:
             self.report(path, f"expected the name of a {section.kind}, found {shown(name)}", hint)
             return None
         try:
-            return section.find_target(name) if key == "_target_" else section.find(name)
+            find = section.find_target if key == "_target_" else section.find
+            return find(name, suggest=not self.problems.crowded)
         except NameLookupError as error:
             allowed = self._imported(name, section, path) if key == "_target_" else None
             if allowed is None:
@@ -418,7 +424,8 @@ class Grammar:
                 + (".args" if key in inside else "")
                 + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
             )
-            self.report(where, *_worded(problem, entry, known, own_keys, arguments))
+            near = self._near(key, [*known, *own_keys]) if problem.message == "is not a parameter" else ""
+            self.report(where, *_worded(problem, entry, known, near, arguments))
 
     def _signature(self, entry: Entry[Any], path: str) -> Signature | None:
         """Read a component's signature off its source; where that does not say, off the object, which is imported."""
@@ -433,8 +440,8 @@ class Grammar:
     def _name(self, name: Data, path: str) -> str:
         if name is None:
             return ""
-        if not isinstance(name, str) or not name or "/" in name:
-            self.report(f"{path}.name", f"expected a name without '/', found {shown(name)}", "name: my_term")
+        if not is_name(name):
+            self.report(f"{path}.name", f"expected {A_NAME}, found {shown(name)}", "name: my_term")
             return f"?{path}"
         return name
 
@@ -497,6 +504,9 @@ class Grammar:
         if not numbers or not given or any(b <= a for a, b in pairwise(given)):
             hint = "epoch_thresholds: [0, 5, 10]"
             self.report(path, f"expected a list of epochs in ascending order, found {shown(given)}", hint)
+            return _BAD
+        if len(given) > MAX_THRESHOLDS:
+            self.report(path, f"expected at most {MAX_THRESHOLDS:,} epochs, found {len(given):,}", "leave some out")
             return _BAD
         return given
 
@@ -631,8 +641,12 @@ class Grammar:
     def _known(self, data: Mapping[str, Data], known: Sequence[str], path: str) -> None:
         for key in data:
             if key not in known:
-                hint = nearest(str(key), known) or f"expected one of {', '.join(known)}"
+                hint = self._near(str(key), known) or f"expected one of {', '.join(known)}"
                 self.report(f"{path}.{key}", "is not a key of this block", hint)
+
+    def _near(self, value: str, known: Sequence[str]) -> str:
+        """Return the hint that a known name was meant, as long as a message has room for it."""
+        return "" if self.problems.crowded else nearest(value, known)
 
     def _bool(self, data: Mapping[str, Data], key: str, path: str, default: bool) -> bool:
         value = data.get(key, default)
@@ -645,7 +659,7 @@ class Grammar:
         value = data.get(key, default)
         if value in choices:
             return str(value)
-        near = difflib.get_close_matches(str(value), choices, n=1) or [default]
+        near = difflib.get_close_matches(str(value)[:MAX_NAME], choices, n=1) or [default]
         self.report(f"{path}.{key}", f"expected {' or '.join(choices)}, found {shown(value)}", f"{key}: {near[0]}")
         return default
 
@@ -667,26 +681,24 @@ def _default_name(data: Mapping[str, Data], entry: Entry[LossSpec]) -> str:
     return entry.spec.aliases[0] if entry.spec.aliases else entry.spec.name
 
 
-def _moved(problem: ConfigProblem, path: str, inner: Mapping[str, Data]) -> ConfigProblem:
-    """Point a problem of a nested term at the key under `loss`, where the file has it."""
-    rest = problem.path.removeprefix(path)
+def _moved(place: str, path: str, inner: Mapping[str, Data]) -> str:
+    """Point a problem's place in a nested term at the key under `loss`, where the file has it."""
+    rest = place.removeprefix(path)
     head = rest.lstrip(".").partition(".")[0].partition("[")[0]
-    if problem.path.startswith(path) and head in inner:
-        return ConfigProblem(f"{path}.loss{rest}", problem.message, problem.hint)
-    return problem
+    return f"{path}.loss{rest}" if place.startswith(path) and head in inner else place
 
 
 def _worded(
     problem: ParameterProblem,
     entry: Entry[Any],
     known: Mapping[str, Parameter],
-    own_keys: Sequence[str],
+    near: str,
     arguments: Mapping[str, Data],
 ) -> tuple[str, str]:
     """Say what is wrong with an argument, and what to do about it."""
     key = str(problem.path[0]) if problem.path else ""
     if problem.message == "is not a parameter":
-        hint = nearest(key, [*known, *own_keys]) or f"it takes {', '.join(known) or 'no parameters'}"
+        hint = near or f"it takes {', '.join(known) or 'no parameters'}"
         return f"is not a parameter of {entry.name}", hint
     if problem.message == "is missing":
         return f"is missing; {entry.name} needs it", example_of(known[key])

@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from omegaconf import DictConfig
+
 from lossreg.arguments import nearest
 from lossreg.config.problems import Problems, shown
-from lossreg.config.reading import Data, has, plain
+from lossreg.config.reading import Data, Root, has, plain
 from lossreg.errors import ConfigProblem
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
@@ -94,17 +96,18 @@ class _LegacyReader:
         self.report = self.problems.report
         self.cfg = cfg
         self.allow_resolvers = allow_resolvers
+        self.root = Root(cfg, allow_resolvers) if isinstance(cfg, DictConfig) else None
         self.path = next(path for path in LEGACY_BLOCKS if has(cfg, *path.split(".")))
         self.block = self._mapping(self.path)
         self.coefs = self._mapping(f"{self.path}.coefs")
         for name in self.coefs:
             if name not in (*COEFS, "epoch_thresholds"):
-                hint = nearest(name, COEFS) or f"expected {', '.join(COEFS)}"
+                hint = ("" if self.problems.crowded else nearest(name, COEFS)) or f"expected {', '.join(COEFS)}"
                 self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
         self.channels = [channel for channel in CHANNELS if self.on("seg_params", f"compute_{channel}")]
 
     def _value(self, *keys: str) -> Data:
-        data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers)
+        data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers, root=self.root)
         self.problems.take(problems)
         return data
 

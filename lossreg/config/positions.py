@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Positions:
     def __init__(self, text: str) -> None:
         self.lines = text.removeprefix(_BOM).splitlines()
         self._root: yaml.Node | None = None
+        self._keys: dict[int, _Keys] = {}  # by the identity of the mapping's node
         with suppress(yaml.YAMLError, RecursionError):
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
 
@@ -50,12 +52,43 @@ class Positions:
         node, found = self._root, _position(self._root.start_mark, self._root.start_mark)
         rest = path
         while rest:
-            step = _step(node, rest)
+            step = self._step(node, rest)
             if step is None:
                 break
             key, node, rest = step
             found = _position(key.start_mark, _end_on_line(key, node))
         return found
+
+    def _step(self, node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Node, str] | None:
+        """Take one step along `path`: the node to point at, the node that is there, and the rest of the path."""
+        if isinstance(node, yaml.SequenceNode):
+            index = _INDEX.match(path)
+            if index is None or len(index[1]) > 6 or int(index[1]) >= len(node.value):
+                return None
+            item = node.value[int(index[1])]
+            return item, item, path[index.end() :]
+        return self._entry(node, path, set()) if isinstance(node, yaml.MappingNode) else None
+
+    def _entry(
+        self, node: yaml.MappingNode, path: str, seen: set[int]
+    ) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
+        """Find the entry of a mapping that `path` goes through: of `a` and `a.b` the longer; then in `<<`."""
+        if id(node) in seen:
+            return None
+        seen.add(id(node))
+        if id(node) not in self._keys:
+            self._keys[id(node)] = _Keys(node)
+        keys = self._keys[id(node)]
+        found = keys.longest(path)
+        merged = keys.entries.get("<<")
+        if found or merged is None:
+            return found
+        parents = merged[1].value if isinstance(merged[1], yaml.SequenceNode) else [merged[1]]
+        for parent in parents:
+            found = self._entry(parent, path, seen) if isinstance(parent, yaml.MappingNode) else None
+            if found:
+                return found
+        return None
 
     def text(self, line: int) -> str:
         """Return line number `line` of the file, without its end; empty where there is none."""
@@ -78,47 +111,32 @@ def error_position(error: yaml.YAMLError, text: str) -> Position | None:
     return _position(mark, mark) if mark else None
 
 
-def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Node, str] | None:
-    """Take one step along `path`: the node to point at, the node that is there, and the rest of the path."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            rest = _after(path, str(index))
-            if rest is not None:
-                return item, item, rest
+_INDEX = re.compile(r"\.?\[?([0-9]+)\]?(?=[.\[]|\Z)")
+
+
+class _Keys:
+    """The entries of a mapping by their key."""
+
+    def __init__(self, node: yaml.MappingNode) -> None:
+        self.entries: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                self.entries.setdefault(key.value, (key, value))
+        self.lengths = sorted(set(map(len, self.entries)), reverse=True)
+
+    def longest(self, path: str) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
+        """Return the longest key that `path` begins with, its value, and the rest of the path."""
+        path = path.removeprefix(".")
+        for length in self.lengths:
+            for spelled in (length, length + 2):  # `key`, `[key]`
+                head, rest = path[:spelled], path[spelled:]
+                if spelled != length:
+                    if not (head.startswith("[") and head.endswith("]")):
+                        continue
+                    head = head[1:-1]
+                if len(head) == length and head in self.entries and (not rest or rest[0] in ".["):
+                    return (*self.entries[head], rest)
         return None
-    if isinstance(node, yaml.MappingNode):
-        return _entry(node, path, set())
-    return None
-
-
-def _entry(node: yaml.MappingNode, path: str, seen: set[int]) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
-    """Find the entry of a mapping that `path` goes through: of `a` and `a.b` the longer; then in `<<`."""
-    if id(node) in seen:
-        return None
-    seen.add(id(node))
-    own = [(key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
-    fitting = [(key, value, rest) for key, value in own if (rest := _after(path, key.value)) is not None]
-    if fitting:
-        return max(fitting, key=lambda entry: len(entry[0].value))
-    for key, value in own:
-        if key.value != "<<":
-            continue
-        for parent in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            found = _entry(parent, path, seen) if isinstance(parent, yaml.MappingNode) else None
-            if found:
-                return found
-    return None
-
-
-def _after(path: str, key: str) -> str | None:
-    """Return what follows `key` in `path` (`key`, `[key]`, with or without a leading dot), or None."""
-    path = path.removeprefix(".")
-    for spelled in (f"[{key}]", key):
-        if path.startswith(spelled):
-            rest = path[len(spelled) :]
-            if not rest or rest[0] in ".[":
-                return rest
-    return None
 
 
 def _end_on_line(key: yaml.Node, value: yaml.Node) -> yaml.Mark:

@@ -37,6 +37,7 @@ from lossreg.config.bounds import (
 from lossreg.errors import ConfigError, ConfigProblem
 
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
 _REFUSED = "\0refused:"
 
 Data = Any
@@ -138,7 +139,9 @@ def has(cfg: Any, *keys: str) -> bool:
     return True
 
 
-def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()) -> tuple[Data, list[ConfigProblem]]:
+def plain(
+    cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = (), root: Root | None = None
+) -> tuple[Data, list[ConfigProblem]]:
     """Turn what stands at `keys` of a config into plain data, interpolations resolved within that config.
 
     Args:
@@ -146,6 +149,7 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
         path: where the value stands, for errors.
         keys: the way to it; none for the whole of `cfg`.
         allow_resolvers: names of OmegaConf resolvers that may run (`("oc.env",)`).
+        root: of `cfg`, a `DictConfig` of which more than one value is read.
 
     Returns:
         the data (None where nothing stands there), and a problem for each value that is marked as missing, or
@@ -166,32 +170,61 @@ def plain(cfg: Any, path: str, *keys: str, allow_resolvers: Collection[str] = ()
         except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
             hint = "give it numbers, text, lists and mappings"
-            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}", hint)]) from error
+            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}", hint)]) from None
         keys = ("value",)
-    data = _resolved(cfg, keys, path, frozenset(allow_resolvers))
+        root = None
+    data = (root or Root(cfg, allow_resolvers)).read(keys, path)
     return data, _refused(data, path)
 
 
-def _resolved(cfg: Any, keys: Sequence[str], path: str, allowed: frozenset[str]) -> Data:
-    """Resolve references in a copy of the whole config, in which every resolver that may not run is marked."""
-    try:
-        root = _without_resolvers(OmegaConf.to_container(cfg._get_root(), resolve=False), allowed)
-        way = (*_way(cfg), *keys)
-        Unfolding(root, path).check(way)
-        if not _refers(root):
-            return functools.reduce(operator.getitem, way, root)
-        own: Any = OmegaConf.create(root)
-        for key in way:
-            own = own._get_node(key)
-        if isinstance(own, (DictConfig, ListConfig)) and not own._is_interpolation():
-            return OmegaConf.to_container(own, resolve=True)
-        own = own._dereference_node()
-        return OmegaConf.to_container(own, resolve=True) if isinstance(own, (DictConfig, ListConfig)) else own._value()
-    except RecursionError as error:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)]) from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError([ConfigProblem(path, f"cannot be resolved: {reason}", "correct the reference")]) from error
+class Root:
+    """A whole config in which every resolver that may not run is marked; it is copied once and read often.
+
+    Args:
+        cfg: the config, or a part of it.
+        allowed: names of resolvers that may run.
+    """
+
+    def __init__(self, cfg: DictConfig | ListConfig, allowed: Collection[str] = ()) -> None:
+        self._cfg: Any = cfg
+        self._allowed = frozenset(allowed)
+
+    @functools.cached_property
+    def data(self) -> Any:
+        """The whole as plain data, references as text."""
+        return _without_resolvers(OmegaConf.to_container(self._cfg._get_root(), resolve=False), self._allowed)
+
+    @functools.cached_property
+    def config(self) -> Any:
+        """The whole as a config that resolves its references, or None where it has none."""
+        return OmegaConf.create(self.data) if _refers(self.data) else None
+
+    def read(self, keys: Sequence[str], path: str) -> Data:
+        """Return what stands at some keys, resolved.
+
+        Args:
+            keys: the way from `cfg`.
+            path: where it stands, for errors.
+
+        Raises:
+            ConfigError: it refers to nothing, or is beyond the bounds.
+        """
+        try:
+            way = (*_way(self._cfg), *keys)
+            Unfolding(self.data, path).check(way)
+            if self.config is None:
+                return functools.reduce(operator.getitem, way, self.data)
+            own = self.config
+            for key in way:
+                own = own._get_node(key)
+            if not isinstance(own, (DictConfig, ListConfig)) or own._is_interpolation():
+                own = own._dereference_node()
+            return OmegaConf.to_container(own, resolve=True) if OmegaConf.is_config(own) else own._value()
+        except RecursionError:
+            raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)]) from None
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError([ConfigProblem(path, f"cannot be resolved: {reason}", "correct the reference")]) from None
 
 
 def _refers(data: Any) -> bool:
@@ -217,7 +250,9 @@ def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:
     if isinstance(data, list):
         return [_without_resolvers(value, allowed) for value in data]
     if isinstance(data, str) and "${" in data:
-        rest = NODE.sub("", data)
+        rest = NODE.sub("\0", data)
+        if "${" not in _ESCAPED.sub("\0", rest):
+            return data  # with references to other keys alone, and texts that begin so and are none
         names = set(_RESOLVER.findall(rest))
         if "${" in rest and not (names and names <= allowed and rest.count("${") == len(_RESOLVER.findall(rest))):
             return _REFUSED + data.replace("${", "$ {")

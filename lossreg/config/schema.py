@@ -34,6 +34,7 @@ from lossreg.config.grammar import (
 )
 from lossreg.config.legacy import CHANNELS, COEFS, LOSS_PARAMS, WEIGHT_PARAMS
 from lossreg.errors import UnknownNameError
+from lossreg.printable import A_NAME, MAX_NAME
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -109,6 +110,13 @@ def any_of(*choices: Node) -> Node:
         together = {"type": kinds if len(kinds) > 1 else kinds[0], **merged}
         unique = [together, *(choice for choice in unique if "type" not in choice)]
     return unique[0] if len(unique) == 1 else {"anyOf": unique}
+
+
+UNPRINTABLE = (
+    r"\u0000-\u001f\u007f-\u00a0\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u1680\u180e"
+    r"\u2000-\u200f\u2028-\u202f\u205f-\u2064\u2066-\u206f\u3000\ufeff\ufff9-\ufffb"
+)
+"""Characters that no name has, as regular expressions of both Python and JavaScript write them."""
 
 
 def _block(name: str) -> Node:
@@ -187,8 +195,16 @@ def _values() -> dict[str, Node]:
             "examples": [[0, 5, 10]],
         },
         "name": {
-            "description": "A name without `/`.",
-            **any_of(_NULL, {"type": "string", "pattern": r"^[^/]+$", "not": {"const": "???"}}),
+            "description": f"{A_NAME.capitalize()}.",
+            **any_of(
+                _NULL,
+                {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_NAME,
+                    "not": {"pattern": rf"^\?\?\?$|[/{UNPRINTABLE}]"},
+                },
+            ),
             "examples": ["area"],
         },
     }
@@ -651,7 +667,9 @@ def _terms() -> dict[str, Node]:
     mapping = {
         "type": "object",
         "additionalProperties": _unless_null("term"),
-        "patternProperties": {"^$|/": {"if": {"not": _NULL}, "then": {"allOf": [term, own_name]}}},
+        "patternProperties": {
+            f"^$|[/{UNPRINTABLE}]|.{{{MAX_NAME + 1}}}": {"if": {"not": _NULL}, "then": {"allOf": [term, own_name]}}
+        },
         "not": {"type": "object", "additionalProperties": _NULL},
     }
     twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", *IGNORED_KEYS)}

@@ -31,9 +31,12 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     epilog="Example: lossreg demo --epochs 4 --output demo-run",
 )
 @click.option(
-    "--epochs", type=click.IntRange(min=1), show_default="12; 30 with --image", help="Passes over the training images."
+    "--epochs",
+    type=click.IntRange(min=1, max=1_000_000),
+    show_default="12; 30 with --image",
+    help="Passes over the training images.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed, same numbers.")
+@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), default=0, help="Same seed, same numbers.")
 @click.option(
     "--output",
     "-o",
@@ -44,12 +47,18 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--config", type=_FILE, show_default="the packaged demo.yaml", help="YAML of another loss.")
 @click.option("--image", type=_FILE, help="GeoTIFF to train on in place of generated scenes; needs --labels.")
 @click.option("--labels", type=_FILE, help="GeoJSON footprints in the coordinates of --image.")
-@click.option("--scenes", "count", type=click.IntRange(min=1), default=256, help="Training scenes, or patches.")
-@click.option("--size", type=click.IntRange(min=32), default=96, help="Their side in pixels, a multiple of 8.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=4, help="Images a step, over all processes.")
+@click.option(
+    "--scenes", "count", type=click.IntRange(min=1, max=1_000_000), default=256, help="Training scenes, or patches."
+)
+@click.option(
+    "--size", type=click.IntRange(min=32, max=4_096), default=96, help="Their side in pixels, a multiple of 8."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1, max=65_536), default=4, help="Images a step, over all processes."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
 @click.option("--diagnose", is_flag=True, help="In the end, take the terms apart on one batch: lossreg.diagnose.")
-@click.option("--nproc", type=click.IntRange(min=1), default=1, help="Train on that many processes.")
+@click.option("--nproc", type=click.IntRange(min=1, max=1_024), default=1, help="Train on that many processes.")
 @click.pass_context
 def demo_command(
     context: click.Context,

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lossreg.printable import printable, takes_styles
+
 Row = dict[str, float]
+
+
+class _Quiet(Console):
+    """A console that goes on in silence where its reader went away: the run is not over."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
 
 
 class Report:
@@ -23,7 +37,9 @@ class Report:
     """
 
     def __init__(self, epochs: int, steps: int, done: int = 0, *, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = _Quiet(quiet=quiet, highlight=False)
+        if not takes_styles(self.console.file):
+            self.console = _Quiet(quiet=quiet, highlight=False, color_system=None)
         self.epochs, self.steps, self.finished = epochs, steps, done
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -48,7 +64,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text, keep="\n"), markup=False, soft_wrap=True)
 
     def show(self, tables: object) -> None:
         """Print wide tables: fitted to a terminal, and unbroken where there is none."""
@@ -90,5 +106,7 @@ def terms_table(row: Row, epochs: int) -> Table:
     for path in paths:
         value, norm, weight = (row[f"{column}/{path}"] for column in ("value", "norm", "weight"))
         share = f"{shares[path] / whole:.1%}" if whole else ""
-        table.add_row(path, f"{value:.4g}", f"{norm:.4g}", f"{value / norm:.4g}", f"{weight:.4g}", share)
+        table.add_row(
+            escape(printable(path)), f"{value:.4g}", f"{norm:.4g}", f"{value / norm:.4g}", f"{weight:.4g}", share
+        )
     return table

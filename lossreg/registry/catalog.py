@@ -116,23 +116,27 @@ class Section(Generic[S]):
         """Return canonical names, those that a glob matches by canonical or bare name, case ignored."""
         return [entry.name for entry in self._entries if entry.matches(filter)]
 
-    def find(self, name: str) -> Entry[S]:
+    def find(self, name: str, *, suggest: bool = True) -> Entry[S]:
         """Return the one component that a canonical name, a bare name or an alias means.
+
+        Args:
+            name: the name.
+            suggest: whether to search for the nearest names where there is none, which takes milliseconds.
 
         Raises:
             UnknownNameError: there is none; the message offers the nearest names, and a broken plugin that
                 may have offered it is the cause.
             AmbiguousNameError: several plugins offer it; the message lists them.
         """
-        return self._only(name, self._by_name.get(name, []), self._by_name)
+        return self._only(name, self._by_name.get(name, []), self._by_name, suggest)
 
-    def find_target(self, dotted: str) -> Entry[S]:
+    def find_target(self, dotted: str, *, suggest: bool = True) -> Entry[S]:
         """Return the component that a dotted path (`torch.nn.MSELoss`) stands for; nothing is imported.
 
         Raises:
             UnknownNameError, AmbiguousNameError: as `find`.
         """
-        return self._only(dotted, self._by_target.get(dotted, []), self._by_target)
+        return self._only(dotted, self._by_target.get(dotted, []), self._by_target, suggest)
 
     def names_of(self, entry: Entry[S]) -> list[str]:
         """Return the names by which `find` gives a component: its aliases and bare name, then with the namespace."""
@@ -156,7 +160,7 @@ class Section(Generic[S]):
             if "/" not in name and len(entries) > 1 and any(name in entry.spec.aliases for entry in entries):
                 yield f"{self.kind} alias {name!r} is offered by {_listed(entries)}; write its namespace"
 
-    def _only(self, name: str, entries: list[Entry[S]], known: dict[str, list[Entry[S]]]) -> Entry[S]:
+    def _only(self, name: str, entries: list[Entry[S]], known: dict[str, list[Entry[S]]], suggest: bool) -> Entry[S]:
         if len(entries) == 1:
             return entries[0]
         if entries:
@@ -176,7 +180,7 @@ class Section(Generic[S]):
         for plugin in suspects:
             if plugin.error is not None:
                 problem += f"; {plugin.origin} could not be used: {message_of(plugin.error) or described(plugin.error)}"
-        near = self._nearest(name, known)
+        near = self._nearest(name, known) if suggest else []
         if near:
             hint = f"did you mean {' or '.join(map(repr, near))}?"
         elif suspects:

@@ -64,7 +64,12 @@ MISTAKES = [  # line, path, message, fix
     (7, "loss_list[0]._target_", "no loss is named", "base_loss.SegLoss'"),
     (12, "loss_list[0].weight", "must be a number", "weight: 1.0"),
     (14, "loss_list[1].nam", "is not a parameter of crossfield/CrossfieldAlignLoss", "did you mean 'name'?"),
-    (20, "loss_list[2].name", "expected a name without '/', found 'a/b'", "name: my_term"),
+    (
+        20,
+        "loss_list[2].name",
+        "expected a name without '/', of at most 100 printable characters, found 'a/b'",
+        "name: my_term",
+    ),
     (20, "loss_list[2].bce_coef", "expected a number, found 'half'", "bce_coef: 0.5"),
     (21, "loss_list[3].gt_channel_selector", "is missing; seg/SegLoss needs it", "gt_channel_selector: 1"),
     (21, "loss_list[3].gt_channel_selectr", "is not a parameter of seg/SegLoss", "did you mean 'gt_channel_selector'?"),

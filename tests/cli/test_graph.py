@@ -1,5 +1,7 @@
 """`graph`: what is computed from what, in four formats."""
 
+import html
+import re
 import shutil
 import subprocess
 from xml.etree import ElementTree
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from lossreg.cli.graph import Arrow, Drawing, dot, drawing_of, mermaid, running, text
 from lossreg.cli.vector import svg
 from lossreg.config.build import load_loss
+from lossreg.printable import printable
 
 
 @pytest.fixture
@@ -91,8 +94,8 @@ def test_names_are_escaped_in_every_format():
     drawing = Drawing()
     name = 'a "b" <c> & \\d #e'
     drawing.arrows.append(Arrow(drawing.box("term", name), drawing.box("total", "total")))
-    assert '"a #quot;b#quot; #lt;c#gt; & \\d #35;e"' in mermaid(drawing)
-    assert 'label="a \\"b\\" <c> & \\\\d #e"' in dot(drawing)
+    assert '"a #34;b#34; #60;c#62; #38; #92;d #35;e"' in mermaid(drawing)
+    assert 'label="a \\"b\\" <c> &amp; \\\\d #e"' in dot(drawing)
     texts = [node.text for node in ElementTree.fromstring(svg(drawing)).iter() if node.tag.endswith("}text")]
     assert name in texts
 
@@ -149,3 +152,44 @@ def test_any_plan_is_drawn_without_two_boxes_in_one_place(plan):
             assert x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
     assert mermaid(drawing).count("\n") == len(drawing.boxes) + len(drawing.arrows)
     assert text(running(plan))
+
+
+EVIL = [
+    "%%{init: {'theme': 'dark'}}%%",
+    'a"] --> b["',
+    "a]b[c",
+    "a;b",
+    "</text><script>",
+    "a\x1b[2J",
+    "a\u202eb",
+    "&lt;",
+    "--",
+    "]]>",
+]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_is_syntax_of_mermaid(name):
+    drawing = Drawing()
+    drawing.box("term", name, name)
+    line = mermaid(drawing).splitlines()[1].removeprefix('    n0["').removesuffix('"]')
+    assert not set(line.replace("<br/>", "")) & set('"[]{}<>%|`\\')
+    decoded = re.sub(r"#(\d+);", lambda found: chr(int(found[1])), line)
+    assert decoded == f"{printable(name)}<br/>{printable(name)}"
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_is_syntax_of_svg(name):
+    drawing = Drawing()
+    drawing.box("term", name)
+    texts = [node.text for node in ElementTree.fromstring(svg(drawing)).iter() if node.tag.endswith("}text")]
+    assert texts == [printable(name)]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_is_syntax_of_dot(name):
+    drawing = Drawing()
+    drawing.box("term", name)
+    label = dot(drawing).splitlines()[3].partition('label="')[2].rpartition('", shape')[0]
+    assert re.sub(r"\\.", "", label).count('"') == 0
+    assert html.unescape(re.sub(r"\\(.)", r"\1", label)) == printable(name)

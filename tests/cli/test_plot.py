@@ -5,13 +5,15 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lossreg.cli.curves import Curve, curves_of, draw_text, last_epoch
-from lossreg.composition.schedules import Cyclic, Piecewise, Step
+from lossreg.composition.schedules import Cyclic, FromCallable, Piecewise, Step
 from lossreg.config.build import build
+from lossreg.config.grammar import CompoundConfig, TermConfig
 from lossreg.config.parsing import Permissions, parse_file
 
 STEPS = """\
@@ -180,3 +182,45 @@ def test_any_weights_are_drawn_within_the_width(rows, reach, width, ascii_only):
 def test_a_picture_reaches_a_little_beyond_the_last_threshold(schedule, reach):
     assert last_epoch([Curve("a", schedule, schedule.knots)]) == reach
     assert last_epoch([Curve("a", lambda _: 1.0)]) == 10
+
+
+HARD = """\
+epoch_thresholds: [0, 1.0e15]
+losses:
+  - {loss: slope, name: 'a$\\frac{$', weight: [-3.0e38, 3.0e38]}
+  - {loss: slope, name: '$x^', weight: 0}
+  - {loss: slope, name: tiny, epoch_thresholds: [0, 5.0e-324], weight: [1.0e-320, 0]}
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--epochs", "1e-6"], ["--epochs", "1e15"], ["--steps-per-epoch", "1e15"]])
+def test_any_name_any_weight_and_any_epoch_can_be_drawn(run, write, tmp_path, options):
+    file = write(HARD)
+    text = run("plot", file, "--text", *options)
+    assert text.exit_code == 0
+    assert "a$\\frac{$" in text.stdout
+    picture = tmp_path / "weights.svg"
+    assert run("plot", file, "-o", picture, *options).exit_code == 0
+    ElementTree.parse(picture)
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--steps-per-epoch"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "0", "1e16", "1e400", "x"])
+def test_a_number_that_no_axis_has_is_misuse(run, good, option, value):
+    result = run("plot", good, option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+
+
+def test_a_picture_of_more_losses_than_it_has_room_for_is_refused(run, write, tmp_path):
+    file = write("losses: {" + ", ".join(f"a{i}: slope" for i in range(51)) + "}")
+    result = run("plot", file, "-o", tmp_path / "weights.svg")
+    assert result.exit_code == 1
+    assert "expected at most 50 losses for a picture, found 51; --text draws all" in result.stderr
+    assert run("plot", file, "--text").exit_code == 0
+
+
+def test_a_schedule_that_raises_is_said():
+    config = CompoundConfig("", [TermConfig("", "a", FromCallable(lambda epoch: epoch / 0))])
+    with pytest.raises(click.ClickException, match="a: its weight cannot be computed: float division by zero"):
+        draw_text(curves_of(config), 10)

@@ -249,7 +249,7 @@ class TestMistakes:
             ({"losses": 3}, "losses: expected a list of terms or a mapping of name to term, found 3 (losses: [{loss: NAME, weight: 1.0}])"),
             ({"losses": [3]}, "losses[0]: expected a term, found 3 ({loss: NAME, weight: 1.0})"),
             ({"losses": [TERM], "loss_list": [TERM]}, "loss_params.compound_loss: expected the terms under one of loss_list or losses; both are there (leave out losses)"),
-            ({"losses": [{**TERM, "name": "a/b"}]}, "losses[0].name: expected a name without '/', found 'a/b' (name: my_term)"),
+            ({"losses": [{**TERM, "name": "a/b"}]}, "losses[0].name: expected a name without '/', of at most 100 printable characters, found 'a/b' (name: my_term)"),
             ({"losses": [{**TERM, "args": {"offset": 1}}]}, "losses[0].args.offset: is given twice: under args and beside it (keep one of the two)"),
             ({"losses": [{**TERM, "weight": {"a": 1}}]}, "losses[0].weight: expected a schedule by name, found the keys ['a'] (weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10})"),
             ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize: expected true or false, found 'no' (normalize: true)"),

@@ -297,3 +297,10 @@ def test_directions_are_the_roots_of_the_polynomial() -> None:
     found = torch.from_numpy(field_directions(field))[:, 0, 0]
     for direction in (u, v):
         assert min(abs(abs(complex(direction.conj() * d)) - 1) + abs((direction.conj() * d).imag) for d in found) < 1e-5
+
+
+@pytest.mark.parametrize("option", ["--seed", "--epochs", "--scenes", "--size", "--batch-size", "--nproc"])
+def test_a_number_out_of_range_is_misuse(option: str) -> None:
+    result = CliRunner().invoke(demo_command, [option, "99999999999999999999999"])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr

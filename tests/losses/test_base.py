@@ -226,7 +226,7 @@ def test_compute_must_be_written():
 
 @pytest.mark.parametrize("name", ["", "a/b", None, 5, b"a"])
 def test_a_name_is_a_text_without_a_slash(name):
-    message = f"(?m)^Offset: name: expected a name without '/', found {name!r}$"
+    message = f"(?m)^Offset: name: expected a name without '/', of at most 100 printable characters, found {name!r}$"
     with pytest.raises(ValueError, match=message):
         Offset(name)
 

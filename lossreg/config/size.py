@@ -1,0 +1,99 @@
+"""How large a compound loss may be: refused before anything of it is built, drawn or listed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from lossreg.composition.schedules import FromCallable, Schedule
+from lossreg.config.bounds import MAX_COMPONENTS, MAX_EPOCH, MAX_KNOTS, MAX_WEIGHT
+
+if TYPE_CHECKING:
+    from lossreg.config.grammar import CompoundConfig, TermConfig
+
+Report = Callable[[str, str, str], None]
+
+
+def check_size(config: CompoundConfig, report: Report) -> None:
+    """Report that a compound loss is beyond one of the bounds.
+
+    Args:
+        config: a compound loss without other problems.
+        report: takes a path, what is wrong, and what to do about it.
+    """
+    count = sum(_components(config))
+    if count > MAX_COMPONENTS:
+        message = f"expected at most {MAX_COMPONENTS:,} losses, groups and preprocesses, found {count:,}"
+        report(config.path, message, "leave some out")
+        return
+    knots = {id(term): knot_count(term.weight) for term in _terms(config)}
+    total = _knots(config, knots)
+    if total > MAX_KNOTS:
+        message = f"expected weights that change their course at most {MAX_KNOTS:,} times, found {total:,} times"
+        report(
+            config.path, f"{message}, those of a group counted for each loss in it", "use fewer cycles or thresholds"
+        )
+        return
+    for term in _terms(config):
+        if any(abs(knot) > MAX_EPOCH for knot in term.weight.knots):
+            report(f"{term.path}.weight", f"expected epochs and steps of at most {MAX_EPOCH:g}", "lower the last one")
+    _check_weights(config, 1.0, report)
+
+
+def knot_count(schedule: Schedule) -> int:
+    """Return how many knots a schedule has, without listing those of a chain."""
+    parts = getattr(schedule, "schedules", None)
+    if parts is None:
+        return len(schedule.knots)
+    return len(parts) + sum(knot_count(part) for part in parts)
+
+
+def _components(config: CompoundConfig) -> Iterator[int]:
+    """Yield how many losses, groups and preprocesses each block has."""
+    yield len(config.pre_processes) + len(config.terms)
+    for term in config.terms:
+        if term.group is not None:
+            yield from _components(term.group)
+
+
+def _terms(config: CompoundConfig) -> Iterator[TermConfig]:
+    for term in config.terms:
+        yield term
+        if term.group is not None:
+            yield from _terms(term.group)
+
+
+def _knots(config: CompoundConfig, own: dict[int, int], around: int = 0) -> int:
+    total = 0
+    for term in config.terms:
+        knots = around + own[id(term)]
+        total += knots if term.group is None else _knots(term.group, own, knots)
+    return total
+
+
+def _check_weights(config: CompoundConfig, around: float, report: Report) -> None:
+    """Report weights that are no float32, each with the largest weights of the groups around it."""
+    for term in config.terms:
+        try:
+            largest = around * _largest(term.weight)
+        except Exception as error:  # a third party's schedule may raise anything
+            report(
+                f"{term.path}.weight", f"cannot be computed: {type(error).__name__}: {error}", "use another schedule"
+            )
+            continue
+        if not largest <= MAX_WEIGHT:
+            message = f"expected weights of at most {MAX_WEIGHT:g}, those of the groups around multiplied"
+            report(f"{term.path}.weight", f"{message}, found {largest:g}", "lower it")
+        elif term.group is not None:
+            _check_weights(term.group, largest, report)
+
+
+def _largest(schedule: Schedule) -> float:
+    """Return the largest absolute weight at a schedule's knots and between them; NaN where one is."""
+    if isinstance(schedule, FromCallable):  # a plugin's, which is asked in training
+        return 1.0
+    knots = schedule.knots or (0.0,)
+    weights = [abs(schedule(time)) for time in (*knots, *((a + b) / 2 for a, b in pairwise(knots)))]
+    return math.nan if any(map(math.isnan, weights)) else max(weights)
