@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments, plain
 from lossreg.composition import checkpoint, tracking
+from lossreg.composition.bare import keys_in, names_of_bare, run_nodes
 from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import Clock, Moment, before_forward
 from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.facts import facts
-from lossreg.composition.graph import Node, build_nodes, check_functions, check_sources, needed_nodes, reachable
+from lossreg.composition.graph import build_nodes, check_functions, check_sources, needed_nodes, reachable
 from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing, refuse_recomputing
@@ -29,7 +30,7 @@ from lossreg.errors import GraphError
 from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.description import describe
 from lossreg.losses.norm import snapshot, sync_norms
-from lossreg.losses.notes import note_group, note_preprocess
+from lossreg.losses.notes import note_group
 from lossreg.losses.ranks import several
 from lossreg.losses.wrapper import LossWrapper
 
@@ -177,6 +178,7 @@ class MultiLoss(nn.Module):
         self.pre_processes = nn.ModuleList(n.function for n in self._nodes if isinstance(n.function, nn.Module))
         if self.weighting is not None:
             self.weighting.bind(names)
+        self._bare = names_of_bare(self._asked(), batch_keys or ())
         self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
@@ -403,7 +405,8 @@ class MultiLoss(nn.Module):
         """Return `(total, {name: value}, {name: extra_info})`.
 
         Args:
-            pred_batch: mapping of tensors, or a tensor where every term reads just one key.
+            pred_batch: mapping of tensors; or a bare tensor, which stands for the only key of its side that a term, or
+                a preprocess in the list, asks of a batch. A function in the list gets it as it is.
             gt_batch: the same for targets.
             normalize: whether values are divided by their norms.
             epoch: for scheduled weights; fractions count.
@@ -596,14 +599,25 @@ class MultiLoss(nn.Module):
         every = range(len(self.names))
         if not (self._nodes or any(self._optional)):
             return pred_batch, gt_batch, every
-        present = {f"{s}.{k}" for s, b in (("pred", pred_batch), ("gt", gt_batch)) if isinstance(b, Mapping) for k in b}
+        nodes = self._nodes
+        if any(node.opaque for node in nodes):  # one may make any key, so that only then is known what a batch has
+            last = max(i for i, node in enumerate(nodes) if node.opaque)
+            ran = needed_nodes(nodes[: last + 1], (), keys_in(pred_batch, gt_batch, self._bare))
+            pred_batch, gt_batch = run_nodes(ran, pred_batch, gt_batch, self._bare)
+            nodes = [node for node in nodes if node not in ran]
+        present = keys_in(pred_batch, gt_batch, self._bare)
         losses = [cast(Loss, loss) for loss in self.loss_funcs]
-        active = [i for i in every if not self._optional[i] or reachable(losses[i].requires, self._nodes, present)]
-        if isinstance(pred_batch, Tensor) or isinstance(gt_batch, Tensor):
-            return pred_batch, gt_batch, active
-        for node in needed_nodes(self._nodes, [losses[i] for i in active], present):
-            pred_batch, gt_batch = _run(node, pred_batch, gt_batch)
-        return pred_batch, gt_batch, active
+        active = [i for i in every if not self._optional[i] or reachable(losses[i].requires, nodes, present)]
+        needed = needed_nodes(nodes, [losses[i] for i in active], present)
+        return *run_nodes(needed, pred_batch, gt_batch, self._bare), active
+
+    def _asked(self) -> Iterator[list[str]]:
+        """Yield what each listed preprocess and each loss, those of groups too, asks of a batch."""
+        listed = [node for node in self._nodes if not node.automatic]
+        made = {key for node in listed for key in node.provides}
+        for reader in (*(node for node in listed if not node.opaque), *self.loss_funcs):
+            for keys in reader._asked() if isinstance(reader, MultiLoss) else [reader.requires]:
+                yield [key for key in cast("Sequence[str]", keys) if key not in made]
 
     def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
         losses, one = list(self.loss_funcs), self._one
@@ -856,16 +870,3 @@ def _noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:
     """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
     return torch.cat([like[:0], *nothing_of(tensors_in(pred_batch), like)])
-
-
-def _run(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
-    """Run a node on shallow copies, so that a function that writes into its batch leaves the caller's alone."""
-    try:
-        result = node.function(dict(pred_batch), dict(gt_batch)) if node.opaque else node.function(pred_batch, gt_batch)
-    except Exception as error:
-        if not torch.compiler.is_compiling():
-            note_preprocess(error, node.name, node.requires, pred_batch, gt_batch)
-        raise
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"preprocess {node.name!r} must return (pred_batch, gt_batch), got {type(result).__name__}")
-    return result

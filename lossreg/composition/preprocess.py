@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lossreg.errors import MissingKeyError
+from lossreg.losses.wrapper import DEFAULT_KEYS
 
 
 class Preprocess(nn.Module):
@@ -26,24 +27,38 @@ class Preprocess(nn.Module):
         """Return `{"gt.<key>": tensor, ...}` for every key in `provides`. The batches are read only."""
         raise NotImplementedError(f"{type(self).__name__} must define compute(pred_batch, gt_batch)")
 
-    def forward(
-        self, pred_batch: Mapping[str, Any], gt_batch: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def forward(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
         """Return `(pred_batch, gt_batch)` with the provided keys added.
+
+        A bare tensor stands for the only key that is required of its side, and comes back bare where nothing is added.
 
         Raises:
             MissingKeyError: a required key is not there.
         """
-        batches = {"pred": pred_batch, "gt": gt_batch}
+        given = {"pred": pred_batch, "gt": gt_batch}
+        batches = {side: self._keyed(side, batch) for side, batch in given.items()}
         for key in self.requires:
             side, _, rest = key.partition(".")
             if rest not in batches[side]:
+                found = f"keys {sorted(map(str, given[side]))}" if isinstance(given[side], Mapping) else "a bare tensor"
                 raise MissingKeyError(
                     f"preprocess {type(self).__name__} needs {key!r} to make {', '.join(map(repr, self.provides))}; "
-                    f"{side}_batch has keys {sorted(map(str, batches[side]))}"
+                    f"{side}_batch has {found}"
                 )
         made: dict[str, dict[str, Any]] = {"pred": {}, "gt": {}}
-        for key, tensor in self.compute(pred_batch, gt_batch).items():
+        for key, tensor in self.compute(batches["pred"], batches["gt"]).items():
             side, _, rest = key.partition(".")
             made[side][rest] = tensor
-        return {**made["pred"], **pred_batch}, {**made["gt"], **gt_batch}
+        pred_batch, gt_batch = (
+            {**made[side], **batches[side]} if made[side] or isinstance(batch, Mapping) else batch
+            for side, batch in given.items()
+        )
+        return pred_batch, gt_batch
+
+    def _keyed(self, side: str, batch: Any) -> Mapping[str, Any]:
+        if isinstance(batch, Mapping):
+            return batch
+        own = [key.removeprefix(f"{side}.") for key in self.requires if key.startswith(f"{side}.")]
+        if batch is None or len(own) > 1:
+            return {}
+        return {own[0] if own else DEFAULT_KEYS[side]: batch}

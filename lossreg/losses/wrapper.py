@@ -17,7 +17,8 @@ from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
 from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
-_DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
+DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
+"""The key of each side that is taken where nothing says which."""
 _SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
 _WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
@@ -336,7 +337,7 @@ def _ignore_index(loss_func: Any) -> Any:
 def _key_of(batch: Mapping[str, Any], side: str) -> str:
     """Return the key of the only tensor of a batch, else the default's."""
     tensors = [name for name, value in batch.items() if isinstance(value, Tensor)]
-    return tensors[0] if len(tensors) == 1 else _DEFAULT_KEYS[side]
+    return tensors[0] if len(tensors) == 1 else DEFAULT_KEYS[side]
 
 
 def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> bool:
