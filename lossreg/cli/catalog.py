@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from packaging.utils import canonicalize_name
 
 from lossreg.cli.imports import importing
 from lossreg.cli.output import echo, show_json, styled
@@ -15,8 +16,9 @@ from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.printable import printable
 from lossreg.registry import catalog
 from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.foreign import described
 from lossreg.registry.packages import distribution, install_line, unmet
-from lossreg.registry.plugins import Plugin
+from lossreg.registry.plugins import Plugin, Switches, plugin_names
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
 
 if TYPE_CHECKING:
@@ -252,16 +254,31 @@ def plugins_command(as_json: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the table says the same
         found = catalog()
+    blocked = _blocked()
     if as_json:
-        show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()})
+        show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()} | blocked)
         return
     rows = [(p.name, p.distribution, p.version, _offer(p)) for p in found.plugins]
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
     for plugin in found.plugins:
         if plugin.error is not None:
-            echo(f"\n{plugin.origin} is left out:\n  {type(plugin.error).__name__}: {plugin.error}")
-    for conflict in found.conflicts():
-        echo(f"\n{conflict}")
+            echo(f"\n{plugin.origin} is left out:\n  {described(plugin.error)}")
+    for odd in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
+        echo(f"\n{odd}")
+    if blocked["blocked"]:
+        echo(f"\nBlocked by LOSSREG_DISABLE: {', '.join(blocked['blocked'])}")
+    if blocked["unknown"]:
+        echo(f"\nIn LOSSREG_DISABLE, but no installed plugin: {', '.join(blocked['unknown'])}")
+
+
+def _blocked() -> dict[str, list[str]]:
+    """Return what LOSSREG_DISABLE names: what is installed, and what is not."""
+    installed = {canonicalize_name(name) for pair in plugin_names().items() for name in pair}
+    disabled = sorted(Switches.from_environment().disabled)
+    return {
+        "blocked": [name for name in disabled if canonicalize_name(name) in installed],
+        "unknown": [name for name in disabled if canonicalize_name(name) not in installed],
+    }
 
 
 def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
@@ -277,6 +294,7 @@ def _described_plugin(plugin: Plugin) -> dict[str, Any]:
         "version": plugin.version,
         "offers": {_PLURALS[kind]: names for kind, names in _by_kind(plugin).items()},
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+        "note": plugin.note,
     }
 
 

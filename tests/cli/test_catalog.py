@@ -195,3 +195,28 @@ def test_plugins_as_json(run, broken):
     assert core["error"] is None
     assert bad["error"] == {"type": "ImportError", "message": "no licence"}
     assert shown["conflicts"] == []
+
+
+def test_plugins_tells_what_is_blocked_and_what_is_not_there_to_block(run, monkeypatch):
+    monkeypatch.setenv("LOSSREG_DISABLE", "LossReg_Sge, pytest")
+    result = run("plugins")
+    assert "In LOSSREG_DISABLE, but no installed plugin: LossReg_Sge, pytest" in result.stdout
+    listed = json.loads(run("plugins", "--json").stdout)
+    assert (listed["blocked"], listed["unknown"]) == ([], ["LossReg_Sge", "pytest"])
+
+
+@pytest.mark.needs_plugins
+def test_plugins_tells_what_is_blocked(run, monkeypatch):
+    monkeypatch.setenv("LOSSREG_DISABLE", "lossreg-seg")
+    lossreg.refresh()
+    assert "Blocked by LOSSREG_DISABLE: lossreg-seg" in run("plugins").stdout
+
+
+def test_plugins_tells_what_is_odd_about_an_installation(run, monkeypatch):
+    current = catalog()
+    note = "odd is installed in several versions"
+    odd = Plugin("odd", "odd", "2.0", note=note)
+    monkeypatch.setattr(lossreg.registry, "_catalog", type(current)(current.manager, [*current.plugins, odd]))
+    assert note in run("plugins").stdout
+    listed = json.loads(run("plugins", "--json").stdout)
+    assert {plugin["name"]: plugin["note"] for plugin in listed["plugins"]}["odd"] == note

@@ -571,3 +571,26 @@ def test_the_scan_is_made_once(packages):
     lossreg.refresh()
     """
     assert packages.python(code).split() == ["start", "imported", "asked", "asked"]
+
+
+ODD_OBJECTS = {
+    "equals all": "def __eq__(self, other): return True",
+    "cannot be compared": "def __eq__(self, other): raise BaseException('no')",
+    "cannot be hashed": "__hash__ = None",
+    "raises in hash": "def __hash__(self): raise SystemExit(0)",
+    "raises at every attribute": "def __getattribute__(self, name): raise SystemExit(0)",
+    "has every attribute": "def __getattr__(self, name): return self",
+    "cannot be listed": "def __dir__(self): raise KeyError('no')",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_OBJECTS)
+def test_an_odd_object_for_a_plugin_touches_no_other(packages, kind):
+    hook = "    @hookimpl\n    def lossreg_losses(self): return [LossSpec('Odd', 'a:A')]\n"
+    source = f"from lossreg import LossSpec, hookimpl\nclass Odd:\n    {ODD_OBJECTS[kind]}\n{hook}odd = Odd()\n"
+    packages.offering("a-neighbour", "before", "Before")
+    packages.add("odd", hooks={"odd": "odd_object:odd"}, modules={"odd_object.py": source})
+    packages.offering("z-neighbour", "after", "After")
+    found = {plugin.name: plugin.error for plugin in packages.scan().plugins}
+    assert (found["before"], found["after"]) == (None, None)
+    assert lossreg.create_loss("after/After").name == "After"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import lossreg
 from lossreg.errors import PluginWarning
 from lossreg.registry import packages as metadata
+from lossreg.registry.plugins import Switches, discover
 
 HEAD = b"Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n"
 
@@ -190,6 +194,38 @@ def test_a_finder_of_somebody_else_that_raises_hides_nothing(sound, monkeypatch)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     lossreg.refresh()
     assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+
+
+HEADERS = st.sampled_from(
+    [
+        b"Name: odd",
+        b"Version: 1",
+        b"Requires-Dist: lossreg",
+        b"Requires-Dist: lossreg>=99",
+        b"Metadata-Version: 2.1",
+        b"",
+    ]
+)
+SECTIONS = st.sampled_from(
+    [b"[lossreg]", b"[lossreg.losses]", b"Odd = torch.nn:L1Loss", b"[", b"= a", b"a = b [c", b""]
+)
+NOISE = st.binary(max_size=20)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(headers=st.lists(HEADERS | NOISE, max_size=6), points=st.lists(SECTIONS | NOISE, max_size=6))
+def test_whatever_stands_in_metadata_takes_nothing_else_down(packages, headers, points):
+    folder = packages.folder / "odd-1.0.dist-info"
+    if not folder.exists():
+        packages.add("odd", losses={"Odd": "torch.nn:L1Loss"})
+        packages.add("sound", losses={"Sound": "torch.nn:L1Loss"})
+    (folder / "METADATA").write_bytes(b"\n".join(headers))
+    (folder / "entry_points.txt").write_bytes(b"\n".join(points))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
+        _, plugins = discover(Switches())
+    (sound,) = (plugin for plugin in plugins if plugin.distribution == "sound")
+    assert (sound.error, [spec.name for spec in sound.specs]) == (None, ["Sound"])
 
 
 # --- the library that a loss needs --------------------------------------------------------------------
