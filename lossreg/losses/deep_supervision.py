@@ -23,16 +23,19 @@ class DeepSupervision(Loss):
     """Sum a loss over several outputs of the network: `sum_k w_k L(output_k, target at the size of output_k)`.
 
     Each output takes the place of the prediction that the loss reads; every target that the loss reads and
-    that is of another size is resized to the output's. The term has one norm, over the sum.
+    that is of another size is resized to the output's. The term has one norm, over the sum. One tensor in place of
+    several, as a network gives in `eval()`, is the finest output: its value is `w_0 L`.
 
     Deep supervision follows Lee et al. (AISTATS 2015).
 
     Args:
         loss: what to compute at each scale; it must read one key of the predictions, or bare tensors.
-        outputs: where the outputs are: a key of a list of tensors, a glob over keys (`"aux.*"`, taken in the
-            order of the batch), or a list of keys; finest first.
+        outputs: where the outputs are: a key of a list, tuple or mapping of tensors, or of one tensor; a glob over
+            keys (`"aux.*"`, taken in the order of the batch); or a list of keys; finest first.
         weights: `w_k`: `"exp"` for 1, 1/2, 1/4, ...; `"same"` for ones; or a number for each output.
-        resize: how targets are resized: `"nearest"`, also right for class indices, or `"bilinear"`.
+        resize: how targets are resized: `"nearest"`, also right for class indices; or `"bilinear"`, which is linear
+            on sequences and trilinear on volumes. It leaves out what the loss ignores (its `ignore_index`): a pixel
+            is the mean of the others that it is made of, or ignored where there are none.
 
     Raises:
         ArgumentError: an argument is of a wrong type or out of its choices, or the loss reads more than one key of
@@ -64,82 +67,120 @@ class DeepSupervision(Loss):
         self.outputs = named
         self.weights = weights
         self.resize = resize
+        self.needs_grad = loss.needs_grad
+        self.ignore_index = loss.ignore_index
         self.requires = [f"pred.{key}" for key in ([named] if isinstance(named, str) else named) if not _is_glob(key)]
         self.requires += [key for key in loss.requires if key.startswith("gt.")]
         self.optional = [key for key in loss.optional if key.startswith("gt.")]
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return the weighted sum over the outputs."""
-        outputs = self._outputs(pred_batch)
+        found = self._found(pred_batch) if isinstance(pred_batch, Mapping) else pred_batch
+        outputs = self._outputs(found, pred_batch)
+        weights = self._weights(None if isinstance(found, Tensor) else len(outputs))
         total = torch.zeros((), device=outputs[0].device)
-        for weight, output in zip(self._weights(len(outputs)), outputs, strict=True):
+        for weight, output in zip(weights, outputs, strict=True):
             value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False)
             total = total + weight * value
             self.extra_info.update({f"{key}@{output.shape[-1]}": info for key, info in extra.items()})
         return total
 
-    def _outputs(self, pred_batch: Any) -> list[Tensor]:
-        if isinstance(pred_batch, (list, tuple)):
-            found: Any = pred_batch
-        elif not isinstance(pred_batch, Mapping):
-            raise ShapeError(f"loss {self.name!r}: deep supervision needs several outputs, got a single tensor")
-        elif isinstance(self.outputs, str) and not _is_glob(self.outputs):
-            found = pred_batch.get(self.outputs)
-        elif isinstance(self.outputs, str):
-            found = [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
-        else:
-            found = [pred_batch[key] for key in self.outputs if key in pred_batch]
-            found = found if len(found) == len(self.outputs) else None
-        if not found:
-            raise MissingKeyError(
-                f"loss {self.name!r}: deep supervision over {self.outputs!r}; pred_batch has "
-                f"{sorted(map(str, pred_batch))}"
+    def _outputs(self, found: Any, pred_batch: Any) -> list[Tensor]:
+        """Return what was found as a list of tensors, finest first."""
+        outputs = list(found.values()) if isinstance(found, Mapping) else found
+        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+        if outputs is None or (isinstance(outputs, (list, tuple)) and not outputs):
+            keys = f"{sorted(map(str, pred_batch))}" if isinstance(pred_batch, Mapping) else "no outputs"
+            raise MissingKeyError(f"loss {self.name!r}: deep supervision over {self.outputs!r}; pred_batch has {keys}")
+        if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, Tensor) for output in outputs):
+            kinds = sorted({type(o).__name__ for o in outputs}) if isinstance(outputs, (list, tuple)) else []
+            shown = f"a {type(outputs).__name__}" + (f" of {', '.join(kinds)}" if kinds else "")
+            raise DtypeError(
+                f"loss {self.name!r}: deep supervision over {self.outputs!r}: expected a list of tensors, or one "
+                f"tensor, found {shown}"
             )
-        if isinstance(found, Tensor) or not all(isinstance(output, Tensor) for output in found):
-            raise DtypeError(f"loss {self.name!r}: {self.outputs!r} must be a list of tensors")
-        return list(found)
+        return list(outputs)
 
-    def _weights(self, count: int) -> Sequence[float]:
-        if self.weights == "exp":
-            return [0.5**k for k in range(count)]
-        if self.weights == "same":
-            return [1.0] * count
+    def _found(self, pred_batch: Mapping[str, Any]) -> Any:
+        """Return what is at the keys of the outputs; None where one is missing."""
+        if isinstance(self.outputs, str) and not _is_glob(self.outputs):
+            return pred_batch.get(self.outputs)
+        if isinstance(self.outputs, str):
+            return [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
+        every = all(key in pred_batch for key in self.outputs)
+        return [pred_batch[key] for key in self.outputs] if every else None
+
+    def _weights(self, count: int | None) -> Sequence[float]:
+        """Return a weight for each of `count` outputs, or that of the finest, where one tensor stands for them."""
+        if isinstance(self.weights, str):
+            return [0.5**k if self.weights == "exp" else 1.0 for k in range(count or 1)]
+        if count is None:
+            return self.weights[:1]
         if len(self.weights) != count:
-            raise ShapeError(f"loss {self.name!r}: {len(self.weights)} weights for {count} outputs")
-        return [float(weight) for weight in self.weights]
+            raise ShapeError(
+                f"loss {self.name!r}: {self.outputs!r} has {count} outputs, expected {len(self.weights)}: there are "
+                f"{len(self.weights)} weights for {count} outputs"
+            )
+        return self.weights
 
     def _pred(self, output: Tensor) -> Any:
         return {self.pred_keys[0].removeprefix("pred."): output} if self.pred_keys else output
 
     def _gt(self, gt_batch: Any, output: Tensor) -> Any:
-        if isinstance(gt_batch, Tensor):
-            return self._resized(gt_batch, output)
-        read = {key.removeprefix("gt.") for key in (*self.requires, *self.optional) if key.startswith("gt.")}
+        if not isinstance(gt_batch, Mapping):
+            return self._resized("gt", gt_batch, output) if isinstance(gt_batch, Tensor) else gt_batch
+        read = {key for key in (*self.requires, *self.optional) if key.startswith("gt.")}
         return {
-            key: self._resized(value, output) if isinstance(value, Tensor) and (key in read or not read) else value
+            key: self._resized(f"gt.{key}", value, output)
+            if isinstance(value, Tensor) and (f"gt.{key}" in read or not read)
+            else value
             for key, value in gt_batch.items()
         }
 
-    def _resized(self, target: Tensor, output: Tensor) -> Tensor:
+    def _resized(self, key: str, target: Tensor, output: Tensor) -> Tensor:
         """Resize (N, [C,] *spatial) to the output's spatial size; what has no such axes stays."""
         size = output.shape[2:]
-        if target.dim() not in (output.dim(), output.dim() - 1) or target.shape[-len(size) :] == size:
+        if not size or target.dim() not in (output.dim(), output.dim() - 1) or target.shape[-len(size) :] == size:
             return target
         planes = target if target.dim() == output.dim() else target.unsqueeze(1)
         if self.resize == "nearest":
             exact = planes if planes.is_floating_point() else planes.double()
             resized = F.interpolate(exact, size=size, mode="nearest").to(target.dtype)
-        elif not target.is_floating_point():
-            raise DtypeError(
-                f"loss {self.name!r}: a target of {target.dtype} cannot be resized bilinearly; use nearest"
-            )
         else:
-            resized = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
+            self._check_blend(key, target, output)
+            ignored = None if key in self.optional else self.ignore_index
+            resized = _blended(planes, size, ignored)
         return resized if target.dim() == output.dim() else resized.squeeze(1)
+
+    def _check_blend(self, key: str, target: Tensor, output: Tensor) -> None:
+        """Refuse to blend class indices, which would make other classes, and integers."""
+        found = "class indices" if self._holds_indices(target, output) else f"a target of {target.dtype}"
+        if found == "class indices" or not target.is_floating_point():
+            raise DtypeError(
+                f"loss {self.name!r}: {key!r}: {found} cannot be resized bilinearly; use nearest: `resize: nearest`"
+            )
+
+    def _holds_indices(self, target: Tensor, output: Tensor) -> bool:
+        takes_indices = getattr(self.loss, "target_dtype", None) == "long"
+        return takes_indices and (target.dim() < output.dim() or target.shape[1] != output.shape[1])
 
     def extra_repr(self) -> str:
         """Show where the outputs are and how they are weighed."""
         return f"{super().extra_repr()}, outputs={self.outputs!r}, weights={self.weights!r}, resize={self.resize!r}"
+
+
+def _blended(planes: Tensor, size: Sequence[int], ignored: float | None) -> Tensor:
+    """Interpolate (N, C, *spatial) linearly, over the elements that are not `ignored`."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+
+    def blend(values: Tensor) -> Tensor:
+        return F.interpolate(values, size=tuple(size), mode=mode, align_corners=False)
+
+    if ignored is None:
+        return blend(planes)
+    valid = planes != ignored
+    share = blend(valid.to(planes.dtype))
+    return torch.where(share > 0, blend(torch.where(valid, planes, 0)) / share, ignored)
 
 
 def _checked_weights(given: Arguments, weights: Any) -> ScaleWeights:

@@ -76,3 +76,101 @@ def test_refusals() -> None:
         DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0, 2.0])({"seg": OUTPUTS}, {"mask": TARGET})
     with pytest.raises(ArgumentError, match=r"reads pred.a, pred.b \(give one that reads one key of the predictions"):
         DeepSupervision(LossWrapper(nn.L1Loss(), "x", inputs=["pred.a", "pred.b"]), "seg")
+
+
+# --- what a network may give ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("weights", "first"), [("exp", 1.0), ("same", 1.0), ([3.0, 2.0, 1.0], 3.0)])
+def test_one_tensor_as_in_eval_is_the_finest_output(weights: Any, first: float) -> None:
+    loss = DeepSupervision(l1(pred_key="seg", gt_key="mask"), "seg", weights=weights)
+    expected = first * (OUTPUTS[0] - TARGET).abs().mean().item()
+    assert loss({"seg": OUTPUTS[0]}, {"mask": TARGET})[0].item() == pytest.approx(expected, rel=1e-5)
+    assert loss(OUTPUTS[0], TARGET)[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda outputs: {f"level{i}": o for i, o in enumerate(outputs)}])
+@pytest.mark.parametrize("count", [1, 3])
+def test_outputs_come_in_any_container(form: Any, count: int) -> None:
+    loss = DeepSupervision(l1(pred_key="seg", gt_key="mask"), "seg")
+    targets = [F.interpolate(TARGET, size=o.shape[2:], mode="nearest") for o in OUTPUTS[:count]]
+    expected = sum(0.5**i * F.l1_loss(o, t).item() for i, (o, t) in enumerate(zip(OUTPUTS, targets, strict=False)))
+    found = loss({"seg": form(OUTPUTS[:count])}, {"mask": TARGET})[0]
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pred", "error", "message"),
+    [
+        ({"seg": []}, MissingKeyError, "deep supervision over 'seg'"),
+        ({"seg": {}}, MissingKeyError, "deep supervision over 'seg'"),
+        ({}, MissingKeyError, r"pred_batch has keys \[\]"),
+        ({"seg": 5}, DtypeError, "expected a list of tensors, or one tensor, found a int"),
+        ({"seg": [OUTPUTS[0], "b"]}, DtypeError, "found a list of Tensor, str"),
+        (None, MissingKeyError, "pred_batch has no outputs"),
+    ],
+)
+def test_what_is_no_output_is_named(pred: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        DeepSupervision(l1(pred_key="seg", gt_key="mask"), "seg")(pred, {"mask": TARGET})
+
+
+@pytest.mark.parametrize("given", [1, 2, 4])
+def test_weights_for_other_than_the_outputs_are_refused(given: int) -> None:
+    loss = DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0] * given)
+    with pytest.raises(ShapeError, match=f"'seg' has 3 outputs, expected {given}"):
+        loss({"seg": OUTPUTS}, {"mask": TARGET})
+
+
+def test_outputs_without_space_are_compared_as_they_are() -> None:
+    loss = DeepSupervision(l1(gt_key="mask"), "seg")
+    value, _ = loss({"seg": [torch.ones(2, 3), torch.ones(2, 3) * 3]}, {"mask": torch.zeros(2, 3)})
+    assert value.item() == 1.0 + 0.5 * 3.0
+
+
+# --- blending ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("axes", "mode"), [(1, "linear"), (2, "bilinear"), (3, "trilinear")])
+@pytest.mark.parametrize("resize", ["nearest", "bilinear"])
+def test_sequences_images_and_volumes_are_resized(axes: int, mode: str, resize: str) -> None:
+    target = torch.rand(2, 3, *(4,) * axes, generator=torch.Generator().manual_seed(1))
+    outputs = [torch.zeros(2, 3, *(size,) * axes) for size in (4, 2)]
+    loss = DeepSupervision(l1(gt_key="mask"), "seg", weights="same", resize=resize)  # type: ignore[arg-type]
+    # halving by linear interpolation is the mean of each pair along each axis; by nearest it is each pair's first
+    halved = target
+    for axis in range(2, 2 + axes):
+        pairs = halved.unfold(axis, 2, 2)
+        halved = pairs.mean(-1) if resize == "bilinear" else pairs[..., 0]
+    expected = target.mean() + halved.mean()
+    torch.testing.assert_close(loss({"seg": outputs}, {"mask": target})[0], expected)
+
+
+class Ignoring(nn.Module):
+    """The mean over what is not ignored."""
+
+    def __init__(self, ignore_index: int | None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (target - pred)[target != self.ignore_index].mean()
+
+
+def test_an_ignored_value_is_not_blended_into_its_neighbours() -> None:
+    # pairs along the last axis: (1, 255), (255, 255), (0, 1): valid means 1, none, 0.5
+    target = torch.tensor([[[[1.0, 255.0, 255.0, 255.0, 0.0, 1.0]] * 2]])
+    loss = DeepSupervision(LossWrapper(Ignoring(255), "x", gt_key="mask"), ["a"], resize="bilinear")
+    value, _ = loss({"a": torch.zeros(1, 1, 1, 3)}, {"mask": target})
+    assert value.item() == pytest.approx((1.0 + 0.5) / 2)
+
+
+def test_class_indices_of_a_floating_dtype_are_not_blended() -> None:
+    loss = DeepSupervision(
+        LossWrapper(nn.CrossEntropyLoss(), "ce", gt_key="mask", target_dtype="long"), ["a"], resize="bilinear"
+    )
+    with pytest.raises(DtypeError, match=r"'gt\.mask': class indices cannot be resized bilinearly; use nearest"):
+        loss({"a": torch.zeros(1, 3, 2, 2)}, {"mask": torch.ones(1, 4, 4)})
+    soft = torch.rand(1, 3, 4, 4).softmax(1)
+    expected = F.cross_entropy(torch.zeros(1, 3, 2, 2), F.avg_pool2d(soft, 2))
+    torch.testing.assert_close(loss({"a": torch.zeros(1, 3, 2, 2)}, {"mask": soft})[0], expected)
