@@ -38,8 +38,12 @@ TERM_KEYS = (
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
 INPUTS = ("logits", "probabilities")
 DTYPES = ("float32", "input")
-WRAP_CHOICES = {"target_dtype": ("long", "float"), "reduction": ("mean", "sum")}
-WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", *WRAP_CHOICES)
+WRAP_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "target_dtype": ("long", "float"),
+    "target_shape": ("same", "broadcast", "any"),
+    "reduction": ("mean", "sum"),
+}
+WRAP_KEYS = ("inputs", "pred_channels", "gt_channels", *WRAP_CHOICES, "needs_grad")
 DEEP_KEYS = ("outputs", "weights", "resize")
 ON_NONFINITE = ("ignore", "raise", "skip_term")
 ZERO_WEIGHT = ("keep", "skip")
@@ -526,9 +530,11 @@ class Grammar:
         given = data.get("wrap", {})
         if self._mapping(given, f"{path}.wrap", f"a mapping of {', '.join(WRAP_KEYS)}", "wrap: {reduction: mean}"):
             self._known(given, WRAP_KEYS, f"{path}.wrap")
-            for key, choices in WRAP_CHOICES.items():
+            for key, allowed in WRAP_CHOICES.items():
                 if given.get(key) is not None:
-                    self._choice(given, key, f"{path}.wrap", choices, choices[0])
+                    self._choice(given, key, f"{path}.wrap", allowed, allowed[0])
+            if given.get("needs_grad") is not None:
+                self._bool(given, "needs_grad", f"{path}.wrap", True)
             inputs = given.get("inputs")
             if inputs is not None and not (inputs and _is_list_of(inputs, str) and all(map(_is_batch_key, inputs))):
                 self.report(

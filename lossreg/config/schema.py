@@ -29,6 +29,7 @@ from lossreg.config.grammar import (
     SPECIAL_KEYS,
     TERM_KEYS,
     TRACK_NORMS,
+    WRAP_CHOICES,
     WRAP_KEYS,
     ZERO_WEIGHT,
 )
@@ -571,6 +572,19 @@ def _term_keys() -> dict[str, Node]:
             "description": "What to cast the target to; long means class indices.",
             **any_of(_NULL, {"enum": ["long", "float"]}),
             "examples": ["long"],
+        },
+        "target_shape": {
+            "description": "Which shapes of a target the loss takes: `same`, the prediction's; `broadcast`, that or 1 "
+            "in place of a size; `any`, the loss sees to them. By default a library's loss that compares elements has "
+            "`same`, and for a function a target is refused that would broadcast to more than both.",
+            **any_of(_NULL, {"enum": list(WRAP_CHOICES["target_shape"])}),
+            "examples": ["any"],
+        },
+        "needs_grad": {
+            "description": "Whether the loss takes derivatives of the predictions, as a physics residual does; "
+            "gradients are then on where it is calibrated. By default the loss itself says so.",
+            **any_of(_NULL, _BOOLEAN),
+            "examples": [True],
         },
         "reduction": {
             "description": "How values of each element become one number.",

@@ -63,6 +63,8 @@ class LossWrapper(Loss):
         ValueError: an option selects for a `Loss` that reads several keys of that side.
     """
 
+    _compared: int | None = None  # how many of the arguments `target_shape` is about; None for all
+
     def __init__(
         self,
         loss_func: Callable[..., Any],
@@ -103,6 +105,9 @@ class LossWrapper(Loss):
         self.dtype = self._own_dtype if dtype is None else dtype
         if inputs is not None:
             self._check_inputs(given)
+        if self._takes_batches and target_shape is not None:
+            reads = f"{_own_name(loss_func)} reads the batches itself"
+            given.report("target_shape", f"has no effect: {reads}", "leave it out")
         given.done()
         self._places = self._places_in(loss_func) if self._takes_batches else {}
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
@@ -199,9 +204,9 @@ class LossWrapper(Loss):
         if self.target_shape is None and len(arguments) != 2:  # who knows what the others are
             return
         first = arguments[0].shape
-        for i, other in enumerate(arguments[1:], 1):
+        for i, other in enumerate(arguments[1 : self._compared], 1):
             if other.shape != first and not _may_meet(first, other.shape, self.target_shape):
-                pred_key, key = self._labels(pred_batch, gt_batch, 0, i)
+                pred_key, key = (self._label(place, pred_batch, gt_batch) for place in (0, i))
                 wanted = f"{tuple(first)}, the shape of {pred_key!r}"
                 wanted += ", or 1 in place of a size" if self.target_shape == "broadcast" else ""
                 raise ShapeError(
@@ -211,13 +216,12 @@ class LossWrapper(Loss):
                     "the loss takes such shapes"
                 )
 
-    def _labels(self, pred_batch: Any, gt_batch: Any, *places: int) -> list[str]:
-        """Return the keys of arguments, for messages; the side alone of a bare tensor."""
-        sides = (("pred", pred_batch, self.pred_key), ("gt", gt_batch, self.gt_key))
-        keys = self.inputs or [
-            side if isinstance(batch, Tensor) else f"{side}.{key or _key_of(batch, side)}" for side, batch, key in sides
-        ]
-        return [keys[place] for place in places]
+    def _label(self, place: int, pred_batch: Any, gt_batch: Any) -> str:
+        """Return the key of an argument, for messages; the side alone of a bare tensor."""
+        if self.inputs is not None:
+            return self.inputs[place]
+        side, batch, key = (("pred", pred_batch, self.pred_key), ("gt", gt_batch, self.gt_key))[place]
+        return side if isinstance(batch, Tensor) else f"{side}.{key or _key_of(batch, side)}"
 
     def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
         """Put what is selected where the wrapped `Loss` reads it; the rest of both batches stays as it is."""

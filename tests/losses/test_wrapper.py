@@ -753,3 +753,9 @@ def test_a_wrapper_needs_gradients_where_the_loss_inside_does():
 
     assert LossWrapper(Residual("r"), "outer").needs_grad
     assert not LossWrapper(Gap("g"), "outer").needs_grad
+
+
+@pytest.mark.parametrize("loss", [Gap("gap"), OriginalLoss("height")])
+def test_a_shape_is_refused_for_a_loss_of_batches(loss):
+    with pytest.raises(ArgumentError, match=r"target_shape: has no effect: \w+ reads the batches itself"):
+        LossWrapper(loss, target_shape="same")
