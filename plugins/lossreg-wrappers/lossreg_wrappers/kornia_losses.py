@@ -125,7 +125,7 @@ def _images() -> Sequence[LossSpec]:
         _loss(
             "InverseDepthSmoothnessLoss",
             "smoothness of an inverse depth, less where the image has edges",
-            {"takes": "values", "inputs": ("pred.idepth", "gt.image")},
+            {"takes": "values", "inputs": ("pred.idepth", "gt.image"), "place": 1},
             also=("inverse_depth_smoothness_loss",),
             example="inverse_depth",
         ),
@@ -165,7 +165,7 @@ def _images() -> Sequence[LossSpec]:
 
 
 def _heatmaps() -> Sequence[LossSpec]:
-    heatmaps = {"takes": "probabilities", "advice": "normalise each map over its pixels"}
+    heatmaps = {"takes": "probabilities", "target": "distribution", "advice": "normalise each map over its pixels"}
     return (
         _loss("js_div_loss_2d", "Jensen-Shannon divergence of heatmaps", heatmaps, example="heatmaps"),
         _loss("kl_div_loss_2d", "Kullback-Leibler divergence of heatmaps", heatmaps, example="heatmaps"),

@@ -8,7 +8,7 @@ from functools import partial
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
-from lossreg_wrappers.forms import Rules
+from lossreg_wrappers.forms import FORMS, TARGETS, Rules
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
@@ -27,7 +27,9 @@ _SOFTMAX = {"softmax": True, "to_onehot_y": True}
 _MODULES = "lossreg_wrappers.monai_modules"
 
 
-def _maps(*, prefix: str = "", softmax: str = "softmax logits", otherwise: str = "probabilities") -> dict[str, object]:
+def _maps(
+    *, prefix: str = "", softmax: str = "softmax logits", otherwise: Rules = "probabilities"
+) -> dict[str, object]:
     """Say what a loss takes that has MONAI's `sigmoid`, `softmax`, `other_act` and `to_onehot_y`.
 
     Args:
@@ -35,11 +37,12 @@ def _maps(*, prefix: str = "", softmax: str = "softmax logits", otherwise: str =
         softmax: what it takes with a softmax.
         otherwise: what it takes with none of the activations.
     """
+    rules = (({}, otherwise),) if isinstance(otherwise, str) else otherwise
     return {
         "takes": (
             ({f"{prefix}sigmoid": True}, "sigmoid logits"),
             ({f"{prefix}softmax": True}, softmax),
-            ({f"{prefix}other_act": None}, otherwise),
+            *(({f"{prefix}other_act": None, **attributes}, form) for attributes, form in rules),
             ({}, "values"),
         ),
         "target": (({f"{prefix}to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
@@ -94,7 +97,12 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "MaskedDiceLoss",
             "soft Dice inside a mask",
-            {**_maps(prefix="pre_"), "target": "values", "inputs": ("pred.input", "gt.target", "gt.mask")},
+            {
+                **_maps(prefix="pre_"),
+                "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+                "inputs": ("pred.input", "gt.target", "gt.mask"),
+                "place": 1,
+            },
             hidden=_ACTIVATION,
             package="monai>=1.6",  # before, its object keeps its activations elsewhere
             example="masked_one_hot_probabilities",
@@ -124,12 +132,15 @@ def _overlap() -> Sequence[LossSpec]:
 
 def _compound() -> Sequence[LossSpec]:
     # the cross-entropy and the focal loss in them take logits whatever the Dice loss takes, and the focal loss
-    # one sigmoid each
+    # one sigmoid each: without an activation there is no prediction that both parts take
+    def otherwise(overlap: str, other: str) -> Rules:
+        return (({other: 0.0}, "probabilities"), ({overlap: 0.0}, "logits"), ({}, "nothing"))
+
     return (
         _loss(
             "DiceCELoss",
             "Dice and cross-entropy",
-            _maps(prefix="dice.", otherwise="values"),
+            _maps(prefix="dice.", otherwise=otherwise("lambda_dice", "lambda_ce")),
             also=("dice_ce",),
             tensors=("weight",),
             hidden=_ACTIVATION,
@@ -140,7 +151,7 @@ def _compound() -> Sequence[LossSpec]:
             "DiceFocalLoss",
             "Dice and focal loss",
             {
-                **_maps(prefix="dice.", softmax="logits", otherwise="values"),
+                **_maps(prefix="dice.", softmax="logits", otherwise=otherwise("lambda_dice", "lambda_focal")),
                 "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
             },
             also=("dice_focal",),
@@ -151,7 +162,7 @@ def _compound() -> Sequence[LossSpec]:
         _loss(
             "GeneralizedDiceFocalLoss",
             "generalised Dice and focal loss",
-            _maps(prefix="generalized_dice.", softmax="logits", otherwise="values"),
+            _maps(prefix="generalized_dice.", softmax="logits", otherwise=otherwise("lambda_gdl", "lambda_focal")),
             also=("generalized_dice_focal",),
             hidden=_ACTIVATION,
             example="class_logits",
@@ -275,8 +286,14 @@ def _images() -> Sequence[LossSpec]:
 
 def _others() -> Sequence[LossSpec]:
     """Describe losses of other shapes; those around another loss name it: `{loss: monai/DiceLoss}` in `args`."""
-    values = {"takes": "values"}
     inner = {"loss": "monai/DiceLoss", "loss_args": {"softmax": True}}
+    by_inner = {  # what the loss inside takes
+        "takes": (*(({"inner_takes": form}, form) for form in FORMS), ({}, "values")),
+        "target": (*(({"inner_target": form}, form) for form in TARGETS), ({}, "any")),
+        "advice": _ADVICE,
+        "place": -1,
+        "target_shape": "any",
+    }
     return (
         _loss(
             "BarlowTwinsLoss",
@@ -293,7 +310,7 @@ def _others() -> Sequence[LossSpec]:
         _loss(
             "DeepSupervisionLoss",
             "a loss at several levels of a network, by name",
-            values,
+            by_inner,
             target=f"{_MODULES}:DeepSupervisionLoss",
             example="one_hot_logits",
             args=inner,
@@ -301,7 +318,7 @@ def _others() -> Sequence[LossSpec]:
         _loss(
             "MaskedLoss",
             "a loss of prediction and target times a mask, by name",
-            {"takes": "values", "inputs": ("pred.input", "gt.target", "gt.mask")},
+            {**by_inner, "inputs": ("pred.input", "gt.target", "gt.mask"), "place": 1},
             target=f"{_MODULES}:MaskedLoss",
             example="masked_one_hot_probabilities",
             args={"loss": "monai/DiceLoss"},
@@ -309,7 +326,7 @@ def _others() -> Sequence[LossSpec]:
         _loss(
             "MultiScaleLoss",
             "a loss of prediction and target smoothed at several scales, by name",
-            values,
+            by_inner,
             target=f"{_MODULES}:MultiScaleLoss",
             example="images",
             args={"loss": "torch/MSELoss", "scales": [0, 1, 2]},

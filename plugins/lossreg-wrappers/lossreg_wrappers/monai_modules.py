@@ -12,16 +12,37 @@ import monai.losses  # type: ignore[import-not-found, unused-ignore]  # it need 
 from torch import Tensor, nn
 
 import lossreg
+from lossreg_wrappers.adapter import LibraryLoss
 
 
-def _library_loss(loss: str | nn.Module, loss_args: Mapping[str, Any] | None) -> nn.Module:
-    """Return the object that a name of a registered loss stands for, its arguments checked as those of a config."""
-    if not isinstance(loss, str):
-        return loss
-    made = lossreg.get_loss_function({"loss": {"loss": loss, "args": dict(loss_args or {})}})
-    if not isinstance(made, nn.Module) or isinstance(made, lossreg.Loss):
-        raise ValueError(f"loss {loss!r} is not called as loss(prediction, target)")
-    return made
+class _Inside:
+    """The object that a name of a registered loss stands for, its arguments checked as those of a config.
+
+    Args:
+        loss: its name; from Python also a module.
+        loss_args: its constructor arguments, where `loss` is a name.
+    """
+
+    def __init__(self, loss: str | nn.Module, loss_args: Mapping[str, Any] | None) -> None:
+        self.module: Any = loss
+        self.forms: dict[str, Any] = {}
+        if not isinstance(loss, str):
+            return
+        config = {"losses": [{"loss": loss, "args": dict(loss_args or {})}]}
+        made = lossreg.build_compound_loss_from_config(config).loss_funcs[0]
+        self.module = getattr(made, "loss_func", None)
+        if not isinstance(self.module, nn.Module) or not isinstance(made, LibraryLoss) or made.inputs is not None:
+            raise ValueError(f"loss {loss!r} is not called as loss(prediction, target)")
+        self.forms = {
+            "inner_takes": f"{made.takes.activation} {made.takes.kind}".strip(),
+            "inner_target": made.target,
+            "ignore_index": made.ignore_index,
+        }
+
+    def tell(self, around: nn.Module) -> None:
+        """Give a loss around this one attributes with what this one takes, for the rules of its spec."""
+        for attribute, value in self.forms.items():
+            setattr(around, attribute, value)
 
 
 class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[misc, unused-ignore]
@@ -41,7 +62,9 @@ class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[mis
         weight_mode: str = "exp",
         weights: list[float] | None = None,
     ) -> None:
-        super().__init__(_library_loss(loss, loss_args), weight_mode, weights)
+        inside = _Inside(loss, loss_args)
+        super().__init__(inside.module, weight_mode, weights)
+        inside.tell(self)
 
     def forward(self, *levels_and_target: Tensor) -> Tensor:
         """Return the loss of `(level, ..., level, target)`, finest level first."""
@@ -59,7 +82,9 @@ class MaskedLoss(monai.losses.MaskedLoss):  # type: ignore[misc, unused-ignore]
     """
 
     def __init__(self, loss: str | nn.Module, loss_args: dict[str, Any] | None = None) -> None:
-        super().__init__(_library_loss(loss, loss_args))
+        inside = _Inside(loss, loss_args)
+        super().__init__(inside.module)
+        inside.tell(self)
 
 
 class MultiScaleLoss(monai.losses.MultiScaleLoss):  # type: ignore[misc, unused-ignore]
@@ -81,7 +106,9 @@ class MultiScaleLoss(monai.losses.MultiScaleLoss):  # type: ignore[misc, unused-
         kernel: str = "gaussian",
         reduction: str = "mean",
     ) -> None:
-        super().__init__(_library_loss(loss, loss_args), scales, kernel, reduction)
+        inside = _Inside(loss, loss_args)
+        super().__init__(inside.module, scales, kernel, reduction)
+        inside.tell(self)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss; the library's own order is the other way round."""

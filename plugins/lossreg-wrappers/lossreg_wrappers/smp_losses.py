@@ -21,6 +21,7 @@ _FROM_PROBABILITIES = (
 _BY_MODE = {
     "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
     "target": (({"mode": "multiclass"}, "indices"), ({}, "mask")),
+    "target_shape": "any",  # planes are laid flat
 }
 _MULTICLASS = {"mode": "multiclass"}
 
@@ -48,6 +49,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             {  # it takes logits in every mode; `from_logits` has no effect on it
                 "takes": (({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
                 "target": _BY_MODE["target"],
+                "target_shape": "any",
             },
             example="class_logits",
             args=_MULTICLASS,
@@ -55,7 +57,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "MCCLoss",
             "one minus Matthews correlation of a binary mask",
-            {"takes": "sigmoid probabilities", "target": "mask"},
+            {"takes": "sigmoid probabilities", "target": "mask", "target_shape": "any"},
             example="mask_probabilities",
         ),
         _loss(

@@ -16,7 +16,9 @@ _OBSOLETE = ("size_average", "reduce")
 _loss = partial(library_loss, "torch.nn", also_in=("torch.nn.modules.loss",), hidden=_OBSOLETE)
 
 _VALUES = {"takes": "values", "target": "values"}
-_CLASSES = {"takes": "softmax logits", "target": "indices"}
+_SIGNS = {"takes": "values", "target": "signs"}
+_CLASSES = {"takes": "softmax logits", "target": "indices or distribution"}
+_TRIPLETS = {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")}
 
 
 @hookimpl
@@ -26,7 +28,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "AdaptiveLogSoftmaxWithLoss",
             "softmax over very many classes, rare ones in clusters; has weights of its own to train",
-            {"takes": "values", "target": "indices"},
+            {"takes": "values", "target": "indices", "classes": "n_classes"},
             target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
             hidden=("device", "dtype"),
             example="features_and_classes",
@@ -60,7 +62,14 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "CosineEmbeddingLoss",
             "cosine distance of pairs of embeddings labelled 1 (alike) or -1",
-            {"takes": "values", "inputs": ("pred.input1", "pred.input2", "gt.target")},
+            {
+                "takes": "values",
+                "target": "signs",
+                "inputs": ("pred.input1", "pred.input2", "gt.target"),
+                "place": 2,
+                "target_shape": "same",
+                "compared": 2,
+            },
             example="labelled_pairs",
         ),
         _loss(
@@ -73,16 +82,25 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "GaussianNLLLoss",
             "negative log-likelihood of a normal distribution with predicted mean and variance",
-            {"takes": "values", "inputs": ("pred.input", "gt.target", "pred.var")},
+            {
+                "takes": "values",
+                "inputs": ("pred.input", "gt.target", "pred.var"),
+                "place": 1,
+                "target_shape": "broadcast",
+                "compared": 2,  # it looks at the variances itself
+            },
             hidden=(),
             example="means_and_variances",
         ),
-        _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _VALUES, example="signs"),
+        _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _SIGNS, example="signs"),
         _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, hidden=(), example="values"),
         _loss(
             "KLDivLoss",
             "Kullback-Leibler divergence of log-probabilities from a distribution",
-            {"takes": "softmax log-probabilities", "target": "values"},
+            {
+                "takes": "softmax log-probabilities",
+                "target": (({"log_target": True}, "log-distribution"), ({}, "distribution")),
+            },
             example="distributions",
             args={"reduction": "batchmean"},
         ),
@@ -90,7 +108,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "LinearCrossEntropyLoss",
             "cross-entropy fused with the linear layer before it; has weights of its own to train",
-            {"takes": "values", "target": "indices"},
+            {"takes": "values", "target": "indices or distribution", "classes": "num_classes"},
             tensors=("weight",),
             hidden=("device", "dtype", "options"),
             package="torch>=2.13",
@@ -101,13 +119,19 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "MarginRankingLoss",
             "hinge of the difference of two scores, for targets 1 (first is higher) or -1",
-            {"takes": "values", "inputs": ("pred.input1", "pred.input2", "gt.target")},
+            {
+                "takes": "values",
+                "target": "signs",
+                "inputs": ("pred.input1", "pred.input2", "gt.target"),
+                "place": 2,
+                "target_shape": "same",
+            },
             example="ranked_scores",
         ),
         _loss(
             "MultiLabelMarginLoss",
             "multi-class hinge where a sample has several classes: indices, filled up with -1",
-            {"takes": "values", "target": "indices"},
+            {"takes": "values", "target": "label lists"},
             example="scores_and_label_lists",
         ),
         _loss(
@@ -134,21 +158,21 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "PoissonNLLLoss",
             "negative log-likelihood of a Poisson distribution with predicted (log-)rate",
-            _VALUES,
+            {"takes": "values", "target": "counts"},
             example="counts",
         ),
         _loss("SmoothL1Loss", "squared below `beta`, absolute above", _VALUES, example="values"),
-        _loss("SoftMarginLoss", "logistic loss for targets 1 or -1", _VALUES, example="signs"),
+        _loss("SoftMarginLoss", "logistic loss for targets 1 or -1", _SIGNS, example="signs"),
         _loss(
             "TripletMarginLoss",
             "hinge of how much nearer an anchor is to a positive than to a negative sample",
-            {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
+            {**_TRIPLETS, "target_shape": "same"},
             example="triplets",
         ),
         _loss(
             "TripletMarginWithDistanceLoss",
             "triplet hinge under a distance of your own (a Python function; by default the Euclidean one)",
-            {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")},
+            _TRIPLETS,  # its distance may take other shapes
             hidden=(),
             example="triplets",
         ),

@@ -67,7 +67,7 @@ def test_the_conversion_compiles_without_a_break(term):
 
 
 def test_logits_where_probabilities_are_taken_are_seen_at_the_first_batch():
-    with pytest.raises(RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"):
+    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model puts out logits, set `input: logits`$"):
         lossreg.create_loss("torch/BCELoss")(LOGITS, MASK)
 
 
@@ -78,7 +78,7 @@ def test_logits_under_a_term_that_says_probabilities_are_seen_at_the_first_batch
 
 
 def test_what_is_said_to_be_what_the_loss_takes_and_is_not_is_seen_at_the_first_batch(term):
-    with pytest.raises(RangeError, match=r"expected 0 to 1; if the model puts out logits, set `input: logits`$"):
+    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model puts out logits, set `input: logits`$"):
         term({"loss": "torch/BCELoss", "input": "probabilities"})(LOGITS, MASK)
 
 

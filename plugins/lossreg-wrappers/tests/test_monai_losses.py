@@ -223,3 +223,48 @@ def test_a_config_gives_a_perceptual_loss_neither_paths_nor_networks_that_are_co
         loss = {"loss": f"monai/{around}", "loss_args": loss, "args": {"loss": loss.pop("loss")}}
     with pytest.raises(lossreg.ConfigError, match=message):
         lossreg.build_compound_loss_from_config({"losses": [loss]})
+
+
+@pytest.mark.parametrize("name", COMPOUND)
+def test_compound_losses_without_an_activation_are_refused_at_build_with_the_fix(name, term):
+    with pytest.raises(
+        lossreg.ConfigError, match=r"one part of it takes logits .* set `sigmoid: true` or `softmax: true`"
+    ):
+        term({"loss": f"monai/{name}", "to_onehot_y": True})
+    with pytest.raises(ValueError, match="set `sigmoid: true` or `softmax: true`"):
+        lossreg.create_loss(f"monai/{name}")
+
+
+@pytest.mark.parametrize("name", COMPOUND)
+def test_a_compound_loss_whose_other_part_is_off_takes_what_the_overlap_takes(name):
+    off = {"lambda_ce" if name == "DiceCELoss" else "lambda_focal": 0.0}
+    logits, one_hot = (
+        torch.randn(2, 3, 8, 8),
+        nn.functional.one_hot(torch.randint(3, (2, 8, 8)), 3).movedim(-1, 1).float(),
+    )
+    made = lossreg.create_loss(f"monai/{name}", **off)
+    expected = getattr(_library(), name)(**off)(logits.softmax(1), one_hot)
+    torch.testing.assert_close(made(logits.softmax(1), one_hot)[0], expected)
+    with pytest.raises(RangeError, match="set `sigmoid: true` or `softmax: true`"):
+        made(logits, one_hot)
+
+
+@pytest.mark.parametrize("around", ["DeepSupervisionLoss", "MaskedLoss"])
+def test_a_loss_around_a_loss_refuses_what_that_one_would(around):
+    made = lossreg.create_loss(f"monai/{around}", loss="monai/DiceLoss")
+    logits, one_hot = torch.randn(2, 3, 8, 8), nn.functional.one_hot(torch.randint(3, (2, 8, 8)), 3).movedim(-1, 1)
+    pred = {"input": logits} if around == "MaskedLoss" else logits
+    gt = {"target": one_hot, "mask": torch.ones(2, 1, 8, 8)} if around == "MaskedLoss" else one_hot
+    with pytest.raises(RangeError, match="expected 0 to 1; set `sigmoid: true` or `softmax: true`"):
+        made(pred, gt)
+    pred = {"input": logits.softmax(1)} if around == "MaskedLoss" else logits.softmax(1)
+    gt = {**gt, "target": one_hot * 255} if around == "MaskedLoss" else one_hot * 255
+    with pytest.raises(RangeError, match="divide a mask of 0 and 255 by 255"):
+        made(pred, gt)
+
+
+def test_a_loss_around_a_loss_of_classes_takes_a_boolean_target():
+    logits, classes = torch.randn(2, 3, 8, 8), torch.randint(3, (2, 8, 8))
+    one_hot = nn.functional.one_hot(classes, 3).movedim(-1, 1).bool()
+    made = lossreg.create_loss("monai/DeepSupervisionLoss", loss="torch/CrossEntropyLoss")
+    torch.testing.assert_close(made(logits, one_hot)[0], nn.functional.cross_entropy(logits, classes))
