@@ -28,6 +28,7 @@ from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
 from lossreg.losses.base import Loss
 from lossreg.losses.norm import RunningNorm, gather_norms
+from lossreg.losses.notes import note_no_gradients
 
 BatchFunction: TypeAlias = Callable[[nn.Module, Any], tuple[Any, Any, int]]
 
@@ -63,10 +64,10 @@ def calibrate_norms(
 ) -> dict[str, float]:
     """Set every norm to the average raw value of its term over some samples.
 
-    Nothing else moves: no gradient is taken, the modes, the model's buffers and the states of all random
-    generators are put back, so that a calibrated run sees the same data order as one that is not. With a
-    process group, every rank must call it: each goes over its own share of the samples, and all end with
-    the same norms bit for bit. Where it raises, it raises on every rank and the norms are as they were.
+    Nothing else moves: gradients are off unless a loss needs them (`Loss.needs_grad`) and none is kept, the modes,
+    the model's buffers and the states of all random generators are put back, so that a calibrated run sees the same
+    data order as one that is not. With a process group, every rank must call it: each goes over its own share of the
+    samples, and all end with the same norms bit for bit. Where it raises, it raises on every rank and the norms are as they were.
 
     Args:
         multi_loss: the criterion.
@@ -97,8 +98,12 @@ def calibrate_norms(
         with _unchanged(model, multi_loss, loader, mode):
             share = math.ceil(limits.max_samples / ranks)
             for batch, done in _batches(_with_own_workers(loader), share, progress):
-                pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
-                means.add(pred_batch, gt_batch, samples)
+                try:
+                    pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
+                    means.add(pred_batch, gt_batch, samples)
+                except Exception as error:
+                    note_no_gradients(error)
+                    raise
                 done(samples)
     except Exception as failure:
         gather_norms({}, failure=failure, owner="calibrate_norms")  # the other ranks wait for this one, and are told
@@ -259,7 +264,8 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
     python_state, numpy_state = random.getstate(), np.random.get_state()
     # a rank that has no batch left, or failed, takes no part in broadcasts of buffers
     broadcasts = {m: m.require_forward_param_sync for m in model.modules() if isinstance(m, DistributedDataParallel)}
-    with torch.random.fork_rng(), torch.no_grad():
+    needs_grad = any(cast(Loss, term.loss).needs_grad for _, term in multi_loss.leaves())
+    with torch.random.fork_rng(), torch.set_grad_enabled(needs_grad):
         try:
             model.train(mode == "train")
             multi_loss.eval()
@@ -269,9 +275,10 @@ def _unchanged(model: nn.Module, multi_loss: MultiLoss, loader: Iterable[Any], m
         finally:
             for module, training in modes.items():
                 module.training = training
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    if name in buffers:
+                        buffer.copy_(buffers[name])
             for wrapped, broadcast in broadcasts.items():
                 wrapped.require_forward_param_sync = broadcast
             _reshard(model)

@@ -569,3 +569,68 @@ def test_a_bar_is_shown_in_a_terminal_where_it_is_asked_for():
 def test_elsewhere_nothing_is_written(criterion, capfd):
     calibrate(criterion, samples(*[1.0] * 20))
     assert capfd.readouterr() == ("", "")
+
+
+# --- losses that take derivatives -------------------------------------------------------------------
+
+
+class Residual(Loss):
+    """Mean square of `u'' - f`, of a network's output `u` and its input `x`."""
+
+    requires = ("pred.u", "pred.x", "gt.f")
+    needs_grad = True
+
+    def compute(self, pred_batch, gt_batch):
+        u, x = pred_batch["u"], pred_batch["x"]
+        slope = torch.autograd.grad(u.sum(), x, create_graph=True)[0]
+        curvature = torch.autograd.grad(slope.sum(), x, create_graph=True)[0]
+        return (curvature - gt_batch["f"]).square().mean()
+
+
+class Hidden(Residual):
+    """The same, and does not say what it needs."""
+
+    needs_grad = False
+
+
+def residual_batch(model, x):
+    x = x.clone().requires_grad_()
+    return {"u": model(x), "x": x}, {"f": torch.zeros_like(x)}, len(x)
+
+
+def sine():
+    """A network u(x) = a tanh(b x), whose u'' is -2 a b^2 tanh(bx) (1 - tanh(bx)^2), and points to try it at."""
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 1, bias=False))
+    a, b = network[2].weight.item(), network[0].weight.item()
+    points = torch.linspace(-2, 2, 12)[:, None]
+    t = np.tanh(b * points.double().numpy())
+    return network, list(points.split(4)), float(np.mean((2 * a * b**2 * t * (1 - t**2)) ** 2))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_physics_residual_is_calibrated(grouped):
+    network, loader, expected = sine()
+    criterion = MultiLoss([Residual("residual")], [1.0])
+    criterion = MultiLoss([criterion], [1.0]) if grouped else criterion
+    norms = calibrate(criterion, loader, network, batch_fn=residual_batch)
+    assert list(norms.values()) == [pytest.approx(expected, rel=1e-4)]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_a_residual_that_does_not_say_what_it_needs_is_told():
+    network, loader, _ = sine()
+    with pytest.raises(RuntimeError, match="does not require grad") as raised:
+        calibrate(MultiLoss([Hidden("residual")], [1.0]), loader, network, batch_fn=residual_batch)
+    assert sum("set `needs_grad = True` on its class" in note for note in raised.value.__notes__) == 1
+
+
+def test_a_network_that_takes_derivatives_itself_is_told_too():
+    def batch(model, x):
+        pred, gt, count = residual_batch(model, x)
+        return torch.autograd.grad(pred["u"].sum(), pred["x"])[0], gt, count
+
+    network, loader, _ = sine()
+    with pytest.raises(RuntimeError, match="does not require grad") as raised:
+        calibrate(MultiLoss([Mean("mean")], [1.0]), loader, network, batch_fn=batch)
+    assert "needs_grad" in raised.value.__notes__[0]
