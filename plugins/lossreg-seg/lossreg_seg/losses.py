@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
-from lossreg.losses.base import zero_on_graph
+from lossreg.losses.base import can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, multiclass_formula, where_valid
 from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
@@ -63,7 +64,7 @@ class SegLoss(Loss):
             `t (1 - s) + s / n_classes`, there in the cross-entropy alone.
         smooth_factor: the `s` of label smoothing, from 0 up to 1.
         ignore_index: the target value of pixels to leave out; null for none. A mask that means foreground by
-            255 must be divided by 255 first.
+            255 must be divided by 255 first: on the CPU a warning says so where no target but 0 and 255 was seen.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: the batch is not as described above.
@@ -71,6 +72,7 @@ class SegLoss(Loss):
     """
 
     optional = (_WEIGHTS,)
+    _foreground_seen = False
 
     def __init__(
         self,
@@ -189,6 +191,7 @@ class SegLoss(Loss):
         weights = None if weights is None else self._weights(weights, pred, target.shape[1])
         if pred.numel() == 0:
             return zero_on_graph(pred)
+        self._look_for_foreground(gt_key, target)
         task = Binary(self.coefs, self.use_mixed_precision, self.smoothing, self.ignore_index)
         if BinaryLoss.applies(pred, target, weights):
             try:
@@ -197,6 +200,24 @@ class SegLoss(Loss):
                 pass  # said below by name
         self._check_ranges(pred, gt_key, target)
         return binary_formula(pred, target, weights, task)
+
+    def _look_for_foreground(self, gt_key: str, target: Tensor) -> None:
+        """Warn, until some batch has foreground, of targets that are 0 or ignored: an ignored 255 may mean 1."""
+        if not can_look(target) or self._foreground_seen or self.ignore_index in (None, 0, 1):
+            return
+        background, ignored = target == 0, target == self.ignore_index
+        if not holds((background | ignored).all()):
+            self._foreground_seen = True
+        if self._foreground_seen or not holds(background.any() & ignored.any()):
+            return
+        self._foreground_seen = True  # say it once
+        warnings.warn(
+            f"loss {self.name!r}: {gt_key!r} holds 0 and {self.ignore_index} alone, and {self.ignore_index} is "
+            "ignored, so that nothing is foreground; expected 1 for foreground: divide a mask of 0 and 255 by 255, or "
+            "set `ignore_index: null`",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor) -> None:
         """Refuse probabilities and targets outside 0 to 1, ignored pixels apart."""
@@ -208,6 +229,7 @@ class SegLoss(Loss):
             self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
 
     def _multiclass(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
+        self._look_for_foreground(gt_key, gt)
         target, valid = self._one_hot(gt_key, gt, pred)
         weights = None if weights is None else self._weights(weights, pred, 1, self.n_classes)
         if pred.numel() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from lossreg_seg import SegLoss
 from torch import Tensor
 from torch.testing import assert_close
+
+from lossreg.errors import RangeError
 
 Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
@@ -307,3 +310,42 @@ def test_weights_of_the_wrong_shape_or_dtype(seg: Make) -> None:
 def test_options_out_of_range(seg: Make, wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         seg(**wrong)
+
+
+# --- a mask of 0 and 255 ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"), [(torch.uint8, 2), (torch.int64, 2), (torch.float32, 2), (torch.uint8, 3), (torch.int64, 3)]
+)
+def test_a_mask_whose_foreground_is_ignored_is_warned_of_once(dtype, classes):
+    loss = SegLoss("seg", 0, n_classes=classes)
+    mask = torch.tensor([[0, 255], [255, 0]], dtype=dtype)[None, None]
+    pred = {"seg": torch.full((1, 1 if classes == 2 else 3, 2, 2), 0.5)}
+    with pytest.warns(UserWarning, match=r"'gt\.gt_polygons_image' holds 0 and 255 alone.* divide a mask of 0 and 255"):
+        loss(pred, {"gt_polygons_image": mask})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(pred, {"gt_polygons_image": mask})
+
+
+@pytest.mark.parametrize("values", [[0, 1, 255], [255, 255, 255], [0, 0, 0], [0, 1, 0]])
+def test_masks_that_may_be_right_are_not_warned_of(values):
+    mask = torch.tensor(values, dtype=torch.uint8).reshape(1, 1, 1, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SegLoss("seg", 0)({"seg": torch.full((1, 1, 1, 3), 0.5)}, {"gt_polygons_image": mask})
+
+
+def test_after_some_foreground_a_batch_without_is_not_warned_of():
+    loss, pred = SegLoss("seg", 0), {"seg": torch.full((1, 1, 1, 3), 0.5)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for values in ([0, 1, 255], [0, 0, 255]):
+            loss(pred, {"gt_polygons_image": torch.tensor(values, dtype=torch.uint8).reshape(1, 1, 1, 3)})
+
+
+def test_without_an_ignored_value_such_a_mask_is_refused():
+    mask = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
+    with pytest.raises(RangeError, match="from 0 to 255, expected 0 to 1; a mask of 0 and 255 must be divided by 255"):
+        SegLoss("seg", 0, ignore_index=None)({"seg": torch.full((1, 1, 1, 2), 0.5)}, {"gt_polygons_image": mask})
