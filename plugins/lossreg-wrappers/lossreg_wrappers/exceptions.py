@@ -44,7 +44,6 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "HausdorffERLoss": _CHECKS_VALUES,
         "HausdorffERLoss3D": _CHECKS_VALUES,
         "InverseDepthSmoothnessLoss": {
-            "half_precision": "it wants the image in the dtype of the prediction",
             "one_pixel": "it takes the mean of no differences",
         },
         "SSIM3DLoss": _WINDOW,
