@@ -67,7 +67,8 @@ def calibrate_norms(
     Nothing else moves: gradients are off unless a loss needs them (`Loss.needs_grad`) and none is kept, the modes,
     the model's buffers and the states of all random generators are put back, so that a calibrated run sees the same
     data order as one that is not. With a process group, every rank must call it: each goes over its own share of the
-    samples, and all end with the same norms bit for bit. Where it raises, it raises on every rank and the norms are as they were.
+    samples, and all end with the same norms bit for bit. Where it raises, it raises on every rank and the norms are
+    as they were.
 
     Args:
         multi_loss: the criterion.

@@ -104,7 +104,7 @@ def test_outputs_come_in_any_container(form: Any, count: int) -> None:
     [
         ({"seg": []}, MissingKeyError, "deep supervision over 'seg'"),
         ({"seg": {}}, MissingKeyError, "deep supervision over 'seg'"),
-        ({}, MissingKeyError, r"pred_batch has keys \[\]"),
+        ({}, MissingKeyError, r"pred_batch has \[\]"),
         ({"seg": 5}, DtypeError, "expected a list of tensors, or one tensor, found a int"),
         ({"seg": [OUTPUTS[0], "b"]}, DtypeError, "found a list of Tensor, str"),
         (None, MissingKeyError, "pred_batch has no outputs"),
