@@ -154,6 +154,10 @@ class ConfigError(LossregError, ValueError):
         super().__init__(_listed(self.problems, "{} errors in the config:"))
 
 
+class ConfigWarning(UserWarning):
+    """A config is read in one of two ways that its writer may have meant; the message says both."""
+
+
 class ArgumentError(LossregError, TypeError, ValueError):
     """What Python code gave to a constructor or a function does not fit; `problems` holds every mistake, by argument.
 

@@ -6,11 +6,12 @@ import io
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
 from omegaconf import grammar_parser
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
 
 from lossreg.errors import ConfigError, ConfigProblem
@@ -68,6 +69,7 @@ class _Open:
         size: the nodes in it so far, with all that is in them.
         references: the characters of all texts in it with references in them.
         nodes: the nodes right in it so far.
+        keys: the keys of a mapping so far, as they are read, with their texts.
     """
 
     anchor: str | None
@@ -75,6 +77,12 @@ class _Open:
     size: int = 1
     references: int = 0
     nodes: int = 0
+    keys: dict[Any, str] = field(default_factory=dict)
+
+    @property
+    def awaits_key(self) -> bool:
+        """Say whether the next node is a key."""
+        return self.is_mapping and self.nodes % 2 == 0
 
 
 def check_events(stream: io.StringIO) -> None:
@@ -85,6 +93,8 @@ def check_events(stream: io.StringIO) -> None:
     """
     around = [_Open(None, False, 0)]
     sizes: dict[str, tuple[int, int]] = {}  # of each anchor that is complete: what an alias of it adds
+    scalars: dict[str, yaml.ScalarEvent] = {}
+    loader: Any = get_yaml_loader()("")
     for event in yaml.parse(stream, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             _check_collection(event, len(around))
@@ -96,11 +106,17 @@ def check_events(stream: io.StringIO) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == outer.anchor for outer in around):
                 _refuse(event, f"the alias *{event.anchor} stands inside what it repeats", "move it out of there")
+            if around[-1].awaits_key and event.anchor in scalars:
+                _check_twice(event, scalars[event.anchor], around[-1].keys, loader)
             anchor, (size, references) = None, sizes.get(str(event.anchor), (1, 0))
         elif isinstance(event, yaml.ScalarEvent):
             anchor, size, references = event.anchor, 1, len(event.value) if "${" in event.value else 0
             if references + sum(outer.references for outer in around) <= MAX_REFERENCES:  # else refused below, unparsed
-                _check_scalar(event, len(around), is_key=around[-1].is_mapping and around[-1].nodes % 2 == 0)
+                _check_scalar(event, len(around), is_key=around[-1].awaits_key)
+            if around[-1].awaits_key:
+                _check_twice(event, event, around[-1].keys, loader)
+            if anchor is not None:
+                scalars[anchor] = event
         else:
             continue
         if anchor is not None:
@@ -144,6 +160,17 @@ def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
         else:
             return
         _refuse(event, reason, "write ${key}, or \\${ where a text begins so")
+
+
+def _check_twice(event: yaml.Event, key: yaml.ScalarEvent, keys: dict[Any, str], loader: Any) -> None:
+    """Refuse a key that equals an earlier one once both are read: 1 and 0x1, 1.0 or true."""
+    tag = loader.resolve(yaml.ScalarNode, key.value, key.implicit)
+    if tag == "tag:yaml.org,2002:merge":
+        return
+    value = loader.construct_object(yaml.ScalarNode(tag, key.value))
+    if value in keys:
+        _refuse(event, f"the key {key.value} is the key {keys[value]} once more", "keep one of the two")
+    keys[value] = key.value
 
 
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:

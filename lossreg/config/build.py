@@ -10,7 +10,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.graph import check_functions
 from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.composition.nonfinite import OnNonfinite
-from lossreg.config.grammar import Component, CompoundConfig, TermConfig
+from lossreg.config.grammar import WRAP_KEYS, Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
 from lossreg.config.problems import Problems
 from lossreg.errors import ArgumentError, ConfigError, LossregError
@@ -201,6 +201,11 @@ class _Builder:
         except Exception as error:  # a third party's constructor may raise anything
             name = component.entry.name
             problems = error.problems if isinstance(error, ArgumentError) else ()
+            if isinstance(error, ArgumentError) and error.owner == "LossWrapper":
+                for problem in problems:
+                    block = ".wrap" if problem.path in WRAP_KEYS else ""
+                    self.problems.report(f"{component.path}{block}.{problem.path}", problem.message, problem.hint)
+                return None
             reason = "; ".join(map(str, problems)) or message_of(error) or described(error)
             self.problems.report(
                 component.path, f"{name} refused its arguments: {reason}", f"`lossreg show {name}` tells what it takes"

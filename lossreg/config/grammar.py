@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,7 +18,8 @@ from lossreg.config.imports import imported
 from lossreg.config.problems import Problems, shown
 from lossreg.config.reading import Data
 from lossreg.config.size import check_size
-from lossreg.errors import ConfigProblem, LossregError, NameLookupError
+from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLookupError
+from lossreg.losses.channels import parse_selector
 from lossreg.printable import A_NAME, MAX_NAME, is_name
 from lossreg.registry import catalog, params
 from lossreg.registry.catalog import Entry, Section
@@ -35,6 +37,7 @@ TERM_KEYS = (
     "loss", "_target_", "name", "weight", "epoch_thresholds", "normalize", "optional",
     "pred_key", "gt_key", "input", "dtype", "deep_supervision", "args", "wrap",
 )  # fmt: skip
+LONE_KEYS = ("loss", "_target_", "name", "args")  # those that a loss without terms around it has, too
 NORMALIZATION_KEYS = ("min_samples", "max_samples")
 INPUTS = ("logits", "probabilities")
 DTYPES = ("float32", "input")
@@ -195,7 +198,7 @@ class Grammar:
             return None
         self._no_special(data, path)
         entry = self._loss_entry(data, path)
-        arguments = self._arguments({k: v for k, v in data.items() if k != "name"}, path, entry)
+        arguments = self._arguments(data, path, entry, LONE_KEYS)
         if entry is None:
             return None
         return Component(path, entry, arguments, self._name(data.get("name", _default_name(data, entry)), path))
@@ -281,7 +284,7 @@ class Grammar:
         return TermConfig(
             path,
             self._name(name, path),
-            self._weight(data, path, thresholds),
+            self._weight(data, path, thresholds, has_own=self._takes(entry, "weight", path)),
             loss=None if entry is None else Component(path, entry, arguments),
             wrap=wrap,
             deep_supervision=self._deep_supervision(data.get("deep_supervision"), f"{path}.deep_supervision"),
@@ -364,8 +367,11 @@ class Grammar:
             self.report(path, str(error), "allow_import takes the module that defines it")
             return None
 
-    def _arguments(self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None) -> dict[str, Data]:
-        arguments = {str(k): v for k, v in data.items() if k not in TERM_KEYS and k not in SPECIAL_KEYS}
+    def _arguments(
+        self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None, own_keys: Sequence[str] = TERM_KEYS
+    ) -> dict[str, Data]:
+        """Return the constructor arguments: what stands beside the block's own keys, and under args."""
+        arguments = {str(k): v for k, v in data.items() if k not in own_keys and k not in SPECIAL_KEYS}
         explicit = data.get("args", {})
         if not isinstance(explicit, Mapping):
             self.report(
@@ -377,7 +383,7 @@ class Grammar:
         merged = {**arguments, **{str(key): value for key, value in explicit.items()}}
         self._no_targets(merged, path)
         if entry is not None:
-            self._check(entry, merged, path, own_keys=TERM_KEYS, inside=set(map(str, explicit)))
+            self._check(entry, merged, path, own_keys=own_keys, inside=set(map(str, explicit)))
         return merged
 
     def _no_special(self, data: Mapping[str, Data], path: str) -> None:
@@ -428,8 +434,29 @@ class Grammar:
                 + (".args" if key in inside else "")
                 + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
             )
-            near = self._near(key, [*known, *own_keys]) if problem.message == "is not a parameter" else ""
-            self.report(where, *_worded(problem, entry, known, near, arguments))
+            fix = self._meant(key, known, own_keys) if problem.message == "is not a parameter" else ""
+            self.report(where, *_worded(problem, entry, known, fix, arguments))
+
+    def _meant(self, key: str, known: Collection[str], own_keys: Collection[str]) -> str:
+        """Return what to do about a key that a component does not take."""
+        if own_keys == LONE_KEYS and key in TERM_KEYS:
+            return "a lone loss is built as it is; give it to a term of loss_params.compound_loss"
+        near = [] if self.problems.crowded else difflib.get_close_matches(key, [*known, *own_keys], n=1, cutoff=0.7)
+        if not near and "weight" in key and "sample" not in key and "weight" in known:
+            near = ["weight"]
+        if not near:
+            return f"it takes {', '.join(known) or 'no parameters'}"
+        (name,) = near
+        if name in known and name in own_keys:
+            return f"did you mean `args: {{{name}: ...}}`, the loss's own, or {name!r}, the term's?"
+        return f"did you mean {name!r}?"
+
+    def _takes(self, entry: Entry[Any] | None, name: str, path: str) -> bool:
+        """Say whether a component has a parameter that a config may set."""
+        signature = None if entry is None else self._signature(entry, path)
+        return signature is not None and any(
+            p.name == name and p.settable for p in params.parameters_of(entry.spec, signature)
+        )
 
     def _signature(self, entry: Entry[Any], path: str) -> Signature | None:
         """Read a component's signature off its source; where that does not say, off the object, which is imported."""
@@ -449,14 +476,25 @@ class Grammar:
             return f"?{path}"
         return name
 
-    def _weight(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
+    def _weight(self, data: Mapping[str, Data], path: str, thresholds: Data, *, has_own: bool = False) -> Schedule:
+        """Parse the weight of a term; a list may be meant for the loss, where that has weights of its own."""
         own = data.get("epoch_thresholds")
         if own is not None and not any(key in data for key in LISTS):
             thresholds = self._thresholds(own, f"{path}.epoch_thresholds")
-        return self._schedule(data.get("weight", 1.0), f"{path}.weight", thresholds)
+        weight, before = data.get("weight", 1.0), len(self.problems)
+        meant = f"args: {{weight: {shown(weight)}}}" if has_own and isinstance(weight, list) else ""
+        schedule = self._schedule(weight, f"{path}.weight", thresholds, meant)
+        if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
+            warnings.warn(
+                f"{path}.weight: a list is the term's weight over the epochs; write {meant} for the loss's own "
+                "weights, or {schedule: piecewise, values: [...]} to say that epochs are meant",
+                ConfigWarning,
+                stacklevel=2,
+            )
+        return schedule
 
-    def _schedule(self, weight: Data, path: str, thresholds: Data) -> Schedule:
-        """Parse a number, a list at the thresholds, or `{schedule: NAME, ...}`."""
+    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule:
+        """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
         if isinstance(weight, Mapping):
             return self._named_schedule(weight, path, thresholds)
         if thresholds is _BAD:  # which has been told: the values are looked at all the same
@@ -465,6 +503,7 @@ class Grammar:
             return as_schedule(weight, thresholds, name=path)
         except (TypeError, ValueError) as error:
             hint = "weight: 1.0" if not isinstance(weight, list) else "give one weight for each of epoch_thresholds"
+            hint += f"; for the loss's own, {meant}" if meant else ""
             self.report(path, _without_prefix(str(error), path), hint)
             return as_schedule(1.0, name=path)
 
@@ -540,8 +579,17 @@ class Grammar:
                 self.report(
                     f"{path}.wrap.inputs", f"expected a list of keys of the batch, found {shown(inputs)}", _KEYS
                 )
+            for key in ("pred_channels", "gt_channels"):
+                self._selector(given.get(key), f"{path}.wrap.{key}")
             options |= {key: value for key, value in given.items() if key in WRAP_KEYS}
         return options
+
+    def _selector(self, given: Data, path: str) -> None:
+        try:
+            if given is not None:
+                parse_selector(given, "channels")
+        except (TypeError, ValueError) as error:
+            self.report(path, str(error).removeprefix("channels").lstrip(": "), "gt_channels: {start: 0, stop: 2}")
 
     def _deep_supervision(self, given: Data, path: str) -> dict[str, Data] | None:
         """Parse `{outputs: aux.*, weights: exp, resize: nearest}`, or the outputs alone."""
@@ -698,14 +746,13 @@ def _worded(
     problem: ParameterProblem,
     entry: Entry[Any],
     known: Mapping[str, Parameter],
-    near: str,
+    fix: str,
     arguments: Mapping[str, Data],
 ) -> tuple[str, str]:
     """Say what is wrong with an argument, and what to do about it."""
     key = str(problem.path[0]) if problem.path else ""
     if problem.message == "is not a parameter":
-        hint = near or f"it takes {', '.join(known) or 'no parameters'}"
-        return f"is not a parameter of {entry.name}", hint
+        return f"is not a parameter of {entry.name}", fix
     if problem.message == "is missing":
         return f"is missing; {entry.name} needs it", example_of(known[key])
     value = _at(arguments, problem.path)

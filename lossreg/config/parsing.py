@@ -61,7 +61,10 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
     only_switches = isinstance(switches, Mapping) and all(switches.get(key) is None for key in LISTS)
     if switches is not None and not (only_switches and has_legacy(cfg)):
         return _compound(switches, problems, COMPOUND, allowed)
-    if not has_legacy(cfg):
+    blocks = [block for block in LEGACY_BLOCKS if has(cfg, *block.split("."))]
+    if len(blocks) > 1:
+        raise ConfigError([ConfigProblem(blocks[1], f"is there beside {blocks[0]}", "keep one of the two")])
+    if not blocks:
         raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
     rewritten = legacy_compound(cfg, switches or {}, allowed.resolvers)
     try:

@@ -23,6 +23,7 @@ from lossreg.config.grammar import (
     IGNORED_KEYS,
     INPUTS,
     LISTS,
+    LONE_KEYS,
     NORMALIZATION_KEYS,
     ON_NONFINITE,
     RESIZE,
@@ -53,6 +54,7 @@ _NULL: Node = {"type": "null"}
 _NUMBER: Node = {"type": "number"}
 _BOOLEAN: Node = {"type": "boolean"}
 _TEXT: Node = {"type": "string", "not": {"const": "???"}}
+_BATCH_KEY: Node = {"type": "string", "pattern": r"^(pred|gt)\.."}
 _REFERENCE: Node = {"type": "string", "pattern": REFERENCE}
 _DATA: Node = {"$ref": "#/$defs/data"}
 _UNREAD: Node = {"$ref": "#/$defs/unread"}
@@ -217,7 +219,7 @@ def _values() -> dict[str, Node]:
 def _switches() -> dict[str, Node]:
     """Return every key of a compound loss and of a group that is not about its place among other terms."""
     counts = any_of(_NULL, {"type": "integer", "minimum": 1})
-    keys = _list(any_of({"type": "string", "pattern": r"^(pred|gt)\.."}))
+    keys = _list(any_of(_BATCH_KEY))
     return {
         "loss_list": {"description": "The terms.", "examples": [["torch/L1Loss"]], "$ref": "#/$defs/terms"},
         "losses": {
@@ -549,17 +551,17 @@ def _term_keys() -> dict[str, Node]:
         "properties": {
             "start": {"description": "The first channel.", **bound, "examples": [0]},
             "stop": {"description": "The channel after the last.", **bound, "examples": [2]},
-            "step": {"description": "From one channel to the next.", **bound, "examples": [1]},
+            "step": {"description": "From one channel to the next.", **bound, "not": {"const": 0}, "examples": [1]},
         },
         "additionalProperties": False,
         "minProperties": 1,
     }
-    lists = [_list(any_of(item), minItems=1) for item in (integer, _BOOLEAN)]
+    lists = [_list(any_of(integer), minItems=1), _list(any_of(_BOOLEAN), contains={"const": True})]
     channels = any_of(_NULL, integer, *lists, cut)
     wrap: dict[str, Node] = {
         "inputs": {
             "description": "Keys of all arguments in order, where there are not two.",
-            **any_of(_NULL, _list(_TEXT)),
+            **any_of(_NULL, _list(any_of(_BATCH_KEY), minItems=1)),
             "examples": [["pred.anchor", "gt.positive", "gt.negative"]],
         },
         "pred_channels": {
@@ -719,10 +721,32 @@ def _terms() -> dict[str, Node]:
             "type": ["object", "string"],
             "if": {"type": "string"},
             "then": {"$ref": "#/$defs/loss_name"},
-            "else": {"$ref": "#/$defs/loss", "properties": {"name": {"$ref": "#/$defs/name"}}},
+            "else": {
+                "$ref": "#/$defs/loss",
+                "properties": {"name": {"$ref": "#/$defs/name"}},
+                "dependentSchemas": _lone_parameters(),
+            },
             "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
     }
+
+
+def _lone_parameters() -> Node:
+    """Say of a lone loss which keys of a term it may have: those that are parameters of its own."""
+    section, sources = catalog().losses, Sources()
+    takers: dict[str, list[Node]] = {key: [] for key in TERM_KEYS if key not in LONE_KEYS}
+    for entry in section:
+        signature = sources.of(entry)
+        named = {"anyOf": _names(section, entry, "loss")}
+        found = () if signature is None else parameters_of(entry.spec, signature)
+        values = {p.name: _parameter(p, entry) for p in found if p.settable}
+        for key, ways in takers.items():
+            if key in values:
+                once = {key: values[key], "args": {"properties": {key: False}}}
+                ways.append({**named, "properties": once})
+            elif signature is None or signature.open_ended:
+                ways.append(named)
+    return {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
 
 
 # --- components -----------------------------------------------------------------------------------
@@ -759,13 +783,10 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     dotted: list[str] = []
     choices: list[Node] = []
     for entry in section:
-        names = section.names_of(entry)
-        paths = list(dict.fromkeys(section.targets_of(entry))) if targets else []
-        ways = [(key, names), ("_target_", paths)]
-        named = [{"required": [k], "properties": {k: {"enum": found}}} for k, found in ways if found]
+        named = _names(section, entry, key)
         if named:
-            every += names
-            dotted += paths
+            every += section.names_of(entry)
+            dotted += dict.fromkeys(section.targets_of(entry)) if targets else ()
             choices.append({"if": {"anyOf": named}, "then": {"$ref": f"#/$defs/{_place(entry)}"}})
             made[f"{kind}:{entry.name}"] = _component(entry, key, sources.of(entry))
     block: Node = {"type": "object", "properties": {key: {"$ref": f"#/$defs/{kind}_name"}}}
@@ -783,6 +804,14 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     about = f"Name of a {kind}: full, bare or an alias."
     name = {"description": about, **any_of({"enum": every}), "examples": every[:1]}
     return {kind: block, f"{kind}_name": name, **made}
+
+
+def _names(section: Section[Any], entry: Entry[Any], key: str) -> list[Node]:
+    """Return the ways in which a block names a component: by a name at `key`, or by a dotted path where it may."""
+    ways = {key: section.names_of(entry)}
+    if section.kind in ("loss", "preprocess"):
+        ways["_target_"] = list(dict.fromkeys(section.targets_of(entry)))
+    return [{"required": [k], "properties": {k: {"enum": found}}} for k, found in ways.items() if found]
 
 
 def _place(entry: Entry[Any]) -> str:

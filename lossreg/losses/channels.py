@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ChannelSelector: TypeAlias = int | slice | list[int] | list[bool] | Mapping[str, int | None]
 
@@ -28,6 +28,8 @@ def parse_selector(selector: ChannelSelector, option: str = "gt_channel_selector
     if isinstance(selector, int) and not isinstance(selector, bool):
         return selector
     if isinstance(selector, slice):
+        if selector.step == 0:
+            raise ValueError(f"{option}: step must not be 0; got {selector!r}")
         return slice(*(_bound(b, selector, option) for b in (selector.start, selector.stop, selector.step)))
     if isinstance(selector, Mapping):
         unknown = sorted(set(map(str, selector)) - {"start", "stop", "step"})
@@ -71,6 +73,8 @@ def channel_indices(selector: Selector, channels: int) -> list[int]:
 
 def take_channels(tensor: Tensor, indices: Sequence[int]) -> Tensor:
     """Return `tensor[:, indices]`, (N, len(indices), *): a view where the channels adjoin."""
+    import torch  # a config's selectors are checked without it
+
     first = indices[0]
     if list(indices) == list(range(first, first + len(indices))):
         return tensor[:, first : first + len(indices)]

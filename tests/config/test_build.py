@@ -23,7 +23,8 @@ from lossreg import (
     get_loss_function,
     load_loss,
 )
-from lossreg.errors import ArgumentError, ConfigError
+from lossreg.config.grammar import LONE_KEYS, TERM_KEYS
+from lossreg.errors import ArgumentError, ConfigError, ConfigWarning
 
 PRED = {"x": torch.full((2, 3), 2.0)}
 GT = {"t": torch.zeros(2, 3)}
@@ -182,6 +183,23 @@ class TestDispatch:
         assert get_loss_function({"loss": {"_target_": "old.place.OffsetLoss", "name": "n"}}).name == "n"
         assert get_loss_function(SimpleNamespace(loss="offset")).name == "offset"
 
+    def test_a_single_loss_has_its_own_weight(self) -> None:
+        for block in (
+            {"loss": "Foreign", "weight": [0.2, 0.8, 1.5]},
+            {"loss": "Foreign", "args": {"weight": [0.2, 0.8, 1.5]}},
+        ):
+            assert get_loss_function({"loss": block}).weight.tolist() == pytest.approx([0.2, 0.8, 1.5])
+
+    @pytest.mark.parametrize("key", sorted(set(TERM_KEYS) - {*LONE_KEYS, "weight"}))
+    def test_a_key_of_a_term_is_refused_on_a_single_loss(self, key: str) -> None:
+        with pytest.raises(ConfigError, match=rf"^loss.{key}: is not a parameter of local/Foreign \(a lone loss is"):
+            get_loss_function({"loss": {"loss": "Foreign", key: True}})
+
+    def test_both_spellings_of_the_legacy_block_are_refused(self) -> None:
+        cfg = {"loss_params": {"multi_loss": {"coefs": {"seg": 1}}, "multiloss": {"coefs": {"seg": 2}}}}
+        with pytest.raises(ConfigError, match=r"^loss_params.multiloss: is there beside loss_params.multi_loss"):
+            get_loss_function(cfg)
+
     def test_none_of_the_three_is_a_value_error_that_names_them(self) -> None:
         with pytest.raises(ValueError, match=r"expected loss_params.compound_loss, loss_params.multi_loss .* or loss"):
             get_loss_function({"loss_params": {}})
@@ -269,6 +287,61 @@ class TestMistakes:
     def test_each_mistake_says_what_was_found_and_expected(self, block: Any, line: str) -> None:
         found = problems(block)
         assert line in found
+
+    @pytest.mark.parametrize(
+        ("key", "hint"),
+        [
+            ("class_weights", "did you mean `args: {weight: ...}`, the loss's own, or 'weight', the term's?"),
+            ("weights", "did you mean `args: {weight: ...}`, the loss's own, or 'weight', the term's?"),
+            ("sample_weight", "it takes weight, name"),
+        ],
+    )
+    def test_a_key_like_weight_is_told_from_the_weight_of_the_term(self, key: str, hint: str) -> None:
+        line = f"losses[0].{key}: is not a parameter of local/Foreign ({hint})"
+        assert problems({"losses": [{"loss": "Foreign", key: [0.2, 0.8]}]}) == [line]
+
+    def test_a_list_without_thresholds_may_be_meant_for_the_loss(self) -> None:
+        (line,) = problems({"losses": [{"loss": "Foreign", "weight": [0.2, 0.8]}]})
+        assert line.endswith("each of epoch_thresholds; for the loss's own, args: {weight: [0.2, 0.8]})")
+
+    def test_a_list_with_thresholds_that_may_be_meant_for_the_loss_is_warned_of(self) -> None:
+        term = {"loss": "Foreign", "weight": [0.2, 0.8], "epoch_thresholds": [0, 10]}
+        with pytest.warns(ConfigWarning, match=r"losses\[0\].weight: .* write args: \{weight: \[0.2, 0.8\]\}"):
+            assert build({"losses": [term]}).effective_weights(10) == {"Foreign": 0.8}
+        for clear in (
+            {**term, "args": {"weight": [1.0, 2.0]}},
+            {**term, "weight": {"schedule": "piecewise", "values": [0.2, 0.8]}},
+        ):
+            assert build({"losses": [clear]}).effective_weights(0) == {"Foreign": 0.2}
+
+    @pytest.mark.parametrize(
+        ("wrap", "line"),
+        [
+            ({"gt_channels": {"begin": 1}}, "wrap.gt_channels: a mapping may hold 'start', 'stop' and 'step'"),
+            ({"pred_channels": []}, "wrap.pred_channels: must be an int, a slice"),
+            ({"pred_channels": [False]}, "wrap.pred_channels: must be an int, a slice"),
+            ({"gt_channels": {"step": 0}}, "wrap.gt_channels: step must not be 0"),
+            ({"inputs": []}, "wrap.inputs: expected a list of keys of the batch, found []"),
+            ({"inputs": ["x"]}, "wrap.inputs: expected a list of keys of the batch, found ['x']"),
+        ],
+    )
+    def test_mistakes_of_a_wrapper_stand_at_their_key(self, wrap: Any, line: str) -> None:
+        (found,) = problems({"losses": [{"loss": "Foreign", "wrap": wrap}]})
+        assert found.startswith(f"losses[0].{line}")
+
+    def test_inputs_of_a_loss_that_reads_batches_are_refused(self) -> None:
+        wrap = {"inputs": ["pred.x", "gt.t", "gt.t"]}
+        (found,) = problems({"losses": [{**TERM, "wrap": wrap}]})
+        assert found.startswith("losses[0].wrap.inputs: has no effect: OffsetLoss reads the batches itself")
+
+    @pytest.mark.parametrize(
+        "keys", ["1: a, 0x1: b", "1: a, 1.0: b", "1: a, true: b", "1e3: a, 1000: b", "&k 2: a, *k : b", "x: a, x: b"]
+    )
+    def test_keys_that_are_equal_once_read_are_refused(self, keys: str, tmp_path: Path) -> None:
+        file = tmp_path / "loss.yaml"
+        file.write_text(f"losses: {{{keys}}}", encoding="utf-8")
+        with pytest.raises(ConfigError, match="once more; keep one of the two"):
+            load_loss(file)
 
     def test_targets_are_never_imported(self) -> None:
         import sys

@@ -62,7 +62,7 @@ class SegLoss(Loss):
         mixup_alpha: shape of the Beta distribution that `mixup` draws `lam` from, above 0.
         use_label_smooth: smooth the target: binary `t (1 - s) + s / 2`, multi-class
             `t (1 - s) + s / n_classes`, there in the cross-entropy alone.
-        smooth_factor: the `s` of label smoothing, from 0 up to 1.
+        smooth_factor: the `s` of label smoothing, from 0 up to 1; above 0 where `use_label_smooth` and only there.
         ignore_index: the target value of pixels to leave out; null for none. A mask that means foreground by
             255 must be divided by 255 first: on the CPU a warning says so where no target but 0 and 255 was seen.
 
@@ -99,13 +99,19 @@ class SegLoss(Loss):
             raise ValueError(f"SegLoss {name!r}: mixup_alpha must be above 0, got {mixup_alpha!r}")
         if not 0 <= smooth_factor <= 1:
             raise ValueError(f"SegLoss {name!r}: smooth_factor must lie in 0 to 1, got {smooth_factor!r}")
+        if use_label_smooth != (smooth_factor > 0):
+            fix = "give smooth_factor" if use_label_smooth else "set use_label_smooth, or leave smooth_factor out"
+            raise ValueError(
+                f"SegLoss {name!r}: use_label_smooth is {use_label_smooth} and smooth_factor is {smooth_factor}, "
+                f"so that nothing is smoothed; {fix}"
+            )
         self.gt_channel_selector = parse_selector(gt_channel_selector)
         self.n_classes = n_classes
         self.coefs = Coefficients(bce_coef, dice_coef, tversky_focal_coef)
         self.use_mixed_precision = use_mixed_precision
         self.use_mixup = use_mixup
         self.mixup_alpha = mixup_alpha
-        self.smoothing = smooth_factor if use_label_smooth else 0.0
+        self.smoothing = smooth_factor
         self.ignore_index = ignore_index
         # A MixUp batch may bring its own keys instead of these two.
         self.requires = () if use_mixup else (_PRED, _GT)

@@ -95,9 +95,12 @@ def test_label_smoothing_is_the_loss_of_smoothed_targets(seg: Make, value_and_gr
         assert_close(mine, other)
 
 
-def test_a_smooth_factor_without_use_label_smooth_does_nothing(seg: Make) -> None:
-    p, t = torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8, 8).round()
-    assert seg(smooth_factor=0.3)(p, t)[0] == seg()(p, t)[0]
+@pytest.mark.parametrize(
+    ("smooth", "factor", "fix"), [(False, 0.3, "set use_label_smooth"), (True, 0.0, "give smooth")]
+)
+def test_a_label_smoothing_that_smooths_nothing_is_refused(seg: Make, smooth: bool, factor: float, fix: str) -> None:
+    with pytest.raises(ValueError, match=f"so that nothing is smoothed; {fix}"):
+        seg(use_label_smooth=smooth, smooth_factor=factor)
 
 
 # --- ignored pixels -------------------------------------------------------------------------------
@@ -120,7 +123,9 @@ def test_ignored_pixels_are_out_of_every_sum(
     p, t = torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8, 8).round().to(dtype)
     t[:, :, 5:] = ignore
     loss = seg(
-        **options(coefs, ignore_index=ignore, use_mixed_precision=logits, use_label_smooth=smooth, smooth_factor=0.1)
+        **options(
+            coefs, ignore_index=ignore, use_mixed_precision=logits, use_label_smooth=smooth, smooth_factor=0.1 * smooth
+        )
     )
     value, grad = value_and_grad(loss, p, t)
     kept, slope = value_and_grad(loss, p[:, :, :5], t[:, :, :5])
