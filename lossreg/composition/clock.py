@@ -216,6 +216,7 @@ def before_forward(
     timed: Any = module
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
+    _outside(timed.compare_ranks)()
     return args, {**kwargs, "moment": _outside(timed.moment)(epoch, step)}
 
 

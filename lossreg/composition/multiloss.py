@@ -28,10 +28,10 @@ from lossreg.composition.schedules import Constant, Schedule, as_schedule
 from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.errors import GraphError
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.description import describe
+from lossreg.losses.description import describe, describe_options
 from lossreg.losses.norm import snapshot, sync_norms
 from lossreg.losses.notes import note_group
-from lossreg.losses.ranks import several
+from lossreg.losses.ranks import compare, deferred, in_forward, several, told
 from lossreg.losses.wrapper import LossWrapper
 
 Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
@@ -62,15 +62,24 @@ class Term:
 
 @dataclass
 class _Found:
-    """What the terms of one batch came to: raw values by position, the members of groups, extra info by path."""
+    """What the terms of one batch came to.
+
+    Attributes:
+        raw: values by position.
+        empty: by position, the totals of groups of which no term is there.
+        groups: the members of groups.
+        extra_info: by path.
+    """
 
     raw: dict[int, Tensor] = field(default_factory=dict)
+    empty: dict[int, Tensor] = field(default_factory=dict)
     groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     extra_info: dict[str, Any] = field(default_factory=dict)
 
     def drop(self, position: int, name: str) -> None:
         """Forget a term, with its members where it is a group."""
         self.raw.pop(position, None)
+        self.empty.pop(position, None)
         for path in [path for path in self.extra_info if path == name or path.startswith(f"{name}/")]:
             del self.extra_info[path]
 
@@ -179,6 +188,8 @@ class MultiLoss(nn.Module):
         if self.weighting is not None:
             self.weighting.bind(names)
         self._bare = names_of_bare(self._asked(), batch_keys or ())
+        self._group_places = tuple(i for i, loss in enumerate(losses) if isinstance(loss, MultiLoss))
+        self._compared = False  # whether the ranks were found to hold the same criterion
         self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
@@ -458,7 +469,38 @@ class MultiLoss(nn.Module):
         inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in losses)
         return self.clock.at(epoch, step, self.calibrated.device, inner)
 
+    def compare_ranks(self) -> None:
+        """Compare what the ranks hold, before the first forward that has collectives.
+
+        Raises:
+            DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
+        """
+        if not self._compared and several() and self._talks():
+            compare(facts(self) | {"calibrated": str(bool(self.calibrated))}, self.clock.owner)
+            self._compared = True
+
+    def _talks(self) -> bool:
+        """Say whether a forward, or its backward, has collectives."""
+        own = self.weighting is not None or self.on_nonfinite == "skip_term" or self.track_norms is not None
+        return self.training and (own or any(group._talks() for group in self._groups))
+
     def _weighted(
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        normalize: bool,
+        epoch: float | None,
+        step: float | None,
+        moment: Moment | None,
+    ) -> _Weighted:
+        """Weigh the terms; an error of this rank alone is told to the others, where they wait in a collective."""
+        if torch.compiler.is_compiling() or not several() or in_forward():
+            return self._weigh(pred_batch, gt_batch, normalize, epoch, step, moment)
+        self.compare_ranks()
+        with told(keep=self._talks() and self.calibrated.device.type == "cpu"):
+            return self._weigh(pred_batch, gt_batch, normalize, epoch, step, moment)
+
+    def _weigh(
         self,
         pred_batch: Any,
         gt_batch: Any,
@@ -470,12 +512,16 @@ class MultiLoss(nn.Module):
         if moment is None and not torch.compiler.is_compiling():
             moment = self.moment(epoch, step)
         normalize = check_normalize(normalize, self.clock.owner) and self.normalize
-        pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
+        deferring = _AS_IT_IS if torch.compiler.is_compiling() else deferred()
+        active: Sequence[int] = self._group_places
+        with deferring:
+            pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
         weights, now = self.clock.trace(epoch, step, self._one) if moment is None else (moment.vector, moment.now)
         off, moving = self._switches(moment)
         found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step, moment), weights, (off, moving))
         if self.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
-            self._treat_nonfinite(found, pred_batch, gt_batch, off, moment)
+            with deferring:
+                self._treat_nonfinite(found, pred_batch, gt_batch, off, moment)
         present = list(found.raw)
         on, left = (present, []) if not off else ([i for i in present if not off[i]], [i for i in present if off[i]])
         order = on + left
@@ -494,7 +540,7 @@ class MultiLoss(nn.Module):
         kept = self._kept(found, left, (pred_batch, gt_batch), shares)
         if kept or not on or len(order) < len(self.names):
             # what is left out must not take parameters off the graph that other ranks wait for
-            shares = torch.cat([shares, *kept, _empty(pred_batch, shares)])
+            shares = torch.cat([shares, *kept, *self._absent(found, off, shares), _empty(pred_batch, shares)])
         return _Weighted(shares, values, found.extra_info, on, present)
 
     def _switches(self, moment: Moment | None) -> tuple[Sequence[bool], Sequence[bool]]:
@@ -511,9 +557,33 @@ class MultiLoss(nn.Module):
         off = weights == 0 if moving else None
         if self.weighting is not None:
             given = vector if off is None else torch.where(off, math.nan, vector)
-            vector = _coefficients(self.weighting, given, None if len(on) == len(self.names) else on, now).of(given)
+            vector = self._by_weighting(self.weighting, given, None if len(on) == len(self.names) else on, now)
         shares = vector * weights
         return shares if off is None else torch.where(off, 0.0, shares)
+
+    def _by_weighting(
+        self, weighting: Weighting, values: Tensor, active: list[int] | None, now: Tensor | None
+    ) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _coefficients(weighting, values, active, now).of(values)
+        with deferred():
+            return _coefficients(weighting, values, active, now).of(values)
+        with deferred():  # it failed on this rank alone; the others wait in its collective
+            weighting(values[:0], [], now)
+        return values
+
+    def _absent(self, found: _Found, off: Sequence[bool], like: Tensor) -> list[Tensor]:
+        """Return vectors of no elements that keep the parameters of absent terms on the graph.
+
+        DistributedDataParallel waits for the gradient of each parameter. A group without terms is kept as it was
+        computed: its weighting may average gradients over the ranks, and the other ranks wait for this one there. They
+        do not where the group is off.
+        """
+        groups = {i: total for i, total in found.empty.items() if not (off and off[i])}
+        absent = [loss for i, loss in enumerate(self.loss_funcs) if i not in found.raw and i not in groups]
+        modules = absent if self.weighting is None else [*absent, self.weighting]
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        return nothing_of([*groups.values(), *parameters], like)
 
     def _kept(self, found: _Found, off: Sequence[int], batches: tuple[Any, Any], like: Tensor) -> list[Tensor]:
         """Return vectors of no elements that keep the terms that are off in the graph."""
@@ -540,20 +610,19 @@ class MultiLoss(nn.Module):
         off, moving = switches
         skip = off if self.zero_weight == "skip" else ()
         losses = list(self.loss_funcs)
+        deferring = _AS_IT_IS if torch.compiler.is_compiling() else deferred()
         for i in active:
             name, loss = self.names[i], losses[i]
             pred = gated(pred_batch, weights[i] == 0) if moving and moving[i] else pred_batch
-            with torch.no_grad() if skip and skip[i] else _AS_IT_IS:
+            with deferring, torch.no_grad() if skip and skip[i] else _AS_IT_IS:
                 if isinstance(loss, MultiLoss):
                     inner = None if moment is None else moment.inner[i]
                     value, members, extra = _noted(name, loss, pred, gt_batch, normalize, epoch, step, moment=inner)
                     found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
                     found.groups[name] = members
-                    if not members:  # none of its terms is there: it was called for its collectives' sake
-                        continue
+                    (found.raw if members else found.empty)[i] = value
                 else:
-                    value, found.extra_info[name] = loss(pred, gt_batch, normalize=False)
-            found.raw[i] = value
+                    found.raw[i], found.extra_info[name] = loss(pred, gt_batch, normalize=False)
         return found
 
     def _values(self, found: _Found, order: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
@@ -580,11 +649,12 @@ class MultiLoss(nn.Module):
                 batches = {"pred": pred_batch, "gt": gt_batch}
                 raise_nonfinite(names, _stack(list(on.values())), batches, self.clock.owner, time)
             return
-        kept = agree_on_finite([on.get(i) for i in range(len(self.names))], self._one)
+        values = [on.get(i) for i in range(len(self.names))]
+        kept = agree_on_finite(values, self._one, self.clock.owner, together=self.training)
         lost = [i for i, finite in enumerate(kept) if not finite]
         for i in lost:
             found.drop(i, self.names[i])
-            self.skipped[i] += not recomputing()
+            self.skipped[i] += self.training and not recomputing()
         if lost:
             log_skipped([self.names[i] for i in lost], self.clock.owner, time)
 
@@ -691,7 +761,8 @@ class MultiLoss(nn.Module):
     def descriptions(self) -> tuple[str, ...]:
         """What the losses ("" for a group), the weighting and the preprocesses are; as it was when first asked for."""
         losses = [describe(loss) if isinstance(loss, Loss) else "" for loss in self.loss_funcs]
-        return (*losses, describe(self.weighting), describe([node.function for node in self._nodes]))
+        weighting = "None" if self.weighting is None else describe_options(self.weighting)
+        return (*losses, weighting, describe([node.function for node in self._nodes]))
 
     # --- checkpoints ------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from lossreg.errors import NonFiniteError
+from lossreg.losses.ranks import add_up
 
 OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
 CHOICES: tuple[OnNonfinite, ...] = ("ignore", "raise", "skip_term")
@@ -41,16 +41,21 @@ def raise_nonfinite(names: Sequence[str], values: Tensor, batches: Mapping[str, 
     )
 
 
-def agree_on_finite(values: Sequence[Tensor | None], like: Tensor) -> list[bool]:
-    """Say which terms have a finite value on every rank; a term that a rank does not have is no obstacle there.
+def agree_on_finite(values: Sequence[Tensor | None], like: Tensor, owner: str, together: bool) -> list[bool]:
+    """Say which terms have a finite value; a term that a rank does not have is no obstacle there.
 
-    One small collective under a process group, which every rank must enter, and one read to the host.
+    Args:
+        values: of the terms that this rank has.
+        like: a tensor of the device.
+        owner: the `MultiLoss`, for errors.
+        together: whether a term must be finite on every rank: then one small collective under a process group, which
+            every rank must enter. One read to the host in any case.
     """
-    one = like.new_ones(())
-    finite = torch.stack([one if v is None else v.detach().isfinite().to(like) for v in values])
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-    return [bool(kept) for kept in finite.tolist()]
+    zero = like.new_zeros(())
+    lost = torch.stack([zero if v is None else (~v.detach().isfinite()).to(like) for v in values])
+    if together:
+        lost = add_up(lost, owner)
+    return [number == 0 for number in lost.tolist()]
 
 
 def log_skipped(names: Sequence[str], owner: str, time: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from lossreg.losses.norm import RunningNorm
+from lossreg.losses.ranks import add_up
 
 LEAST_NORM = 1e-9
 """The smallest average that may divide a loss."""
@@ -33,8 +33,7 @@ def track_norms(norms: Sequence[RunningNorm], values: Mapping[int, Tensor], mome
     raw = torch.stack([values[i].detach().to(zero) if i in values else zero for i in range(len(norms))])
     usable = raw.isfinite() & (raw > LEAST_NORM)
     sums = torch.stack([raw.where(usable, zero), usable.to(raw.dtype)])  # (2, n)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
+    sums = add_up(sums, "track_norms")
     means = sums[0] / sums[1].clamp_min(1.0)
     for norm, mean, seen in zip(norms, means, sums[1] > 0, strict=True):
         unset = (norm.norm_count == 0) & (norm.norm[0] == 1.0)  # a norm without samples was set by hand

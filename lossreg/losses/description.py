@@ -37,6 +37,12 @@ def describe(value: Any) -> str:
     return _text(value, ())
 
 
+def describe_options(value: Any) -> str:
+    """Return a text of an object without what moves in training: a module's buffers and parameters."""
+    options = {key: option for key, option in vars(value).items() if not key.startswith("_") and key not in _PER_RANK}
+    return f"{source(value)}({', '.join(f'{key}={describe(option)}' for key, option in sorted(options.items()))})"
+
+
 def _text(value: Any, around: tuple[int, ...]) -> str:
     value = plain(value)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.errors import CheckpointError, ConfigProblem, DistributedError
-from lossreg.losses.ranks import digest, gather, refuse_differences, refuse_failures, several
+from lossreg.losses.ranks import digest, gather, reason_of, refuse_differences, refuse_failures, several
 
 STATISTICS = ("norm", "norm_sum", "norm_count")
 
@@ -245,7 +245,7 @@ def gather_norms(
     """
     facts = {"the list of terms": ", ".join(norms), **(facts or {})}
     share = _Share(
-        reason=f"{type(failure).__name__}: {failure}" if failure is not None else None,
+        reason=None if failure is None else reason_of(failure),
         digest=digest(facts),
         samples=samples,
         terms={name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()},

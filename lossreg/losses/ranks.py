@@ -1,12 +1,20 @@
-"""What ranks tell one another: what each of them holds and why one failed, with the same error on every rank."""
+"""What ranks tell one another: what each of them holds, and why one failed, so that no rank waits for another.
+
+An error on one rank alone would leave the others in their next collective. Inside of `told` such an error is kept
+(`deferred`) until that rank's next collective (`add_up`), which tells all ranks, and all raise there.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from lossreg.errors import DistributedError
 
@@ -42,9 +50,98 @@ def gone(owner: str, error: BaseException) -> DistributedError:
     return DistributedError(f"{owner}: another rank is gone or did not answer: {error}")
 
 
-def digest(facts: Mapping[str, str]) -> str:
-    """Return a digest of facts in their order."""
-    return hashlib.sha256("\0".join(f"{key}\0{value}" for key, value in facts.items()).encode()).hexdigest()
+# --- errors of one rank -----------------------------------------------------------------------------
+
+
+class _Forward(threading.local):
+    """The forward that this thread is in."""
+
+    running: bool = False
+    keeps: bool = False  # whether an error waits for the next collective
+    error: Exception | None = None  # the first that waits
+    known: bool = False  # whether all ranks have been told
+
+
+_forward = _Forward()
+
+
+def in_forward() -> bool:
+    """Say whether this thread is inside of `told`."""
+    return _forward.running
+
+
+@contextmanager
+def told(keep: bool) -> Iterator[None]:
+    """Run a forward; errors that are deferred in it are raised at the next collective, or at its end.
+
+    Args:
+        keep: whether there may be such a collective; without one, errors are raised at once.
+    """
+    _forward.running, _forward.keeps, _forward.error, _forward.known = True, keep, None, False
+    try:
+        yield
+        if _forward.error is not None:
+            raise _forward.error
+    finally:
+        _forward.running, _forward.keeps, _forward.error = False, False, None
+
+
+class deferred:  # noqa: N801 -- a context manager, as `contextlib.suppress` is
+    """Defer the errors of a block: `with deferred():`."""
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> bool:
+        """Keep an error, or let it be raised."""
+        if not isinstance(error, Exception) or not _forward.keeps or _forward.known:
+            return False
+        _forward.error = _forward.error or error
+        return True
+
+
+def add_up(numbers: Tensor, owner: str) -> Tensor:
+    """Return the sums over all ranks, elementwise; one collective, which every rank must enter.
+
+    On the CPU, where to look costs no transfer, an error that some rank has deferred is raised on all of them.
+
+    Args:
+        numbers: of a floating-point dtype and of one shape on all ranks.
+        owner: who asks, for errors.
+
+    Raises:
+        DistributedError: another rank failed, with its reason; or it is gone.
+        Exception: the error that this rank has deferred.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return numbers
+    compiled = torch.compiler.is_compiling()
+    failed = 0.0 if compiled or _forward.error is None else 1.0
+    message = torch.cat([numbers.reshape(-1), numbers.new_full((1,), failed)])
+    if compiled:
+        dist.all_reduce(message)
+        return message[:-1].view_as(numbers)
+    try:
+        dist.all_reduce(message)
+    except RuntimeError as error:
+        raise gone(owner, error) from error
+    if message.device.type == "cpu" and message[-1] > 0:
+        _tell(owner)
+    return message[:-1].view_as(numbers)
+
+
+def _tell(owner: str) -> None:
+    """Raise on every rank: the error of this one, or the reasons of those that failed."""
+    error, _forward.known = _forward.error, True
+    reasons = gather(None if error is None else reason_of(error), owner)
+    if error is not None:
+        raise error
+    refuse_failures(reasons)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the other ranks are told of an error."""
+    return f"{type(error).__name__}: {error}"
 
 
 def refuse_failures(reasons: Sequence[str | None]) -> None:
@@ -56,6 +153,23 @@ def refuse_failures(reasons: Sequence[str | None]) -> None:
     failed = {rank: reason for rank, reason in enumerate(reasons) if reason is not None}
     if failed:
         raise DistributedError("; ".join(f"rank {rank} failed with {reason}" for rank, reason in failed.items()))
+
+
+# --- what is compared ---------------------------------------------------------------------------------
+
+
+def digest(facts: Mapping[str, str]) -> str:
+    """Return a digest of facts in their order."""
+    return hashlib.sha256("\0".join(f"{key}\0{value}" for key, value in facts.items()).encode()).hexdigest()
+
+
+def compare(facts: Mapping[str, str], owner: str) -> None:
+    """Raise, alike on every rank, where the facts of the ranks differ; one collective, and one more where they do.
+
+    Raises:
+        DistributedError: names the first facts that differ, with what each rank holds; or another rank is gone.
+    """
+    refuse_differences(facts, gather(digest(facts), owner), owner)
 
 
 def refuse_differences(facts: Mapping[str, str], digests: Sequence[str], owner: str) -> None:
@@ -79,7 +193,7 @@ def refuse_differences(facts: Mapping[str, str], digests: Sequence[str], owner: 
     more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     raise DistributedError(
         f"{owner}: expected the same criterion on every rank, found: {'; '.join(lines[:_SHOWN])}{more}. "
-        "Start every rank with the same config"
+        "Start every rank with the same config and the same checkpoint"
     )
 
 

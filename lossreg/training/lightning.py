@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.losses.base import Loss
 from lossreg.losses.norm import RunningNorm
+from lossreg.losses.ranks import compare, several
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -148,6 +150,8 @@ class ComputeWeightNormLossesCallback(Callback):
             )
             return
         multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        if several():  # else a rank whose norms are there would leave the others waiting in their calibration
+            compare(facts(multi_loss) | {"calibrated": str(bool(multi_loss.calibrated))}, type(self).__name__)
         if not multi_loss.normalize or bool(multi_loss.calibrated):
             return
         params = _normalization_params(getattr(pl_module, "cfg", None))

@@ -12,7 +12,9 @@ import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Client
+from pathlib import Path
 
+import random_criteria
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -223,6 +225,26 @@ def calibrate_with(rank, ranks, criterion="plain", **options):
         found, nn.Identity(), batches([2], rank), batch_fn=lambda _, b: (*b, len(b[0])), **{"min_samples": 1} | options
     )
     return norms(found)
+
+
+def agree(rank, ranks, cases, journal):
+    """Do what `random_criteria` says of each case, up to one where a rank waits for the other."""
+    answers = []
+    for case in cases:
+        Path(journal, str(rank)).write_text(repr(case))
+        answers.append(random_criteria.run(case, rank))
+        if random_criteria.waited(answers[-1]):
+            break
+    return answers
+
+
+def evaluate_alone(rank, ranks):
+    """Evaluate on rank 0, where a training forward would have collectives."""
+    criterion = one(on_nonfinite="skip_term", track_norms="running", weighting=Uncertainty(), inner=DWA()).eval()
+    if rank:
+        return None
+    total, _, _ = criterion(torch.full((2,), float("nan")), torch.zeros(2), epoch=0)
+    return total.item(), criterion.skipped.tolist()
 
 
 def sync_group(rank, ranks, sizes, seed):

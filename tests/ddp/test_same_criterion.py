@@ -59,7 +59,7 @@ def test_ranks_of_different_criteria_raise_the_same_error(answers, first, second
     assert ours == theirs
     assert ours.startswith("sync: expected the same criterion on every rank, found: ")
     assert found in ours
-    assert ours.endswith("Start every rank with the same config")
+    assert ours.endswith("Start every rank with the same config and the same checkpoint")
 
 
 def test_equal_criteria_are_equal_in_two_processes(groups, rank):

@@ -228,6 +228,24 @@ def test_the_target_of_a_batch_of_two_goes_to_the_criterion_as_in_training(light
     assert (list(pred), list(gt), samples) == (["seg"], ["area"], 5)
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_ranks_are_compared_before_one_of_them_calibrates(fit, lightning, monkeypatch, calibrated):
+    class DifferentError(Exception):
+        pass
+
+    def compare(facts, owner):
+        raise DifferentError(owner, facts["calibrated"], facts["the list of terms"])
+
+    monkeypatch.setattr(lightning, "several", lambda: True)
+    monkeypatch.setattr(lightning, "compare", compare)
+    module = fit.build_module(import_module("pytorch_lightning"))
+    module.loss_function.calibrated.fill_(calibrated)
+    callback = lightning.ComputeWeightNormLossesCallback()
+    with pytest.raises(DifferentError) as found:
+        callback.on_train_start(None, module)
+    assert found.value.args == ("ComputeWeightNormLossesCallback", str(calibrated), "near, far")
+
+
 def test_a_criterion_that_does_not_normalise_is_left_alone(fit, lightning, tmp_path):
     package = import_module("pytorch_lightning")
     module = fit.build_module(package, fit.build_criterion(normalize=False))

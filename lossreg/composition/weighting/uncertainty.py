@@ -94,7 +94,7 @@ class Uncertainty(Weighting):
         epoch: float | Tensor | None = None,  # noqa: ARG002
     ) -> Coefficients:
         """Return the weights and the addends of the active terms, on the graph of `s`; see `Weighting.forward`."""
-        if self.training and values.device.type == "cpu":
+        if self.training and values.device.type == "cpu" and not torch.compiler.is_compiling():
             self.observe(values, active)  # refuses, on every rank alike
         if self.training:
             with torch.no_grad():
