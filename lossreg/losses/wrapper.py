@@ -19,6 +19,7 @@ from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, 
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The key of each side that is taken where nothing says which."""
+_OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not look at their targets
 _SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
 _WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
@@ -167,6 +168,9 @@ class LossWrapper(Loss):
         """Call the wrapped loss and reduce what it returns to a scalar."""
         arguments = self._arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
+        if type(self) is LossWrapper and isinstance(self.loss_func, _OF_MASKS):
+            label = self._label(1, pred_batch, gt_batch)
+            self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
         value = self._value_of(self._called(arguments))
         if value.numel() == 0:
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lossreg import Loss, LossWrapper, MultiLoss
-from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
+from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, RangeError, ShapeError
 
 PRED = torch.tensor([[[[0.2, 0.8]], [[0.6, 0.4]]]])  # (1, 2, 1, 2)
 GT = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]])
@@ -759,3 +759,10 @@ def test_a_wrapper_needs_gradients_where_the_loss_inside_does():
 def test_a_shape_is_refused_for_a_loss_of_batches(loss):
     with pytest.raises(ArgumentError, match=r"target_shape: has no effect: \w+ reads the batches itself"):
         LossWrapper(loss, target_shape="same")
+
+
+@pytest.mark.parametrize("loss_func", [nn.BCELoss(), nn.BCEWithLogitsLoss(), nn.MultiLabelSoftMarginLoss()])
+def test_a_mask_of_0_and_255_is_refused_for_losses_of_torch_itself(loss_func):
+    mask = torch.tensor([[0.0, 255.0]])
+    with pytest.raises(RangeError, match=r"'gt\.mask' holds values from 0 to 255, expected 0 to 1; divide a mask"):
+        MultiLoss([LossWrapper(loss_func, "x", gt_key="mask")], [1.0])({"p": torch.full((1, 2), 0.5)}, {"mask": mask})
