@@ -1,14 +1,20 @@
 """A coverage-guided fuzzer of configs: `python tests/fuzz/fuzz_config.py -runs=100000`, or `tox run -e fuzz`.
 
-Every input is a text that is read as a file is. What comes of it must be a criterion or a `ConfigError`; anything else
-stops the run with the input. The options are libFuzzer's; with none it runs until it is stopped. The tests of this
-folder use the same harness.
+Every input is a text that is read as a file is. What comes of it must be a criterion or a `ConfigError`; every
+hundredth is given to every command as well. Anything else stops the run with the input. The options are libFuzzer's;
+with none it runs until it is stopped. The tests of this folder use the same harness.
 """
 
+import json
 import sys
 import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 if __name__ == "__main__":  # instrumented as it is imported, before anything else imports it
     import atheris
@@ -93,7 +99,7 @@ def words() -> list[str]:
     found: set[str] = {
         "_target_", "_args_", "_partial_", "_recursive_", "_convert_", "os.system", "???",
         "${epochs}", "${oc.env:HOME}", "${.value}", "${..losses}", "${x", "a/b", "pred.x", "gt.y", "aux.*",
-        "exp", "same", "mean", "logits", "strategy", "schedule", "preprocess",
+        *EVIL, "exp", "same", "mean", "logits", "strategy", "schedule", "preprocess",
         "start", "end", "epochs", "values", "schedules", "boundaries", "period", "power",
     }  # fmt: skip
     for seed in SEEDS:
@@ -111,6 +117,27 @@ def _texts(data: Any) -> set[str]:
     return {data} if isinstance(data, str) else set()
 
 
+EVIL = [
+    "\x1b]0;title\x07", "\x1b[2J", "\x9b2J", "a\u202eb", "a\nb", "%%{init: {}}%%", '"] --> b["', "$x^", "\\frac{$",
+    "</text><script>", "]]>", "&lt;", "--", "1.7e308", "x" * 101,
+]  # fmt: skip
+"""Names that a terminal, a picture or a graph might obey."""
+
+COMMANDS = {
+    "check": "",
+    "check --json": "json",
+    "check --build": "",
+    "plot --text": "",
+    "plot -o": "svg",
+    "graph": "",
+    "graph --format mermaid": "",
+    "graph --format dot": "",
+    "graph --format svg": "xml",
+}
+"""The commands that take a file, each with what it writes."""
+MOST_SECONDS = 5.0  # of this process, for one file and one command
+
+
 def attempt(content: bytes, file: Path) -> str:
     """Build what a file with this content describes.
 
@@ -118,28 +145,55 @@ def attempt(content: bytes, file: Path) -> str:
         `built` or `refused`; any other end is an exception, which is what is looked for.
     """
     file.write_bytes(content)
-    try:
-        built = lossreg.load_loss(file)
-    except lossreg.ConfigError as refusal:
-        error = refusal
-    else:
-        assert callable(built), "a criterion is called"
-        if isinstance(built, lossreg.MultiLoss):
-            _show(file)
-        return "built"
+    with cheap("load_loss"):
+        try:
+            built = lossreg.load_loss(file)
+        except lossreg.ConfigError as refusal:
+            error = refusal
+        else:
+            assert callable(built), "a criterion is called"
+            return "built"
     assert error.problems, "a refusal has a reason"
     assert all(problem.message for problem in error.problems), "each problem says what is wrong"
-    for mistake in mistakes(Source.read(file), error):
-        assert (mistake.line is None) == (mistake.column is None), "a place has a line and a column"
+    assert is_safe(str(error)), "what a refusal says is printable"
+    with cheap("mistakes"):
+        for mistake in mistakes(Source.read(file), error):
+            assert (mistake.line is None) == (mistake.column is None), "a place has a line and a column"
     return "refused"
 
 
-def _show(file: Path) -> None:
-    """Give a file that is built to the commands that show it."""
-    for command in ("check", "plot", "graph"):
-        result = CliRunner().invoke(commands, [command, str(file)])
-        if result.exit_code:
-            raise AssertionError(f"lossreg {command}: {result.output}") from result.exception
+def attempt_commands(content: bytes, file: Path) -> None:
+    """Give a file with this content to every command: none may end in another way than with 0 or 1, and safe output."""
+    file.write_bytes(content)
+    for command, form in COMMANDS.items():
+        arguments = [*command.split(), *([str(file.with_suffix(".svg"))] if form == "svg" else []), str(file)]
+        with cheap(command), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a font that lacks a letter of a name
+            result = CliRunner().invoke(commands, arguments)
+        told = f"lossreg {command}: {result.exit_code} {result.output[:2_000]!r}"
+        if result.exit_code not in (0, 1) or not isinstance(result.exception, SystemExit | None):
+            raise AssertionError(told) from result.exception
+        assert is_safe(result.output), told
+        if form == "json":
+            assert json.loads(result.stdout)["ok"] == (result.exit_code == 0), told
+        elif form == "xml" and not result.exit_code:
+            ElementTree.fromstring(result.stdout)
+        elif form == "svg" and not result.exit_code:
+            ElementTree.parse(file.with_suffix(".svg"))
+
+
+def is_safe(text: str) -> bool:
+    """Say whether a terminal can have a text: nothing but printable characters and line breaks."""
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+@contextmanager
+def cheap(what: str) -> Iterator[None]:
+    """Require that something takes little processor time, whatever else the machine does."""
+    began = time.process_time()
+    yield
+    taken = time.process_time() - began
+    assert taken < MOST_SECONDS, f"{what} took {taken:.1f} s"
 
 
 def main() -> None:
@@ -155,6 +209,8 @@ def main() -> None:
 
     def one(data: bytes) -> None:
         counts[attempt(data, file)] += 1
+        if sum(counts.values()) % 100 == 0:
+            attempt_commands(data, file)
         if sum(counts.values()) % 10_000 == 0:
             sys.stderr.write(f"{counts}\n")
 
