@@ -62,12 +62,20 @@ class Report:
     def _of(self, outcome: Outcome) -> tuple[Result, ...]:
         return tuple(result for result in self.results if result.outcome == outcome)
 
-    def __repr__(self) -> str:  # what pytest shows of `assert report.passed, report`
-        counts = {o: len(self._of(o)) for o in ("passed", "failed", "excepted", "skipped")}
-        head = f"{self.name}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+    def __repr__(self) -> str:
+        """Return one line with the names of the checks that failed, which pytest does not cut."""
+        failed = ", ".join(result.check for result in self.failures)
+        return f"<Report {self._head()}{f' ({_shortened(failed, 120)})' if failed else ''}>"
+
+    def __str__(self) -> str:
         shown = [result for outcome in ("failed", "excepted", "skipped") for result in self._of(outcome)]
         width = max((len(result.check) for result in shown), default=0)
-        return "\n".join([head, *(f"  {r.outcome:8}  {r.check:{width}}  {r.message}" for r in shown)])
+        return "\n".join([self._head(), *(f"  {r.outcome:8}  {r.check:{width}}  {r.message}" for r in shown)])
+
+    def _head(self) -> str:
+        order: tuple[Outcome, ...] = ("failed", "passed", "excepted", "skipped")
+        counts = {o: len(self._of(o)) for o in order}
+        return f"{self.name}: " + ", ".join(f"{counts[o]} {o}" for o in order if counts[o])
 
 
 def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:
@@ -140,6 +148,6 @@ def _excepted(result: Result, reason: str) -> Result:
     return Result(result.check, "failed", f"it {found}, so that no exception is needed; take it out: {reason!r}")
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, most: int = 300) -> str:
     line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= 300 else line[:297] + "..."
+    return line if len(line) <= most else line[: most - 3] + "..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import torch
@@ -73,6 +75,17 @@ def dtype_follows(subject: Subject) -> None:
     require(close(found, expected, 1e-3), f"it gives {found:.9g}, and for float32 {expected:.9g}")
 
 
+@check("value")
+def no_wider(subject: Subject) -> None:
+    """A batch of float32 gives a value of float32.
+
+    Use Python numbers and tensors of the prediction's dtype (`pred.new_tensor`), not NumPy's numbers or `double()`.
+    """
+    single = floating(torch.float32)
+    found = subject.value(batch=subject.batch(single, single))
+    require(found.dtype == torch.float32, f"it gives {found.dtype}")
+
+
 @check("gradients_finite")
 def half_precision(subject: Subject) -> None:
     """Under autocast, predictions of bfloat16 or float16 give a value near that of float32, and finite gradients.
@@ -91,6 +104,28 @@ def half_precision(subject: Subject) -> None:
                 raise
         require(close(found, expected, 0.1), f"for {dtype} it gives {found:.6g}, for float32 {expected:.6g}")
         require(_finite(gradients(found, batch)), f"for {dtype} a gradient is not finite")
+
+
+@check("half_precision")
+def real_size(subject: Subject) -> None:
+    """Images of 512 x 512 in bfloat16 or float16 give a value and gradients near those of float32, under autocast.
+
+    Take sums over pixels in float32 (`pred.float().sum()`): in float16 they end at 65504, in bfloat16 they lose their
+    digits.
+    """
+    enlarged, single = _enlarged(_image_size(subject)), floating(torch.float32)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = _after(enlarged, floating(dtype))
+        batch, exact = subject.batch(half, half), subject.batch(*[_after(half, single)] * 2)
+        expected = subject.value(batch=exact)
+        slopes = gradients(expected, exact)
+        with torch.autocast("cpu", dtype):
+            found = subject.value(batch=batch)
+        require(close(found, expected, 1e-2), f"for {dtype} it gives {found:.6g}, for float32 {expected:.6g}")
+        scale = min(1024.0, 1 / max(1e-30, *(float(slope.abs().max()) for slope in slopes)))  # as a GradScaler
+        for found_slope, slope in zip(gradients(found.float() * scale, batch), slopes, strict=True):
+            off = (found_slope.float() / scale - slope).norm() / slope.norm().clamp_min(1e-30)
+            require(off <= 0.05, f"for {dtype} a gradient is {off:.2g} of its size away from that of float32")
 
 
 @check("gradients_finite")
@@ -193,6 +228,18 @@ def _image_size(subject: Subject) -> tuple[int, ...]:
     sizes = [tuple(t.shape[2:]) for t in tensors(subject.batch()[0]) if t.dim() >= 4]
     applies(sizes and min(sizes[0]) > 3, "its example holds no images")
     return sizes[0]
+
+
+def _enlarged(size: tuple[int, ...], pixels: int = 512 * 512) -> Change:
+    """Return the change that repeats images of a size until they have so many pixels."""
+    times = math.ceil((pixels / math.prod(size)) ** (1 / len(size)))
+    repeats = [times] * len(size)
+    return lambda t: t.repeat(*[1] * (t.dim() - len(size)), *repeats) if tuple(t.shape[-len(size) :]) == size else t
+
+
+def _after(*changes: Change) -> Change:
+    """Return the change that makes some changes one after the other."""
+    return lambda t: functools.reduce(lambda tensor, change: change(tensor), changes, t)
 
 
 def _strided(tensor: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,6 +19,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="plugin or distribution whose losses `--pyargs lossreg.testing.suite` checks; may be repeated",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:  # noqa: ARG001
+    """Show the whole of each report of `check_loss` that a failed test holds: pytest cuts what an assertion says."""
+    made = yield
+    engine = sys.modules.get("lossreg.testing.engine")
+    if engine is not None and call.excinfo is not None and made.failed:
+        values = [value for entry in call.excinfo.traceback for value in entry.locals.values()]
+        reports = {id(value): value for value in values if isinstance(value, engine.Report) and not value.passed}
+        made.sections += [(f"contract of {report.name}", str(report)) for report in reports.values()]
+    return made
 
 
 def parametrize_losses(plugin: str) -> pytest.MarkDecorator:

@@ -88,6 +88,22 @@ class Overflows(Sound):
         return (300 * pred).square().mean()
 
 
+class Wide(Sound):
+    """It gives float64 whatever it gets."""
+
+    def between(self, pred, gt):
+        """Return the mean in float64."""
+        return super().between(pred, gt).double()
+
+
+class Ratio(Sound):
+    """Its sums over the pixels of a large image are beyond what float16 can hold."""
+
+    def between(self, pred, gt):
+        """Return one minus the Dice coefficient."""
+        return 1 - (2 * (pred * gt).sum() + 1) / (pred.sum() + gt.sum() + 1)
+
+
 class Logarithm(Sound):
     """It takes the logarithm of a probability that may be zero."""
 

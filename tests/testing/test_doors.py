@@ -89,3 +89,16 @@ def test_the_kit_is_lazy():
     code = "import sys, lossreg.testing; assert not {'torch', 'pytest', 'hypothesis'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert {"check_loss", "parametrize_losses", "batches"} <= set(lossreg.testing.__all__) <= set(dir(lossreg.testing))
+
+
+@pytest.mark.parametrize("assertion", ["report.passed, report", "report.passed, str(report)", "report.passed"])
+def test_a_failed_test_shows_the_whole_report(package, assertion):
+    (package / "test_mine.py").write_text(
+        "from lossreg.testing import check_loss\n\n"
+        f"def test_contract():\n    report = check_loss('stranger/Unbiased')\n    assert {assertion}\n"
+    )
+    done = run(package, "test_mine.py")
+    _, _, shown = done.stdout.partition("contract of stranger/Unbiased")
+    assert "failed    one_pixel" in shown
+    assert "for images of one pixel it gives nan. Divide by counts that cannot be zero" in shown
+    assert "its spec does not declare this capability" in shown

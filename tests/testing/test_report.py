@@ -38,6 +38,13 @@ def test_a_report_is_a_table(planted):
     assert lines[1].split()[:2] == ["failed", "one_pixel"]
 
 
+def test_the_repr_of_a_report_is_one_short_line_with_what_failed(planted):
+    report = check_loss(planted.Unbiased)
+    assert repr(report).startswith("<Report Unbiased: 1 failed, ")
+    assert repr(report).endswith("(one_pixel)>")
+    assert len(repr(report)) < 240  # pytest cuts longer ones
+
+
 def test_a_message_says_what_was_found_and_what_to_change(planted):
     (failure,) = check_loss(planted.Views).failures
     assert "channels-last" in failure.message or "view" in failure.message

@@ -314,7 +314,7 @@ def _logs_of_logits(planes: _Planes, z: Tensor, t: Tensor, mask: Tensor | None) 
     """Return `-log1p(exp(-|z|)) - z ((z > 0) - t)`, two terms of one sign, so that no digit cancels."""
     off = torch.gt(z, 0, out=planes.buffer("a", z)).sub_(t)
     size = torch.abs(z, out=planes.buffer("b", z))
-    logs = torch.ops.aten.softplus.out(size, -1, out=size).addcmul_(off, z, value=-1)
+    logs: Tensor = torch.ops.aten.softplus.out(size, -1, out=size).addcmul_(off, z, value=-1)
     return logs if mask is None else logs.mul_(mask)
 
 

@@ -28,7 +28,6 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "LovaszLoss": {
             **_CHECKS_VALUES,
             "dtype_follows": "it multiplies predictions with masks of float32",
-            "half_precision": "it multiplies predictions with masks of float32",
         },
     },
     "torchvision.ops": {
@@ -43,9 +42,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "kornia.losses": {
         "HausdorffERLoss": _CHECKS_VALUES,
         "HausdorffERLoss3D": _CHECKS_VALUES,
-        "InverseDepthSmoothnessLoss": {
-            "one_pixel": "it takes the mean of no differences",
-        },
+        "InverseDepthSmoothnessLoss": {"one_pixel": "it takes the mean of no differences"},
         "SSIM3DLoss": _WINDOW,
         "SSIMLoss": _WINDOW,
         "kl_div_loss_2d": {"extreme_values": "it takes the logarithm of a probability of 0"},
@@ -86,7 +83,6 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "builds_from_yaml": "its operator is a Python function, which YAML cannot hold",
             "deterministic": "it perturbs its input with noise",
             "dtype_follows": "it draws other noise for float64",
-            "half_precision": "it draws other noise in half precision",
         },
         "SoftDiceclDiceLoss": _READS_AXES,
         "SoftclDiceLoss": _READS_AXES,
