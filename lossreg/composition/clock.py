@@ -9,8 +9,7 @@ inlined into a larger compiled function there is no such "before": there an oper
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.composition.schedules import Constant, Schedule
+from lossreg.losses.eager import outside, skip_frame
 
 _numbers = itertools.count()
 _by_number: WeakValueDictionary[int, Clock] = WeakValueDictionary()  # an operator takes no objects
@@ -207,6 +207,7 @@ class Timed(Protocol):
         """Return the weights of the terms, and of those of all groups among them, at a time."""
 
 
+@skip_frame
 def before_forward(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -216,32 +217,5 @@ def before_forward(
     timed: Any = module
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    _outside(timed.compare_ranks)()
-    return args, {**kwargs, "moment": _outside(timed.moment)(epoch, step)}
-
-
-def _outside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the compiler away from a function and all that it calls, where there is a compiler at all."""
-    if "torch._dynamo" not in sys.modules:
-        return function
-    disabled: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
-    return disabled
-
-
-def _skip_frame(function: Callable[..., Any]) -> None:
-    """Have the compiler run a function's own frame as it is, when it is not inlined.
-
-    `torch.compiler.disable` would do, but it also refuses to be inlined, and it imports the compiler.
-    """
-    try:
-        from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
-    except ImportError:  # torch before 2.7
-        from torch._dynamo.eval_frame import skip_code
-
-        skip_code(function.__code__)
-    else:
-        set_code_exec_strategy(function.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.DEFAULT))
-
-
-_skip_frame(before_forward)
-_skip_frame(_outside)
+    outside(timed.compare_ranks)()
+    return args, {**kwargs, "moment": outside(timed.moment)(epoch, step)}

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossreg.losses.eager import outside, skip_frame
+
 _MOST = 8  # tensors of a batch that a note lists
 _NEEDS_GRADIENTS = "does not require grad"
 _HINT = (
@@ -31,8 +33,13 @@ class _TermNote(str):
         return str, (str(self),)
 
 
+@skip_frame
 def note_loss(error: Exception, loss: Any, pred_batch: Any, gt_batch: Any) -> None:
     """Add a note with the term, its loss and the tensors that it reads; a loss around gives it its own name."""
+    outside(_note_loss)(error, loss, pred_batch, gt_batch)
+
+
+def _note_loss(error: Exception, loss: Any, pred_batch: Any, gt_batch: Any) -> None:
     from lossreg.losses.identity import identity  # it imports the losses
 
     if _rename(error, lambda _: loss.name):
@@ -50,8 +57,13 @@ def note_group(error: Exception, name: str) -> None:
     _rename(error, lambda term: f"{name}/{term}")
 
 
+@skip_frame
 def note_preprocess(error: Exception, name: str, keys: Collection[str], pred_batch: Any, gt_batch: Any) -> None:
     """Add a note with a preprocess and the tensors that it reads."""
+    outside(_note_preprocess)(error, name, keys, pred_batch, gt_batch)
+
+
+def _note_preprocess(error: Exception, name: str, keys: Collection[str], pred_batch: Any, gt_batch: Any) -> None:
     both = {"pred": pred_batch, "gt": gt_batch}
     if keys:  # it reads these and no more
         both = {side: {k: v for k, v in batch.items() if f"{side}.{k}" in keys} for side, batch in both.items()}
