@@ -195,7 +195,7 @@ def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float, peak:
         place = (knot / epochs, weight / peak)
         offset = (0 if end else 4, 4)
         text = axes.annotate(number(weight), place, xytext=offset, textcoords="offset points")
-        text.set(ha="right" if end else "left", fontsize=9, path_effects=halo)
+        text.set(ha="right" if end else "left", fontsize=9, path_effects=halo, in_layout=False)
 
 
 def _apart(positions: Sequence[float], distance: float) -> list[float]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lossreg.config.reading import Source
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-_MOST_PANELS = 50  # each takes matplotlib a twentieth of a second
+_MOST_PANELS, _MOST_LABELS = 30, 240  # of as many, matplotlib takes seconds
 
 
 class _Count(click.FloatRange):
@@ -74,9 +74,11 @@ def plot_command(
     config = load_config(file, key)
     curves = curves_of(config, steps_per_epoch)
     unit = _one_unit(curves)
-    if output is not None and not text and len(curves) > _MOST_PANELS:
+    labels = sum(min(len(curve.knots) + 1, 20) for curve in curves)  # a panel has room for so many
+    if output is not None and not text and (len(curves) > _MOST_PANELS or labels > _MOST_LABELS):
         raise click.ClickException(
-            f"{file.name}: expected at most {_MOST_PANELS} losses for a picture, found {len(curves)}; --text draws all"
+            f"{file.name}: expected at most {_MOST_PANELS} losses and {_MOST_LABELS} thresholds for a picture, "
+            f"found {len(curves)} and {labels}; --text draws all"
         )
     reach = epochs if epochs is not None else last_epoch(curves)
     if output is not None and not text:
