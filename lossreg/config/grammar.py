@@ -453,10 +453,9 @@ class Grammar:
 
     def _takes(self, entry: Entry[Any] | None, name: str, path: str) -> bool:
         """Say whether a component has a parameter that a config may set."""
-        signature = None if entry is None else self._signature(entry, path)
-        return signature is not None and any(
-            p.name == name and p.settable for p in params.parameters_of(entry.spec, signature)
-        )
+        if entry is None or (signature := self._signature(entry, path)) is None:
+            return False
+        return any(p.name == name and p.settable for p in params.parameters_of(entry.spec, signature))
 
     def _signature(self, entry: Entry[Any], path: str) -> Signature | None:
         """Read a component's signature off its source; where that does not say, off the object, which is imported."""

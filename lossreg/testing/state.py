@@ -62,6 +62,9 @@ def _calibrated(subject: Subject) -> Loss:
     loss, batch = subject.loss(), subject.batch()
     subject.seed()
     loss.update_norm(*batch, 2)
+    if not loss.norm > 0:  # a loss may be negative, a norm may not
+        loss.reset_norm()
+        loss.norm.fill_(2.0)
     subject.value(loss, batch)
     return loss
 

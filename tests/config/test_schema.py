@@ -41,6 +41,9 @@ BUILDER_ALONE = {
 # What the builder reads all the same.
 SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
 
+# that a list may be meant for the loss is no refusal
+pytestmark = pytest.mark.filterwarnings("ignore::lossreg.errors.ConfigWarning")
+
 quick = settings(derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 seen: Counter[str] = Counter()
 
@@ -391,7 +394,7 @@ COMPOUND = {"loss_list": [TERM]}
         {"loss_params": {"compound_loss": COMPOUND, "other": 1}, "anything": [1]},
         {"loss_params": {"compound_loss": COMPOUND, "multi_loss": "what is not read"}, "loss": 5},
         {"loss": "offset"},
-        {"loss": {"loss": "offset", "offset": 1, "weight": "what is not read"}, "loss_params": None},
+        {"loss": {"loss": "Foreign", "weight": [0.2, 0.8]}, "loss_params": None},
         {"loss": {"_target_": "old.place.OffsetLoss", "name": "a"}, "loss_params": {}},
         {"epochs": [0, 5], "loss_params": {"compound_loss": {"losses": [{**TERM, "epoch_thresholds": "${epochs}"}]}}},
         {"n": "offset", "w": 1, "loss_params": {"compound_loss": {"losses": [{"loss": "${n}", "weight": "${w}"}]}}},
