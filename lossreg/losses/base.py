@@ -46,10 +46,8 @@ class Loss(RunningNorm):
         name: the term's name in logs and in `MultiLoss`; not empty, no `/` (groups nest as `group/term`).
 
     Attributes:
-        name: fixed once the loss is a term of a `MultiLoss`.
         requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
         optional: keys that are used where they are there.
-        extra_info: what `compute` puts here is returned, detached, beside the value. Each forward has its own.
         needs_grad: whether `compute` takes derivatives of the predictions, as a physics residual does. Gradients are
             then on in it, and calibration calls the model with gradients on.
         ignore_index: the target value of elements to leave out, where there is one.
@@ -73,7 +71,7 @@ class Loss(RunningNorm):
 
     @property
     def name(self) -> str:
-        """The term's name in logs and in `MultiLoss`."""
+        """The term's name in logs and in `MultiLoss`; fixed once the loss is a term of one."""
         return self._name
 
     @name.setter
@@ -89,7 +87,7 @@ class Loss(RunningNorm):
 
     @property
     def extra_info(self) -> dict[str, Any]:
-        """What the forward that is running in this thread returns beside its value."""
+        """What `compute` puts here is returned, detached, beside the value; each forward has its own."""
         if not torch.compiler.is_compiling():
             for loss, extra_info in reversed(_running.forwards):
                 if loss is self:
