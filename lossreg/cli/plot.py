@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 
 from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_config, source
-from lossreg.cli.output import echo, writing
+from lossreg.cli.output import echo, stream, writing
 from lossreg.config.bounds import MAX_EPOCH
 
 if TYPE_CHECKING:
@@ -121,13 +120,14 @@ def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
 def _width() -> int:
     import shutil
 
-    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+    shown_on = stream()
+    return shutil.get_terminal_size((80, 24)).columns if shown_on is not None and shown_on.isatty() else 80
 
 
 def _prints_blocks() -> bool:
     """Say whether standard output can encode block characters."""
     try:
-        "█".encode(sys.stdout.encoding or "ascii")
+        "█".encode(getattr(stream(), "encoding", None) or "ascii")
     except UnicodeEncodeError:
         return False
     return True

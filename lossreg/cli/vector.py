@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean
+from statistics import fmean
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -55,14 +55,18 @@ def svg(drawing: Drawing) -> str:
 def _levels(drawing: Drawing) -> dict[str, int]:
     """Return each box's column: behind all that it reads, terms in one, keys near their readers."""
     level = {box.id: 0 for box in drawing.boxes}
+    reads, readers = defaultdict(list), defaultdict(list)
+    for arrow in drawing.arrows:
+        reads[arrow.end].append(arrow.start)
+        readers[arrow.start].append(arrow.end)
     terms = [box.id for box in drawing.boxes if box.kind == "term"]
     for _ in range(2):  # the second pass moves what follows the terms behind them
         for box in drawing.boxes:
-            level[box.id] = max([level[box.id], *(level[a.start] + 1 for a in drawing.arrows if a.end == box.id)])
+            level[box.id] = max([level[box.id], *(level[start] + 1 for start in reads[box.id])])
         level |= dict.fromkeys(terms, max((level[term] for term in terms), default=0))
     for box in drawing.boxes:
         if box.kind == "batch key":
-            level[box.id] = min(level[a.end] for a in drawing.arrows if a.start == box.id) - 1
+            level[box.id] = min(level[end] for end in readers[box.id]) - 1
     return level
 
 
@@ -88,7 +92,7 @@ def _columns(drawing: Drawing, level: Mapping[str, int], routes: Sequence[Sequen
     row = {stop: i - len(column) / 2 for column in columns for i, stop in enumerate(column)}
     for neighbours, order in ((before, columns), (after, columns[::-1])) * 4:
         for column in order:
-            column.sort(key=lambda stop: mean([row[n] for n in neighbours[stop]] or [row[stop]]))
+            column.sort(key=lambda stop: fmean([row[n] for n in neighbours[stop]] or [row[stop]]))
             row |= {stop: i - len(column) / 2 for i, stop in enumerate(column)}
     return columns
 

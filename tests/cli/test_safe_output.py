@@ -82,8 +82,14 @@ def test_a_file_that_cannot_be_written_is_one_line(place: str, folder: Path) -> 
     assert done.stderr.count("\n") == 1
 
 
-def test_without_an_output_nothing_is_said(folder: Path) -> None:
-    done = shell("lossreg list --kind schedule >&-", folder)
+@pytest.mark.parametrize(
+    "command",
+    ["list --kind schedule >&-", "plot good.yaml --import plain >&-", "plot good.yaml --import plain 2>&- > /dev/null"],
+)
+def test_without_an_output_nothing_is_said(command: str, folder: Path) -> None:
+    (folder / "plain.py").write_text("import lossreg\nlossreg.register('Plain')(lambda pred, gt: pred)\n")
+    (folder / "good.yaml").write_text("losses: [Plain]")
+    done = shell(f"lossreg {command}", folder)
     assert (done.returncode, done.stderr) == (0, "")
 
 
