@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments, plain
@@ -20,6 +21,7 @@ from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The key of each side that is taken where nothing says which."""
 _OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not look at their targets
+_MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
 _SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
 _WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
@@ -99,6 +101,7 @@ class LossWrapper(Loss):
         inherited = getattr(loss_func, "needs_grad", False) is True
         self.needs_grad = inherited if needs_grad is None else given.flag("needs_grad", needs_grad)
         self.ignore_index = _ignore_index(loss_func)
+        self._takes_mask = _takes_mask(loss_func)
         self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
@@ -168,7 +171,7 @@ class LossWrapper(Loss):
         """Call the wrapped loss and reduce what it returns to a scalar."""
         arguments = self._arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
-        if type(self) is LossWrapper and isinstance(self.loss_func, _OF_MASKS):
+        if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
             label = self._label(1, pred_batch, gt_batch)
             self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
         value = self._value_of(self._called(arguments))
@@ -333,6 +336,14 @@ def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
     inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _takes_mask(loss_func: Any) -> bool:
+    """Say whether a loss is one of torch's own whose targets lie between 0 and 1."""
+    if isinstance(loss_func, functools.partial):
+        return _takes_mask(loss_func.func)
+    module = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
+    return isinstance(module, _OF_MASKS) or any(loss_func is function for function in _MASK_FUNCTIONS)
 
 
 def _ignore_index(loss_func: Any) -> Any:

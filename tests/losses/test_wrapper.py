@@ -761,7 +761,18 @@ def test_a_shape_is_refused_for_a_loss_of_batches(loss):
         LossWrapper(loss, target_shape="same")
 
 
-@pytest.mark.parametrize("loss_func", [nn.BCELoss(), nn.BCEWithLogitsLoss(), nn.MultiLabelSoftMarginLoss()])
+@pytest.mark.parametrize(
+    "loss_func",
+    [
+        nn.BCELoss(),
+        nn.BCEWithLogitsLoss(),
+        nn.MultiLabelSoftMarginLoss(),
+        F.binary_cross_entropy,
+        F.binary_cross_entropy_with_logits,
+        F.multilabel_soft_margin_loss,
+        functools.partial(F.binary_cross_entropy_with_logits, reduction="sum"),
+    ],
+)
 def test_a_mask_of_0_and_255_is_refused_for_losses_of_torch_itself(loss_func):
     mask = torch.tensor([[0.0, 255.0]])
     with pytest.raises(RangeError, match=r"'gt\.mask' holds values from 0 to 255, expected 0 to 1; divide a mask"):
