@@ -189,6 +189,7 @@ class MultiLoss(nn.Module):
             self.weighting.bind(names)
         self._bare = names_of_bare(self._asked(), batch_keys or ())
         self._group_places = tuple(i for i, loss in enumerate(losses) if isinstance(loss, MultiLoss))
+        self._sizes = (len(self.loss_funcs), len(self.pre_processes))
         self._compared = False  # whether the ranks were found to hold the same criterion
         self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
@@ -463,11 +464,25 @@ class MultiLoss(nn.Module):
         Raises:
             ValueError, ArgumentError, RecomputedError: as `forward`.
         """
+        if (len(self.loss_funcs), len(self.pre_processes)) != self._sizes:
+            self._refuse_members()
         if self.training and (self.track_norms is not None or (self.weighting is not None and self.weighting.moves)):
             refuse_recomputing(self.clock.owner, "its weighting" if self.track_norms is None else "its norms")
         losses = self.loss_funcs if self._groups else ()
         inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in losses)
         return self.clock.at(epoch, step, self.calibrated.device, inner)
+
+    def _refuse_members(self) -> None:
+        """Refuse terms and preprocesses that were added, or taken out, after the construction: nothing would use them.
+
+        Raises:
+            ArgumentError: names the list and how many it held.
+        """
+        given = Arguments(self.clock.owner)
+        for name, size in zip(("loss_funcs", "pre_processes"), self._sizes, strict=True):
+            if (found := len(getattr(self, name))) != size:
+                given.report(name, f"changed its length: expected {size}, found {found}", _FIXED[name])
+        given.done()
 
     def compare_ranks(self) -> None:
         """Compare what the ranks hold, before the first forward that has collectives.

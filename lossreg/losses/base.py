@@ -116,7 +116,8 @@ class Loss(RunningNorm):
             MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
             Exception: whatever `compute` raises, with a note that names the term, its loss and the batch's tensors.
         """
-        normalize = check_normalize(normalize, self.name)
+        if normalize is not True and normalize is not False:
+            normalize = check_normalize(normalize, self.name)
         value, extra_info = self._run(pred_batch, gt_batch)
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
 
@@ -128,14 +129,15 @@ class Loss(RunningNorm):
                 return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
             finally:
                 self._extra_info.clear()
-        _running.forwards.append(forward := [self, {}])
+        forwards = _running.forwards
+        forwards.append(forward := [self, {}])
         try:
             return self._computed(pred_batch, gt_batch), _detached(forward[1]) if forward[1] else {}
         except Exception as error:
             note_loss(error, self, pred_batch, gt_batch)
             raise
         finally:
-            _running.forwards.pop()
+            forwards.pop()
 
     def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return what `compute` does, a scalar, with gradients on in it where it needs them."""

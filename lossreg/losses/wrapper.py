@@ -127,6 +127,8 @@ class LossWrapper(Loss):
             )
         if self.inputs == () and not given.problems:
             given.report("inputs", "is empty", "name the key of each argument, as ['pred.seg', 'gt.mask']")
+        elif not self._takes_batches and not given.problems:
+            self._check_number(given, len(self.inputs or ()))
         beside = {
             "pred_key": self.pred_key,
             "gt_key": self.gt_key,
@@ -136,6 +138,20 @@ class LossWrapper(Loss):
         }
         for option in (option for option, value in beside.items() if value is not None):
             given.report(option, "has no effect beside inputs", "give one of both")
+
+    def _check_number(self, given: Arguments, found: int) -> None:
+        """Refuse `inputs` that are fewer, or more, than the arguments of the wrapped loss."""
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        parameters = _parameters(self.loss_func)
+        taken = [p for p in parameters if p.kind in kinds]
+        least = sum(p.default is p.empty for p in taken)
+        endless = not parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if least <= found and (found <= len(taken) or endless):
+            return
+        names = ", ".join(p.name for p in taken)
+        expected = f"{least} or more" if endless else str(least) if least == len(taken) else f"{least} to {len(taken)}"
+        reads = f"{_own_name(self.loss_func)} is called with ({names})"
+        given.report("inputs", f"expected {expected} keys, found {found}: {reads}", "name the key of each argument")
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:

@@ -452,6 +452,16 @@ class TestSettings:
         with pytest.raises(ArgumentError, match=f"MultiLoss 'multi': {option}: cannot be set after the construction"):
             setattr(combine([1.0], [1.0]), option, None)
 
+    @pytest.mark.parametrize(("members", "found"), [("loss_funcs", 3), ("pre_processes", 1)])
+    @pytest.mark.parametrize("group", [False, True])
+    def test_members_that_are_added_afterwards_are_refused(self, members: str, found: int, group: bool) -> None:
+        multi_loss = combine([1.0, 2.0], [1.0, 1.0], name="a")
+        outer = MultiLoss([multi_loss], [1.0]) if group else multi_loss
+        getattr(multi_loss, members).append(Scaled("late"))
+        expected = rf"MultiLoss 'a': {members}: changed its length: expected \d, found {found}"
+        with pytest.raises(ArgumentError, match=expected):
+            total(outer)
+
     @pytest.mark.parametrize(("option", "value"), [("on_nonfinite", "raise"), ("track_norms", "running")])
     def test_what_a_compiled_forward_cannot_do_is_refused(self, option: str, value: Any) -> None:
         multi_loss = combine([1.0], [1.0])

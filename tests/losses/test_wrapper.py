@@ -515,6 +515,26 @@ def test_inputs_are_refused_for_a_loss_of_batches(loss):
         LossWrapper(loss, inputs=["pred.seg", "gt.mask", "gt.more"])
 
 
+@pytest.mark.parametrize(
+    ("loss", "keys", "expected"),
+    [
+        (nn.L1Loss(), 3, r"expected 2 keys, found 3: L1Loss is called with \(input, target\)"),
+        (nn.L1Loss(), 1, "expected 2 keys, found 1: L1Loss"),
+        (nn.TripletMarginLoss(), 2, r"expected 3 keys, found 2: \w+ is called with \(anchor, positive, negative\)"),
+        (lambda a, b=1: a, 3, "expected 1 to 2 keys, found 3"),
+        (lambda a, b, *c: a, 1, "expected 2 or more keys, found 1"),
+    ],
+)
+def test_inputs_that_are_not_as_many_as_the_arguments_are_refused(loss, keys, expected):
+    with pytest.raises(ArgumentError, match=f"inputs: {expected}"):
+        LossWrapper(loss, "x", inputs=[f"pred.{i}" for i in range(keys)])
+
+
+@pytest.mark.parametrize("loss", [lambda *a: a[0], lambda a, b, c=1: a, torch.dist, functools.partial(F.l1_loss)])
+def test_inputs_that_may_be_the_arguments_are_taken(loss):
+    assert LossWrapper(loss, "x", inputs=["pred.a", "gt.b"]).requires == ("pred.a", "gt.b")
+
+
 @pytest.mark.parametrize(("name", "expected"), [("height", "height"), ("a/b", "Named"), ("", "Named"), (3, "Named")])
 def test_a_loss_that_has_a_name_keeps_it(name, expected):
     class Named(nn.L1Loss):
