@@ -257,7 +257,7 @@ class Grammar:
             if other is not term:
                 self.report(
                     term.path,
-                    f"has the name {term.name!r}, as has {other.path}",
+                    f"has the name {term.name!r}, as has {other.path.lstrip('.')}",
                     "give one of them another name",
                 )
 
@@ -485,8 +485,8 @@ class Grammar:
         schedule = self._schedule(weight, f"{path}.weight", thresholds, meant)
         if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
             warnings.warn(
-                f"{path}.weight: a list is the term's weight over the epochs; write {meant} for the loss's own "
-                "weights, or {schedule: piecewise, values: [...]} to say that epochs are meant",
+                f"{path.lstrip('.')}.weight: a list is the term's weight over the epochs; write {meant} for the loss's "
+                "own weights, or {schedule: piecewise, values: [...]} to say that epochs are meant",
                 ConfigWarning,
                 stacklevel=2,
             )
