@@ -61,11 +61,12 @@ def build_loss(example: Example) -> None:
 
 def run_session(example: Example) -> str | None:
     """Run the commands of a console block and compare what they print."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # tox's, not a reader's
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", str(example.parsed), re.MULTILINE):
         run = subprocess.run(
             command, shell=True, capture_output=True, text=True, timeout=300,
-            env={**os.environ, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
+            env={**inherited, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
         )  # fmt: skip
         printed = run.stdout + run.stderr
         if not expected.strip() and run.returncode:
