@@ -169,7 +169,8 @@ def _check_twice(event: yaml.Event, key: yaml.ScalarEvent, keys: dict[Any, str],
         return
     value = loader.construct_object(yaml.ScalarNode(tag, key.value))
     if value in keys:
-        _refuse(event, f"the key {key.value} is the key {keys[value]} once more", "keep one of the two")
+        earlier = f", which is {keys[value]} too" if keys[value] != key.value else ""
+        _refuse(event, f"duplicate key {key.value}{earlier}", "keep one of the two")
     keys[value] = key.value
 
 

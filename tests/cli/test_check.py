@@ -192,7 +192,7 @@ def test_control_characters_of_a_file_never_reach_the_terminal(run, write):
 
 
 def test_of_a_long_line_the_part_around_the_mistake_is_shown(run, write):
-    result = run("check", write(f"losses: [{{loss: slope, name: {'n' * 400}, wieght: 3, {'x' * 400}: 1}}]\n"))
+    result = run("check", write(f"losses: [{{loss: slope, name: {'n' * 90}, wieght: 3, pred_key: {'x' * 240}}}]\n"))
     shown, marks = result.stdout.splitlines()[2:4]
     assert len(shown) < 140
     assert shown[marks.index("^") : marks.rindex("^") + 1] == "wieght: 3"

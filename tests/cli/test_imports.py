@@ -27,7 +27,8 @@ def call(tmp_path: Path):
     (tmp_path / "loss.yaml").write_text(CONFIG)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("LOSSREG_")}
+        dropped = ("LOSSREG_", "PYTHONSAFEPATH")  # the latter is tox's
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
         code = "import sys; sys.path[:] = [p for p in sys.path if p]; from lossreg.cli import main; main()"
         return subprocess.run(
             [sys.executable, "-c", code, *arguments],

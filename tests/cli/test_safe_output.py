@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_is_one_line(place: str, folder: Path) -> 
 def test_without_an_output_nothing_is_said(command: str, folder: Path) -> None:
     (folder / "plain.py").write_text("import lossreg\nlossreg.register('Plain')(lambda pred, gt: pred)\n")
     (folder / "good.yaml").write_text("losses: [Plain]")
-    done = shell(f"lossreg {command}", folder)
+    done = shell(f"lossreg {command}", folder, PYTHONPATH=str(folder))
     assert (done.returncode, done.stderr) == (0, "")
 
 
