@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lossreg.config.reading import Source
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-_MOST_PANELS, _MOST_LABELS = 30, 240  # of as many, matplotlib takes seconds
+_MOST_PANELS, _MOST_LABELS = 20, 160  # of as many, matplotlib takes seconds
 
 
 class _Count(click.FloatRange):

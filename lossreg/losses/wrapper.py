@@ -54,7 +54,7 @@ class LossWrapper(Loss):
             own; `"broadcast"`: that, or 1 in place of a size; `"any"`: all, the loss sees to them itself. By default
             a target is refused that would broadcast with the prediction to something larger than both, as (2,)
             with (2, 1).
-        reduction: how per-element values become a scalar.
+        reduction: how per-element values become a scalar; `"sum"` is an error where the loss returns a scalar.
         dtype: `"float32"` gives the wrapped loss float32 for tensors and weights of its own that are narrower
             (float16, bfloat16), and switches autocast off for it: its sums would overflow. `"input"` leaves the batch
             and autocast as they are. By default `"float32"`, and `"input"` for a `Loss`, which widens what it sums.
@@ -195,6 +195,11 @@ class LossWrapper(Loss):
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
             return zero_on_graph(tensors[0] if tensors else value)
         if value.dim() == 0:
+            if self.reduction == "sum":
+                raise ShapeError(
+                    f"loss {self.name!r}: reduction 'sum' has no effect, since {_own_name(self.loss_func)} has reduced "
+                    "its values itself; give the loss its own `reduction: sum`, or `reduction: none`"
+                )
             return value
         return value.sum() if self.reduction == "sum" else value.mean()
 

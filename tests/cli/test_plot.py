@@ -216,7 +216,7 @@ def test_a_picture_of_more_losses_than_it_has_room_for_is_refused(run, write, tm
     file = write("losses: {" + ", ".join(f"a{i}: slope" for i in range(31)) + "}")
     result = run("plot", file, "-o", tmp_path / "weights.svg")
     assert result.exit_code == 1
-    assert "expected at most 30 losses and 240 thresholds for a picture, found 31 and 31; --text" in result.stderr
+    assert "expected at most 20 losses and 160 thresholds for a picture, found 31 and 31; --text" in result.stderr
     assert run("plot", file, "--text").exit_code == 0
 
 

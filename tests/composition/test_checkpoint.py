@@ -24,6 +24,8 @@ from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import CheckpointError, CheckpointWarning
 from lossreg.losses.deep_supervision import DeepSupervision
 
+pytestmark = pytest.mark.needs_plugins
+
 WEIGHTINGS = {"none": lambda: None} | {
     kind.__name__: kind for kind in (CoV, DWA, GradNorm, ReLoBRaLo, SoftAdapt, Uncertainty)
 }

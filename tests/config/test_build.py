@@ -340,7 +340,7 @@ class TestMistakes:
     def test_keys_that_are_equal_once_read_are_refused(self, keys: str, tmp_path: Path) -> None:
         file = tmp_path / "loss.yaml"
         file.write_text(f"losses: {{{keys}}}", encoding="utf-8")
-        with pytest.raises(ConfigError, match="duplicate key .*; keep one of the two"):
+        with pytest.raises(ConfigError, match=r"duplicate key .*; keep one of the two"):
             load_loss(file)
 
     def test_targets_are_never_imported(self) -> None:

@@ -797,3 +797,10 @@ def test_a_mask_of_0_and_255_is_refused_for_losses_of_torch_itself(loss_func):
     mask = torch.tensor([[0.0, 255.0]])
     with pytest.raises(RangeError, match=r"'gt\.mask' holds values from 0 to 255, expected 0 to 1; divide a mask"):
         MultiLoss([LossWrapper(loss_func, "x", gt_key="mask")], [1.0])({"p": torch.full((1, 2), 0.5)}, {"mask": mask})
+
+
+def test_a_sum_of_what_is_reduced_already_is_refused():
+    per_element = LossWrapper(nn.L1Loss(reduction="none"), "l1", reduction="sum")
+    assert per_element(torch.full((2, 3), 2.0), torch.zeros(2, 3))[0] == 12.0
+    with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since L1Loss has reduced its values itself"):
+        LossWrapper(nn.L1Loss(), "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))
