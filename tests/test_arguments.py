@@ -248,7 +248,7 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (wrapper, {"inputs": []}, "inputs: is empty (name the key of each argument, as ['pred.seg', 'gt.mask'])"),
     (
         wrapper,
-        {"inputs": ["pred.a"], "target_dtype": "long"},
+        {"inputs": ["pred.a", "gt.a"], "target_dtype": "long"},
         "target_dtype: has no effect beside inputs (give one of both)",
     ),
     (
@@ -320,8 +320,12 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
         "(give module.parameters())",
     ),
     # what is called later
-    (multi().effective_weights, {"epoch": "3"}, "epoch: expected a number, found '3'"),
-    (multi().effective_weights, {"step": torch.ones(2)}, "step: expected a number, found a Tensor of shape (2,)"),
+    (multi().effective_weights, {"epoch": "3"}, "epoch: expected a finite number, found '3'"),
+    (
+        multi().effective_weights,
+        {"step": torch.ones(2)},
+        "step: expected a finite number, found a Tensor of shape (2,)",
+    ),
     (
         multi().update_norm,
         {"pred_batch": {"x": torch.ones(1)}, "gt_batch": {}, "nums": 1.5},

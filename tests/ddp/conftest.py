@@ -24,7 +24,8 @@ class Group:
         with Listener(("127.0.0.1", 0)) as listener:
             listener._listener._socket.settimeout(START)
             command = [sys.executable, str(RANK), str(listener.address[1])]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            path = os.pathsep.join([str(RANK.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
             self.processes = [
                 subprocess.Popen([*command, str(rank), str(ranks), str(store), str(timeout)], env=environment)
                 for rank in range(ranks)

@@ -96,6 +96,7 @@ def test_a_tensor_without_values_at_hand_is_its_kind(kind):
     assert describe(tensor) == f"float32{list(tensor.shape)}"
 
 
+@pytest.mark.needs_plugins
 def test_the_arguments_of_a_registered_loss_are_kept():
     loss = create_loss("torch/CrossEntropyLoss", weight=[0.25, 0.75])
     assert "registered_arguments=\"{'weight': [0.25, 0.75]}\"" in describe(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,10 +30,12 @@ class Doubled(LossWrapper):
         return 2 * super().compute(pred_batch, gt_batch)
 
 
+@pytest.mark.needs_plugins
 def test_a_loss_that_was_created_by_name_is_its_canonical_name():
     assert identity(create_loss("L1Loss", name="a")) == "torch/L1Loss"
 
 
+@pytest.mark.needs_plugins
 def test_a_loss_that_was_created_by_name_still_tells_where_it_is_defined():
     assert source(create_loss("L1Loss", name="a")) == L1
 
@@ -41,6 +44,7 @@ def test_a_class_of_the_users_own_is_module_and_class():
     assert identity(Own("a")) == source(Own("b")) == f"{__name__}.Own"
 
 
+@pytest.mark.needs_plugins
 def test_a_wrapper_is_what_it_wraps():
     assert identity(LossWrapper(nn.L1Loss(), "a")) == L1
     assert identity(LossWrapper(create_loss("torch/L1Loss"), "a")) == "torch/L1Loss"
@@ -60,6 +64,7 @@ def test_a_compiled_module_is_the_module():
     assert identity(LossWrapper(torch.compile(nn.L1Loss(), backend="eager"), "a")) == L1
 
 
+@pytest.mark.needs_plugins
 def test_deep_supervision_is_another_loss():
     deep = DeepSupervision(create_loss("L1Loss"), "outputs")
     assert identity(deep) == "DeepSupervision(torch/L1Loss)"
