@@ -195,7 +195,7 @@ class LossWrapper(Loss):
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
             return zero_on_graph(tensors[0] if tensors else value)
         if value.dim() == 0:
-            if self.reduction == "sum":
+            if self.reduction == "sum" and any(isinstance(a, Tensor) and a.dim() > 0 for a in arguments):
                 raise ShapeError(
                     f"loss {self.name!r}: reduction 'sum' has no effect, since {_own_name(self.loss_func)} has reduced "
                     "its values itself; give the loss its own `reduction: sum`, or `reduction: none`"

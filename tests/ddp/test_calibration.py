@@ -86,7 +86,7 @@ def test_ranks_of_different_configs_raise_the_same_error(groups):
     each = [{"names": ("near", "far", "deep")}, {"names": ("near", "far", "deeper")}]
     answers = groups(2).run("calibrate", each, sizes=[2], seed=0)
     assert len(set(answers)) == 1
-    assert "different configs: rank 0 has the terms ['near', 'far', 'group/deep', " in answers[0]
+    assert "the list of terms of group 'group' is deep, l1 on rank 0, deeper, l1 on rank 1. " in answers[0]
     assert groups(2).run("alive") == [2, 2]
 
 
@@ -97,7 +97,9 @@ def test_where_one_rank_is_killed_the_others_end_with_an_error(short_lived):
     start = time.monotonic()
     answers = group.run("calibrate", each, dead=(victim,))
     assert time.monotonic() - start < timeout + 5
-    assert all(a.startswith("DistributedError: sync: another rank is gone or did not answer: ") for a in answers)
+    assert all(
+        a.startswith("DistributedError: calibrate_norms: another rank is gone or did not answer: ") for a in answers
+    )
     assert len(answers) == 2
     assert group.processes[victim].wait(5) == -9
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.needs_plugins
+
 # what rank 0 has, what rank 1 has, and what the error says of both
 DIFFERENT = [
     ("plain", "other loss", "the loss of 'a' is torch.nn.modules.loss.L1Loss(reduction='mean', "),
