@@ -33,6 +33,9 @@ def state_dict(subject: Subject) -> None:
     Register what it keeps as buffers, in the constructor.
     """
     loss, other = _calibrated(subject), subject.loss()
+    if not loss.norm > 0:  # a value may be negative; a checkpoint's norm may not
+        loss.reset_norm()
+        loss.norm.fill_(2.0)
     other.load_state_dict(loss.state_dict())
     _same(subject, loss, other, "with the other's state_dict")
 
@@ -62,9 +65,6 @@ def _calibrated(subject: Subject) -> Loss:
     loss, batch = subject.loss(), subject.batch()
     subject.seed()
     loss.update_norm(*batch, 2)
-    if not loss.norm > 0:  # a loss may be negative, a norm may not
-        loss.reset_norm()
-        loss.norm.fill_(2.0)
     subject.value(loss, batch)
     return loss
 

@@ -97,9 +97,8 @@ def test_where_one_rank_is_killed_the_others_end_with_an_error(short_lived):
     start = time.monotonic()
     answers = group.run("calibrate", each, dead=(victim,))
     assert time.monotonic() - start < timeout + 5
-    assert all(
-        a.startswith("DistributedError: calibrate_norms: another rank is gone or did not answer: ") for a in answers
-    )
+    gone = "DistributedError: calibrate_norms: another rank is gone or did not answer: "
+    assert all(a.startswith(gone) for a in answers)
     assert len(answers) == 2
     assert group.processes[victim].wait(5) == -9
 

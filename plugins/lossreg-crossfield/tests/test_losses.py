@@ -260,7 +260,7 @@ def test_a_target_without_edges(batch: Any) -> None:
     gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"][:, :1]}
     for make in (CrossfieldAlignLoss, CrossfieldSmoothLoss):
         with pytest.raises(
-            ShapeError, match=r"loss 'x': 'gt.gt_polygons_image' .*at least 2 channels: interior, edge$"
+            ShapeError, match=r"(?m)loss 'x': 'gt.gt_polygons_image' .*at least 2 channels: interior, edge$"
         ):
             make("x")(pred, gt)
 
@@ -270,19 +270,21 @@ def test_align90_without_vertices(batch: Any) -> None:
     _, gt = GtField()(pred, gt)
     gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"][:, :2]}
     CrossfieldAlignLoss("x")(pred, gt)  # has the edge that it needs
-    with pytest.raises(ShapeError, match=r"loss 'x': .* \(2, 2, 6, 7\).*at least 3 channels: interior, edge, vertex$"):
+    with pytest.raises(
+        ShapeError, match=r"(?m)loss 'x': .* \(2, 2, 6, 7\).*at least 3 channels: interior, edge, vertex$"
+    ):
         CrossfieldAlign90Loss("x")(pred, gt)
 
 
 def test_a_segmentation_without_edges(batch: Any) -> None:
     made, _ = SegGrads()(*batch(channels=1))
-    with pytest.raises(ShapeError, match=r"loss 'x': 'pred.seg' .*at least 2 channels: interior, edge$"):
+    with pytest.raises(ShapeError, match=r"(?m)loss 'x': 'pred.seg' .*at least 2 channels: interior, edge$"):
         SegEdgeInteriorLoss("x")(made, {})
 
 
 def test_a_channel_that_is_not_there(batch: Any) -> None:
     made, _ = SegGrads()(*batch())
-    with pytest.raises(ShapeError, match=r"loss 'x': 'pred.seg_grads_normed' .* as pred_channel is 3$"):
+    with pytest.raises(ShapeError, match=r"(?m)loss 'x': 'pred.seg_grads_normed' .* as pred_channel is 3$"):
         SegCrossfieldLoss("x", 3)(made, {})
 
 
