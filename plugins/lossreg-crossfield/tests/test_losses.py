@@ -270,9 +270,7 @@ def test_align90_without_vertices(batch: Any) -> None:
     _, gt = GtField()(pred, gt)
     gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"][:, :2]}
     CrossfieldAlignLoss("x")(pred, gt)  # has the edge that it needs
-    with pytest.raises(
-        ShapeError, match=r"(?m)loss 'x': .* \(2, 2, 6, 7\).*at least 3 channels: .*, vertex$"
-    ):
+    with pytest.raises(ShapeError, match=r"(?m)loss 'x': .* \(2, 2, 6, 7\).*at least 3 channels: .*, vertex$"):
         CrossfieldAlign90Loss("x")(pred, gt)
 
 
