@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossreg.losses.base import holds
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
 
 _BLOCK = 1 << 17  # elements a CPU thread: fewer cost more starts of operations, more fall out of the caches
@@ -86,7 +87,7 @@ class BinaryLoss(torch.autograd.Function):
             total, present = count.sum().clamp(min=1), count > 0
             overlap, gradient = overlap * present, gradient * present
         value = overlap.mean() - log.sum() * (task.coefs.bce / total)
-        if planes.on_cpu and not _holds(value.isfinite()):
+        if planes.on_cpu and not holds(value.isfinite()):
             raise OutOfRangeError
         ctx.task, ctx.masked, ctx.total = task, planes.masked, total
         ctx.cuts, ctx.gradients = (planes.groups, planes.parts), gradients  # threads may be others by backward
@@ -229,9 +230,9 @@ class _Planes:
         if not self._maybe_hard:
             return _lies_within(t, 0, 1), False
         both = torch.addcmul(t, t, t, value=-1, out=self.buffer("a", t))  # t - t^2
-        if _holds((torch.linalg.vector_norm(both, dim=2) == 0).all()):
+        if holds((torch.linalg.vector_norm(both, dim=2) == 0).all()):
             return True, True
-        inside = _holds(torch.amin(both) >= 0)
+        inside = holds(torch.amin(both) >= 0)
         self._maybe_hard = not inside  # what lies outside may be what is ignored
         return inside, False
 
@@ -260,9 +261,9 @@ class _Planes:
         if not self.on_cpu or self.task.from_logits:
             return False
         low, high = torch.amin(p), torch.amax(p)
-        if _holds((low > 1e-11) & (high < 1 - 1e-11)):  # in float32: below 1
+        if holds((low > 1e-11) & (high < 1 - 1e-11)):  # in float32: below 1
             return True
-        if not _holds((low >= 0) & (high <= 1)):
+        if not holds((low >= 0) & (high <= 1)):
             raise OutOfRangeError
         return False
 
@@ -300,7 +301,7 @@ def _sum_block(
         torch.sum(p, 2, out=of_p)
         torch.sum(t, 2, out=of_t)
     if coefs.tversky:
-        if planes.on_cpu and _holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no digits are lost
+        if planes.on_cpu and holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no digits are lost
             of_p.sub_(tp)
             of_t.sub_(tp)
         else:
@@ -406,13 +407,4 @@ def _is_concrete(tensor: Tensor) -> bool:
 
 def _lies_within(values: Tensor, low: float, high: float) -> bool:
     """Say whether all values on the CPU lie in a range, and none is NaN."""
-    return _holds((torch.amin(values) >= low) & (torch.amax(values) <= high))
-
-
-def _holds(condition: Tensor) -> bool:
-    """Say whether a condition on the CPU holds."""
-    try:
-        torch._assert_async(condition)
-    except RuntimeError:
-        return False
-    return True
+    return holds((torch.amin(values) >= low) & (torch.amax(values) <= high))

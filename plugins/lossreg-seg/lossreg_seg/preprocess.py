@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossreg import Preprocess
 from lossreg.errors import DtypeError, RangeError, ShapeError
+from lossreg.losses.base import can_look, holds
 
 
 class SegLossWeights(Preprocess):
@@ -101,19 +102,12 @@ class SegLossWeights(Preprocess):
 
     def _refuse_samples(self, key: str, bad: Tensor, fault: str) -> None:
         """Raise for the samples in which `bad` holds anywhere, where looking costs no transfer."""
-        if (
-            bad.device.type != "cpu"
-            or torch.compiler.is_compiling()
-            or type(bad) is not Tensor
-            or torch._C._functorch.is_functorch_wrapped_tensor(bad)
-        ):
+        if not can_look(bad):
             return
         samples = bad.flatten(1).any(dim=1)
-        try:
-            torch._assert_async(~samples.any())
-        except RuntimeError:
+        if not holds(~samples.any()):
             named = ", ".join(map(str, samples.nonzero().flatten().tolist()))
-            raise RangeError(f"preprocess SegLossWeights: 'gt.{key}' {fault} in sample {named}") from None
+            raise RangeError(f"preprocess SegLossWeights: 'gt.{key}' {fault} in sample {named}")
 
     def extra_repr(self) -> str:
         """Show the options."""
