@@ -52,7 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for warning in _OF_LIBRARIES:
             item.add_marker(pytest.mark.filterwarnings(warning))
-        needed = [DISTRIBUTIONS.get(getattr(getattr(item, "module", None), "PLUGIN", ""))]
+        named = getattr(item, "callspec", None)
+        plugins = [getattr(getattr(item, "module", None), "PLUGIN", "")]
+        plugins += [str(value).partition("/")[0] for value in named.params.values()] if named else []
+        needed = [DISTRIBUTIONS.get(plugin) for plugin in plugins]
         needed += ["torchvision"] if "PerceptualLoss" in item.name else []
         for name in needed:
             if name is not None and not _installed(name):
