@@ -30,9 +30,10 @@ _NOTHING = ("None", "[]", "{}")
 def describe(value: Any) -> str:
     """Return a text of a value: equal values give equal texts in all processes, without addresses.
 
-    A loss is its name with its public attributes and its buffers; so is every other object. A function is its name
-    with a digest of its code, its defaults and what it closes over. Parameters, running norms, devices and ranks are
-    left out: they may differ where the loss is the same.
+    A loss, as any module, is its name with its parts, and with the attributes and buffers that have the name of an
+    argument of its constructor; another object is its name with all public attributes. A function is its name with a
+    digest of its code, its defaults and what it closes over. What a forward leaves on a loss (its last value, a
+    count of calls), parameters, running norms, devices and ranks are left out: they may differ between ranks.
     """
     return _text(value, ())
 
@@ -85,7 +86,7 @@ def _inside(wrapped: Any, around: tuple[int, ...]) -> dict[str, str]:
 
 
 def _attributes(value: Any, around: tuple[int, ...]) -> dict[str, str]:
-    """Return the public attributes of an object as texts; of a module its buffers and its parts too."""
+    """Return the public attributes of an object as texts; of a module its parts and what it was built with."""
     if dataclasses.is_dataclass(value):
         found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     else:
@@ -94,10 +95,21 @@ def _attributes(value: Any, around: tuple[int, ...]) -> dict[str, str]:
     if isinstance(value, nn.Module):
         stated = _STATE if isinstance(value, RunningNorm) else frozenset()
         found |= {key: buffer for key, buffer in value.named_buffers(recurse=False) if key not in stated}
+        built_with = _parameters(type(value)) | {"registered_arguments"}
+        found = {key: item for key, item in found.items() if key in built_with}
         found |= dict(value.named_children())
     kept = {key: item for key, item in found.items() if key not in left_out}
     texts = {key: _text(item, around) for key, item in sorted(kept.items())}
     return {key: text for key, text in texts.items() if text not in _NOTHING}
+
+
+def _parameters(kind: type[nn.Module]) -> frozenset[str]:
+    """Return the names of the arguments of a module's constructor, and of those that it calls."""
+    names: set[str] = set()
+    for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
+        if "__init__" in vars(base):
+            names.update(inspect.signature(vars(base)["__init__"]).parameters)
+    return frozenset(names)
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossreg import LossWrapper, create_loss
+from lossreg import Loss, LossWrapper, create_loss
 from lossreg.losses.description import describe
 
 
@@ -70,6 +70,28 @@ def test_a_norm_and_a_name_are_left_out():
     one, other = LossWrapper(nn.L1Loss(), "a"), LossWrapper(nn.L1Loss(), "b")
     other.record(torch.tensor(3.0), 2)
     assert describe(one) == describe(other)
+
+
+class KeepsItsLast(Loss):
+    """It keeps what its last forward saw, as people do to log it."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__("keeps")
+        self.scale = scale
+        self.register_buffer("center", torch.zeros(3))
+
+    def compute(self, pred_batch, gt_batch):
+        self.last = self.scale * pred_batch["x"].mean()
+        self.mean, self.calls = float(self.last), 1
+        self.center = self.center + pred_batch["x"].detach()
+        return self.last
+
+
+def test_what_a_forward_leaves_on_a_loss_is_left_out():
+    one, other = KeepsItsLast(), KeepsItsLast()
+    one({"x": torch.ones(3)}, {}, normalize=False)
+    assert describe(one) == describe(other)
+    assert describe(one) != describe(KeepsItsLast(2.0))
 
 
 @pytest.mark.parametrize(

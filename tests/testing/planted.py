@@ -146,7 +146,8 @@ class MeanOfNone(Sound):
         """Return the mean over the valid pixels."""
         valid = gt_batch.get("valid", torch.ones_like(pred_batch["seg"]))
         error = (pred_batch["seg"] - gt_batch["gt_polygons_image"]).square()
-        return (error * valid).sum() / valid.sum()
+        wide = torch.promote_types(error.dtype, torch.float32)
+        return (error * valid).sum(dtype=wide) / valid.sum(dtype=wide)
 
 
 class Root(Sound):

@@ -14,6 +14,10 @@ from lossreg.errors import PluginError
 from lossreg.testing import parametrize_losses
 
 
+SLOW = ("two_processes", "compiles", "device_follows", "no_host_read")
+"""The checks that these tests leave out, since each starts a process: `test_planted_faults.py` runs all."""
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Return a folder with an installed package of two losses, one sound and one with a planted fault."""
@@ -23,6 +27,18 @@ def package(tmp_path: Path) -> Path:
     (metadata / "entry_points.txt").write_text("[lossreg.losses]\nSound = planted:Sound\nUnbiased = planted:Unbiased\n")
     (tmp_path / "planted.py").write_text((Path(__file__).parent / "planted.py").read_text())
     return tmp_path
+
+
+@pytest.fixture
+def checked(package: Path) -> Path:
+    """Return the folder of the package, where pytest runs all but the slow checks."""
+    (package / "conftest.py").write_text(
+        "def pytest_collection_finish(session):\n"
+        "    from lossreg.testing import engine\n"
+        f"    for name in {SLOW}:\n"
+        "        del engine.CHECKS[name]\n"
+    )
+    return package
 
 
 def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,8 +54,8 @@ def _environment(package: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def test_the_suite_needs_no_code(package):
-    done = run(package, "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "stranger")
+def test_the_suite_needs_no_code(checked):
+    done = run(checked, "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "stranger")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "test_contract[stranger/Unbiased]" in done.stdout
@@ -58,13 +74,13 @@ def test_the_suite_for_what_is_not_installed_says_what_is(package):
     assert "no plugin 'strangers' is installed; there are" in done.stdout + done.stderr
 
 
-def test_the_decorator_makes_a_test_for_each_loss(package):
-    (package / "test_mine.py").write_text(
+def test_the_decorator_makes_a_test_for_each_loss(checked):
+    (checked / "test_mine.py").write_text(
         "from lossreg.testing import check_loss, parametrize_losses\n\n"
         "@parametrize_losses(plugin='stranger')\n"
         "def test_contract(loss):\n    report = check_loss(loss)\n    assert report.passed, report\n"
     )
-    done = run(package, "test_mine.py", "-vv")
+    done = run(checked, "test_mine.py", "-vv")
     assert "test_contract[stranger/Sound] PASSED" in done.stdout
     assert "test_contract[stranger/Unbiased] FAILED" in done.stdout
 
@@ -91,14 +107,17 @@ def test_the_kit_is_lazy():
     assert {"check_loss", "parametrize_losses", "batches"} <= set(lossreg.testing.__all__) <= set(dir(lossreg.testing))
 
 
-@pytest.mark.parametrize("assertion", ["report.passed, report", "report.passed, str(report)", "report.passed"])
-def test_a_failed_test_shows_the_whole_report(package, assertion):
-    (package / "test_mine.py").write_text(
-        "from lossreg.testing import check_loss\n\n"
-        f"def test_contract():\n    report = check_loss('stranger/Unbiased')\n    assert {assertion}\n"
+def test_a_failed_test_shows_the_whole_report(checked):
+    assertions = ("report.passed, report", "report.passed, str(report)", "report.passed")
+    (checked / "test_mine.py").write_text(
+        "import pytest\nfrom lossreg.testing import check_loss\n\n"
+        "@pytest.fixture(scope='module')\ndef report():\n    return check_loss('stranger/Unbiased')\n\n"
+        + "".join(f"def test_{k}(report):\n    assert {text}\n\n" for k, text in enumerate(assertions))
     )
-    done = run(package, "test_mine.py")
-    _, _, shown = done.stdout.partition("contract of stranger/Unbiased")
-    assert "failed    one_pixel" in shown
-    assert "for images of one pixel it gives nan. Divide by counts that cannot be zero" in shown
-    assert "its spec does not declare this capability" in shown
+    done = run(checked, "test_mine.py")
+    shown = done.stdout.split("contract of stranger/Unbiased")[1:]
+    assert len(shown) == len(assertions)
+    for report in shown:
+        assert "failed    one_pixel" in report
+        assert "for images of one pixel it gives nan. Divide by counts that cannot be zero" in report
+        assert "its spec does not declare this capability" in report
