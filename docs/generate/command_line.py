@@ -1,4 +1,4 @@
-"""Write the help of each command, and draw the pictures of the pages on the command line and on diagnosing.
+"""Write the help of each command, and draw the pictures for the pages `command_line` and `diagnosing`.
 
 `python docs/generate/command_line.py [FOLDER]`
 """
@@ -17,18 +17,18 @@ from lossreg import diagnose, load_loss
 from lossreg.cli import main as program
 
 PAGES = Path(__file__).parents[1]
-WIDTH = 84  # characters of a line of help that fit the page
+WIDTH = 84  # characters per line of help on the page
 
 
 def block(page: str, language: str) -> str:
-    """Return the first code block of a page, so that a picture shows what the page shows."""
-    found = re.search(rf"^```{language}\n(.*?)^```", (PAGES / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert found, f"{page} has no {language} block"
-    return found[1]
+    """Return the first code block of a page in a language, so that pictures match the page."""
+    match = re.search(rf"^```{language}\n(.*?)^```", (PAGES / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert match, f"{page} has no {language} block"
+    return match[1]
 
 
 def draw_commands(folder: Path, scratch: Path) -> None:
-    """Run the commands of the page on its own YAML."""
+    """Run `plot` and `graph` on the YAML of the page."""
     config = scratch / "config.yaml"
     config.write_text(block("command_line.md", "yaml"), encoding="utf-8")
     plot = ["plot", str(config), "--epochs", "20", "-o", str(folder / "weights.svg")]
@@ -38,7 +38,7 @@ def draw_commands(folder: Path, scratch: Path) -> None:
 
 
 def draw_diagnosis(folder: Path, scratch: Path) -> None:
-    """Take apart the batch of the page on diagnosing."""
+    """Draw the diagnosis of the example on the page `diagnosing`."""
     config = scratch / "terms.yaml"
     config.write_text(block("diagnosing.md", "yaml"), encoding="utf-8")
     multi_loss = load_loss(config)
@@ -50,15 +50,15 @@ def draw_diagnosis(folder: Path, scratch: Path) -> None:
 
 
 def options() -> str:
-    """Return what `--help` says of every command, in the order of the program."""
-    around = click.Context(
+    """Return the `--help` of every command, in the order of the program."""
+    parent = click.Context(
         program, info_name="lossreg", terminal_width=WIDTH, max_content_width=WIDTH, **program.context_settings
     )
     parts = []
-    for name in program.list_commands(around):
-        command = program.get_command(around, name)
+    for name in program.list_commands(parent):
+        command = program.get_command(parent, name)
         assert command is not None
-        text = command.get_help(click.Context(command, info_name=name, parent=around))
+        text = command.get_help(click.Context(command, info_name=name, parent=parent))
         parts.append(f"### lossreg {name}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
 

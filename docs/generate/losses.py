@@ -1,4 +1,4 @@
-"""Draw each first-party loss as `loss-NAME.svg`, computed by the loss itself, and list the adapted ones.
+"""Draw each first-party loss as `loss-NAME.svg`, computed with the loss, and list the losses of other libraries.
 
 `python docs/generate/losses.py [FOLDER]`
 """
@@ -20,18 +20,18 @@ Batch = dict[str, Tensor]
 
 
 def value(loss: lossreg.Loss, pred: Batch, gt: Batch) -> Tensor:
-    """Return the loss of each sample of a batch, (N,)."""
+    """Return the loss of each sample of a batch, with shape (N,)."""
     samples = range(len(next(iter(pred.values()))))
     return torch.stack([loss(*({k: t[i : i + 1] for k, t in side.items()} for side in (pred, gt)))[0] for i in samples])
 
 
 def ones(*channels: float, samples: int = 1) -> Tensor:
-    """Return planes (samples, C, 3, 3), each of one number."""
+    """Return constant planes of shape (samples, C, 3, 3)."""
     return torch.tensor(channels).reshape(1, -1, 1, 1).repeat(samples, 1, 3, 3)
 
 
 def seg() -> Figure:
-    """Each part of SegLoss and its slope while a prediction goes from wrong to right."""
+    """Draw the parts of SegLoss and their slopes while a prediction goes from wrong to right."""
     figure, (left, right) = _figure(2)
     side = torch.linspace(-1, 1, 32)
     disc = ((side**2 + side[:, None] ** 2) < 0.25).float()[None, None]
@@ -60,8 +60,8 @@ def _directions(loss: str) -> Figure:
         c0, c2 = u * v, -(u + v)
         field = ones(c0.real, c0.imag, c2.real, c2.imag, samples=len(angle))
         edges = ones(1.0, 1.0, 0.0, samples=len(angle))
-        made = lossreg.create_loss(f"crossfield/{loss}")
-        values = value(made, {"crossfield": field}, {"gt_field": tangent, "gt_polygons_image": edges})
+        criterion = lossreg.create_loss(f"crossfield/{loss}")
+        values = value(criterion, {"crossfield": field}, {"gt_field": tangent, "gt_polygons_image": edges})
         axes.plot(angle.rad2deg(), values, label=f"field at 0 and {second} degrees")
     axes.set(xlabel="angle of the edge's tangent", ylabel="value", xticks=range(0, 181, 30))
     axes.legend(frameon=False)
@@ -69,17 +69,17 @@ def _directions(loss: str) -> Figure:
 
 
 def align() -> Figure:
-    """Alignment over the angle of an edge."""
+    """Draw the alignment loss over the angle of an edge."""
     return _directions("CrossfieldAlignLoss")
 
 
 def align90() -> Figure:
-    """Alignment of the normal over the angle of an edge."""
+    """Draw the alignment loss of the normal over the angle of an edge."""
     return _directions("CrossfieldAlign90Loss")
 
 
 def smooth() -> Figure:
-    """A noisy field, and the gradient that smooths it, off an edge."""
+    """Draw a noisy field and the negative gradient, which smooths it away from an edge."""
     figure, (left, right) = _figure(2, width=5.5)
     torch.manual_seed(0)
     row = torch.arange(24.0)
@@ -89,7 +89,7 @@ def smooth() -> Figure:
     mask = torch.stack([torch.zeros(24, 24), edge, torch.zeros(24, 24)])[None]
     loss, _ = lossreg.create_loss("crossfield/CrossfieldSmoothLoss")({"crossfield": field}, {"gt_polygons_image": mask})
     (slope,) = torch.autograd.grad(loss, field)
-    for axes, plane, title in ((left, step, "a plane of the field"), (right, -slope[0, 0], "where a step takes it")):
+    for axes, plane, title in ((left, step, "a plane of the field"), (right, -slope[0, 0], "negative gradient")):
         limit = float(plane.abs().max())
         axes.imshow(plane, cmap="PuOr", vmin=-limit, vmax=limit)
         axes.set(title=title, xticks=[11.5], xticklabels=["edge"], yticks=[])
@@ -97,7 +97,7 @@ def smooth() -> Figure:
 
 
 def seg_crossfield() -> Figure:
-    """Coupling over the direction and the magnitude of a slope."""
+    """Draw the coupling loss over the direction and the magnitude of a slope."""
     figure, (axes,) = _figure(1)
     angle, size = torch.meshgrid(torch.linspace(0, torch.pi, 61), torch.linspace(0, 1, 31), indexing="ij")
     direction = torch.stack([angle.cos(), angle.sin()], -1).reshape(-1, 1, 2, 1, 1).repeat(1, 1, 1, 3, 3)
@@ -108,14 +108,14 @@ def seg_crossfield() -> Figure:
     }
     values = value(lossreg.create_loss("crossfield/SegCrossfieldLoss", pred_channel=0), pred, {})
     shown = axes.contourf(angle.rad2deg(), size, values.reshape(angle.shape), levels=20, cmap="Blues")
-    shown.set_edgecolor("face")  # no hairs between the levels
+    shown.set_edgecolor("face")  # no thin lines between the levels
     axes.set(xlabel="direction of the slope, field at 0 and 90 degrees", ylabel="magnitude", xticks=range(0, 181, 30))
     figure.colorbar(shown, label="value")
     return figure
 
 
 def seg_edge_interior() -> Figure:
-    """Coupling over the edge and the slope of the interior, outside and inside of a building."""
+    """Draw the coupling loss over the edge and the slope of the interior, outside and inside a building."""
     figure, panels = _figure(2, width=6.5)
     edge, slope = torch.meshgrid(torch.linspace(0, 1, 41), torch.linspace(0, 1, 41), indexing="ij")
     loss = lossreg.create_loss("crossfield/SegEdgeInteriorLoss")
@@ -125,7 +125,7 @@ def seg_edge_interior() -> Figure:
         values = value(loss, {"seg": planes, "seg_grad_norm": norm}, {}).reshape(edge.shape)
         shown = axes.contourf(edge, slope, values, levels=torch.linspace(0, 1, 21).tolist(), cmap="Blues")
         shown.set_edgecolor("face")
-        axes.set(xlabel="predicted edge", ylabel="slope of the interior", title=f"{where} of a building")
+        axes.set(xlabel="predicted edge", ylabel="slope of the interior", title=f"{where} a building")
     figure.colorbar(shown, ax=panels, label="value")
     return figure
 
@@ -150,7 +150,7 @@ def table(plugin: str) -> str:
     losses = catalog().losses
     entries = [entry for entry in (*losses, *(e for e, _ in losses.absent)) if entry.plugin.name == plugin]
     rows = [f"| `{entry.name}` | {entry.spec.summary} |" for entry in sorted(entries, key=lambda entry: entry.name)]
-    return "\n".join(["| name | what it is |", "|---|---|", *rows]) + "\n"
+    return "\n".join(["| name | summary |", "|---|---|", *rows]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Render the committed run of the benchmark for its page: python docs/generate/performance.py [FOLDER]."""
+"""Write the tables of the page `performance` from the committed results.
+
+`python docs/generate/performance.py [FOLDER]`
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ DRAWN: dict[str, dict[str, Schedule]] = {
 
 
 def draw(schedules: dict[str, Schedule], path: Path) -> None:
-    """Draw schedules of one kind over 60 epochs, labelled at their knots."""
+    """Draw schedules of one kind over 60 epochs, with ticks at their knots."""
     figure = Figure(figsize=(6, 2.2), layout="constrained")
     axes = figure.subplots()
     epochs = np.linspace(-5, 60, 1301)
@@ -59,7 +59,7 @@ def draw(schedules: dict[str, Schedule], path: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write one SVG a schedule into a folder."""
+    """Write one SVG per schedule into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, schedules in DRAWN.items():
         draw(schedules, folder / f"schedule-{name}.svg")

@@ -1,4 +1,4 @@
-"""Draw the weights of every weighting on one made-up run as `weighting-NAME.svg`.
+"""Draw the weights of every weighting for one made-up run as `weighting-NAME.svg`.
 
 python docs/generate/weightings.py [FOLDER]
 """
@@ -34,34 +34,34 @@ DRAWN: dict[str, Weighting] = {
 
 
 def losses() -> np.ndarray:
-    """Return (steps, 3) made-up losses, with the noise of batches."""
+    """Return made-up losses of shape (steps, 3), with noise."""
     t = np.arange(STEPS) / STEPS
     curves = np.stack([np.exp(-6 * t) + 0.02, np.exp(-1.5 * t), 10 * np.exp(-1.5 * t)], axis=1)
     return curves * np.random.default_rng(0).lognormal(0, 0.05, curves.shape)
 
 
 def weights(weighting: Weighting) -> np.ndarray:
-    """Return (steps, 3) weights: what each value is multiplied by."""
+    """Return the weights of each step, with shape (steps, 3)."""
     weighting.bind(TERMS)
     shared = torch.nn.Parameter(torch.ones(1))
     if isinstance(weighting, GradNorm):
         weighting.set_shared_parameters([shared])
     parameters = list(weighting.weighting_parameters())
     optimizer = torch.optim.Adam(parameters, lr=0.02) if parameters else None
-    found = []
+    rows = []
     for step, row in enumerate(losses()):
         values = torch.tensor(row, dtype=torch.float32) * shared
         coefficients = weighting(values, epoch=step // STEPS_AN_EPOCH)
-        found.append(coefficients.weights.detach().numpy())
+        rows.append(coefficients.weights.detach().numpy())
         if optimizer is not None:
             optimizer.zero_grad()
             coefficients.of(values).sum().backward()
             optimizer.step()
-    return np.array(found)
+    return np.array(rows)
 
 
 def draw(curves: np.ndarray, path: Path, label: str) -> None:
-    """Draw the curves of the three terms, on a logarithmic axis where they are far apart."""
+    """Draw the curves of the three terms, on a logarithmic axis if they are far apart."""
     figure = Figure(figsize=(6, 2.2), layout="constrained")
     axes = figure.subplots()
     epochs = np.arange(STEPS) / STEPS_AN_EPOCH
@@ -76,7 +76,7 @@ def draw(curves: np.ndarray, path: Path, label: str) -> None:
 
 
 def main(folder: Path) -> None:
-    """Write the losses, and one SVG a weighting, into a folder."""
+    """Write the plot of the losses, and one SVG per weighting, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     draw(losses(), folder / "weighting-losses.svg", "loss")
     for name, weighting in DRAWN.items():

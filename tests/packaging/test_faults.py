@@ -21,7 +21,9 @@ def defined(path: Path) -> set[str]:
 
 
 def test_each_row_is_held_by_a_test():
-    rows = re.findall(r"^\|(?! tried |-)(.*)\|$", (ROOT / "docs/faults.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\|(?! failure | fault |-)(.*)\|$", (ROOT / "docs/faults.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(rows) > 20
     for row in rows:
         path, _, name = row.split("|")[-1].strip(" `").partition("::")

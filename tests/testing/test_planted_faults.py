@@ -55,7 +55,7 @@ def test_every_check_has_a_planted_fault():
 
 def test_the_page_of_faults_has_a_row_for_each_check():
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
-    section = page.partition("\n## The contract of a loss\n")[2].partition("\n## ")[0]
+    section = page.partition("\n## Faults in a loss\n")[2].partition("\n## ")[0]
     assert re.findall(r"^\|[^|]+\| `(\w+)` \|", section, re.MULTILINE) == list(promises())
 
 
