@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from results import BOTH, Bar, Row
 
-from lossreg.files import replacing
+from lossreg.atomic import replacing
 
 Results = Mapping[str, Any]
 

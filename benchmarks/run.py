@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lossreg.files import replacing
+from lossreg.atomic import replacing
 
 PARTS = {
     "losses": losses.cases,

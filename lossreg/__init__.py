@@ -1,6 +1,6 @@
 """A plugin registry and composition engine for PyTorch losses.
 
-Public names are resolved at first use (PEP 562), so that importing lossreg imports no torch.
+Public names are imported at first use (PEP 562), so importing lossreg does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every exception that a caller of lossreg can meet, one hierarchy under `LossregError`."""
+"""All exceptions and warnings of lossreg; the exceptions are subclasses of `LossregError`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lossreg.printable import MOST_SHOWN, clipped, printable
 
 
 class LossregError(Exception):
-    """Base of all errors that lossreg raises on purpose; whatever a file put into its text, a terminal can show it."""
+    """Base class of all errors that lossreg raises; its text is safe to print in a terminal."""
 
     def __str__(self) -> str:
         return printable(super().__str__(), keep="\n")
@@ -19,19 +19,19 @@ class LossregError(Exception):
 
 
 class PluginError(LossregError):
-    """A plugin cannot be used: it does not import, raises, or offers something malformed."""
+    """A plugin cannot be used: its import fails, a hook raises, or it offers something malformed."""
 
 
 class PluginWarning(UserWarning):
-    """A plugin was left out; the message says which and why."""
+    """A plugin was skipped; the message says which and why."""
 
 
 class NameLookupError(LossregError, LookupError):
-    """A name does not mean one component.
+    """A name does not refer to exactly one component.
 
     Attributes:
-        problem: what is wrong with it.
-        hint: what to write instead, or to install; may be empty.
+        problem: what is wrong with the name.
+        hint: what to write or install instead; may be empty.
     """
 
     def __init__(self, problem: str, hint: str = "") -> None:
@@ -40,25 +40,25 @@ class NameLookupError(LossregError, LookupError):
 
 
 class UnknownNameError(NameLookupError):
-    """No installed plugin offers a component of that name."""
+    """No installed plugin offers a component with this name."""
 
 
 class AmbiguousNameError(NameLookupError):
-    """More than one plugin offers a component of that name; the message lists the candidates."""
+    """Several plugins offer a component with this name; the message lists the candidates."""
 
 
 # --- compiling ------------------------------------------------------------------------------------
 
 
 class CompilerMissingWarning(UserWarning):
-    """A loss was to be compiled and this machine cannot; the message says why. It runs as it is."""
+    """No compiler is available; the loss runs uncompiled. The message says what is missing."""
 
 
 # --- batches --------------------------------------------------------------------------------------
 
 
 class BatchError(LossregError):
-    """A batch is not what a loss or a preprocess needs; the message names the component and the key."""
+    """A batch does not fit a loss or a preprocess; the message names the component and the key."""
 
 
 class MissingKeyError(BatchError, KeyError):
@@ -69,26 +69,26 @@ class MissingKeyError(BatchError, KeyError):
 
 
 class ShapeError(BatchError, ValueError):
-    """A tensor has a shape that a loss cannot take."""
+    """A tensor has a shape that a loss does not accept."""
 
 
 class DtypeError(BatchError, TypeError):
-    """A tensor has a dtype that a loss cannot take."""
+    """A tensor has a dtype that a loss does not accept."""
 
 
 class RangeError(BatchError, ValueError):
-    """A tensor holds values outside the range that a loss is defined on."""
+    """A tensor has values outside the range of a loss."""
 
 
 # --- composition and norms ------------------------------------------------------------------------
 
 
 class GraphError(LossregError, ValueError):
-    """Terms and preprocesses do not form a graph: a cycle, a key nobody provides, two equal names."""
+    """Terms and preprocesses do not form a graph: there is a cycle, a missing key, or a duplicate name."""
 
 
 class NormError(LossregError, ValueError):
-    """A norm cannot divide its loss: zero, negative, not finite, or taken over too few samples."""
+    """A norm is invalid: it is zero, negative or not finite, or was computed from too few samples."""
 
 
 class NonFiniteError(LossregError, ArithmeticError):
@@ -96,9 +96,9 @@ class NonFiniteError(LossregError, ArithmeticError):
 
 
 class CheckpointError(LossregError, RuntimeError):
-    """A checkpoint does not fit a criterion, of which nothing was loaded; `problems` holds every mistake.
+    """A checkpoint does not fit the criterion, and nothing was loaded; `problems` lists every mistake.
 
-    It is a `RuntimeError`, as what `load_state_dict` raises otherwise.
+    Also a `RuntimeError`, like the other errors of `load_state_dict`.
     """
 
     def __init__(self, owner: str, problems: Iterable[ConfigProblem]) -> None:
@@ -108,24 +108,24 @@ class CheckpointError(LossregError, RuntimeError):
         super().__init__(f"{owner}: nothing was loaded, since the checkpoint does not fit: {listed}")
 
     def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, tuple[ConfigProblem, ...]]]:
-        """Let it cross to another process."""
+        """Support pickling, so that the error can be sent to another process."""
         return type(self), (self.owner, self.problems)
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint was loaded, and something of it needs your attention; the message says what."""
+    """A checkpoint was loaded, but needs your attention; the message says why."""
 
 
 class RecomputedError(LossregError, RuntimeError):
-    """Activation checkpointing computes a forward again whose state has moved since; the message names the state."""
+    """Activation checkpointing repeats a forward whose state has changed since; the message names the state."""
 
 
 class WeightingError(LossregError, ValueError, RuntimeError):
-    """An adaptive weighting cannot weigh: a value it is not defined for, no epoch, no shared parameters."""
+    """An adaptive weighting cannot compute weights: a value is invalid, or the epoch or the parameters are missing."""
 
 
 class DistributedError(LossregError, RuntimeError):
-    """The ranks disagree or one of them failed; every rank raises the same message."""
+    """The ranks differ, or one of them failed; every rank raises the same message."""
 
 
 # --- config ---------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class DistributedError(LossregError, RuntimeError):
 
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One mistake in a config, or in an argument: where it is, what is wrong, and what to do about it."""
+    """One mistake in a config or an argument: its path, what is wrong, and how to fix it."""
 
     path: str
     message: str
@@ -145,7 +145,7 @@ class ConfigProblem:
 
 
 class ConfigError(LossregError, ValueError):
-    """A config cannot be built; `problems` holds every mistake found in it, not the first alone."""
+    """A config cannot be built; `problems` lists every mistake in it."""
 
     def __init__(self, problems: Iterable[ConfigProblem] | str) -> None:
         self.problems: tuple[ConfigProblem, ...] = (
@@ -155,13 +155,13 @@ class ConfigError(LossregError, ValueError):
 
 
 class ConfigWarning(UserWarning):
-    """A config is read in one of two ways that its writer may have meant; the message says both."""
+    """A config is ambiguous; the message says how it was read and what else it could mean."""
 
 
 class ArgumentError(LossregError, TypeError, ValueError):
-    """What Python code gave to a constructor or a function does not fit; `problems` holds every mistake, by argument.
+    """An argument of a constructor or a function is wrong; `problems` lists every mistake.
 
-    It is a `TypeError` and a `ValueError` too, whichever of both a mistake is.
+    Also a `TypeError` and a `ValueError`, so either `except` catches it.
     """
 
     def __init__(self, owner: str, problems: Iterable[ConfigProblem]) -> None:
@@ -170,12 +170,12 @@ class ArgumentError(LossregError, TypeError, ValueError):
         super().__init__(f"{owner}: {_listed(self.problems, '{} arguments are wrong:')}")
 
     def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, tuple[ConfigProblem, ...]]]:
-        """Let it cross to another process, as a failure of a data loader's worker does."""
+        """Support pickling, so that the worker of a data loader can send the error."""
         return type(self), (self.owner, self.problems)
 
 
 def _listed(problems: Sequence[ConfigProblem], heading: str) -> str:
-    """Write the first problems, one a line, and count the rest."""
+    """Return the first problems, one per line, and the number of the others."""
     lines = [clipped(str(problem)) for problem in problems[:MOST_SHOWN]]
     if len(problems) <= 1:
         return "".join(lines)

@@ -1,4 +1,4 @@
-"""Text that may come from a stranger, made safe to show: the one place that says what a terminal may get."""
+"""Make untrusted text safe to print in a terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from typing import IO, TypeGuard
 
 MOST_SHOWN = 50
-"""Most mistakes that one message lists; it counts the rest."""
+"""Maximum number of mistakes that one message lists; it counts the others."""
 LONGEST_LINE = 1_000
-"""Most characters of one mistake in a message."""
+"""Maximum number of characters of one mistake in a message."""
 
 MAX_NAME = 100
-"""Most characters of a name."""
+"""Maximum number of characters of a name."""
 A_NAME = f"a name without '/', of at most {MAX_NAME} printable characters"
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Say whether a value can be the name of a term or a group: printable text, not empty, not too long, without `/`.
+    """Return whether a value is a valid name of a term or a group: short, printable, not empty, without `/`.
 
     >>> is_name("seg"), is_name("a/b"), is_name("a\\nb")
     (True, False, False)
@@ -25,14 +25,14 @@ def is_name(value: object) -> TypeGuard[str]:
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return a text with every character that is not printable written as an escape, such as `\x1b` or `\u202e`.
+    r"""Return a text with unprintable characters escaped, for example as `\x1b` or `\u202e`.
 
-    Not printable (`str.isprintable`) are control characters, line breaks, marks of direction, characters of no width
-    and lone surrogates. A tab becomes a space.
+    Unprintable (`str.isprintable`) are control characters, line breaks, direction marks, zero-width characters and
+    lone surrogates. A tab becomes a space.
 
     Args:
         text: the text.
-        keep: characters to leave as they are, such as `"\n"` in a message of several lines.
+        keep: characters that are not escaped, such as `"\n"` in a message of several lines.
 
     >>> printable("a\x1b[2Jb\u202ec")
     'a\\x1b[2Jb\\u202ec'
@@ -49,7 +49,7 @@ def _escaped(char: str, keep: str) -> str:
 
 
 def clipped(text: str, most: int = LONGEST_LINE) -> str:
-    """Return a text of at most `most` characters, with a count of what was left out."""
+    """Return the first `most` characters of a text and the number of the others."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} more characters)"
 
 
@@ -59,10 +59,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def takes_styles(stream: IO[str] | None) -> bool:
-    """Say whether colour and bold may be written to a stream.
+    """Return whether a stream supports colour and bold.
 
-    NO_COLOR (https://no-color.org) says never, then FORCE_COLOR always; else a terminal gets them, unless TERM is
-    `dumb` or `unknown`.
+    NO_COLOR (https://no-color.org) turns them off, and FORCE_COLOR turns them on. Otherwise a terminal supports them,
+    unless TERM is `dumb` or `unknown`.
     """
     if os.environ.get("NO_COLOR"):
         return False

@@ -15,7 +15,7 @@ from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.printable import printable
 from lossreg.registry import catalog
-from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.components import Entry, Section
 from lossreg.registry.foreign import described
 from lossreg.registry.packages import distribution, install_line, unmet
 from lossreg.registry.plugins import Plugin, Switches, plugin_names
@@ -244,7 +244,7 @@ def _shortest_name(entry: Entry[Any]) -> str:
 @click.command("plugins", epilog="Example: lossreg plugins --json")
 @as_json
 def plugins_command(as_json: bool) -> None:
-    """List the plugins that were found: distribution, version, what they offer, and why some are left out.
+    """List the plugins that were found: distribution, version, what they offer, and why some are skipped.
 
     A broken plugin takes no other down. LOSSREG_DISABLE=name,... blocks plugins, LOSSREG_STRICT=1 makes a
     broken one an error.
@@ -262,7 +262,7 @@ def plugins_command(as_json: bool) -> None:
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
     for plugin in found.plugins:
         if plugin.error is not None:
-            echo(f"\n{plugin.origin} is left out:\n  {described(plugin.error)}")
+            echo(f"\n{plugin.origin} is skipped:\n  {described(plugin.error)}")
     for odd in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
         echo(f"\n{odd}")
     if blocked["blocked"]:
@@ -300,7 +300,7 @@ def _described_plugin(plugin: Plugin) -> dict[str, Any]:
 
 def _offer(plugin: Plugin) -> str:
     if plugin.error is not None:
-        return "left out, see below"
+        return "skipped, see below"
     counts = {kind: len(names) for kind, names in _by_kind(plugin).items()}
     offers = [f"{n} {kind if n == 1 else _PLURALS[kind]}" for kind, n in counts.items() if n]
     absent = [str(spec.package) for spec in plugin.specs if unmet(spec.package)]

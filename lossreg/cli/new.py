@@ -88,7 +88,7 @@ def _taken(name: str) -> str:
     """Say what has the name of the package, of its module or of its plugin already; empty where nothing has."""
     module, namespace = name.replace("-", "_"), name.removeprefix("lossreg-")
     if namespace in RESERVED:
-        return f"the plugin's name would be {namespace!r}, which is lossreg's own"
+        return f"the plugin's name would be {namespace!r}, which is reserved for lossreg"
     if module == "tests":
         return "the package's tests are in a folder 'tests'"
     if module in sys.stdlib_module_names or keyword.iskeyword(module):

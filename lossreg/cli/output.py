@@ -18,7 +18,7 @@ from typing import IO, Any, ParamSpec, TextIO, TypeVar
 
 import click
 
-from lossreg.files import replacing
+from lossreg.atomic import replacing
 from lossreg.printable import printable, takes_styles
 
 P = ParamSpec("P")

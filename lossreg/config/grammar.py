@@ -22,7 +22,7 @@ from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLooku
 from lossreg.losses.channels import parse_selector
 from lossreg.printable import A_NAME, MAX_NAME, is_name
 from lossreg.registry import catalog, params
-from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.components import Entry, Section
 from lossreg.registry.foreign import described, message_of
 from lossreg.registry.params import Parameter, ParameterProblem
 from lossreg.registry.signature import Signature, signature_of

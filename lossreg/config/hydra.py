@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lossreg.config.grammar import SPECIAL_KEYS, TERM_KEYS
 from lossreg.config.nodes import COMPOUND, CRITERION
 from lossreg.registry import catalog
-from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
 

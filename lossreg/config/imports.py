@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lossreg.registry.catalog import Entry
+from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, is_target

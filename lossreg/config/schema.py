@@ -38,7 +38,7 @@ from lossreg.config.legacy import CHANNELS, COEFS, LOSS_PARAMS, WEIGHT_PARAMS
 from lossreg.errors import UnknownNameError
 from lossreg.printable import A_NAME, MAX_NAME
 from lossreg.registry import catalog
-from lossreg.registry.catalog import Entry, Section
+from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.signature import Signature
 from lossreg.registry.source import Sources

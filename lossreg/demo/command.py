@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from lossreg.atomic import replacing
 from lossreg.demo.files import CHECKPOINT, CONFIG, RESULTS
 from lossreg.errors import LossregError
-from lossreg.files import replacing
 
 if TYPE_CHECKING:
     from lossreg.demo.train import Run, Settings

@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lossreg.atomic import replacing
 from lossreg.demo.files import PANEL, TERMS
 from lossreg.demo.train import Run
-from lossreg.files import replacing
 
 _CHANNELS = np.array([[0.20, 0.45, 0.95], [1.00, 0.78, 0.10], [0.95, 0.15, 0.25]])  # interior, edge, vertex
 _ROWS = 3

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossreg import Loss, MultiLoss, build_loss_from_config, calibrate_norms, diagnose, load_loss
+from lossreg.atomic import replacing
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.config.reading import plain, read_file
 from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
@@ -23,7 +24,6 @@ from lossreg.demo.means import StepMeans, rank, world_size
 from lossreg.demo.network import FrameFieldUNet
 from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
-from lossreg.files import replacing
 from lossreg.training.diagnosis import Diagnosis
 
 _LEARNING_RATE = 4e-3

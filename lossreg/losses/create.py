@@ -13,7 +13,7 @@ from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
-from lossreg.registry.catalog import Entry
+from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
 from lossreg.registry.specs import LossSpec
 

@@ -1,4 +1,4 @@
-"""Who offers what, under which name: discovery, look-up and in-process registration, without torch."""
+"""Find the installed components, look them up by name, and register new ones; none of this imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
 from lossreg.errors import PluginError, PluginWarning
-from lossreg.registry.catalog import LOCAL, Catalog, Entry
+from lossreg.registry.components import LOCAL, Catalog, Entry
 from lossreg.registry.foreign import described
 from lossreg.registry.plugins import Plugin, Switches, check_unique, discover
 from lossreg.registry.specs import (
@@ -31,14 +31,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 _catalog: Catalog | None = None
 _local: dict[tuple[str, str], Entry[Any]] = {}
 _lock = threading.RLock()  # held while `_catalog` or `_local` changes
-_scanner: int | None = None  # the thread that looks for plugins
+_scanner: int | None = None  # the thread that is scanning for plugins
 
 
 def catalog() -> Catalog:
-    """Return everything that is registered, scanning the installed packages at the first call.
+    """Return all registered components; the first call scans the installed packages.
 
     Raises:
-        PluginError: a plugin calls this while it is imported or in a hook: what others offer is not known yet.
+        PluginError: a plugin calls this at import or in a hook, when the other plugins are not known yet.
     """
     _refuse_from_plugin()
     if _catalog is not None:
@@ -48,7 +48,7 @@ def catalog() -> Catalog:
 
 
 def refresh() -> Catalog:
-    """Scan the installed packages again; what this process registered stays.
+    """Scan the installed packages again and return the new catalog; components registered in this process stay.
 
     Returns:
         the new catalog.
@@ -59,49 +59,49 @@ def refresh() -> Catalog:
     global _catalog, _scanner
     _refuse_from_plugin()
     with _lock:
-        invalidate_caches()  # of the import system: a package may have come since it last looked
+        invalidate_caches()  # so that the import system finds packages installed since
         _scanner = threading.get_ident()
         try:
             manager, plugins = discover(Switches.from_environment(), _local)
         finally:
             _scanner = None
-        found = _catalog = Catalog(manager, plugins, _local.values())
+        new = _catalog = Catalog(manager, plugins, _local.values())
     for plugin in plugins:
         if plugin.error is not None:
-            warnings.warn(f"{plugin.origin} is left out: {described(plugin.error)}", PluginWarning, stacklevel=2)
-    for odd in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *found.conflicts()):
-        warnings.warn(odd, PluginWarning, stacklevel=2)
-    return found
+            warnings.warn(f"{plugin.origin} is skipped: {described(plugin.error)}", PluginWarning, stacklevel=2)
+    for note in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *new.conflicts()):
+        warnings.warn(note, PluginWarning, stacklevel=2)
+    return new
 
 
 def _refuse_from_plugin() -> None:
     if _scanner == threading.get_ident():
         raise PluginError(
-            "lossreg is looking for plugins; a plugin cannot ask for losses while it is imported or in a hook, "
-            "since those of other plugins are not known yet"
+            "a plugin cannot look up losses at import or in a hook, since the other plugins are not known yet; "
+            "look them up when the loss is used"
         )
 
 
 def list_losses(filter: str | None = None) -> list[str]:
-    """Return the canonical names of all losses, or of those that a glob matches.
+    """Return the canonical names of all losses, or of those that match a glob.
 
     Args:
-        filter: a glob such as `"*Dice*"` or `"torch/*"`, compared with canonical and bare names in any case.
+        filter: a glob such as `"*Dice*"` or `"torch/*"`, matched with canonical and bare names, ignoring case.
     """
     return catalog().losses.names(filter)
 
 
 def registered() -> dict[tuple[str, str], Entry[Any]]:
-    """Return what this process registered itself, by kind and name."""
+    """Return the components that this process registered, by kind and name."""
     return dict(_local)
 
 
 def find_loss(name: str) -> LossSpec:
-    """Return the spec of the loss that a canonical name, a bare name or an alias means.
+    """Return the spec of a loss by its canonical name, bare name or alias.
 
     Raises:
-        UnknownNameError: there is none; the message offers the nearest names.
-        AmbiguousNameError: several plugins offer it; the message lists them.
+        UnknownNameError: no loss has this name; the message suggests the nearest names.
+        AmbiguousNameError: several plugins offer the name; the message lists them.
     """
     return catalog().losses.find(name).spec
 
@@ -114,44 +114,44 @@ _SPECS: dict[str, type[Spec]] = {
 def register(
     name: str, *, kind: Literal["loss", "preprocess", "weighting", "schedule"] = "loss", **fields: Any
 ) -> Callable[[T], T]:
-    """Register a class or function of this process under a name, in a notebook or a script.
+    """Return a decorator that registers a class or function under a name, for a notebook or a script.
 
     ::
 
         @lossreg.register("OffsetLoss", aliases=("offset",))
         class OffsetLoss(lossreg.Loss): ...
 
-    Its canonical name is `local/<name>`. To register a name again replaces it, as a cell run twice does. What a
-    plugin registers so while it is imported is `local/<name>` as well, unless that plugin is left out.
+    The canonical name is `local/<name>`. Registering a name again replaces the component, so you can run a notebook
+    cell twice. A plugin may also use this at its import; if the plugin is skipped, so is the component.
 
     Args:
         name: the name.
-        kind: what it is.
-        **fields: further fields of its spec (`aliases`, `summary`, `wrap`, ...).
+        kind: the kind of component.
+        **fields: other fields of the spec (`aliases`, `summary`, `wrap`, ...).
 
     Raises:
         PluginError: the name or a field is malformed.
     """
     if kind not in _SPECS:
-        raise PluginError(f"register: kind is one of {', '.join(_SPECS)}; got {kind!r}")
+        raise PluginError(f"register: kind: expected {' or '.join(_SPECS)}, found {kind!r}")
     spec_type = _SPECS[kind]
     known = [field.name for field in dataclasses.fields(spec_type) if field.name not in ("name", "target")]
     unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise PluginError(f"register: a {kind} has no field {unknown[0]!r}; expected {', '.join(known)}")
+        raise PluginError(f"register: a field of a {kind}: expected one of {', '.join(known)}, found {unknown[0]!r}")
 
-    def remember(target: T) -> T:
+    def add(target: T) -> T:
         global _catalog
         if not hasattr(target, "__name__"):
-            raise PluginError(f"register: takes a class or a function, got {target!r}")
-        given: dict[str, Any] = {"summary": _summary(target)}
+            raise PluginError(f"register: expected a class or a function, found {target!r}")
+        defaults: dict[str, Any] = {"summary": _summary(target)}
         if kind == "preprocess":
-            given |= {key: getattr(target, key, ()) for key in ("requires", "provides")}
-        spec = spec_type(name, _home(name, target), **(given | fields))
+            defaults |= {key: getattr(target, key, ()) for key in ("requires", "provides")}
+        spec = spec_type(name, _target_of(name, target), **(defaults | fields))
         with _lock:
             local = _local | {(kind, name): Entry(spec, Plugin(LOCAL), local=target)}
             check_unique(entry.spec for entry in local.values())
-            if _scanner is not None:  # by a plugin's import: the catalog is made when all are known
+            if _scanner is not None:  # a plugin is being imported; the catalog is built after the scan
                 _local.update(local)
                 return target
             current = catalog()
@@ -159,16 +159,16 @@ def register(
             _catalog = Catalog(current.manager, current.plugins, _local.values())
         return target
 
-    return remember
+    return add
 
 
-def _home(name: str, target: Any) -> str:
-    """Return where an object lives, under its own name where it is a lambda or its script no module."""
-    home = f"{target.__module__}:{target.__name__}"
-    return home if is_target(home) else f"{LOCAL}:{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
+def _target_of(name: str, target: Any) -> str:
+    """Return the import path of an object; for a lambda or a script that is not a module, `local:<name>`."""
+    path = f"{target.__module__}:{target.__name__}"
+    return path if is_target(path) else f"{LOCAL}:{re.sub(r'[^A-Za-z0-9_]', '_', name)}"
 
 
 def _summary(target: Any) -> str:
-    """Return the first line of a docstring, as far as a summary may hold it."""
+    """Return the first line of a docstring as a valid summary."""
     line = " ".join((target.__doc__ or "").strip().partition("\n")[0].split())
     return "".join(char for char in line if char.isprintable())[:LONGEST_LINE]

@@ -1,4 +1,4 @@
-"""The core's own plugin: the schedules and the adaptive weightings that come with lossreg."""
+"""The plugin of the core: the schedules and adaptive weightings of lossreg itself."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def lossreg_schedules() -> Sequence[ScheduleSpec]:
     """Return the schedules of the core."""
     return (
         _schedule("Constant", "the same weight at every epoch"),
-        _schedule("Piecewise", "straight lines through given points"),
-        _schedule("Step", "a staircase through given points"),
-        _schedule("Polynomial", "a power of the way that is left"),
+        _schedule("Piecewise", "linear interpolation between points"),
+        _schedule("Step", "constant values between points"),
+        _schedule("Polynomial", "polynomial decay from a start to an end"),
         _schedule("Cosine", "half a cosine from a start to an end"),
         _schedule("Exponential", "a constant factor per epoch"),
         _schedule("Sigmoid", "sigmoid-shaped ramp-up (Laine and Aila, 2017)"),
         _schedule("Cyclic", "cyclical annealing (Fu et al., 2019)"),
-        _schedule("Pchip", "a smooth monotone curve through given points"),
-        _schedule("Akima", "a smooth curve through given points, local to outliers"),
-        _schedule("Chain", "schedules one after another, at boundaries"),
+        _schedule("Pchip", "smooth monotone interpolation between points"),
+        _schedule("Akima", "smooth interpolation between points, robust to outliers"),
+        _schedule("Chain", "several schedules one after another"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Run the code of plugins: whatever it raises stays an error of that plugin, and one that hangs is named."""
+"""Run code of plugins, contain its errors, and report plugins that are slow to load."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from lossreg.printable import clipped
 _log = logging.getLogger("lossreg.registry")
 
 SLOW = 5.0
-"""Seconds after which a plugin that is still loading is named."""
+"""Seconds after which a plugin that is still loading is reported."""
 
-_LONGEST = 2_000  # characters of a message
+_LONGEST = 2_000  # maximum number of characters of a message
 
 
 @contextmanager
 def foreign(doing: str) -> Iterator[None]:
-    """Run somebody else's code, in which only a `KeyboardInterrupt` passes as it is, with a note of what was done.
+    """Run code of a plugin and convert its `BaseException`s to `PluginError`.
+
+    An `Exception` is not changed. A `KeyboardInterrupt` gets a note.
 
     Args:
-        doing: what is done, for the note (`"importing plugin 'seg'"`).
+        doing: what the code does, for the note (`"importing plugin 'seg'"`).
 
     Raises:
-        PluginError: the code raised what is no `Exception`: it called `sys.exit`, or panicked.
+        PluginError: the code raised a `BaseException` that is not an `Exception`, for example by `sys.exit`.
     """
     try:
         yield
@@ -41,7 +43,7 @@ def foreign(doing: str) -> Iterator[None]:
 
 @contextmanager
 def watched(doing: str) -> Iterator[None]:
-    """Log what is being done where it takes long."""
+    """Log a warning if the code runs for more than `SLOW` seconds."""
     timer = threading.Timer(SLOW, _log.warning, (f"lossreg is still {doing}",))
     timer.daemon = True
     timer.start()
@@ -52,7 +54,7 @@ def watched(doing: str) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """Return an exception's class and message."""
+    """Return the class and the message of an exception."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({_text(lambda: repr(error.code))})"
     message = message_of(error)
@@ -60,7 +62,7 @@ def described(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's message, cut where it is very long; a plugin's exception may fail to make one."""
+    """Return the message of an exception, at most 2,000 characters; also if its `__str__` raises."""
     return _text(lambda: str(error))
 
 
@@ -74,11 +76,11 @@ def _text(make: Callable[[], str]) -> str:
     return clipped(text, _LONGEST)
 
 
-def kept(error: BaseException) -> Exception:
-    """Return what stands for a plugin's exception: itself, where it is an `Exception` with a usable message."""
+def as_exception(error: BaseException) -> Exception:
+    """Return the exception if it is an `Exception` with a usable message, else a `PluginError` that describes it."""
     usable = _text(lambda: "yes" if len(str(error)) <= _LONGEST else "no") == "yes"
     if usable and isinstance(error, Exception):
         return error
-    made = PluginError(described(error))
-    made.__cause__ = error
-    return made
+    replacement = PluginError(described(error))
+    replacement.__cause__ = error
+    return replacement

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement, and the marker for its implementations."""
+"""The hooks that a plugin may implement, and the decorator that marks implementations."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 
 @hookspec
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses that the plugin offers."""
+    """Return the specs of the plugin's losses."""
     raise NotImplementedError
 
 
 @hookspec
 def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
-    """Return the preprocess nodes that the plugin offers."""
+    """Return the specs of the plugin's preprocesses."""
     raise NotImplementedError
 
 
 @hookspec
 def lossreg_weightings() -> Sequence[WeightingSpec]:
-    """Return the adaptive weightings that the plugin offers."""
+    """Return the specs of the plugin's adaptive weightings."""
     raise NotImplementedError
 
 
 @hookspec
 def lossreg_schedules() -> Sequence[ScheduleSpec]:
-    """Return the schedules that the plugin offers."""
+    """Return the specs of the plugin's schedules."""
     raise NotImplementedError
 
 
 @hookspec(firstresult=True)
 def lossreg_wrap(loss: Any, name: str, options: Mapping[str, Any]) -> Any:
-    """Turn a foreign loss object into a `lossreg.Loss`, or return None to leave it to another plugin.
+    """Return a `lossreg.Loss` that wraps a loss object of another library, or None to leave it to another plugin.
 
     Args:
-        loss: the object that a registered target made; not a `Loss`.
-        name: the term's name.
-        options: the spec's `wrap` options overlaid with those that the config gave.
+        loss: the object built by a registered target; it is not a `Loss`.
+        name: the name of the term.
+        options: the `wrap` options of the spec, updated with those of the config.
     """
     raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Which packages are installed, from their metadata alone: none of them is imported.
+"""Read the metadata of installed packages without importing them.
 
-Metadata is read as it is, not as it should be: bytes that are no UTF-8, a file that is missing, empty or unreadable, a
-version that is no version. A package with odd metadata is odd alone.
+Broken metadata affects only its own package: invalid UTF-8, a file that is missing, empty or unreadable, or an invalid
+version.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from packaging.version import InvalidVersion, Version
 _NAMELESS = "unknown"
 
 parsed = functools.cache(Requirement)
-"""Parse a requirement; a library's losses all name the same one."""
+"""Parse a requirement; cached, because all losses of a library have the same one."""
 
 
 class Package(metadata.Distribution):
-    """An installed distribution whose metadata is read as far as it can be."""
+    """An installed distribution whose broken metadata raises no errors."""
 
     def __init__(self, dist: metadata.Distribution) -> None:
         self._dist = dist
-        self._info: Any = getattr(dist, "_path", None)  # private, yet all that names a folder without readable metadata
+        self._info: Any = getattr(dist, "_path", None)  # private, but the only way to find the metadata folder
 
     def read_text(self, filename: str) -> str | None:
-        """Return a file of the metadata, or None; what is no UTF-8 in it becomes the replacement character."""
+        """Return the text of a metadata file, or None; invalid UTF-8 becomes the replacement character."""
         try:
             return self._dist.read_text(filename)
         except UnicodeDecodeError:
             return str(self._info.joinpath(filename).read_text(encoding="utf-8", errors="replace"))
-        except Exception:  # no permission, a loop of links, a finder of somebody's own
+        except Exception:  # no permission, a loop of links, a third-party finder
             return None
 
     def locate_file(self, path: str | PathLike[str]) -> Any:
@@ -47,12 +47,12 @@ class Package(metadata.Distribution):
 
     @functools.cached_property
     def lines(self) -> str:
-        """The text of entry_points.txt; empty where there is none, or it cannot be read."""
+        """The text of entry_points.txt; empty if it is missing or unreadable."""
         return self.read_text("entry_points.txt") or ""
 
     @functools.cached_property
     def unreadable(self) -> str:
-        """Why entry_points.txt cannot be read, of a package that needs lossreg; empty where it can, or is not there."""
+        """Why entry_points.txt of a package that requires lossreg is unreadable; empty if it is readable or missing."""
         if self.lines or not os.path.lexists(os.path.join(str(self._info), "entry_points.txt")):
             return ""
         try:
@@ -60,11 +60,11 @@ class Package(metadata.Distribution):
         except Exception as error:
             needed = any(re.match(r"lossreg(?![\w.-])", line, re.IGNORECASE) for line in self.needs)
             return f"{type(error).__name__}: {error}" if needed else ""
-        return ""  # it is empty
+        return ""  # the file is empty
 
     @functools.cached_property
     def title(self) -> str:
-        """The distribution's name: that of its metadata, or else of the folder that holds it."""
+        """The name of the distribution, from its metadata or else from the folder name."""
         for name in (self._header("Name"), self._stem[0]):
             try:
                 canonicalize_name(name, validate=True)
@@ -75,17 +75,17 @@ class Package(metadata.Distribution):
 
     @functools.cached_property
     def release(self) -> str:
-        """The version, of the metadata or the folder's name; empty where neither says one."""
+        """The version, from the metadata or the folder name; empty if neither has one."""
         return next((text for text in (self._header("Version"), self._stem[1]) if text.isascii() and text.strip()), "")
 
     @property
     def leftover(self) -> bool:
-        """Whether pip was stopped as it uninstalled or replaced it, and left its folder under a name with `~`."""
+        """Whether this is a folder with `~` that an interrupted pip left behind."""
         return self._stem[0].startswith("~")
 
     @functools.cached_property
     def folder(self) -> str:
-        """The folder that it is installed in."""
+        """The folder of the installation."""
         try:
             return str(self.locate_file(""))
         except Exception:
@@ -93,7 +93,7 @@ class Package(metadata.Distribution):
 
     @functools.cached_property
     def needs(self) -> tuple[str, ...]:
-        """The lines of its requirements; none where they cannot be read."""
+        """The requirements of the package; empty if they are unreadable."""
         try:
             return tuple(self.requires or ())
         except Exception:
@@ -102,22 +102,22 @@ class Package(metadata.Distribution):
     def _header(self, name: str) -> str:
         try:
             return str((self.metadata.get_all(name) or [""])[0]).strip()
-        except Exception:  # no metadata, from Python 3.15 on
+        except Exception:  # Python 3.15 raises if there is no metadata
             return ""
 
     @functools.cached_property
     def _stem(self) -> tuple[str, str]:
-        """Name and version by the folder: `acme-1.0.dist-info`."""
-        found = re.match(r"(.+?)(?:-([^-]+)(?:-.*)?)?\.(?:dist|egg)-info\Z", getattr(self._info, "name", ""))
-        return (found[1], found[2] or "") if found else ("", "")
+        """Name and version from the folder name, such as `acme-1.0.dist-info`."""
+        match = re.match(r"(.+?)(?:-([^-]+)(?:-.*)?)?\.(?:dist|egg)-info\Z", getattr(self._info, "name", ""))
+        return (match[1], match[2] or "") if match else ("", "")
 
 
-class Twin(NamedTuple):
-    """A package that one folder holds in several versions; the newest is taken.
+class Installation(NamedTuple):
+    """The newest version of a package in a folder, and all its versions there.
 
     Attributes:
-        package: the newest.
-        versions: all of them, oldest first.
+        package: the newest version.
+        versions: all versions in the folder, oldest first; usually one.
     """
 
     package: Package
@@ -125,7 +125,7 @@ class Twin(NamedTuple):
 
 
 def packages(name: str | None = None) -> Iterator[Package]:
-    """Yield what is installed, or what is installed under a name, in the order of the import path."""
+    """Yield all installed packages, or those with a name, in the order of the import path."""
     context = metadata.DistributionFinder.Context() if name is None else metadata.DistributionFinder.Context(name=name)
     for finder in sys.meta_path:
         find = getattr(finder, "find_distributions", None)
@@ -136,16 +136,16 @@ def packages(name: str | None = None) -> Iterator[Package]:
             continue
 
 
-def first_of(name: str, known: list[Package]) -> Twin:
-    """Return the package that Python takes for a name: the first on the path.
+def first_of(name: str, known: list[Package]) -> Installation:
+    """Return the first package with a name on the import path, which is the one that Python imports.
 
     Args:
-        name: its canonical name.
-        known: packages that have this name by their metadata, for where no folder is named so.
+        name: the canonical name.
+        known: packages with this name in their metadata; used if no folder has the name.
     """
     copies = [package for package in packages(name) if not package.leftover] or known
     beside = sorted((copy for copy in copies if copy.folder == copies[0].folder), key=lambda copy: _order(copy.release))
-    return Twin(beside[-1], list(dict.fromkeys(copy.release for copy in beside)))
+    return Installation(beside[-1], list(dict.fromkeys(copy.release for copy in beside)))
 
 
 def _order(release: str) -> tuple[bool, Version, str]:
@@ -156,25 +156,25 @@ def _order(release: str) -> tuple[bool, Version, str]:
 
 
 def unmet(requirement: str | None) -> str:
-    """Say why a requirement such as `"monai>=1.4"` is not met; empty where it is, or where there is none."""
+    """Return why a requirement such as `"monai>=1.4"` is not met; empty if it is met, or None."""
     if requirement is None:
         return ""
     wanted = parsed(requirement)
-    found = next(packages(wanted.name), None)
-    if found is None:
+    package = next(packages(wanted.name), None)
+    if package is None:
         return f"{wanted.name} is not installed"
     try:
-        met = not wanted.specifier or wanted.specifier.contains(Version(found.release), prereleases=True)
+        met = not wanted.specifier or wanted.specifier.contains(Version(package.release), prereleases=True)
     except InvalidVersion:
-        return f"{wanted.name} is installed in an unknown version, {found.release!r}"
-    return "" if met else f"{wanted.name} {found.release} is installed"
+        return f"{wanted.name} is installed in an unknown version, {package.release!r}"
+    return "" if met else f"{wanted.name} {package.release} is installed"
 
 
 def distribution(requirement: str) -> str:
-    """Return the name of the distribution that a requirement is about."""
+    """Return the name of the distribution in a requirement."""
     return parsed(requirement).name
 
 
 def install_line(requirement: str) -> str:
-    """Return the command that installs what a requirement names."""
+    """Return the command that installs a requirement."""
     return f"pip install '{requirement}'"

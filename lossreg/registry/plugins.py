@@ -1,4 +1,4 @@
-"""Entry points to plugins: each read and asked on its own, the broken ones kept aside with their error."""
+"""Load plugins from entry points, each on its own; a broken plugin is kept with its error."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from packaging.utils import canonicalize_name
 from lossreg.arguments import shown
 from lossreg.errors import PluginError
 from lossreg.registry import core_plugin, hookspecs
-from lossreg.registry.foreign import kept, message_of, watched
+from lossreg.registry.foreign import as_exception, message_of, watched
 from lossreg.registry.hookspecs import PROJECT
-from lossreg.registry.packages import Package, Twin, first_of, packages
+from lossreg.registry.packages import Installation, Package, first_of, packages
 from lossreg.registry.specs import LONGEST_NAME, LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
 HOOK_GROUP = "lossreg"
 LOSS_GROUP = "lossreg.losses"
 
 RESERVED = ("core", "local")
-"""Namespaces that no plugin may have: those of lossreg's own components, and of what a process registers."""
+"""Names that no plugin may have: `core` is lossreg itself, `local` is for `lossreg.register`."""
 
 _HEADER = re.compile(r"^\s*\[lossreg(\.losses)?\]", re.MULTILINE)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\Z")
 _FIRST_WORD = re.compile(r"\s*[\w.-]*")
 _ON, _OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-_MOST_SPECS = 10_000  # of one hook
+_MAX_SPECS = 10_000  # per hook
 
 _HOOKS: Mapping[str, type[Spec]] = {
     "lossreg_losses": LossSpec,
@@ -43,15 +43,15 @@ _HOOKS: Mapping[str, type[Spec]] = {
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin as discovery found it: what it offers, or the error that keeps it out.
+    """A plugin with its specs, or with the error for which it is skipped.
 
     Attributes:
         name: the namespace of its components (`seg` in `seg/SegLoss`).
-        distribution: the installed distribution it came from; empty for what this process registered.
-        version: that distribution's version.
-        specs: what it offers; empty where `error` is set.
-        error: why it is left out.
-        note: what is odd about its installation; it is used all the same.
+        distribution: its installed distribution; empty for components registered in this process.
+        version: the version of the distribution.
+        specs: the specs of its components; empty if `error` is set.
+        error: why the plugin is skipped.
+        note: a problem of its installation that does not prevent its use.
     """
 
     name: str
@@ -63,18 +63,18 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """Name the plugin with its distribution, for messages."""
+        """The plugin and its distribution, for messages."""
         return f"plugin {self.name!r}" + (f" ({self.distribution} {self.version})" if self.distribution else "")
 
 
 @dataclass(frozen=True)
 class Switches:
-    """What the environment says about discovery.
+    """The environment variables for discovery.
 
     Attributes:
-        disabled: names of plugins or distributions that are not even imported (`LOSSREG_DISABLE=a,b`).
-        autoload: whether entry points are read at all (off: `LOSSREG_DISABLE_AUTOLOAD=1`).
-        strict: whether the first broken plugin raises (`LOSSREG_STRICT=1`).
+        disabled: names of plugins or distributions that are not imported (`LOSSREG_DISABLE=a,b`).
+        autoload: whether entry points are read (turn off with `LOSSREG_DISABLE_AUTOLOAD=1`).
+        strict: whether a broken plugin raises (`LOSSREG_STRICT=1`).
     """
 
     disabled: frozenset[str] = frozenset()
@@ -83,10 +83,10 @@ class Switches:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Switches:
-        """Read the three variables.
+        """Return the values of the three variables.
 
         Raises:
-            PluginError: a switch is neither on nor off.
+            PluginError: a variable is neither on nor off.
         """
         environ = os.environ if environ is None else environ
         return cls(
@@ -96,7 +96,7 @@ class Switches:
         )
 
     def block(self, name: str, distribution: str) -> bool:
-        """Say whether the user switched this plugin off, by its name or its distribution's."""
+        """Return whether the user disabled a plugin, by its name or its distribution."""
         disabled = {canonicalize_name(entry) for entry in self.disabled}
         return not disabled.isdisjoint({canonicalize_name(name), canonicalize_name(distribution)})
 
@@ -104,7 +104,7 @@ class Switches:
 def _is_on(environ: Mapping[str, str], name: str) -> bool:
     word = environ.get(name, "").strip().lower()
     if word not in (*_ON, *_OFF):
-        expected = f"expected {', '.join(_ON)} (it is on), or {', '.join(filter(None, _OFF))} (it is off)"
+        expected = f"expected {', '.join(_ON)} (on), or {', '.join(filter(None, _OFF))} (off)"
         raise PluginError(f"the environment variable {name}: {expected}, found {shown(environ[name])}")
     return word in _ON
 
@@ -112,21 +112,22 @@ def _is_on(environ: Mapping[str, str], name: str) -> bool:
 def discover(
     switches: Switches, local: MutableMapping[Any, Any] | None = None
 ) -> tuple[pluggy.PluginManager, list[Plugin]]:
-    """Read every entry point of the two groups and return what each plugin offers, in a fixed order.
+    """Load all plugins and return them in a fixed order, with the plugin manager.
 
     Args:
-        switches: what the environment says.
-        local: what this process registered, to which a plugin's import may add; a plugin that is left out adds nothing.
+        switches: the environment variables.
+        local: the components registered in this process. The import of a plugin may add to them; what a skipped
+            plugin adds is removed.
 
     Raises:
-        PluginError: a plugin is broken and `switches.strict`.
+        PluginError: a plugin is broken and `switches.strict` is set.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     scan = _Scan(manager, {} if local is None else local)
-    plugins = [scan.ask(Plugin("core", "lossreg", _core_version()), lambda: core_plugin)]
-    for twin in _offering() if switches.autoload else ():
-        plugins += scan.plugins_of(twin.package, _note(twin), switches)
+    plugins = [scan.load(Plugin("core", "lossreg", _core_version()), lambda: core_plugin)]
+    for installation in _installations() if switches.autoload else ():
+        plugins += scan.plugins_of(installation.package, _note(installation), switches)
     if switches.strict:
         for plugin in plugins:
             if plugin.error is not None:
@@ -136,31 +137,31 @@ def discover(
 
 @dataclass(frozen=True)
 class _Scan:
-    """One look at what is installed.
+    """One scan of the installed packages.
 
     Attributes:
-        manager: asks the hooks.
-        local: what this process registered.
+        manager: calls the hooks.
+        local: the components registered in this process.
     """
 
     manager: pluggy.PluginManager
     local: MutableMapping[Any, Any]
 
     def plugins_of(self, package: Package, note: str, switches: Switches) -> Iterator[Plugin]:
-        """Yield a plugin for each module with hooks, and one for all losses that have a line of their own."""
+        """Yield a plugin for each module with hooks, and one for all losses with an entry point of their own."""
         whole = Plugin(package.title, package.title, package.release, note=note)
         entry_points, unreadable = _entry_points(package)
         if unreadable and not switches.block(package.title, package.title):
             yield replace(whole, error=PluginError(f"its entry_points.txt cannot be read: {unreadable}"))
         for entry_point in entry_points:
             if entry_point.group == HOOK_GROUP and not switches.block(entry_point.name, package.title):
-                yield self.ask(replace(whole, name=entry_point.name), entry_point.load, package)
+                yield self.load(replace(whole, name=entry_point.name), entry_point.load, package)
         lines = [entry_point for entry_point in entry_points if entry_point.group == LOSS_GROUP]
         if lines and not switches.block(package.title, package.title):
             yield _read(whole, lines, package)
 
-    def ask(self, plugin: Plugin, load: Callable[[], Any], package: Package | None = None) -> Plugin:
-        """Import one plugin, register it and call its hooks; whatever it raises stays with it."""
+    def load(self, plugin: Plugin, load: Callable[[], Any], package: Package | None = None) -> Plugin:
+        """Import a plugin, register it and call its hooks; return it with its specs, or with its error."""
         identity = f"{plugin.distribution}:{plugin.name}"
         before = dict(self.local)
         try:
@@ -170,8 +171,8 @@ class _Scan:
                 module = load()
                 self.manager.register(module, name=identity)
                 if not self.manager.get_hookcallers(module):
-                    raise PluginError("it implements no hook; mark its functions with @lossreg.hookimpl")
-                self.manager.check_pending()  # all others passed before: what it reports is this plugin's
+                    raise PluginError("it has no hook; mark its functions with @lossreg.hookimpl")
+                self.manager.check_pending()  # the plugins before passed, so an unknown hook is in this one
                 specs = tuple(self._specs_of(module))
             check_unique(specs)
         except KeyboardInterrupt as error:
@@ -182,7 +183,7 @@ class _Scan:
                 self.manager.unregister(name=identity)
             self.local.clear()
             self.local.update(before)
-            return replace(plugin, error=kept(error))
+            return replace(plugin, error=as_exception(error))
         return replace(plugin, specs=specs)
 
     def _specs_of(self, module: Any) -> Iterator[Spec]:
@@ -190,27 +191,27 @@ class _Scan:
         for hook, kind in _HOOKS.items():
             for result in self.manager.subset_hook_caller(hook, remove_plugins=others)():
                 if isinstance(result, (str, bytes)) or not isinstance(result, Iterable):
-                    raise PluginError(f"{hook}() returned {shown(result)}; expected a list of {kind.__name__}")
+                    raise PluginError(f"{hook}(): expected a list of {kind.__name__}, found {shown(result)}")
                 for i, spec in enumerate(result):
-                    if i >= _MOST_SPECS:
-                        raise PluginError(f"{hook}() returned too many specs; expected at most {_MOST_SPECS:,}")
+                    if i >= _MAX_SPECS:
+                        raise PluginError(f"{hook}(): expected at most {_MAX_SPECS:,} specs, found more")
                     if not isinstance(spec, kind):
-                        raise PluginError(f"{hook}() returned {shown(spec)} in its list; expected a {kind.__name__}")
+                        raise PluginError(f"{hook}(): item {i}: expected a {kind.__name__}, found {shown(spec)}")
                     yield kind.copy_of(spec)
 
 
 def plugin_names() -> dict[str, str]:
-    """Return the names of the installed plugins, each with its distribution; nothing is imported."""
+    """Return the names of the installed plugins and their distributions; nothing is imported."""
     return {
-        entry_point.name if entry_point.group == HOOK_GROUP else twin.package.title: twin.package.title
-        for twin in _offering()
-        for entry_point in _entry_points(twin.package)[0]
+        entry_point.name if entry_point.group == HOOK_GROUP else installation.package.title: installation.package.title
+        for installation in _installations()
+        for entry_point in _entry_points(installation.package)[0]
         if entry_point.group in (HOOK_GROUP, LOSS_GROUP)
     }
 
 
 def _entry_points(package: Package) -> tuple[list[metadata.EntryPoint], str]:
-    """Return a package's entry points by name, and why those of ours cannot be read."""
+    """Return the entry points of a package sorted by name, and why those of lossreg are unreadable, if they are."""
     try:
         return sorted(package.entry_points, key=lambda entry_point: entry_point.name), package.unreadable
     except Exception as error:
@@ -218,12 +219,12 @@ def _entry_points(package: Package) -> tuple[list[metadata.EntryPoint], str]:
 
 
 def _read(plugin: Plugin, lines: Sequence[metadata.EntryPoint], package: Package) -> Plugin:
-    """Return the plugin of a distribution that lists losses in its metadata; nothing is imported."""
+    """Return a plugin with the losses that its metadata lists; nothing is imported."""
     try:
         _check_name(plugin)
         _check_core_version(package)
-        if len(lines) > _MOST_SPECS:
-            raise PluginError(f"it lists {len(lines):,} losses; expected at most {_MOST_SPECS:,}")
+        if len(lines) > _MAX_SPECS:
+            raise PluginError(f"losses in its metadata: expected at most {_MAX_SPECS:,}, found {len(lines):,}")
         specs = tuple(_spec_of(line) for line in lines)
         check_unique(specs)
     except PluginError as error:
@@ -237,18 +238,18 @@ def _spec_of(line: metadata.EntryPoint) -> LossSpec:
 
 
 def _check_name(plugin: Plugin) -> None:
-    """Refuse a namespace that no config could name, or that is lossreg's own."""
+    """Raise if a plugin's name is malformed or reserved."""
     if not _NAMESPACE.match(plugin.name) or len(plugin.name) > LONGEST_NAME:
         raise PluginError(
-            f"its name {shown(plugin.name)} is no name; expected letters, digits, '_', '-' or '.', "
-            f"beginning with a letter or a digit, at most {LONGEST_NAME} of them"
+            f"its name: expected at most {LONGEST_NAME} letters, digits, '_', '-' or '.', beginning with a letter, "
+            f"a digit or '_', found {shown(plugin.name)}"
         )
     if plugin.name in RESERVED and plugin.distribution != "lossreg":
-        raise PluginError(f"the name {plugin.name!r} is lossreg's own; give the plugin another")
+        raise PluginError(f"its name {plugin.name!r} is reserved for lossreg; rename the plugin")
 
 
 def check_unique(specs: Iterable[Spec]) -> None:
-    """Refuse a plugin that offers two components of one kind under one name or alias."""
+    """Raise if two specs of one kind have a name or an alias in common."""
     seen: dict[tuple[str, str], Spec] = {}
     for spec in specs:
         for name in {spec.name, *spec.aliases}:
@@ -259,7 +260,7 @@ def check_unique(specs: Iterable[Spec]) -> None:
 
 
 def _check_core_version(package: Package | None) -> None:
-    """Refuse a plugin whose metadata asks for another version of lossreg than the one installed."""
+    """Raise if the metadata of a plugin requires another version of lossreg than the installed one."""
     installed = _core_version()
     for line in package.needs if package is not None else ():
         if canonicalize_name(_FIRST_WORD.match(line)[0]) != "lossreg":  # type: ignore[index]
@@ -267,10 +268,10 @@ def _check_core_version(package: Package | None) -> None:
         try:
             requirement = Requirement(line)
             applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        except Exception as error:  # of which markers have several, and Python's own
+        except Exception as error:  # packaging raises many types for markers
             raise PluginError(f"its requirement {shown(line)} cannot be read: {message_of(error)}") from error
         if applies and not requirement.specifier.contains(installed, prereleases=True):
-            raise PluginError(f"it wants lossreg{requirement.specifier}; lossreg {installed} is installed")
+            raise PluginError(f"it requires lossreg{requirement.specifier}, found lossreg {installed}")
 
 
 def _core_version() -> str:
@@ -279,22 +280,23 @@ def _core_version() -> str:
     return __version__
 
 
-def _offering() -> list[Twin]:
-    """Return the packages with entry points of ours, by name, whatever the order of installation."""
+def _installations() -> list[Installation]:
+    """Return the packages with entry points of lossreg, sorted by name."""
     named: dict[str, list[Package]] = {}
     for package in packages():
         if not package.leftover and (PROJECT in package.lines or package.unreadable):
             named.setdefault(canonicalize_name(package.title), []).append(package)
-    found = (first_of(name, known) for name, known in sorted(named.items()))
-    return [twin for twin in found if PROJECT in twin.package.lines or twin.package.unreadable]
+    installations = (first_of(name, known) for name, known in sorted(named.items()))
+    return [one for one in installations if PROJECT in one.package.lines or one.package.unreadable]
 
 
-def _note(twin: Twin) -> str:
-    *others, newest = twin.versions
+def _note(installation: Installation) -> str:
+    *others, newest = installation.versions
     if not others:
         return ""
-    name = twin.package.title
+    name = installation.package.title
     return (
-        f"{name} is installed in several versions in {twin.package.folder}: {', '.join(twin.versions)}; "
-        f"{newest or 'one of them'} is taken. Install it anew: pip install --force-reinstall {name}"
+        f"{name} is installed in several versions in {installation.package.folder}: "
+        f"{', '.join(installation.versions)}; {newest or 'one of them'} is used. "
+        f"Reinstall it: pip install --force-reinstall {name}"
     )

@@ -19,7 +19,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any, Literal, Union
 
 from lossreg.errors import PluginError
-from lossreg.registry.catalog import Entry
+from lossreg.registry.components import Entry
 from lossreg.registry.signature import LOSS, REQUIRED, Argument, Signature, signature_of
 
 

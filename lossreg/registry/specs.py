@@ -1,4 +1,4 @@
-"""What a plugin offers, described as frozen data: a spec names its target and imports nothing."""
+"""Specs: frozen dataclasses that describe the components of a plugin without importing them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lossreg.registry.packages import parsed
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 CAPABILITIES = ("permutable", "mean_of_samples")
-"""What a loss may promise beyond what every loss does."""
+"""Properties that a loss may declare beyond the contract of every loss."""
 
 LONGEST_NAME, LONGEST_LINE = 100, 1_000
-"""Most characters of a name, and of a summary or a path."""
+"""Maximum number of characters of a name, and of a summary or a path."""
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 _KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
@@ -27,22 +27,22 @@ _KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
 
 @dataclass(frozen=True)
 class Spec:
-    """Describe one component without importing it.
+    """Describes one component without importing it.
 
     Args:
-        name: the component's name, for a class the class's own name (`FocalLoss`).
-        target: where it lives, as `"package.module:Attribute"`; imported at first use only.
+        name: the name of the component; for a class the name of the class (`FocalLoss`).
+        target: the import path, as `"package.module:Attribute"`; imported at first use.
         summary: one line for listings.
-        aliases: short names that find it too (`focal`).
-        targets: further dotted paths that stand for it as `_target_` in YAML (old import paths);
-            the dotted form of `target` itself always does.
-        hidden: parameters of the target that configs may not set and listings do not show.
-        package: the distribution that the target needs beyond the plugin's own dependencies, with its lowest
-            version (`"monai>=1.4"`). Where it is not installed the component is not offered: `lossreg list
-            --all` shows it with the line that installs the package.
+        aliases: other short names (`focal`).
+        targets: other dotted paths that are accepted as `_target_` in YAML, such as old import paths. The dotted form
+            of `target` is always accepted.
+        hidden: parameters of the target that configs cannot set and listings do not show.
+        package: a distribution that the target needs besides the dependencies of the plugin, with its lowest version
+            (`"monai>=1.4"`). If it is not installed, the component is not offered, and `lossreg list --all` shows
+            how to install it.
 
     Raises:
-        PluginError: a field is malformed; the message names the field and what was expected.
+        PluginError: a field is malformed; the message names the field, the value and what was expected.
     """
 
     name: str
@@ -59,88 +59,82 @@ class Spec:
         for name in (self.name, *self._strings("aliases")):
             if not is_name(name):
                 raise PluginError(
-                    f"{type(self).__name__}: {shown(name)} is no name; expected letters, digits, '_', '-' or '.', "
-                    f"beginning with a letter, at most {LONGEST_NAME} of them"
+                    f"{type(self).__name__}: name or alias: expected at most {LONGEST_NAME} letters, digits, '_', '-' "
+                    f"or '.', beginning with a letter or '_', found {shown(name)}"
                 )
         if not is_target(self.target):
-            self._refuse("target", self.target, "is not of the form 'package.module:Attribute'")
+            self._refuse("target", self.target, "'package.module:Attribute'")
         if not isinstance(self.summary, str) or len(self.summary) > LONGEST_LINE or not self.summary.isprintable():
-            self._refuse(
-                "summary",
-                self.summary,
-                f"is no summary; expected one line of printable text, at most {LONGEST_LINE} characters",
-            )
+            self._refuse("summary", self.summary, f"one printable line of at most {LONGEST_LINE} characters")
         for dotted in self._strings("targets"):
             if not _DOTTED.match(dotted):
-                self._refuse("targets", dotted, "is not of the form 'package.module.Attribute'")
+                self._refuse("targets", dotted, "'package.module.Attribute'")
         self._identifiers("hidden")
         if self.package is not None and not _is_requirement(self.package):
-            self._refuse("package", self.package, "is not of the form 'distribution>=version'")
+            self._refuse("package", self.package, "'distribution>=version'")
 
     @classmethod
     def copy_of(cls, spec: Self) -> Self:
-        """Return a spec of this very class with the fields of another, which are checked again."""
+        """Return an instance of exactly this class with the fields of another spec, checked again."""
         return cls(**{field.name: getattr(spec, field.name) for field in fields(cls)})
 
-    def _refuse(self, attribute: str, value: object, problem: str) -> NoReturn:
-        raise PluginError(f"{type(self).__name__} {self.name!r}: {attribute} {shown(value)} {problem}")
+    def _refuse(self, attribute: str, value: object, expected: str) -> NoReturn:
+        raise PluginError(
+            f"{type(self).__name__} {shown(self.name)}: {attribute}: expected {expected}, found {shown(value)}"
+        )
 
     def _strings(self, attribute: str) -> tuple[str, ...]:
-        """Freeze a field of strings as a tuple, refusing a bare string, which would be taken apart."""
+        """Convert a field of strings to a tuple and return it; a single string is an error."""
         value = getattr(self, attribute)
         items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else None
         if items is None or not all(isinstance(item, str) for item in items):
-            raise PluginError(
-                f"{type(self).__name__} {shown(self.name)}: {attribute} must be a tuple of strings, got {shown(value)}"
-            )
+            self._refuse(attribute, value, "a tuple of strings")
         object.__setattr__(self, attribute, items)
         return items
 
     def _identifiers(self, attribute: str) -> None:
         for name in self._strings(attribute):
             if not name.isidentifier():
-                self._refuse(attribute, name, "is no name of a parameter")
+                self._refuse(attribute, name, "the name of a parameter")
 
     def _keys(self, attribute: str) -> None:
         for key in self._strings(attribute):
             if not _KEY.match(key) or not key.isprintable():
-                raise PluginError(
-                    f"{type(self).__name__} {self.name!r}: {attribute} holds {shown(key)}; "
-                    "expected 'pred.<key>' or 'gt.<key>'"
-                )
+                self._refuse(attribute, key, "'pred.<key>' or 'gt.<key>'")
 
     def _mapping(self, attribute: str, values: type = object) -> None:
-        """Freeze a mapping by text as a dict of its own."""
+        """Replace a mapping with string keys by a copy."""
         value = getattr(self, attribute)
-        expected = "a mapping of text to text" if values is str else "a mapping by text"
+        expected = "a mapping of strings to strings" if values is str else "a mapping with string keys"
         if not isinstance(value, Mapping):
-            self._refuse(attribute, value, f"is not what was expected, {expected}")
+            self._refuse(attribute, value, expected)
         copied = dict(value)
         if not all(isinstance(key, str) and isinstance(item, values) for key, item in copied.items()):
-            self._refuse(attribute, value, f"is not what was expected, {expected}")
+            self._refuse(attribute, value, expected)
         object.__setattr__(self, attribute, copied)
 
     @property
     def dotted(self) -> tuple[str, ...]:
-        """Every dotted path that stands for this component as `_target_`."""
+        """All dotted paths that are accepted as `_target_` for this component."""
         return (self.target.replace(":", "."), *self.targets)
 
 
 @dataclass(frozen=True)
 class LossSpec(Spec):
-    """Describe a loss: an `lossreg.Loss`, or any module class or function that `LossWrapper` can adapt.
+    """Describes a loss: a `lossreg.Loss`, or any module class or function that `LossWrapper` can wrap.
 
     Args:
-        wrap: options for the `LossWrapper` put around a target that is no `Loss`
-            (`{"target_dtype": "long"}`); see `lossreg.LossWrapper`.
+        wrap: options of the `LossWrapper` for a target that is not a `Loss` (`{"target_dtype": "long"}`); see
+            `lossreg.LossWrapper`.
         tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
-        example: `"package.module:function"` that makes a `(pred_batch, gt_batch)` to try the loss on.
-        example_args: constructor arguments to try it with, where it has parameters without a default.
-        nothing: `"package.module:function"` that makes a `(pred_batch, gt_batch)` in which nothing is to be
-            learned (every pixel ignored, no box), for which it promises a zero on the graph.
-        capabilities: what more it promises: `"permutable"`, the order of samples leaves the value;
-            `"mean_of_samples"`, the value of a batch is the mean of those of its samples.
-        exceptions: checks of `lossreg.testing` that it fails, each with the reason; one that it passes is an error.
+        example: `"package.module:function"` that returns an example `(pred_batch, gt_batch)`.
+        example_args: constructor arguments for the example, if parameters have no default.
+        nothing: `"package.module:function"` that returns a `(pred_batch, gt_batch)` with nothing to learn (every
+            pixel ignored, no box). The loss must then return a zero on the graph.
+        capabilities: additional promises. `"permutable"`: permuting the samples does not change the value.
+            `"mean_of_samples"`: the value of a batch is also the mean of the values of its samples.
+        exceptions: checks of `lossreg.testing` that the loss may fail, each with the reason. An exception that is not
+            needed is a failure.
     """
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
@@ -162,18 +156,15 @@ class LossSpec(Spec):
         for attribute in ("example", "nothing"):
             value = getattr(self, attribute)
             if value is not None and not is_target(value):
-                self._refuse(attribute, value, "is not of the form 'package.module:function'")
+                self._refuse(attribute, value, "'package.module:function'")
         for capability in self._strings("capabilities"):
             if capability not in CAPABILITIES:
-                raise PluginError(
-                    f"LossSpec {self.name!r}: capabilities holds {shown(capability)}; "
-                    f"expected {', '.join(CAPABILITIES)}"
-                )
+                self._refuse("capabilities", capability, " or ".join(CAPABILITIES))
 
 
 @dataclass(frozen=True)
 class PreprocessSpec(Spec):
-    """Describe a preprocess: the keys it reads and the keys it makes, each `pred.<key>` or `gt.<key>`."""
+    """Describes a preprocess; `requires` and `provides` are keys `pred.<key>` or `gt.<key>`."""
 
     requires: tuple[str, ...] = field(default=(), kw_only=True)
     provides: tuple[str, ...] = field(default=(), kw_only=True)
@@ -185,30 +176,30 @@ class PreprocessSpec(Spec):
         self._keys("requires")
         self._keys("provides")
         if not self.provides:
-            raise PluginError(f"PreprocessSpec {self.name!r}: provides is empty; name the keys that it makes")
+            self._refuse("provides", self.provides, "the keys that the preprocess computes")
 
 
 @dataclass(frozen=True)
 class WeightingSpec(Spec):
-    """Describe an adaptive weighting: a `lossreg.Weighting` class."""
+    """Describes an adaptive weighting: a `lossreg.Weighting` class."""
 
     kind = "weighting"
 
 
 @dataclass(frozen=True)
 class ScheduleSpec(Spec):
-    """Describe a schedule: a class or function that makes a callable from epoch to weight."""
+    """Describes a schedule: a class or function that returns a callable from epoch to weight."""
 
     kind = "schedule"
 
 
 def is_name(text: object) -> bool:
-    """Say whether a text may name a component."""
+    """Return whether a string is a valid name of a component."""
     return isinstance(text, str) and len(text) <= LONGEST_NAME and _NAME.match(text) is not None
 
 
 def is_target(text: object) -> bool:
-    """Say whether a text is of the form `"package.module:Attribute"`."""
+    """Return whether a string has the form `"package.module:Attribute"`."""
     return isinstance(text, str) and len(text) <= LONGEST_LINE and _TARGET.match(text) is not None
 
 

@@ -18,7 +18,7 @@ from lossreg.losses.base import Batch, Loss
 from lossreg.losses.create import adopt
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
-from lossreg.registry.catalog import LOCAL, Entry
+from lossreg.registry.components import LOCAL, Entry
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec
 

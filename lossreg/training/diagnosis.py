@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lossreg.files import replacing
+from lossreg.atomic import replacing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

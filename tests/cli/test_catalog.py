@@ -185,7 +185,7 @@ def broken(monkeypatch):
 def test_plugins_shows_a_broken_one_with_its_reason(run, broken):
     shown = run("plugins")
     assert shown.exit_code == 0
-    assert "plugin 'bad' (bad-dist 0.3) is left out:\n  ImportError: no licence" in shown.stdout
+    assert "plugin 'bad' (bad-dist 0.3) is skipped:\n  ImportError: no licence" in shown.stdout
 
 
 def test_plugins_as_json(run, broken):

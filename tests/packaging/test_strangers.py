@@ -92,7 +92,7 @@ def test_one_line_is_enough_and_a_broken_neighbour_changes_nothing_but_a_warning
     (beside,) = _train(environment, yaml)
     assert beside["totals"] == alone["totals"]
     (warning,) = beside["warnings"]
-    assert warning == "plugin 'broken' (broken-neighbour 1.0) is left out: RuntimeError: not today"
+    assert warning == "plugin 'broken' (broken-neighbour 1.0) is skipped: RuntimeError: not today"
 
 
 # --- three packages in one config -----------------------------------------------------------------
@@ -209,13 +209,13 @@ FAULTS = {
     "does not import": Fault("import nowhere", "No module named 'nowhere'", LEFT_OUT + "No module named"),
     "leaves the process": Fault("raise SystemExit(3)", "called sys.exit(3)", LEFT_OUT + "it called sys.exit(3)"),
     "raises in the hook": Fault(SPECS + "[1 / 0]", "ZeroDivisionError", LEFT_OUT + "division by zero"),
-    "returns nonsense": Fault(SPECS + "42", "lossreg_losses() returned 42; expected a list", LEFT_OUT),
-    "returns no specs": Fault(SPECS + "['A']", "returned 'A' in its list; expected a LossSpec", LEFT_OUT),
-    "malformed target": Fault(SPECS + "[LossSpec('A', 'a.A')]", "not of the form 'package.module:", LEFT_OUT),
+    "returns nonsense": Fault(SPECS + "42", "lossreg_losses(): expected a list of LossSpec, found 42", LEFT_OUT),
+    "returns no specs": Fault(SPECS + "['A']", "lossreg_losses(): item 0: expected a LossSpec, found 'A'", LEFT_OUT),
+    "malformed target": Fault(SPECS + "[LossSpec('A', 'a.A')]", "expected 'package.module:", LEFT_OUT),
     "unknown hook": Fault(
         OFFERS_A + "\n\n@hookimpl\ndef lossreg_optimizers():\n    return []", "lossreg_optimizers", LEFT_OUT
     ),
-    "wants a newer core": Fault(OFFERS_A, "it wants lossreg>=99", LEFT_OUT, ("lossreg>=99",)),
+    "wants a newer core": Fault(OFFERS_A, "it requires lossreg>=99, found lossreg", LEFT_OUT, ("lossreg>=99",)),
     "target module not there": Fault(OFFERS_A, "", "PluginError: loss 'fault/A' of plugin 'fault'"),
     "target not there": Fault(SPECS + "[LossSpec('A', 'json:A')]", "", "has no attribute 'A'"),
     "target is no loss": Fault(SPECS + "[LossSpec('A', 'sys:maxsize')]", "", "is no loss: "),
@@ -239,7 +239,7 @@ def test_three_packages_share_a_config_whatever_a_fourth_does(strangers, package
         assert fault.error in result["error"], name
         if fault.warned:
             (warning,) = result["warnings"]
-            assert warning.startswith("plugin 'fault' (faulty-losses 1.0) is left out: "), name
+            assert warning.startswith("plugin 'fault' (faulty-losses 1.0) is skipped: "), name
             assert fault.warned in warning, name
         else:
             assert result["warnings"] == [], name
@@ -254,6 +254,6 @@ def test_a_taken_name_is_reported_and_takes_nothing_else_down(strangers, package
     assert canonical["totals"] == bare["totals"] == alone["totals"]
     both = "birch/SpareLoss (birch-losses 1.0) and birch/SpareLoss (faulty-losses 1.0)"
     (warning,) = canonical["warnings"]
-    assert f"loss 'birch/SpareLoss' is claimed by {both}" in warning
+    assert f"loss 'birch/SpareLoss' is offered by {both}" in warning
     assert f"AmbiguousNameError: loss 'birch/SpareLoss' is offered by {both}" in canonical["error"]
     assert "acme-losses/AcmeLoss (acme-losses 1.0) and birch/AcmeLoss (faulty-losses 1.0)" in bare["error"]

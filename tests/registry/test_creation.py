@@ -259,7 +259,7 @@ def test_a_constructor_that_ends_the_process_is_an_error_of_its_loss(packages, e
     module = f"class Panic(BaseException): pass\n\nclass Loss:\n    def __init__(self):\n        {source}\n"
     packages.add("acme", losses={"Ends": "acme_ends:Loss"}, modules={"acme_ends.py": module})
     packages.scan()
-    with pytest.raises(PluginError, match=rf"making loss 'acme/Ends' of plugin 'acme' \(acme 1\.0\): {message}"):
+    with pytest.raises(PluginError, match=rf"building loss 'acme/Ends' of plugin 'acme' \(acme 1\.0\): {message}"):
         lossreg.create_loss("acme/Ends")
     with pytest.raises(lossreg.ConfigError, match=message) as raised:
         lossreg.build_compound_loss_from_config({"losses": [{"loss": "acme/Ends"}]})
@@ -274,7 +274,7 @@ def test_an_interrupt_in_a_constructor_passes_with_a_note(packages):
     packages.scan()
     with pytest.raises(KeyboardInterrupt) as raised:
         lossreg.create_loss("acme/Ends")
-    assert raised.value.__notes__ == ["stopped while making loss 'acme/Ends' of plugin 'acme' (acme 1.0)"]
+    assert raised.value.__notes__ == ["stopped while building loss 'acme/Ends' of plugin 'acme' (acme 1.0)"]
 
 
 @pytest.mark.parametrize("error", ["BaseException('no')", "SystemExit(0)", "RuntimeError('no')", "GeneratorExit"])

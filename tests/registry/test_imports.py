@@ -90,4 +90,4 @@ def test_of_a_broken_plugin_a_new_process_warns_once(installed):
         lossreg.list_losses(); lossreg.list_losses()
     print(len(caught), caught[0].message)
     """
-    assert installed.python(code) == ("1 plugin 'broken' (broken 1.0) is left out: RuntimeError: no licence\n")
+    assert installed.python(code) == ("1 plugin 'broken' (broken 1.0) is skipped: RuntimeError: no licence\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lossreg
 from lossreg.errors import AmbiguousNameError, LossregError, PluginWarning, UnknownNameError
-from lossreg.registry.catalog import Catalog
+from lossreg.registry.components import Catalog
 from lossreg.registry.plugins import Plugin, Switches, discover
 from lossreg.registry.specs import LossSpec, ScheduleSpec
 
@@ -65,9 +65,7 @@ def test_globs_match_canonical_and_bare_names_in_any_case():
 @pytest.mark.parametrize("name", ["DiceLoss", "dice"])
 def test_a_bare_name_that_two_plugins_offer_lists_the_candidates(name):
     found = catalog(b=[loss("DiceLoss", "dice")], a=[loss("DiceLoss", "dice")])
-    message = (
-        f"loss '{name}' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); write one of them in full"
-    )
+    message = f"loss '{name}' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); write one in full"
     with pytest.raises(AmbiguousNameError, match=f"^{re.escape(message)}$"):
         found.losses.find(name)
     assert found.losses.find(f"a/{name}").plugin.name == "a"
@@ -78,7 +76,7 @@ def test_an_alias_may_collide_with_a_name():
     with pytest.raises(AmbiguousNameError, match=r"a/DiceLoss .* and b/Dice "):
         found.losses.find("Dice")
     assert found.shared_aliases() == [
-        "loss alias 'Dice' is offered by a/DiceLoss (a-dist 1.0) and b/Dice (b-dist 1.0); write its namespace"
+        "loss alias 'Dice' is offered by a/DiceLoss (a-dist 1.0) and b/Dice (b-dist 1.0); add its namespace"
     ]
 
 
@@ -86,7 +84,7 @@ def test_a_bare_name_that_two_share_is_no_conflict():
     found = catalog(a=[loss("DiceLoss", "dice")], b=[loss("DiceLoss", "dice")])
     assert found.conflicts() == []
     assert found.shared_aliases() == [
-        "loss alias 'dice' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); write its namespace"
+        "loss alias 'dice' is offered by a/DiceLoss (a-dist 1.0) and b/DiceLoss (b-dist 1.0); add its namespace"
     ]
 
 
@@ -94,7 +92,7 @@ def test_two_distributions_that_claim_one_canonical_name_are_reported(packages):
     packages.offering("first-losses", "acme", "Huge", "Own")
     packages.offering("second-losses", "acme", "Huge", "Other")
     conflict = (
-        "loss 'acme/Huge' is claimed by acme/Huge (first-losses 1.0) and acme/Huge (second-losses 1.0); "
+        "loss 'acme/Huge' is offered by acme/Huge (first-losses 1.0) and acme/Huge (second-losses 1.0); "
         "neither can be used"
     )
     with pytest.warns(PluginWarning, match=f"^{re.escape(conflict)}$"):

@@ -67,7 +67,7 @@ def test_a_name_may_hold_digits_dashes_and_dots(name):
     "target", ["", "a", "a.b", ":A", "a:", "a:A:B", "a b:A", "a:A\n", "a..b:A", "a:A.", "1a:A", None]
 )
 def test_what_is_no_target_is_refused(target):
-    with pytest.raises(PluginError, match=r"LossSpec 'A': target .* is not of the form 'package\.module:Attribute'"):
+    with pytest.raises(PluginError, match=r"LossSpec 'A': target: expected 'package\.module:Attribute', found"):
         LossSpec("A", target)
 
 
@@ -81,31 +81,31 @@ def test_a_field_of_strings_takes_nothing_else(spec_type, field, value):
 
 @pytest.mark.parametrize("value", ["abc", None, (1,)])
 def test_tensors_are_strings(value):
-    with pytest.raises(PluginError, match="LossSpec 'A': tensors must be a tuple of strings"):
+    with pytest.raises(PluginError, match="LossSpec 'A': tensors: expected a tuple of strings, found"):
         LossSpec("A", "a:A", tensors=value)
 
 
 @pytest.mark.parametrize("key", ["seg", "mask.seg", "pred.", "pred. x", "Pred.seg", ""])
 @pytest.mark.parametrize("field", ["requires", "provides"])
 def test_keys_say_their_side(field, key):
-    with pytest.raises(PluginError, match=f"PreprocessSpec 'A': {field} holds {key!r}; expected 'pred"):
+    with pytest.raises(PluginError, match=f"PreprocessSpec 'A': {field}: expected 'pred.* or 'gt.*, found {key!r}"):
         PreprocessSpec("A", "a:A", **({"provides": ("gt.x",)} | {field: (key,)}))
 
 
 def test_a_preprocess_makes_something():
-    with pytest.raises(PluginError, match="PreprocessSpec 'A': provides is empty; name the keys that it makes"):
+    with pytest.raises(PluginError, match="PreprocessSpec 'A': provides: expected the keys that the preprocess"):
         PreprocessSpec("A", "a:A")
 
 
 @pytest.mark.parametrize("package", ["", ">=1", "monai>=", "monai>=1; python_version>'3'", 5])
 def test_a_package_is_a_requirement_without_a_marker(package):
-    with pytest.raises(PluginError, match=r"LossSpec 'A': package .* is not of the form 'distribution>=version'"):
+    with pytest.raises(PluginError, match=r"LossSpec 'A': package: expected 'distribution>=version', found"):
         LossSpec("A", "a:A", package=package)
 
 
 def test_an_example_is_a_target_too():
     assert LossSpec("A", "a:A", example="a.b:batch").example == "a.b:batch"
-    with pytest.raises(PluginError, match=r"example 'a\.b' is not of the form"):
+    with pytest.raises(PluginError, match=r"example: expected 'package\.module:function', found 'a\.b'"):
         LossSpec("A", "a:A", example="a.b")
 
 
@@ -129,7 +129,7 @@ ODD = [None, 5, 2.5, True, b"text", object(), ["a"], {"a": 1}, str]
 @pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("spec_type", KINDS)
 def test_a_summary_is_text(spec_type, value):
-    with pytest.raises(PluginError, match=f"{spec_type.__name__} 'Name': summary .* is no summary; expected one line"):
+    with pytest.raises(PluginError, match=f"{spec_type.__name__} 'Name': summary: expected one printable line"):
         make(spec_type, summary=value)
 
 
@@ -137,7 +137,7 @@ def test_a_summary_is_text(spec_type, value):
     "text", ["a\nb", "\x1b[2J", "a\u202eb", "\0", "a\u2028b", "\ud800", "x" * 1001, "x" * 10_000_000], ids=range(8)
 )
 def test_a_summary_is_one_printable_line(text):
-    with pytest.raises(PluginError, match="is no summary; expected one line of printable text, at most 1000") as raised:
+    with pytest.raises(PluginError, match="expected one printable line of at most 1000 characters") as raised:
         LossSpec("A", "a:A", summary=text)
     assert len(str(raised.value)) < 300
     assert str(raised.value).isprintable()
@@ -152,45 +152,45 @@ def test_a_summary_may_be_empty_long_or_in_any_script(text):
 @pytest.mark.parametrize("name", ["x" * 101, "\u202eLoss", "A\x1b", "A\u200b"])
 def test_a_name_is_printable_and_not_endless(spec_type, name):
     for fields in ({"name": name}, {"aliases": (name,)}):
-        with pytest.raises(PluginError, match=r"is no name; expected letters, digits.* at most 100 of them"):
+        with pytest.raises(PluginError, match=r"expected at most 100 letters, digits"):
             make(spec_type, **fields)
 
 
 @pytest.mark.parametrize("dotted", ["", "a b", "a:b", "a..b", ".a", "a\x1b.b", "1a"])
 @pytest.mark.parametrize("spec_type", KINDS)
 def test_a_further_target_is_a_dotted_path(spec_type, dotted):
-    with pytest.raises(PluginError, match=r"targets .* is not of the form 'package\.module\.Attribute'"):
+    with pytest.raises(PluginError, match=r"targets: expected 'package\.module\.Attribute', found"):
         make(spec_type, targets=(dotted,))
 
 
 @pytest.mark.parametrize(("spec_type", "field"), [*((kind, "hidden") for kind in KINDS), (LossSpec, "tensors")])
 def test_a_parameter_is_an_identifier(spec_type, field):
-    with pytest.raises(PluginError, match=f"{field} 'a b' is no name of a parameter"):
+    with pytest.raises(PluginError, match=f"{field}: expected the name of a parameter, found 'a b'"):
         make(spec_type, **{field: ("a b",)})
 
 
 @pytest.mark.parametrize("field", ["wrap", "example_args", "exceptions"])
 @pytest.mark.parametrize("value", [None, 5, "text", [("a", "b")], {1: "b"}, {None: "b"}, str], ids=repr)
 def test_options_are_a_mapping_by_text(field, value):
-    with pytest.raises(PluginError, match=f"LossSpec 'A': {field} .* is not what was expected, a mapping"):
+    with pytest.raises(PluginError, match=f"LossSpec 'A': {field}: expected a mapping"):
         LossSpec("A", "a:A", **{field: value})
 
 
 def test_a_reason_for_an_exception_is_text():
-    with pytest.raises(PluginError, match=r"exceptions .* a mapping of text to text"):
+    with pytest.raises(PluginError, match=r"exceptions .* a mapping of strings to strings"):
         LossSpec("A", "a:A", exceptions={"norm": None})
 
 
 @pytest.mark.parametrize("field", ["example", "nothing"])
 @pytest.mark.parametrize("value", [5, "", "a.b", ("a:b",)], ids=repr)
 def test_a_batch_is_a_target(field, value):
-    with pytest.raises(PluginError, match=rf"{field} .* is not of the form 'package\.module:function'"):
+    with pytest.raises(PluginError, match=rf"{field}: expected 'package\.module:function', found"):
         LossSpec("A", "a:A", **{field: value})
 
 
 @pytest.mark.parametrize("key", ["pred.a\x1b", "gt.\u202ea", "gt.\0"])
 def test_a_key_is_printable(key):
-    with pytest.raises(PluginError, match="requires holds"):
+    with pytest.raises(PluginError, match="requires: expected"):
         PreprocessSpec("A", "a:A", requires=(key,), provides=("gt.b",))
 
 

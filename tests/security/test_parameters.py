@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pytest
 
 from lossreg.registry import catalog, params
-from lossreg.registry.catalog import Entry
+from lossreg.registry.components import Entry
 from lossreg.registry.params import Parameter
 
 PLAIN = (bool, int, float, str, type(None), None)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import lossreg
 from lossreg.registry import catalog
-from lossreg.registry.catalog import Entry
+from lossreg.registry.components import Entry
 
 DISTRIBUTIONS = {
     "smp": "segmentation-models-pytorch",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lossreg.files import replacing
+from lossreg.atomic import replacing
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

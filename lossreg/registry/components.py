@@ -1,4 +1,4 @@
-"""Names to specs: namespaces, aliases, ambiguity, suggestions, and the reverse look-up of dotted targets."""
+"""Look up components by canonical name, bare name, alias or dotted target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec,
 S = TypeVar("S", bound=Spec)
 
 LOCAL = "local"
-"""Namespace of what this process registered with `lossreg.register`."""
+"""Namespace of the components registered with `lossreg.register`."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +38,28 @@ class Entry(Generic[S]):
 
     @property
     def names(self) -> frozenset[str]:
-        """Every text that finds it: bare, short and canonical names, and dotted targets."""
+        """All names of the component: bare name, aliases, both with the namespace, and dotted targets."""
         short = {self.spec.name, *self.spec.aliases}
         return frozenset({*short, *(f"{self.plugin.name}/{name}" for name in short), *self.spec.dotted})
 
     def matches(self, filter: str | None) -> bool:
-        """Say whether a glob matches the canonical or the bare name, case ignored; None matches all."""
+        """Return whether a glob matches the canonical or the bare name, ignoring case; None matches all."""
         pattern = (filter or "*").lower()
         return any(fnmatchcase(name.lower(), pattern) for name in (self.name, self.spec.name))
 
     def load(self) -> Any:
-        """Import the target.
+        """Import and return the target.
 
         Raises:
-            PluginError: it is not there or its module does not import; the error itself is the cause.
+            PluginError: the target does not exist or its module cannot be imported; the original error is the cause.
         """
         if self.local is not None:
             return self.local
         module, _, attribute = self.spec.target.partition(":")
         try:
-            found: Any = import_module(module)
+            target: Any = import_module(module)
             for part in attribute.split("."):
-                found = getattr(found, part)
+                target = getattr(target, part)
         except KeyboardInterrupt as error:
             error.add_note(f"stopped while importing {self.origin}")
             raise
@@ -67,21 +67,21 @@ class Entry(Generic[S]):
             raise PluginError(
                 f"{self.origin}: its target {self.spec.target!r} cannot be imported: {described(error)}"
             ) from error
-        return found
+        return target
 
     @property
     def origin(self) -> str:
-        """Name the component with its plugin, for messages."""
+        """The component and its plugin, for messages."""
         return f"{self.spec.kind} {self.name!r} of {self.plugin.origin}"
 
     def construct(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the target with arguments by name.
+        """Call the target with keyword arguments and return the result.
 
         Raises:
-            PluginError: the target raised what is no `Exception`; any other error of its own passes as it is.
+            PluginError: the target raised a `BaseException` that is not an `Exception`. Other errors are not changed.
         """
         target = self.load()
-        with foreign(f"making {self.origin}"):
+        with foreign(f"building {self.origin}"):
             return target(**arguments)
 
 
@@ -90,7 +90,7 @@ class Section(Generic[S]):
 
     Attributes:
         kind: the kind.
-        absent: those whose package is not installed, known but not offered, each with the reason.
+        absent: the components whose package is not installed, each with the reason.
     """
 
     def __init__(self, kind: str, entries: Iterable[Entry[S]], failed: Iterable[Plugin]) -> None:
@@ -113,52 +113,52 @@ class Section(Generic[S]):
         return iter(self._entries)
 
     def names(self, filter: str | None = None) -> list[str]:
-        """Return canonical names, those that a glob matches by canonical or bare name, case ignored."""
+        """Return the canonical names that match a glob; see `Entry.matches`."""
         return [entry.name for entry in self._entries if entry.matches(filter)]
 
     def find(self, name: str, *, suggest: bool = True) -> Entry[S]:
-        """Return the one component that a canonical name, a bare name or an alias means.
+        """Return the component with a canonical name, a bare name or an alias.
 
         Args:
             name: the name.
-            suggest: whether to search for the nearest names where there is none, which takes milliseconds.
+            suggest: whether to suggest the nearest names for an unknown name, which takes milliseconds.
 
         Raises:
-            UnknownNameError: there is none; the message offers the nearest names, and a broken plugin that
-                may have offered it is the cause.
-            AmbiguousNameError: several plugins offer it; the message lists them.
+            UnknownNameError: no component has this name; the message suggests the nearest names. If a broken plugin
+                may offer the name, its error is the cause.
+            AmbiguousNameError: several plugins offer the name; the message lists them.
         """
         return self._only(name, self._by_name.get(name, []), self._by_name, suggest)
 
     def find_target(self, dotted: str, *, suggest: bool = True) -> Entry[S]:
-        """Return the component that a dotted path (`torch.nn.MSELoss`) stands for; nothing is imported.
+        """Return the component with a dotted path such as `torch.nn.MSELoss`; nothing is imported.
 
         Raises:
-            UnknownNameError, AmbiguousNameError: as `find`.
+            UnknownNameError, AmbiguousNameError: as for `find`.
         """
         return self._only(dotted, self._by_target.get(dotted, []), self._by_target, suggest)
 
     def names_of(self, entry: Entry[S]) -> list[str]:
-        """Return the names by which `find` gives a component: its aliases and bare name, then with the namespace."""
+        """Return the unambiguous names of a component: aliases and bare name, then both with the namespace."""
         short = list(dict.fromkeys((*entry.spec.aliases, entry.spec.name)))
         every = [*short, *(f"{entry.plugin.name}/{name}" for name in reversed(short))]
         return [name for name in every if self._by_name.get(name) == [entry]]
 
     def targets_of(self, entry: Entry[S]) -> list[str]:
-        """Return the dotted paths by which `find_target` gives a component."""
+        """Return the unambiguous dotted paths of a component."""
         return [dotted for dotted in entry.spec.dotted if self._by_target.get(dotted) == [entry]]
 
     def conflicts(self) -> Iterator[str]:
-        """Say which canonical names two distributions claim: neither can be used."""
+        """Yield a message for each canonical name that several distributions use; neither component can be used."""
         for name, entries in sorted(self._by_name.items()):
             if "/" in name and len(entries) > 1:
-                yield f"{self.kind} {name!r} is claimed by {_listed(entries)}; neither can be used"
+                yield f"{self.kind} {name!r} is offered by {_listed(entries)}; neither can be used"
 
     def shared_aliases(self) -> Iterator[str]:
-        """Say which aliases several plugins offer: each needs its namespace to be used."""
+        """Yield a message for each alias that several plugins offer; it works only with its namespace."""
         for name, entries in sorted(self._by_name.items()):
             if "/" not in name and len(entries) > 1 and any(name in entry.spec.aliases for entry in entries):
-                yield f"{self.kind} alias {name!r} is offered by {_listed(entries)}; write its namespace"
+                yield f"{self.kind} alias {name!r} is offered by {_listed(entries)}; add its namespace"
 
     def _only(self, name: str, entries: list[Entry[S]], known: dict[str, list[Entry[S]]], suggest: bool) -> Entry[S]:
         if len(entries) == 1:
@@ -166,7 +166,7 @@ class Section(Generic[S]):
         if entries:
             names = {entry.name for entry in entries}
             advice = (
-                "write one of them in full"
+                "write one in full"
                 if len(names) == len(entries)
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
@@ -184,7 +184,7 @@ class Section(Generic[S]):
         if near:
             hint = f"did you mean {' or '.join(map(repr, near))}?"
         elif suspects:
-            hint = "`lossreg plugins` tells what is wrong with a plugin"
+            hint = "`lossreg plugins` shows the errors of plugins"
         else:
             hint = f"`lossreg list --kind {self.kind}` shows what is installed"
         raise UnknownNameError(problem, hint) from (suspects[0].error if suspects else None)
@@ -195,7 +195,7 @@ class Section(Generic[S]):
 
 
 class Catalog:
-    """Everything that is registered, by kind and by name."""
+    """All registered components, by kind and by name."""
 
     def __init__(
         self, manager: pluggy.PluginManager, plugins: Iterable[Plugin], local: Iterable[Entry[Any]] = ()
@@ -217,19 +217,19 @@ class Catalog:
 
     @property
     def sections(self) -> tuple[Section[Any], ...]:
-        """The four kinds, losses first."""
+        """The sections of the four kinds, losses first."""
         return (self.losses, self.preprocesses, self.weightings, self.schedules)
 
     def conflicts(self) -> list[str]:
-        """Return every claim of two distributions on one canonical name."""
+        """Return a message for each canonical name that several distributions use."""
         return [line for section in self.sections for line in section.conflicts()]
 
     def shared_aliases(self) -> list[str]:
-        """Return every alias that several plugins offer."""
+        """Return a message for each alias that several plugins offer."""
         return [line for section in self.sections for line in section.shared_aliases()]
 
     def providers(self, key: str) -> list[Entry[PreprocessSpec]]:
-        """Return the preprocesses that make `pred.<key>` or `gt.<key>`."""
+        """Return the preprocesses that provide a key, `pred.<key>` or `gt.<key>`."""
         return [entry for entry in self.preprocesses if key in entry.spec.provides]
 
 
