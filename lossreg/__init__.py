@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lossreg.registry.specs import ScheduleSpec as ScheduleSpec
     from lossreg.registry.specs import WeightingSpec as WeightingSpec
     from lossreg.training.calibration import calibrate_norms as calibrate_norms
-    from lossreg.training.diagnostics import diagnose as diagnose
+    from lossreg.training.diagnosis import diagnose as diagnose
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,7 @@ _HOME = {
     "build_loss_from_config": "lossreg.config.build",
     "calibrate_norms": "lossreg.training.calibration",
     "create_loss": "lossreg.losses.create",
-    "diagnose": "lossreg.training.diagnostics",
+    "diagnose": "lossreg.training.diagnosis",
     "find_loss": "lossreg.registry",
     "get_loss_function": "lossreg.config.build",
     "hookimpl": "lossreg.registry.hookspecs",

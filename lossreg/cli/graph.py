@@ -3,59 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
+from lossreg.cli.drawing import Arrow, Drawing
 from lossreg.cli.imports import importing
 from lossreg.cli.loading import load_multi_loss, source
 from lossreg.cli.output import echo, writing
+from lossreg.cli.vector import svg
 from lossreg.config.reading import Source
+from lossreg.losses.paths import join
 from lossreg.printable import printable
-
-Kind = Literal["batch key", "preprocess", "key", "term", "group", "total"]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A node of the drawing.
-
-    Attributes:
-        id: its identity, a plain word.
-        kind: what it stands for; a `key` is made by a preprocess, a `batch key` comes with the batch.
-        title: its first line.
-        detail: its second line; may be empty.
-    """
-
-    id: str
-    kind: Kind
-    title: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Arrow:
-    """An edge of the drawing, dashed where a key is used only if it is there."""
-
-    start: str
-    end: str
-    dashed: bool = False
-
-
-@dataclass
-class Drawing:
-    """Boxes and arrows; every arrow leads from a box to a later one."""
-
-    boxes: list[Box] = field(default_factory=list)
-    arrows: list[Arrow] = field(default_factory=list)
-
-    def box(self, kind: Kind, title: str, detail: str = "") -> str:
-        """Add a box and return its id."""
-        made = Box(f"n{len(self.boxes)}", kind, title, detail)
-        self.boxes.append(made)
-        return made.id
 
 
 def running(plan: Sequence[Mapping[str, Any]], made: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
@@ -93,25 +53,25 @@ def drawing_of(plan: Sequence[Mapping[str, Any]]) -> Drawing:
     return drawing
 
 
-def _add(drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], prefix: str) -> list[str]:
+def _add(drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], group: str) -> list[str]:
     """Add the items of a plan and return the ids of its terms; `sources` says which box holds a key."""
     ends = []
     for item in plan:
         if item["kind"] == "preprocess":
             keys = _read(drawing, item, sources)
-            made = drawing.box("preprocess", item["name"], "put in by itself" if item["automatic"] else "")
+            made = drawing.box("preprocess", item["name"], "added automatically" if item["automatic"] else "")
             drawing.arrows += [Arrow(key, made, dashed) for key, dashed in keys]
             for key in item["provides"]:
                 sources[key] = drawing.box("key", key)
                 drawing.arrows.append(Arrow(made, sources[key]))
         elif item["kind"] == "group":
-            members = _add(drawing, item["plan"], sources, f"{prefix}{item['name']}/")
-            group = drawing.box("group", prefix + item["name"], _weight(item))
-            drawing.arrows += [Arrow(member, group) for member in members]
-            ends.append(group)
+            members = _add(drawing, item["plan"], sources, join(group, item["name"]))
+            box = drawing.box("group", join(group, item["name"]), _weight(item))
+            drawing.arrows += [Arrow(member, box) for member in members]
+            ends.append(box)
         else:
             keys = _read(drawing, item, sources)
-            term = drawing.box("term", prefix + item["name"], f"{item['loss']}, {_weight(item)}")
+            term = drawing.box("term", join(group, item["name"]), f"{item['loss']}, {_weight(item)}")
             drawing.arrows += [Arrow(key, term, dashed) for key, dashed in keys]
             ends.append(term)
     return ends
@@ -130,11 +90,10 @@ def _read(drawing: Drawing, item: Mapping[str, Any], sources: dict[str, str]) ->
 
 def _weight(item: Mapping[str, Any]) -> str:
     """Write a weight short: the number of a constant, else the name of its schedule."""
-    name, _, fields = item["weight"].partition("(")
-    if name == "Constant":
-        value = float(fields.removeprefix("value=").removesuffix(")"))
-        return f"weight {value:g}"
-    return f"weight {name.lower()}"
+    weight = item["weight"]
+    if isinstance(weight, Mapping):
+        return f"weight {weight['schedule'].replace('.', '/').rpartition('/')[2].lower()}"
+    return f"weight {weight:g}"
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -149,7 +108,7 @@ def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
     for item in plan:
         reads = ", ".join([*item["requires"], *(f"{key} (if there)" for key in item["optional"])]) or "anything"
         if item["kind"] == "preprocess":
-            yield f"{indent}preprocess {item['name']}" + (" (put in by itself)" if item["automatic"] else "")
+            yield f"{indent}preprocess {item['name']}" + (" (added automatically)" if item["automatic"] else "")
             yield f"{indent}    reads {reads}"
             yield f"{indent}    makes {', '.join(item['provides']) or 'anything'}"
         elif item["kind"] == "group":
@@ -243,8 +202,6 @@ def graph_command(file: Source, key: str | None, form: str, output: Path | None)
 
     Arrows are dashed where a key is used only if the batch has it.
     """
-    from lossreg.cli.vector import svg
-
     plan = running(load_multi_loss(file, key).plan())
     forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
     written = forms[form](drawing_of(plan)) if form in forms else text(plan)

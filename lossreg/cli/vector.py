@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from lossreg.cli.drawing import Arrow, Box, Drawing
 from lossreg.printable import printable
-
-if TYPE_CHECKING:
-    from lossreg.cli.graph import Arrow, Box, Drawing
 
 FILL = {
     "batch key": "#f2f2f2",

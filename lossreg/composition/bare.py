@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from lossreg.composition.graph import Node
+from lossreg.composition.dependencies import Node
 from lossreg.losses.notes import note_preprocess
 from lossreg.losses.wrapper import DEFAULT_KEYS
 

@@ -1,9 +1,9 @@
 """Schedules at a point in time: evaluated once per epoch value, in Python, outside of compiled graphs.
 
 A compiled `MultiLoss` must not be compiled again as the epoch moves, and schedules are plain Python that a
-compiler cannot trace. So a forward pre-hook, which PyTorch runs before the compiled graph, evaluates them and hands
-the forward a `Moment`; the graph reads the weights as a tensor and never sees the epoch. Where a `MultiLoss` is
-inlined into a larger compiled function there is no such "before": there an operator of its own evaluates the schedules.
+compiler cannot trace. So they are evaluated before the compiled graph (see `call`), which reads the weights of a
+`Moment` as a tensor. Where a `MultiLoss` is inlined into a larger compiled function there is no such "before": there
+an operator of its own evaluates the schedules.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossreg.arguments import Arguments
 from lossreg.composition.schedules import Constant, Schedule
-from lossreg.losses.eager import outside, skip_frame
 
 _numbers = itertools.count()
 _by_number: WeakValueDictionary[int, Clock] = WeakValueDictionary()  # an operator takes no objects
@@ -198,24 +197,3 @@ def _weights(like: Tensor, times: Tensor, given: Sequence[bool], number: int, te
 def _(like: Tensor, times: Tensor, given: Sequence[bool], number: int, terms: int) -> Tensor:
     del times, given, number
     return like.new_empty(terms, dtype=torch.float64)
-
-
-class Timed(Protocol):
-    """What the hook needs of a `MultiLoss`."""
-
-    def moment(self, epoch: float | None, step: float | None) -> Moment:
-        """Return the weights of the terms, and of those of all groups among them, at a time."""
-
-
-@skip_frame
-def before_forward(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Give the forward of a `MultiLoss` its weights, if no `MultiLoss` around has, and no compiler looks on."""
-    if kwargs.get("moment") is not None or torch.compiler.is_dynamo_compiling():
-        return None
-    timed: Any = module
-    epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
-    step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    outside(timed.compare_ranks)()
-    return args, {**kwargs, "moment": outside(timed.moment)(epoch, step)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
+from lossreg.losses.paths import join
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
@@ -26,7 +27,7 @@ def facts(multi_loss: MultiLoss, group: str = "") -> dict[str, str]:
     *losses, weighting, preprocesses = multi_loss.descriptions
     found |= {f"the weighting{inside}": weighting, f"the list of preprocesses{inside}": preprocesses}
     for term, loss in zip(multi_loss.terms, losses, strict=True):
-        path = f"{group}/{term.name}" if group else term.name
+        path = join(group, term.name)
         found[f"the weight of {path!r}"] = describe(term.schedule)
         if isinstance(term.loss, Loss):
             found[f"the loss of {path!r}"] = loss

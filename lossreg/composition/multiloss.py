@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -14,31 +13,30 @@ import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments, plain
-from lossreg.composition import checkpoint, tracking
-from lossreg.composition.bare import keys_in, names_of_bare, run_nodes
+from lossreg.composition import checkpoint
+from lossreg.composition.bare import names_of_bare
+from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, keep_record
 from lossreg.composition.checkpoint import Contents
-from lossreg.composition.clock import Clock, Moment, before_forward
+from lossreg.composition.clock import Clock, Moment
 from lossreg.composition.compiled import CompiledCall
+from lossreg.composition.dependencies import Node, build_nodes, check_functions, check_sources
 from lossreg.composition.facts import facts
-from lossreg.composition.graph import build_nodes, check_functions, check_sources, needed_nodes, reachable
-from lossreg.composition.nonfinite import CHOICES, OnNonfinite, agree_on_finite, log_skipped, raise_nonfinite
-from lossreg.composition.off import gated, nothing_of, sources, tensors_in
-from lossreg.composition.recomputing import recomputing, refuse_recomputing
-from lossreg.composition.schedules import Constant, Schedule, as_schedule
-from lossreg.composition.weighting.base import Coefficients, Weighting
+from lossreg.composition.forward import noted, prepare, run
+from lossreg.composition.nonfinite import CHOICES, OnNonfinite
+from lossreg.composition.recomputing import refuse_recomputing
+from lossreg.composition.record import Record
+from lossreg.composition.schedules import Constant, Schedule, as_data, as_schedule
+from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
-from lossreg.losses.base import Loss, check_normalize
+from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
-from lossreg.losses.norm import snapshot, sync_norms
-from lossreg.losses.notes import note_group
-from lossreg.losses.ranks import compare, deferred, in_forward, several, told
+from lossreg.losses.norm import sync_norms
+from lossreg.losses.paths import group_of, join, split
+from lossreg.losses.ranks import compare, several
 from lossreg.losses.wrapper import LossWrapper
 
 Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
-
-
-_AS_IT_IS: Final = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -58,41 +56,6 @@ class Term:
     schedule: Schedule
     normalize: bool = True
     optional: bool = False
-
-
-@dataclass
-class _Found:
-    """What the terms of one batch came to.
-
-    Attributes:
-        raw: values by position.
-        empty: by position, the totals of groups of which no term is there.
-        groups: the members of groups.
-        extra_info: by path.
-    """
-
-    raw: dict[int, Tensor] = field(default_factory=dict)
-    empty: dict[int, Tensor] = field(default_factory=dict)
-    groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    extra_info: dict[str, Any] = field(default_factory=dict)
-
-    def drop(self, position: int, name: str) -> None:
-        """Forget a term, with its members where it is a group."""
-        self.raw.pop(position, None)
-        self.empty.pop(position, None)
-        for path in [path for path in self.extra_info if path == name or path.startswith(f"{name}/")]:
-            del self.extra_info[path]
-
-
-@dataclass
-class _Weighted:
-    """What a forward came to: (k,) shares of the terms that are on, in order, and which others the batch has."""
-
-    shares: Tensor
-    values: dict[str, Tensor]
-    extra_info: dict[str, Any]
-    on: list[int]
-    present: list[int]
 
 
 class MultiLoss(nn.Module):
@@ -200,7 +163,9 @@ class MultiLoss(nn.Module):
         for loss in losses:
             loss._term_of = owner
         self.clock = Clock(names, schedules, owner)
+        self._last = LastRecord()
         self.register_forward_pre_hook(before_forward, with_kwargs=True)
+        self.register_forward_hook(after_forward, with_kwargs=True)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check what is set after the construction as the constructor does, and refuse what it alone can set."""
@@ -249,7 +214,7 @@ class MultiLoss(nn.Module):
         Raises:
             ArgumentError: there is no such term, or the weight is of a wrong type or not finite.
         """
-        first, _, rest = name.partition("/") if isinstance(name, str) else (name, "", "")
+        first, rest = split(name) if isinstance(name, str) else (name, "")
         given = Arguments(f"{self.clock.owner}: set_weight")
         given.members("name", [first], self.names, "term")
         given.done()
@@ -275,13 +240,14 @@ class MultiLoss(nn.Module):
             )
         )
 
-    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Term]]:
+    def leaves(self, group: str = "") -> Iterator[tuple[str, Term]]:
         """Yield `(path, term)` for every loss, those of groups as `group/term`."""
         for term in self.terms:
+            path = join(group, term.name)
             if isinstance(term.loss, MultiLoss):
-                yield from term.loss.leaves(f"{prefix}{term.name}/")
+                yield from term.loss.leaves(path)
             else:
-                yield prefix + term.name, term
+                yield path, term
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -298,39 +264,22 @@ class MultiLoss(nn.Module):
         return tuple(dict.fromkeys(keys))
 
     def plan(self) -> list[dict[str, Any]]:
-        """Return nodes and terms in the order in which they run, as plain data.
+        """Return preprocesses, terms and groups in the order in which they run, as data that JSON can hold.
 
-        Each item has `kind` (`preprocess`, `term` or `group`), `name`, `requires` and `optional`; a
-        preprocess also `provides` and `automatic`, a term its `loss` (the name that it is registered under, or its
-        class's), `weight` and `normalize`, a group its `weight` and its own `plan`.
+        Each item has `kind` (`preprocess`, `term` or `group`), `name`, `requires` and `optional`; a preprocess also
+        `provides` and `automatic` (whether it was added because a term needs it); a term its `loss` (its registered
+        name, or its class), `weight` and `normalize`; a group its `weight` and its own `plan`. A weight is what a
+        config would hold: a number, or `{"schedule": name, ...}`.
         """
-        items: list[dict[str, Any]] = [
-            {
-                "kind": "preprocess",
-                "name": node.name,
-                "requires": list(node.requires),
-                "optional": [],
-                "provides": list(node.provides),
-                "automatic": node.automatic,
-            }
-            for node in self._nodes
-        ]
-        for term in self.terms:
-            group = isinstance(term.loss, MultiLoss)
-            item: dict[str, Any] = {
-                "kind": "group" if group else "term",
-                "name": term.name,
-                "requires": list(term.loss.requires),
-                "optional": list(term.loss.optional),
-                "weight": str(term.schedule),
-            }
-            if isinstance(term.loss, MultiLoss):
-                item["plan"] = term.loss.plan()
-            else:
-                loss = term.loss.registered_name or type(term.loss).__name__
-                item |= {"loss": loss, "normalize": term.normalize}
-            items.append(item)
-        return items
+        return [*map(_planned_node, self._nodes), *map(_planned_term, self.terms)]
+
+    @property
+    def last_record(self) -> Record | None:
+        """The record of the last forward of this thread: value, norm, weight and contribution of each term by path.
+
+        None before the first forward. A forward inside of a larger compiled function leaves none.
+        """
+        return self._last.record
 
     def effective_weights(self, epoch: float | None = None, step: float | None = None) -> dict[str, float]:
         """Return the weight of every loss at an epoch by path; a group's weight multiplies its members'.
@@ -342,7 +291,7 @@ class MultiLoss(nn.Module):
         for term, weight in zip(self.terms, self.clock.weights_at(epoch, step), strict=True):
             if isinstance(term.loss, MultiLoss):
                 members = term.loss.effective_weights(epoch, step)
-                weights |= {f"{term.name}/{path}": weight * member for path, member in members.items()}
+                weights |= {join(term.name, path): weight * member for path, member in members.items()}
             else:
                 weights[term.name] = weight
         return weights
@@ -359,7 +308,7 @@ class MultiLoss(nn.Module):
         for term, coefficient in zip(self.terms, own.unbind(), strict=True):
             if isinstance(term.loss, MultiLoss):
                 members = term.loss.coefficients()
-                found |= {f"{term.name}/{path}": coefficient * member for path, member in members.items()}
+                found |= {join(term.name, path): coefficient * member for path, member in members.items()}
             else:
                 found[term.name] = coefficient
         return found
@@ -412,9 +361,9 @@ class MultiLoss(nn.Module):
         epoch: float | None = None,
         step: float | None = None,
         *,
-        moment: Moment | None = None,
+        call: Call | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """Return `(total, {name: value}, {name: extra_info})`.
+        """Return `(total, {name: value}, {name: extra_info})`; `last_record` then says more of each term.
 
         Args:
             pred_batch: mapping of tensors; or a bare tensor, which stands for the only key of its side that a term, or
@@ -423,7 +372,7 @@ class MultiLoss(nn.Module):
             normalize: whether values are divided by their norms.
             epoch: for scheduled weights; fractions count.
             step: global step, for schedules of `unit: step`.
-            moment: what a call makes of the time by itself; leave it out.
+            call: made by the call itself; leave it out.
 
         Returns:
             the total, a scalar on the graph; the value of each term by its name, normalised where it is, unweighted,
@@ -435,8 +384,16 @@ class MultiLoss(nn.Module):
             BatchError: a batch is not what a term or a preprocess needs.
             RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
-        found = self._weighted(pred_batch, gt_batch, normalize, epoch, step, moment)
+        if call is None:
+            call = self._call(epoch, step)
+        found = run(self, call, pred_batch, gt_batch, normalize)
         return found.shares.sum(), found.values, found.extra_info
+
+    def _call(self, epoch: float | None, step: float | None) -> Call:
+        """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
+        if torch.compiler.is_compiling():
+            return Call(None, epoch, step)
+        return Call(self.moment(epoch, step))
 
     def weighted_terms(
         self,
@@ -451,7 +408,10 @@ class MultiLoss(nn.Module):
 
         The share of a term of weight 0 is 0, whatever its value.
         """
-        found = self._weighted(pred_batch, gt_batch, normalize, epoch, step, None)
+        call = self._call(epoch, step)
+        found = run(self, call, pred_batch, gt_batch, normalize)
+        if not torch.compiler.is_compiling():
+            keep_record(self, call)
         if len(found.on) == len(found.present):
             return found.shares
         shares = dict(zip(found.on, found.shares.unbind(), strict=True))
@@ -490,211 +450,14 @@ class MultiLoss(nn.Module):
         Raises:
             DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
         """
-        if not self._compared and several() and self._talks():
+        if not self._compared and several() and self.has_collectives():
             compare(facts(self) | {"calibrated": str(bool(self.calibrated))}, self.clock.owner)
             self._compared = True
 
-    def _talks(self) -> bool:
+    def has_collectives(self) -> bool:
         """Say whether a forward, or its backward, has collectives."""
         own = self.weighting is not None or self.on_nonfinite == "skip_term" or self.track_norms is not None
-        return self.training and (own or any(group._talks() for group in self._groups))
-
-    def _weighted(
-        self,
-        pred_batch: Any,
-        gt_batch: Any,
-        normalize: bool,
-        epoch: float | None,
-        step: float | None,
-        moment: Moment | None,
-    ) -> _Weighted:
-        """Weigh the terms; an error of this rank alone is told to the others, where they wait in a collective."""
-        if torch.compiler.is_compiling() or not several() or in_forward():
-            return self._weigh(pred_batch, gt_batch, normalize, epoch, step, moment)
-        self.compare_ranks()
-        with told(keep=self._talks() and self.calibrated.device.type == "cpu"):
-            return self._weigh(pred_batch, gt_batch, normalize, epoch, step, moment)
-
-    def _weigh(
-        self,
-        pred_batch: Any,
-        gt_batch: Any,
-        normalize: bool,
-        epoch: float | None,
-        step: float | None,
-        moment: Moment | None,
-    ) -> _Weighted:
-        if moment is None and not torch.compiler.is_compiling():
-            moment = self.moment(epoch, step)
-        normalize = check_normalize(normalize, self.clock.owner) and self.normalize
-        deferring = _AS_IT_IS if torch.compiler.is_compiling() else deferred()
-        active: Sequence[int] = self._group_places
-        with deferring:
-            pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
-        weights, now = self.clock.trace(epoch, step, self._one) if moment is None else (moment.vector, moment.now)
-        off, moving = self._switches(moment)
-        found = self._evaluate(pred_batch, gt_batch, active, normalize, (epoch, step, moment), weights, (off, moving))
-        if self.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
-            with deferring:
-                self._treat_nonfinite(found, pred_batch, gt_batch, off, moment)
-        present = list(found.raw)
-        on, left = (present, []) if not off else ([i for i in present if not off[i]], [i for i in present if off[i]])
-        order = on + left
-        raw = [*(found.raw[i] for i in on), *(found.raw[i].detach() for i in left)]
-        vector = _stack(raw) if raw else _empty(pred_batch, self._one)
-        if normalize and order:
-            vector = vector / self._norms(order, vector)
-        values = self._values(found, order, vector)
-        if left:
-            vector = vector[: len(on)]
-        if len(on) < len(self.names):
-            weights = moment.vector_on if moment is not None and moment.on == tuple(on) else weights[on]
-        shares = self._shares(vector, weights.to(vector), on, now, bool(moving))
-        if self.track_norms is not None and self.training and torch.is_grad_enabled():
-            self._track(found.raw)  # after the weighting, which may refuse a value
-        kept = self._kept(found, left, (pred_batch, gt_batch), shares)
-        if kept or not on or len(order) < len(self.names):
-            # what is left out must not take parameters off the graph that other ranks wait for
-            shares = torch.cat([shares, *kept, *self._absent(found, off, shares), _empty(pred_batch, shares)])
-        return _Weighted(shares, values, found.extra_info, on, present)
-
-    def _switches(self, moment: Moment | None) -> tuple[Sequence[bool], Sequence[bool]]:
-        """Say for each term whether it is off, and whether it may be; nothing where no term is.
-
-        A compiled graph is the same for all times, but where it leaves terms out by `zero_weight: skip`.
-        """
-        if moment is not None and (self.zero_weight == "skip" or not torch.compiler.is_compiling()):
-            return moment.off, ()
-        return self.clock.never, self.clock.moving
-
-    def _shares(self, vector: Tensor, weights: Tensor, on: list[int], now: Tensor | None, moving: bool) -> Tensor:
-        """Return the shares of the terms that are on; one that turns out to be off counts as not there."""
-        off = weights == 0 if moving else None
-        if self.weighting is not None:
-            given = vector if off is None else torch.where(off, math.nan, vector)
-            vector = self._by_weighting(self.weighting, given, None if len(on) == len(self.names) else on, now)
-        shares = vector * weights
-        return shares if off is None else torch.where(off, 0.0, shares)
-
-    def _by_weighting(
-        self, weighting: Weighting, values: Tensor, active: list[int] | None, now: Tensor | None
-    ) -> Tensor:
-        if torch.compiler.is_compiling():
-            return _coefficients(weighting, values, active, now).of(values)
-        with deferred():
-            return _coefficients(weighting, values, active, now).of(values)
-        with deferred():  # it failed on this rank alone; the others wait in its collective
-            weighting(values[:0], [], now)
-        return values
-
-    def _absent(self, found: _Found, off: Sequence[bool], like: Tensor) -> list[Tensor]:
-        """Return vectors of no elements that keep the parameters of absent terms on the graph.
-
-        DistributedDataParallel waits for the gradient of each parameter. A group without terms is kept as it was
-        computed: its weighting may average gradients over the ranks, and the other ranks wait for this one there. They
-        do not where the group is off.
-        """
-        groups = {i: total for i, total in found.empty.items() if not (off and off[i])}
-        absent = [loss for i, loss in enumerate(self.loss_funcs) if i not in found.raw and i not in groups]
-        modules = absent if self.weighting is None else [*absent, self.weighting]
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        return nothing_of([*groups.values(), *parameters], like)
-
-    def _kept(self, found: _Found, off: Sequence[int], batches: tuple[Any, Any], like: Tensor) -> list[Tensor]:
-        """Return vectors of no elements that keep the terms that are off in the graph."""
-        if not off or self.zero_weight == "skip":
-            return []
-        if not torch.compiler.is_compiling():
-            return nothing_of((t for i in off for t in sources(found.raw[i], batches)), like)
-        parameters = [p for i in off for p in self.loss_funcs[i].parameters()]
-        return nothing_of([*tensors_in(batches), *parameters], like)
-
-    def _evaluate(
-        self,
-        pred_batch: Any,
-        gt_batch: Any,
-        active: Sequence[int],
-        normalize: bool,
-        time: tuple[float | None, float | None, Moment | None],
-        weights: Tensor,
-        switches: tuple[Sequence[bool], Sequence[bool]],
-    ) -> _Found:
-        """Compute the raw values of the active terms, and the totals of groups."""
-        found = _Found()
-        epoch, step, moment = time
-        off, moving = switches
-        skip = off if self.zero_weight == "skip" else ()
-        losses = list(self.loss_funcs)
-        deferring = _AS_IT_IS if torch.compiler.is_compiling() else deferred()
-        for i in active:
-            name, loss = self.names[i], losses[i]
-            pred = gated(pred_batch, weights[i] == 0) if moving and moving[i] else pred_batch
-            with deferring, torch.no_grad() if skip and skip[i] else _AS_IT_IS:
-                if isinstance(loss, MultiLoss):
-                    inner = None if moment is None else moment.inner[i]
-                    value, members, extra = _noted(name, loss, pred, gt_batch, normalize, epoch, step, moment=inner)
-                    found.extra_info.update({f"{name}/{path}": info for path, info in extra.items()})
-                    found.groups[name] = members
-                    (found.raw if members else found.empty)[i] = value
-                else:
-                    found.raw[i], found.extra_info[name] = loss(pred, gt_batch, normalize=False)
-        return found
-
-    def _values(self, found: _Found, order: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
-        """Return the detached value of each term by path."""
-        values: dict[str, Tensor] = {}
-        by_position = dict(zip(order, vector.detach().unbind(), strict=False))
-        for i in found.raw:
-            name, value = self.names[i], by_position[i]
-            if name in found.groups:
-                values.update({f"{name}/{path}": member for path, member in found.groups[name].items()})
-            else:
-                values[name] = value
-        return values
-
-    def _treat_nonfinite(
-        self, found: _Found, pred_batch: Any, gt_batch: Any, off: Sequence[bool], moment: Moment
-    ) -> None:
-        """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike."""
-        time = f"epoch {moment.epoch}"
-        on = {i: value for i, value in found.raw.items() if not (off and off[i])}
-        if self.on_nonfinite == "raise":
-            if on:
-                names = [self.names[i] for i in on]
-                batches = {"pred": pred_batch, "gt": gt_batch}
-                raise_nonfinite(names, _stack(list(on.values())), batches, self.clock.owner, time)
-            return
-        values = [on.get(i) for i in range(len(self.names))]
-        kept = agree_on_finite(values, self._one, self.clock.owner, together=self.training)
-        lost = [i for i, finite in enumerate(kept) if not finite]
-        for i in lost:
-            found.drop(i, self.names[i])
-            self.skipped[i] += self.training and not recomputing()
-        if lost:
-            log_skipped([self.names[i] for i in lost], self.clock.owner, time)
-
-    def _track(self, raw: Mapping[int, Tensor]) -> None:
-        tracked = [i for i, normalized in enumerate(self._normalized) if normalized]
-        norms = [cast(Loss, self.loss_funcs[i]) for i in tracked]
-        values = {k: raw[i] for k, i in enumerate(tracked) if i in raw}
-        tracking.track_norms(norms, values, self.norm_momentum)
-
-    def _prepare(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
-        """Run the nodes that the terms of this batch need, and say which terms those are."""
-        every = range(len(self.names))
-        if not (self._nodes or any(self._optional)):
-            return pred_batch, gt_batch, every
-        nodes = self._nodes
-        if any(node.opaque for node in nodes):  # one may make any key, so that only then is known what a batch has
-            last = max(i for i, node in enumerate(nodes) if node.opaque)
-            ran = needed_nodes(nodes[: last + 1], (), keys_in(pred_batch, gt_batch, self._bare))
-            pred_batch, gt_batch = run_nodes(ran, pred_batch, gt_batch, self._bare)
-            nodes = [node for node in nodes if node not in ran]
-        present = keys_in(pred_batch, gt_batch, self._bare)
-        losses = [cast(Loss, loss) for loss in self.loss_funcs]
-        active = [i for i in every if not self._optional[i] or reachable(losses[i].requires, nodes, present)]
-        needed = needed_nodes(nodes, [losses[i] for i in active], present)
-        return *run_nodes(needed, pred_batch, gt_batch, self._bare), active
+        return self.training and (own or any(group.has_collectives() for group in self._groups))
 
     def _asked(self) -> Iterator[list[str]]:
         """Yield what each listed preprocess and each loss, those of groups too, asks of a batch."""
@@ -703,12 +466,6 @@ class MultiLoss(nn.Module):
         for reader in (*(node for node in listed if not node.opaque), *self.loss_funcs):
             for keys in reader._asked() if isinstance(reader, MultiLoss) else [reader.requires]:
                 yield [key for key in cast("Sequence[str]", keys) if key not in made]
-
-    def _norms(self, active: Sequence[int], like: Tensor) -> Tensor:
-        losses, one = list(self.loss_funcs), self._one
-        norms = [cast(Loss, losses[i]).norm if self._normalized[i] else one for i in active]
-        vector = torch.cat(norms)  # a copy: norms may move before the backward
-        return (snapshot(vector) if torch.compiler.is_compiling() else vector).to(like)
 
     def weighting_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the adaptive weightings, the groups' too: to be trained without weight decay."""
@@ -733,26 +490,26 @@ class MultiLoss(nn.Module):
         updates: list[Callable[[], None]] = []
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             if type(loss).update_norm is Loss.update_norm:
-                value, _ = _noted(path.rpartition("/")[0], loss, pred, gt, False)
+                value, _ = noted(group_of(path), loss, pred, gt, False)
                 updates.append(partial(loss.record, value, nums))
             else:
                 updates.append(partial(loss.update_norm, pred, gt, nums))
         for update in updates:
             update()
 
-    def _raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor]]:
+    def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor]]:
         """Yield each normalised loss of this batch with its raw value."""
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
-            yield loss, _noted(path.rpartition("/")[0], loss, pred, gt, False)[0]
+            yield loss, noted(group_of(path), loss, pred, gt, False)[0]
 
     def _normalized_losses(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[str, Loss, Any, Any]]:
         """Yield each normalised loss of this batch by its path, those of groups too, with the batches that it reads."""
-        pred_batch, gt_batch, active = self._prepare(pred_batch, gt_batch)
+        pred_batch, gt_batch, active = prepare(self, pred_batch, gt_batch)
         for i in active:
             loss = self.loss_funcs[i]
             if isinstance(loss, MultiLoss):
                 for path, *normalized in loss._normalized_losses(pred_batch, gt_batch):
-                    yield f"{self.names[i]}/{path}", *normalized
+                    yield join(self.names[i], path), *normalized
             elif self._normalized[i]:
                 yield self.names[i], cast(Loss, loss), pred_batch, gt_batch
 
@@ -845,6 +602,26 @@ _FIXED: Final = {
 """What may not, and what to do."""
 
 
+def _planned_node(node: Node) -> dict[str, Any]:
+    return {
+        "kind": "preprocess",
+        "name": node.name,
+        "requires": list(node.requires),
+        "optional": [],
+        "provides": list(node.provides),
+        "automatic": node.automatic,
+    }
+
+
+def _planned_term(term: Term) -> dict[str, Any]:
+    keys = {"requires": list(term.loss.requires), "optional": list(term.loss.optional)}
+    item = {"name": term.name, **keys, "weight": as_data(term.schedule)}
+    if isinstance(term.loss, MultiLoss):
+        return {"kind": "group", **item, "plan": term.loss.plan()}
+    loss = term.loss.registered_name or type(term.loss).__name__
+    return {"kind": "term", **item, "loss": loss, "normalize": term.normalize}
+
+
 def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
     """Take the terms; what is no `Loss` is wrapped."""
     hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
@@ -904,17 +681,6 @@ def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | Non
     return weighting
 
 
-def _coefficients(weighting: Weighting, values: Tensor, active: Sequence[int] | None, epoch: Any) -> Coefficients:
-    """Ask a weighting, which may be a stranger's, for the coefficients of a forward."""
-    found = weighting(values, active, epoch)
-    if not isinstance(found, Coefficients):
-        raise TypeError(
-            f"{type(weighting).__name__}.forward: expected Coefficients, found {type(found).__name__}; return "
-            "Coefficients(weights), or write weights() and move() in place of forward()"
-        )
-    return found
-
-
 def _sample_counts(given: Arguments, params: Any) -> dict[str, int]:
     path = "normalization_params"
     counts = {
@@ -933,26 +699,3 @@ def _refuse_twice(names: Sequence[str]) -> None:
             f"MultiLoss: two terms are named {', '.join(map(repr, twice))}; names must differ: give one of them "
             "another, as LossWrapper(loss, 'name') does"
         )
-
-
-def _stack(values: Sequence[Tensor]) -> Tensor:
-    """Stack scalars of any dtypes into a vector of at least float32."""
-    dtype = torch.float32
-    for other in {value.dtype for value in values} - {dtype}:
-        dtype = torch.promote_types(dtype, other)
-    return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])
-
-
-def _noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a loss inside of a group, or the group; an exception from there names the term `group/term`."""
-    try:
-        return loss(*arguments, **options)
-    except Exception as error:
-        if group and not torch.compiler.is_compiling():
-            note_group(error, group)
-        raise
-
-
-def _empty(pred_batch: Any, like: Tensor) -> Tensor:
-    """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
-    return torch.cat([like[:0], *nothing_of(tensors_in(pred_batch), like)])

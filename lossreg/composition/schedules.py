@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -575,6 +575,34 @@ class Chain(_Moving):
         for i, (part, start, end) in enumerate(zip(self._parts, starts, ends, strict=True)):
             knots |= {start + k for k in part.knots if (i == 0 or k >= 0) and start + k <= end}
         return tuple(sorted(knots))
+
+
+def as_data(schedule: Schedule) -> Any:
+    """Return a schedule as a config holds it: a number, or `{"schedule": name, ...}` with the fields that are set.
+
+    What a config cannot hold, such as the function of a `FromCallable`, is written as text.
+
+    >>> as_data(Constant(0.5)), as_data(Cosine(0, 1, end_epoch=10))
+    (0.5, {'schedule': 'core/Cosine', 'start': 0.0, 'end': 1.0, 'end_epoch': 10.0})
+    """
+    if isinstance(schedule, Constant):
+        return schedule.value
+    kind = type(schedule)
+    name = f"core/{kind.__name__}" if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"
+    found: dict[str, Any] = {}
+    for entry in fields(schedule) if is_dataclass(schedule) else ():  # type: ignore[var-annotated]
+        value = getattr(schedule, entry.name)
+        if entry.init and value != entry.default:
+            found[entry.name] = _plain_data(value)
+    return {"schedule": name, **found}
+
+
+def _plain_data(value: Any) -> Any:
+    if isinstance(value, Schedule):
+        return as_data(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain_data(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None, *, name: str) -> Schedule:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from lossreg.arguments import Arguments
-from lossreg.composition.graph import check_functions
+from lossreg.composition.dependencies import check_functions
 from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.composition.nonfinite import OnNonfinite
 from lossreg.config.grammar import WRAP_KEYS, Component, CompoundConfig, TermConfig

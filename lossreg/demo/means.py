@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from lossreg.composition.record import Record
 
 
 def rank() -> int:
@@ -36,19 +38,24 @@ def process_group() -> Iterator[None]:
 
 
 class StepMeans:
-    """The mean total, terms and adaptive coefficients of the steps that it was given."""
+    """The mean of the total, and of each term's value, norm and weight, over the steps of an epoch.
+
+    Args:
+        paths: the terms.
+    """
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._keys = ["total", *sorted(f"{kind} {path}" for path in paths for kind in ("term", "coefficient"))]
+        self._keys = ["total", *sorted(f"{column}/{path}" for path in paths for column in ("value", "norm", "weight"))]
 
-    def add(self, total: Tensor, terms: Mapping[str, Tensor], coefficients: Mapping[str, Tensor]) -> None:
-        """Take in a step: its total, and the values and coefficients of its terms by path."""
-        self._record("total", total.item())
-        for path, value in terms.items():
-            self._record(f"term {path}", value.item())
-            self._record(f"coefficient {path}", coefficients[path].item())
+    def add(self, record: Record) -> None:
+        """Take in a step by the record of its forward; a term's weight holds what adaptive weightings did."""
+        self._add("total", record.total)
+        for path, term in record.items():
+            self._add(f"value/{path}", term.value)
+            self._add(f"norm/{path}", term.norm)
+            self._add(f"weight/{path}", term.weight * term.coefficient)
 
     def gather(self) -> None:
         """Join the steps of all processes; each must call it."""
@@ -58,25 +65,10 @@ class StepMeans:
             self._sums = {key: float(both[i, 0]) for i, key in enumerate(self._keys)}
             self._counts = {key: int(both[i, 1]) for i, key in enumerate(self._keys)}
 
-    @property
-    def total(self) -> float:
-        """The mean total."""
-        return self._sums["total"] / self._counts["total"]
+    def row(self) -> dict[str, float]:
+        """Return each mean by its column in `metrics.csv`, over the steps that had the term."""
+        return {key: self._sums[key] / self._counts[key] for key in self._keys if self._counts[key]}
 
-    @property
-    def terms(self) -> dict[str, float]:
-        """The mean of each term by path, over the steps that had it."""
-        return self._means("term")
-
-    @property
-    def coefficients(self) -> dict[str, float]:
-        """The mean of what adaptive weightings multiplied each term by, over the steps that had it."""
-        return self._means("coefficient")
-
-    def _means(self, kind: str) -> dict[str, float]:
-        keys = [key for key, count in self._counts.items() if key.startswith(f"{kind} ") and count]
-        return {key.removeprefix(f"{kind} "): self._sums[key] / self._counts[key] for key in keys}
-
-    def _record(self, key: str, value: float) -> None:
-        self._sums[key] += value
+    def _add(self, key: str, number: Tensor) -> None:
+        self._sums[key] += number.item()
         self._counts[key] += 1

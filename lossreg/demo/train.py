@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lossreg import Loss, MultiLoss, build_loss_from_config, calibrate_norms, diagnose, load_loss
+from lossreg import MultiLoss, build_loss_from_config, calibrate_norms, diagnose, load_loss
 from lossreg.atomic import replacing
+from lossreg.composition.record import Record
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.config.reading import plain, read_file
 from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
@@ -24,7 +25,7 @@ from lossreg.demo.means import StepMeans, rank, world_size
 from lossreg.demo.network import FrameFieldUNet
 from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
-from lossreg.training.diagnosis import Diagnosis
+from lossreg.training.findings import Diagnosis
 
 _LEARNING_RATE = 4e-3
 _DECAY = 0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
@@ -60,10 +61,10 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self.criterion = network, criterion
 
-    def forward(self, batch: dict[str, Tensor], epoch: int, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total of a batch, and its terms by path."""
-        total, terms, _ = self.criterion(self.network(batch["image"]), batch, epoch=epoch, step=step)
-        return total, terms
+    def forward(self, batch: dict[str, Tensor], epoch: int, step: int) -> Tensor:
+        """Return the total of a batch."""
+        total, _, _ = self.criterion(self.network(batch["image"]), batch, epoch=epoch, step=step)
+        return cast(Tensor, total)
 
 
 @dataclass
@@ -279,22 +280,15 @@ def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None
         rank=rank(),
         world_size=world_size(),
     ):
-        total, terms = objective(batch, run.epoch, step)
-        means.add(total, terms, run.criterion.coefficients())
+        total = objective(batch, run.epoch, step)
+        means.add(cast(Record, run.criterion.last_record))
         run.optimizer.zero_grad()
         total.backward()
         run.optimizer.step()
         step += 1
         on_step(total.item())
     means.gather()
-    row: dict[str, float] = {"epoch": run.epoch, "total": means.total}
-    weights = run.criterion.effective_weights(run.epoch, step - 1)
-    for path, term in run.criterion.leaves():
-        if path in means.terms:
-            norm = float(cast(Loss, term.loss).norm) if term.normalize else 1.0
-            row[f"value/{path}"] = means.terms[path] * norm
-            row[f"norm/{path}"] = norm
-            row[f"weight/{path}"] = weights[path] * means.coefficients[path]
+    row = {"epoch": run.epoch, **means.row()}
     _refuse_nonfinite(row)
     return row
 

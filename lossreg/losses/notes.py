@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossreg.losses.eager import outside, skip_frame
+from lossreg.losses.paths import join
 
 _MOST = 8  # tensors of a batch that a note lists
 _NEEDS_GRADIENTS = "does not require grad"
@@ -54,7 +55,7 @@ def _note_loss(error: Exception, loss: Any, pred_batch: Any, gt_batch: Any) -> N
 
 def note_group(error: Exception, name: str) -> None:
     """Make the term's path in a note `name/term`: it was raised inside the group of that name."""
-    _rename(error, lambda term: f"{name}/{term}")
+    _rename(error, lambda term: join(name, term))
 
 
 @skip_frame

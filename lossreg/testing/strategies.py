@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -341,16 +340,4 @@ def _own(epoch_thresholds: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 def _as_data(weight: Any) -> Any:
     """Return a weight as a config writes it."""
-    if not isinstance(weight, Schedule):
-        return weight
-    if isinstance(weight, schedules.Constant):
-        return weight.value
-    fields = {
-        field.name: getattr(weight, field.name)
-        for field in dataclasses.fields(weight)  # type: ignore[arg-type]
-        if field.init and getattr(weight, field.name) != field.default
-    }
-    data = {
-        key: [_as_data(item) for item in value] if isinstance(value, tuple) else value for key, value in fields.items()
-    }
-    return {"schedule": f"core/{type(weight).__name__}", **data}
+    return schedules.as_data(weight) if isinstance(weight, Schedule) else weight

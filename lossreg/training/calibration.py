@@ -177,7 +177,7 @@ class _Means:
 
     @torch.no_grad()
     def add(self, pred_batch: Any, gt_batch: Any, samples: int) -> None:
-        for loss, value in list(self.multi_loss._raw_values(pred_batch, gt_batch)):
+        for loss, value in list(self.multi_loss.raw_values(pred_batch, gt_batch)):
             self.by_loss[id(loss)].to(value.device).record(value, samples)
         self.samples += operator.index(samples)
 

@@ -1,210 +1,208 @@
-"""The result of `lossreg.diagnose`: tables, findings in words, JSON and a heat map."""
+"""What each term of a criterion does on one batch: values, weights, gradients, and which terms pull apart."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
-from lossreg.atomic import replacing
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
+from lossreg.composition.call import records_kept
+from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.record import Record
+from lossreg.composition.weighting.base import Weighting
+from lossreg.losses.base import Loss
+from lossreg.training.findings import Diagnosis, TermDiagnosis
 
-_APART = -0.3  # a cosine below which two terms are said to pull apart
-_MOST = 0.9  # a share of all gradient norms above which a term is said to drown the others
+
+def diagnose(
+    multi_loss: MultiLoss,
+    pred_batch: Any,
+    gt_batch: Any,
+    parameters: nn.Module | Iterable[Tensor],
+    epoch: float | None = None,
+    *,
+    step: float | None = None,
+    normalize: bool = True,
+) -> Diagnosis:
+    """Take one batch apart: value, norm, weight, share and gradient of each term, and the cosines between them.
+
+    Nothing moves: no norm, no state of a weighting, no `.grad`, no random generator, no mode; the graph of the
+    predictions is kept, so that a backward can follow. It takes one backward pass a term. Under a process
+    group it looks at this rank's batch alone, and may be called on one rank.
+
+    Args:
+        multi_loss: the criterion.
+        pred_batch: predictions on their graph, as for the criterion.
+        gt_batch: targets, as for the criterion.
+        parameters: where gradients are compared: those of the last layer that all terms share tell most for
+            least; or a module, whose parameters are taken.
+        epoch: for scheduled weights.
+        step: for schedules of `unit: step`.
+        normalize: whether values are divided by their norms, as in the criterion's forward.
+
+    Returns:
+        a `Diagnosis`: print it, or see `table`, `to_json`, `plot`.
+
+    Raises:
+        ValueError: no parameter needs a gradient, or no term depends on any of them; or a term is scheduled and
+            `epoch` (or `step`) is not given.
+        BatchError: a batch is not what a term or a preprocess needs.
+    """
+    multi_loss = getattr(multi_loss, "_orig_mod", multi_loss)  # what torch.compile wrapped
+    given = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
+    shared = [parameter for parameter in given if parameter.requires_grad]
+    if not shared:
+        raise ValueError("diagnose: parameters holds none that needs a gradient; give those that the terms share")
+    with _observed(multi_loss) as values, torch.enable_grad():
+        total, _, _ = multi_loss(pred_batch, gt_batch, normalize, epoch, step)
+        record = cast(Record, multi_loss.last_record)
+        gradients = _gradients([values[path] for path in record], shared)
+    coefficients = {path: float(term.weight * term.coefficient) for path, term in record.items()}
+    norms = {path: float(term.norm) for path, term in record.items()}
+    contributions = {path: coefficients[path] * float(term.value) / norms[path] for path, term in record.items()}
+    whole = sum(map(abs, contributions.values()))
+    compared = _compare(gradients, [coefficients[path] / norms[path] for path in record])
+    terms = [
+        TermDiagnosis(
+            name=path,
+            value=float(term.value),
+            norm=norms[path],
+            weight=float(term.weight),
+            coefficient=coefficients[path],
+            contribution=contributions[path],
+            share=contributions[path] / whole if whole else 0.0,
+            gradient_norm=compared.lengths[i],
+            alignment=compared.alignments[i],
+        )
+        for i, (path, term) in enumerate(record.items())
+    ]
+    absent = tuple(path for path, _ in multi_loss.leaves() if path not in record)
+    total_value = float(total.detach())
+    return Diagnosis(total_value, compared.length, tuple(terms), compared.cosines, absent, epoch, step)
+
+
+# --- looking on -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
+    """Catch the raw value of each term on its graph in a forward, and put back all that such a forward moves.
+
+    Meanwhile a term of weight 0 is on the graph, one that is not finite is let through, and states stand still.
+    """
+    values: dict[str, Tensor] = {}
+    kept = {(module, name): buffer for module in multi_loss.modules() for name, buffer in module._buffers.items()}
+    before = {place: buffer.clone() for place, buffer in kept.items() if buffer is not None}
+    composed = [module for module in multi_loss.modules() if isinstance(module, (MultiLoss, Weighting))]
+    settings = [(module, dict(_settings(module))) for module in composed]
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with ExitStack() as stack, torch.random.fork_rng(devices), records_kept(multi_loss):
+        for path, term in multi_loss.leaves():
+            handle = cast(Loss, term.loss).register_forward_hook(_catch(path, values))
+            stack.callback(handle.remove)
+        stack.callback(_restore, kept, before)
+        for module, found in settings:
+            stack.callback(_set, module, found)
+            _set(module, {"training": False, "zero_weight": "keep", "on_nonfinite": "ignore"}, only=found)
+        yield values
+
+
+def _catch(path: str, values: dict[str, Tensor]) -> Any:
+    """Return a hook that takes a term's value aside."""
+
+    def hook(_module: nn.Module, _args: Any, output: tuple[Tensor, Any]) -> None:
+        values[path] = output[0]
+
+    return hook
+
+
+def _settings(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name in ("training", "zero_weight", "on_nonfinite"):
+        if hasattr(module, name):
+            yield name, getattr(module, name)
+
+
+def _set(module: nn.Module, values: Mapping[str, Any], only: Iterable[str] | None = None) -> None:
+    for name in values if only is None else only:
+        setattr(module, name, values[name])
+
+
+def _restore(kept: Mapping[Any, Tensor | None], before: Mapping[Any, Tensor]) -> None:
+    """Put back the buffers that have changed, and those alone: a graph of the caller's may hold the others."""
+    for place, buffer in kept.items():
+        module, name = place
+        if module._buffers.get(name) is not buffer:
+            module._buffers[name] = buffer
+        if buffer is not None and not torch.equal(buffer, before[place]):
+            with torch.no_grad():
+                buffer.copy_(before[place])
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def _gradients(values: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+    """Return (k, p) gradients of the raw values by all shared parameters, those of no dependence zero."""
+    rows = []
+    reached = False
+    for value in values:
+        found: Sequence[Tensor | None] = [None] * len(shared)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True)
+        reached = reached or any(gradient is not None for gradient in found)
+        rows.append(torch.cat([_flat(g, p, shared[0].device) for g, p in zip(found, shared, strict=True)]))
+    if not reached:
+        raise ValueError(
+            "diagnose: no term depends on any of the parameters; compute the predictions with gradients, from "
+            "the model that they belong to"
+        )
+    return torch.stack(rows)
+
+
+def _flat(gradient: Tensor | None, parameter: Tensor, device: torch.device) -> Tensor:
+    dtype = torch.promote_types(parameter.dtype, torch.float32)
+    if gradient is None:
+        return torch.zeros(parameter.numel(), dtype=dtype, device=device)
+    return (gradient.to_dense() if gradient.is_sparse else gradient).reshape(-1).to(device, dtype)
 
 
 @dataclass(frozen=True)
-class TermDiagnosis:
-    """What one term does on one batch.
-
-    Attributes:
-        name: its path, `group/term`.
-        value: its raw value.
-        norm: what the value is divided by; 1 where it is not normalised.
-        weight: its weight by schedule, those of its groups multiplied in.
-        coefficient: derivative of the total by `value / norm`: the weight, times the factors of adaptive
-            weightings.
-        contribution: `coefficient * value / norm`, its part of the total.
-        share: its contribution over the sum of the magnitudes of all contributions; from -1 to 1.
-        gradient_norm: Euclidean norm of the gradient of its contribution by the shared parameters.
-        alignment: cosine between that gradient and the gradient of the total; None where one of them is 0.
-    """
-
-    name: str
-    value: float
-    norm: float
-    weight: float
-    coefficient: float
-    contribution: float
-    share: float
-    gradient_norm: float
-    alignment: float | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What `diagnose` found.
-
-    Printed, it is a table of the terms, a table of the cosines, and what stands out in them.
-
-    Attributes:
-        total: the total of the batch.
-        gradient_norm: Euclidean norm of its gradient by the shared parameters.
-        terms: one entry a term that the batch has, in order.
-        cosines: (k, k) cosines between the gradients of the terms; None where a gradient is 0 or not finite.
-            A term of negative weight counts with its direction turned, one of weight 0 with that of its value.
-        absent: optional terms that the batch lacks the keys of.
-        epoch, step: the time, as it was given.
-    """
-
-    total: float
-    gradient_norm: float
-    terms: tuple[TermDiagnosis, ...]
+class _Compared:
+    length: float  # of the gradient of the total
+    lengths: list[float]  # of the gradient of each contribution
+    alignments: list[float | None]
     cosines: tuple[tuple[float | None, ...], ...]
-    absent: tuple[str, ...] = ()
-    epoch: float | None = None
-    step: float | None = None
-
-    def findings(self) -> list[str]:
-        """Say in words what stands out: values that are not finite, no gradient, one that drowns, conflicts."""
-        found = []
-        gradients = sum(term.gradient_norm for term in self.terms if math.isfinite(term.gradient_norm))
-        for i, term in enumerate(self.terms):
-            if not math.isfinite(term.value):
-                found.append(f"{term.name} is {term.value}")
-            elif not math.isfinite(term.gradient_norm):
-                found.append(f"{term.name} has a gradient that is not finite")
-            elif self.cosines[i][i] is None:
-                found.append(f"{term.name} has no gradient at the shared parameters")
-            elif len(self.terms) > 1 and term.gradient_norm > _MOST * gradients:
-                found.append(f"{term.name} has {term.gradient_norm / gradients:.0%} of all gradient norm")
-        for i, row in enumerate(self.cosines):
-            for j, cosine in enumerate(row[:i]):
-                if cosine is not None and cosine < _APART:
-                    found.append(f"{self.terms[j].name} and {self.terms[i].name} pull apart (cosine {cosine:.2f})")
-        return found
-
-    def table(self) -> RenderableType:
-        """Return the tables and findings, for a `rich` console."""
-        from rich.console import Group
-
-        time = ", ".join(f"{unit} {t:g}" for unit, t in (("epoch", self.epoch), ("step", self.step)) if t is not None)
-        lines = [f"total {self.total:.4g}, gradient norm {self.gradient_norm:.4g}" + (f", {time}" if time else "")]
-        lines += [f"absent from the batch: {', '.join(self.absent)}"] if self.absent else []
-        notes = [f"- {finding}" for finding in self.findings()]
-        return Group(*lines, "", _terms_table(self.terms), "", _cosines_table(self.terms, self.cosines), *notes)
-
-    def __rich__(self) -> RenderableType:
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
-        with console.capture() as capture:
-            console.print(self.table(), markup=False)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, in which a number that is not finite is None."""
-        return cast("dict[str, Any]", _finite(asdict(self)))
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            with replacing(Path(path)) as draft:
-                draft.write_text(text + "\n", encoding="utf-8")
-        return text
-
-    def plot(self, path: str | Path) -> None:
-        """Draw the cosines as a heat map beside the gradient norms, and save it as the suffix of `path` says.
-
-        The file is written whole or not at all.
-
-        Raises:
-            ImportError: matplotlib is not installed (`pip install 'lossreg[plot]'`).
-        """
-        with replacing(Path(path)) as draft:
-            _draw(self, draft)
 
 
-def _finite(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+def _compare(gradients: Tensor, derivatives: Sequence[float]) -> _Compared:
+    """Measure (k, p) gradients of raw values against one another, and those of the contributions."""
+    factors = torch.tensor(derivatives, dtype=gradients.dtype, device=gradients.device)
+    lengths = torch.linalg.vector_norm(gradients, dim=1)
+    signs = torch.where(factors < 0, -1.0, 1.0)
+    unit = gradients * torch.where(lengths > 0, signs / lengths, 0.0)[:, None]
+    directions = [row if 0 < size < math.inf else None for row, size in zip(unit, lengths.tolist(), strict=True)]
+    own = factors.abs() * lengths
+    total = (unit * own[:, None])[own != 0].sum(0)  # without terms of weight 0
+    length = float(torch.linalg.vector_norm(total))
+    along = total / length if length else None
+    every = range(len(directions))
+    return _Compared(
+        length,
+        own.tolist(),
+        [_cosine(row, along) for row in directions],
+        # the greater index first, so that the matrix is symmetric to the last bit
+        tuple(tuple(_cosine(directions[max(i, j)], directions[min(i, j)]) for j in every) for i in every),
+    )
 
 
-def _shown(cosine: float | None) -> str:
-    return "-" if cosine is None else f"{cosine:.2f}"
-
-
-def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
-    adaptive = any(not math.isclose(t.coefficient, t.weight, rel_tol=1e-5, abs_tol=1e-12) for t in terms)
-    factors = ("Weight", "Coefficient") if adaptive else ("Weight",)
-    table = _table("Term", "Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
-    for t in terms:
-        numbers = (t.value, t.norm, t.weight, *((t.coefficient,) if adaptive else ()), t.contribution)
-        shown = [f"{number:.4g}" for number in numbers]
-        table.add_row(t.name, *shown, f"{t.share:.1%}", f"{t.gradient_norm:.4g}", _shown(t.alignment))
-    return table
-
-
-def _cosines_table(terms: Sequence[TermDiagnosis], cosines: Sequence[Sequence[float | None]]) -> Table:
-    from rich.text import Text
-
-    table = _table("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
-    for number, (term, row) in enumerate(zip(terms, cosines, strict=True), 1):
-        cells = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
-        table.add_row(f"{number} {term.name}", *cells)
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
-
-
-def _draw(diagnosis: Diagnosis, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    names = [term.name for term in diagnosis.terms]
-    size = 0.55 * len(names)
-    figure = Figure(figsize=(size + 6.5, size + 2.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(size + 3.0, 3.5))
-    grid = [[math.nan if cosine is None else cosine for cosine in row] for row in diagnosis.cosines]
-    image = left.imshow(grid, cmap="RdBu", vmin=-1, vmax=1)
-    left.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    left.set_yticks(range(len(names)), names)
-    left.set_title("cosine between gradients", fontsize=10)
-    left.set_facecolor("#dddddd")
-    for i, row in enumerate(diagnosis.cosines):
-        for j, cosine in enumerate(row):
-            dark = cosine is not None and abs(cosine) > 0.6
-            left.text(j, i, _shown(cosine), ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    figure.colorbar(image, ax=left, shrink=0.8)
-    lengths = [term.gradient_norm if math.isfinite(term.gradient_norm) else 0.0 for term in diagnosis.terms]
-    bars = right.barh(range(len(names)), lengths, color="#1f6fb4")
-    right.bar_label(bars, [f"{term.gradient_norm:.3g}" for term in diagnosis.terms], padding=3, fontsize=8)
-    right.set_yticks(range(len(names)), [""] * len(names))
-    right.set_ylim(len(names) - 0.5, -0.5)
-    right.margins(x=0.25)
-    right.spines[["top", "right"]].set_visible(False)
-    right.set_title("gradient norm of the contribution", fontsize=10)
-    figure.savefig(path, dpi=130)
+def _cosine(a: Tensor | None, b: Tensor | None) -> float | None:
+    """Return the cosine between unit vectors; None where there is none."""
+    if a is None or b is None:
+        return None
+    cosine = float(a @ b)
+    return max(-1.0, min(cosine, 1.0)) if math.isfinite(cosine) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,8 +19,6 @@ from torch import Tensor, nn
 
 from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
-from lossreg.composition.weighting.base import Coefficients, Weighting
-from lossreg.losses.base import Loss
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.ranks import compare, several
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
@@ -248,15 +246,12 @@ class LogTermsCallback(Callback):
         self.criterion = criterion
         self.sync_dist = sync_dist
         self._multi_loss: MultiLoss | None = None
-        self._compiled = False
-        self._handles: list[Any] = []
+        self._hook: Any = None
         self._trained = _Means()  # of the batches since the optimizer's last step
-        self._coefficients = _Means()
         self._evaluated: _Means | None = None  # of the evaluation that is going on
-        self._time: tuple[Any, Any] = (None, None)
         self._last_step = 0
 
-    # --- looking on
+    # --- reading the records
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to listen."""
@@ -285,7 +280,7 @@ class LogTermsCallback(Callback):
         self._detach()
 
     def _attach(self, pl_module: LightningModule) -> None:
-        if self._handles:
+        if self._hook is not None:
             return
         criterion = find_criterion(pl_module, self.criterion)
         if criterion is None:
@@ -294,39 +289,25 @@ class LogTermsCallback(Callback):
                 "module, or leave the callback out"
             )
         self._multi_loss = cast(MultiLoss, _uncompiled(criterion))
-        self._handles = [criterion.register_forward_hook(self._listen, with_kwargs=True)]
-        self._compiled = criterion is not self._multi_loss  # a compiled forward calls no hooks of what is inside
-        if not self._compiled:
-            for prefix, weighting in _weightings(self._multi_loss):
-                self._handles.append(weighting.register_forward_hook(self._weighting_listener(prefix)))
+        self._hook = criterion.register_forward_hook(self._take, with_kwargs=True)
 
     def _detach(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._multi_loss = None
-        self._trained, self._coefficients, self._evaluated = _Means(), _Means(), None
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = self._multi_loss = None
+        self._trained, self._evaluated = _Means(), None
 
-    def _listen(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        _, values, _ = output
-        given = dict(zip(("pred_batch", "gt_batch", "normalize", "epoch", "step"), args, strict=False)) | kwargs
-        samples = _samples(given["pred_batch"])
-        if self._evaluated is not None:
-            self._evaluated.add(values, samples)
+    def _take(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+        """Take the record of a forward in."""
+        record = cast(MultiLoss, self._multi_loss).last_record
+        if record is None:
             return
-        self._time = given.get("epoch"), given.get("step")
-        self._trained.add(values, samples)
-        if self._compiled:
-            self._coefficients.add(cast(MultiLoss, self._multi_loss).coefficients(), 1)
-
-    def _weighting_listener(self, prefix: str) -> Callable[..., None]:
-        def listen(weighting: Weighting, args: tuple[Any, ...], coefficients: Coefficients) -> None:
-            active = args[1] if len(args) > 1 else None
-            names = weighting.names if active is None else [weighting.names[i] for i in active]
-            if self._evaluated is None:
-                self._coefficients.add({prefix + n: w for n, w in zip(names, coefficients.weights, strict=True)}, 1)
-
-        return listen
+        samples = _samples(args[0] if args else kwargs["pred_batch"])
+        means = self._trained if self._evaluated is None else self._evaluated
+        for path, term in record.items():
+            means.add(f"losses/{path}", term.value / term.norm, samples)
+            means.add(f"weights/{path}", term.weight * term.coefficient, 1)
+            means.add(f"norms/{path}", term.norm, 1)
 
     # --- logging
 
@@ -337,22 +318,16 @@ class LogTermsCallback(Callback):
         if trainer.global_step == self._last_step or self._multi_loss is None:
             return
         self._last_step = trainer.global_step
-        losses, coefficients = self._trained, self._coefficients
-        self._trained, self._coefficients = _Means(), _Means()
+        means, self._trained = self._trained, _Means()
         if trainer.global_step % max(trainer.log_every_n_steps, 1) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        leaves = dict(self._multi_loss.leaves())
-        means = self._reduced(losses, list(leaves), trainer, pl_module)
-        numbers: dict[str, Tensor | float] = {f"losses/train_{path}": value for path, value in means.items()}
-        weighted = {f"{prefix}{name}" for prefix, w in _weightings(self._multi_loss) for name in w.names}
-        factors = self._reduced(coefficients, sorted(weighted.union(leaves)), trainer, pl_module)
-        for path, weight in self._multi_loss.effective_weights(*self._time).items():
-            numbers[f"weights/{path}"] = weight * _along(path, factors)
-        for path, term in leaves.items():
-            if term.normalize and self._multi_loss.normalize:
-                numbers[f"norms/{path}"] = cast(Loss, term.loss).norm[0].clone()
-        for name, number in numbers.items():
-            pl_module.log(name, number, on_step=True, on_epoch=False, batch_size=1)
+        keys = []
+        for path, term in self._multi_loss.leaves():
+            keys += [f"losses/{path}", f"weights/{path}"]
+            keys += [f"norms/{path}"] if term.normalize and self._multi_loss.normalize else []
+        for key, mean in self._reduced(means, keys, trainer, pl_module).items():
+            name = key.replace("losses/", "losses/train_", 1)
+            pl_module.log(name, mean, on_step=True, on_epoch=False, batch_size=1)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over the validation epoch."""
@@ -366,61 +341,38 @@ class LogTermsCallback(Callback):
     def _log_epoch(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._multi_loss is None or self._evaluated is None:
             return
-        paths = [path for path, _ in self._multi_loss.leaves()]
-        means = self._reduced(self._evaluated, paths, trainer, pl_module)
-        for path, value in means.items():
-            pl_module.log(
-                f"losses/{stage}_{path}", value, on_step=False, on_epoch=True, sync_dist=self.sync_dist, batch_size=1
-            )
+        keys = [f"losses/{path}" for path, _ in self._multi_loss.leaves()]
+        for key, mean in self._reduced(self._evaluated, keys, trainer, pl_module).items():
+            name = key.replace("losses/", f"losses/{stage}_", 1)
+            pl_module.log(name, mean, on_step=False, on_epoch=True, sync_dist=self.sync_dist, batch_size=1)
 
     def _reduced(
-        self, means: _Means, paths: Sequence[str], trainer: Trainer, pl_module: LightningModule
+        self, means: _Means, keys: Sequence[str], trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, Tensor]:
-        """Return the means by path, over all ranks: of the same paths on each, whatever its batches had."""
-        if not paths:
-            return {}
-        both = means.table(paths, pl_module.device)
+        """Return the means of these keys over all ranks, each of which asks for the same keys."""
+        both = means.table(keys, pl_module.device)
         if self.sync_dist:
             both = cast(Tensor, trainer.strategy.reduce(both, reduce_op="sum"))
         counts = both[1].tolist()
-        return {path: both[0, i] / both[1, i] for i, path in enumerate(paths) if counts[i]}
+        return {key: both[0, i] / both[1, i] for i, key in enumerate(keys) if counts[i]}
 
 
 class _Means:
-    """Weighted sums of scalars by path, kept on their device."""
+    """Weighted sums of scalars by key, kept on their device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, values: Mapping[str, Tensor], samples: int) -> None:
-        for path, value in values.items():
-            self.sums[path] = self.sums.get(path, 0.0) + value.detach().float() * samples
-            self.counts[path] = self.counts.get(path, 0) + samples
+    def add(self, key: str, value: Tensor, count: int) -> None:
+        self.sums[key] = self.sums.get(key, 0.0) + value.float() * count
+        self.counts[key] = self.counts.get(key, 0) + count
 
-    def table(self, paths: Sequence[str], device: torch.device) -> Tensor:
-        """Return (2, n): the sums and the counts of these paths, zeros for those never seen."""
+    def table(self, keys: Sequence[str], device: torch.device) -> Tensor:
+        """Return (2, n): the sums and the counts of these keys, zeros for those never seen."""
         zero = torch.zeros((), device=device)
-        sums = torch.stack([self.sums.get(path, zero).to(device) for path in paths])
-        return torch.stack([sums, sums.new_tensor([self.counts.get(path, 0) for path in paths])])
-
-
-def _weightings(criterion: MultiLoss, prefix: str = "") -> Iterator[tuple[str, Weighting]]:
-    """Yield the adaptive weightings of a criterion and its groups, each with the prefix of its terms."""
-    if criterion.weighting is not None:
-        yield prefix, criterion.weighting
-    for term in criterion.terms:
-        if isinstance(term.loss, MultiLoss):
-            yield from _weightings(term.loss, f"{prefix}{term.name}/")
-
-
-def _along(path: str, factors: Mapping[str, Tensor]) -> Tensor | float:
-    """Multiply a term's factor and those of the groups that it is in."""
-    product: Tensor | float = 1.0
-    parts = path.split("/")
-    for i in range(len(parts)):
-        product = product * factors.get("/".join(parts[: i + 1]), 1.0)
-    return product
+        sums = torch.stack([self.sums.get(key, zero).to(device) for key in keys])
+        return torch.stack([sums, sums.new_tensor([self.counts.get(key, 0) for key in keys])])
 
 
 def _samples(pred_batch: Any) -> int:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossreg.cli.graph import Arrow, Drawing, dot, drawing_of, mermaid, running, text
+from lossreg.cli.drawing import Arrow, Drawing
+from lossreg.cli.graph import dot, drawing_of, mermaid, running, text
 from lossreg.cli.vector import svg
 from lossreg.config.build import load_loss
 from lossreg.printable import printable
@@ -62,7 +63,7 @@ def test_text_is_an_outline_in_the_order_of_running(run, good):
     assert (
         run("graph", good).stdout
         == """\
-preprocess Slopes (put in by itself)
+preprocess Slopes (added automatically)
     reads pred.height
     makes pred.slope
 term height: local/HeightLoss, weight 3
@@ -141,7 +142,7 @@ def plans(draw, depth=2):
     ]  # fmt: skip
     made = [item["provides"][0] for item in plan]
     for i in range(draw(st.integers(1, 4))):
-        item = {"name": f"t{i}", "weight": "Constant(value=1.0)", "requires": draw(keys) + made[:i], "optional": []}
+        item = {"name": f"t{i}", "weight": 1.0, "requires": draw(keys) + made[:i], "optional": []}
         if depth and draw(st.booleans()):
             plan.append(item | {"kind": "group", "plan": draw(plans(depth=depth - 1))})
         else:

@@ -258,16 +258,30 @@ def test_a_graph_that_the_caller_has_already_made_can_still_go_backward() -> Non
     assert torch.equal(w.grad, torch.tensor([2.0, 0.0], dtype=torch.float64))
 
 
+def hooks_of(multi: lossreg.MultiLoss) -> list[Any]:
+    return [hook for module in multi.modules() for hook in module._forward_hooks.values()]
+
+
+def test_the_last_record_is_still_that_of_the_callers_own_forward() -> None:
+    w, pred = at(1.0, 1.0)
+    group = lossreg.MultiLoss([Along("b", 0.0, 1.0)], [1.0], name="g")
+    multi = lossreg.MultiLoss([Along("a", 1.0, 0.0), group], [1.0, 1.0])
+    multi(pred, {})
+    before = multi.last_record, group.last_record
+    lossreg.diagnose(multi, pred, {}, [w])
+    assert (multi.last_record, group.last_record) == before
+
+
 def test_an_error_in_a_loss_leaves_nothing_behind() -> None:
     w, pred = at(1.0, 1.0)
     multi = lossreg.MultiLoss([Noisy("n"), Needs("late")], [1.0, 1.0], zero_weight="skip")
-    state = copy.deepcopy(multi.state_dict())
+    state, hooks = copy.deepcopy(multi.state_dict()), hooks_of(multi)
     with pytest.raises(lossreg.LossregError, match=r"pred\.absent"):
         lossreg.diagnose(multi, pred, {}, [w])
     assert multi.training
     assert multi.zero_weight == "skip"
     assert all(torch.equal(multi.state_dict()[key], value) for key, value in state.items())
-    assert not any(module._forward_hooks for module in multi.modules())
+    assert hooks_of(multi) == hooks
 
 
 def test_it_works_where_gradients_are_off() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lossreg
 from lossreg import Loss, MultiLoss, Preprocess
-from lossreg.composition.graph import build_nodes
+from lossreg.composition.dependencies import build_nodes
 from lossreg.errors import GraphError, MissingKeyError
 
 

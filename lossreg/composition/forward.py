@@ -1,0 +1,393 @@
+"""The way of one forward, from a batch to the shares of its terms in the total; `run` has the steps in order.
+
+1. `prepare` runs the preprocesses and chooses the terms that the batch has.
+2. `switches` says which of them are off at this time.
+3. `evaluate` computes their raw values, those of groups by a forward of their own.
+4. `treat_nonfinite` raises for values that are not finite, or leaves them out.
+5. `normalise` divides the values by their norms.
+6. `weigh` multiplies them by the weighting's coefficients and by the scheduled weights.
+7. `track` moves running norms.
+8. `keep_in_graph` keeps on the autograd graph what is not part of the total.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossreg.composition import tracking
+from lossreg.composition.bare import keys_in, run_nodes
+from lossreg.composition.call import Call
+from lossreg.composition.dependencies import needed_nodes, reachable
+from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_nonfinite
+from lossreg.composition.off import gated, nothing_of, sources, tensors_in
+from lossreg.composition.recomputing import recomputing
+from lossreg.composition.record import Parts
+from lossreg.composition.weighting.base import Coefficients, Weighting
+from lossreg.losses.base import Loss, check_normalize
+from lossreg.losses.norm import snapshot
+from lossreg.losses.notes import note_group
+from lossreg.losses.paths import is_inside, join
+from lossreg.losses.ranks import deferred, in_forward, several, told
+
+if TYPE_CHECKING:
+    from lossreg.composition.multiloss import MultiLoss
+
+_AS_IT_IS: Final = nullcontext()
+
+
+@dataclass
+class Found:
+    """What the terms of one batch came to, by their positions.
+
+    Attributes:
+        raw: the values of terms, and the totals of groups.
+        empty: the totals of groups of which no term is there.
+        members: the values of the members of groups, by path in the group.
+        parts: what the forwards of groups have left for the record.
+        extra_info: by path.
+    """
+
+    raw: dict[int, Tensor] = field(default_factory=dict)
+    empty: dict[int, Tensor] = field(default_factory=dict)
+    members: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    parts: dict[int, Parts] = field(default_factory=dict)
+    extra_info: dict[str, Any] = field(default_factory=dict)
+
+    def drop(self, position: int, name: str) -> None:
+        """Forget a term, with its members where it is a group."""
+        for found in (self.raw, self.empty, self.members, self.parts):
+            found.pop(position, None)
+        for path in [path for path in self.extra_info if is_inside(path, name)]:
+            del self.extra_info[path]
+
+
+class Switches(NamedTuple):
+    """Which terms are off: nothing where no term is.
+
+    Attributes:
+        off: for each term whether its weight is 0.
+        moving: for each term whether its weight may be 0, where only the compiled graph will know.
+    """
+
+    off: Sequence[bool]
+    moving: Sequence[bool]
+
+
+class Result(NamedTuple):
+    """What a forward came to.
+
+    Attributes:
+        shares: (m,) the shares in the total of the terms that are on, and after them vectors of no elements.
+        values: the detached value of each term by path.
+        extra_info: what the losses tell beside their values, by path.
+        on: the positions of the terms that are on.
+        present: the positions of all terms that the batch has.
+    """
+
+    shares: Tensor
+    values: dict[str, Tensor]
+    extra_info: dict[str, Any]
+    on: list[int]
+    present: list[int]
+
+
+def run(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normalize: bool) -> Result:
+    """Run a forward; an error of this rank alone is told to the others, where they wait in a collective."""
+    if torch.compiler.is_compiling() or not several() or in_forward():
+        return _steps(criterion, call, pred_batch, gt_batch, normalize)
+    criterion.compare_ranks()
+    with told(keep=criterion.has_collectives() and criterion.calibrated.device.type == "cpu"):
+        return _steps(criterion, call, pred_batch, gt_batch, normalize)
+
+
+def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normalize: bool) -> Result:
+    normalize = check_normalize(normalize, criterion.clock.owner) and criterion.normalize
+    active: Sequence[int] = criterion._group_places  # where `prepare` fails, groups still join their collectives
+    with _deferring():
+        pred_batch, gt_batch, active = prepare(criterion, pred_batch, gt_batch)
+    batches, moment = (pred_batch, gt_batch), call.moment
+    if moment is None:
+        weights, now = criterion.clock.trace(call.epoch, call.step, criterion._one)
+    else:
+        weights, now = moment.vector, moment.now
+    switches = switches_of(criterion, call)
+    found = evaluate(criterion, call, batches, active, normalize, weights, switches)
+    if criterion.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
+        with _deferring():
+            treat_nonfinite(criterion, found, batches, switches.off, f"epoch {moment.epoch}")
+
+    present, off = list(found.raw), switches.off
+    on = present if not off else [i for i in present if not off[i]]
+    order = on if not off else on + [i for i in present if off[i]]
+    raw, norms = normalise(criterion, found, on, order, normalize, pred_batch)
+    vector = raw if norms is None else raw / norms
+    values = _values_by_path(criterion, found, order, vector)
+    if len(on) < len(order):
+        vector = vector[: len(on)]
+    if len(on) < len(criterion.names):
+        weights = moment.vector_on if moment is not None and moment.on == tuple(on) else weights[on]
+    shares, coefficients = weigh(criterion, vector, weights.to(vector), on, now, bool(switches.moving))
+    call.parts = Parts(
+        criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
+    )
+    if criterion.track_norms is not None and criterion.training and torch.is_grad_enabled():
+        track(criterion, found)  # after the weighting, which may refuse a value
+    shares = keep_in_graph(criterion, found, batches, shares, on, order, off)
+    return Result(shares, values, found.extra_info, on, present)
+
+
+def _deferring() -> AbstractContextManager[Any]:
+    """Return a context that keeps an error of this rank until its next collective, where there are other ranks."""
+    return deferred() if not torch.compiler.is_compiling() and in_forward() else _AS_IT_IS
+
+
+# --- 1 and 2: which terms -------------------------------------------------------------------------
+
+
+def prepare(criterion: MultiLoss, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
+    """Run the preprocesses that the terms of this batch need; return the batches, and the positions of those terms."""
+    every, nodes, bare = range(len(criterion.names)), criterion._nodes, criterion._bare
+    if not (nodes or any(criterion._optional)):
+        return pred_batch, gt_batch, every
+    if any(node.opaque for node in nodes):  # one may make any key, so that only then is known what a batch has
+        last = max(i for i, node in enumerate(nodes) if node.opaque)
+        ran = needed_nodes(nodes[: last + 1], (), keys_in(pred_batch, gt_batch, bare))
+        pred_batch, gt_batch = run_nodes(ran, pred_batch, gt_batch, bare)
+        nodes = [node for node in nodes if node not in ran]
+    present = keys_in(pred_batch, gt_batch, bare)
+    losses: list[Any] = list(criterion.loss_funcs)
+    active = [i for i in every if not criterion._optional[i] or reachable(losses[i].requires, nodes, present)]
+    needed = needed_nodes(nodes, [losses[i] for i in active], present)
+    return *run_nodes(needed, pred_batch, gt_batch, bare), active
+
+
+def switches_of(criterion: MultiLoss, call: Call) -> Switches:
+    """Say which terms are off.
+
+    A compiled graph is the same for all times, except where it leaves terms out by `zero_weight: skip`.
+    """
+    if call.moment is not None and (criterion.zero_weight == "skip" or not torch.compiler.is_compiling()):
+        return Switches(call.moment.off, ())
+    return Switches(criterion.clock.never, criterion.clock.moving)
+
+
+# --- 3 and 4: their raw values --------------------------------------------------------------------
+
+
+def evaluate(
+    criterion: MultiLoss,
+    call: Call,
+    batches: tuple[Any, Any],
+    active: Sequence[int],
+    normalize: bool,
+    weights: Tensor,
+    switches: Switches,
+) -> Found:
+    """Compute the raw values of the active terms, and the totals of groups."""
+    found, losses = Found(), list(criterion.loss_funcs)
+    skip = switches.off if criterion.zero_weight == "skip" else ()
+    keeps = not torch.compiler.is_compiling() and in_forward()
+
+    def evaluate_term(i: int) -> None:
+        name, loss, (pred, gt) = criterion.names[i], losses[i], batches
+        if switches.moving and switches.moving[i]:
+            pred = gated(pred, weights[i] == 0)
+        if isinstance(loss, Loss):
+            found.raw[i], found.extra_info[name] = loss(pred, gt, normalize=False)
+            return
+        inner = call.of_group(i)
+        total, members, extra_info = noted(name, loss, pred, gt, normalize, call=inner)
+        found.extra_info.update({join(name, path): info for path, info in extra_info.items()})
+        found.members[i] = members
+        (found.raw if members else found.empty)[i] = total
+        if inner.parts is not None:
+            found.parts[i] = inner.parts
+
+    for i in active:
+        if not keeps and not skip:
+            evaluate_term(i)
+            continue
+        with deferred() if keeps else _AS_IT_IS, torch.no_grad() if skip and skip[i] else _AS_IT_IS:
+            evaluate_term(i)
+    return found
+
+
+def noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a loss inside of a group, or the group; an exception from there names the term `group/term`."""
+    try:
+        return loss(*arguments, **options)
+    except Exception as error:
+        if group and not torch.compiler.is_compiling():
+            note_group(error, group)
+        raise
+
+
+def treat_nonfinite(
+    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[bool], time: str
+) -> None:
+    """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike."""
+    names, owner = criterion.names, criterion.clock.owner
+    on = {i: value for i, value in found.raw.items() if not (off and off[i])}
+    if criterion.on_nonfinite == "raise":
+        if on:
+            values = _stack(list(on.values()))
+            raise_nonfinite(
+                [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, time
+            )
+        return
+    finite = agree_on_finite([on.get(i) for i in range(len(names))], criterion._one, owner, together=criterion.training)
+    lost = [i for i, is_finite in enumerate(finite) if not is_finite]
+    for i in lost:
+        found.drop(i, names[i])
+        criterion.skipped[i] += criterion.training and not recomputing()
+    if lost:
+        log_skipped([names[i] for i in lost], owner, time)
+
+
+# --- 5 to 7: norms and weights --------------------------------------------------------------------
+
+
+def normalise(
+    criterion: MultiLoss, found: Found, on: list[int], order: list[int], normalize: bool, pred_batch: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Return (k,) the raw values in an order, of which those that are off have no graph, and (k,) their norms.
+
+    There are no norms where nothing is normalised.
+    """
+    if not order:
+        return _empty(pred_batch, criterion._one), None
+    values = [found.raw[i] for i in order]
+    values[len(on) :] = [value.detach() for value in values[len(on) :]]
+    vector = _stack(values)
+    if not normalize:
+        return vector, None
+    losses: list[Any] = list(criterion.loss_funcs)
+    norms = torch.cat([losses[i].norm if criterion._normalized[i] else criterion._one for i in order])
+    # a copy, since norms may move before the backward
+    return vector, (snapshot(norms) if torch.compiler.is_compiling() else norms).to(vector)
+
+
+def weigh(
+    criterion: MultiLoss, vector: Tensor, weights: Tensor, on: list[int], now: Tensor | None, moving: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
+
+    A term that turns out to be off, in a compiled graph, counts as not there.
+    """
+    off = weights == 0 if moving else None
+    coefficients = None
+    if criterion.weighting is not None:
+        values = vector if off is None else torch.where(off, math.nan, vector)
+        found = _coefficients(criterion.weighting, values, None if len(on) == len(criterion.names) else on, now)
+        if found is not None:
+            vector, coefficients = found.of(values), found.weights.detach()
+    shares = vector * weights
+    return (shares if off is None else torch.where(off, 0.0, shares)), coefficients
+
+
+def _coefficients(
+    weighting: Weighting, values: Tensor, active: list[int] | None, now: Tensor | None
+) -> Coefficients | None:
+    """Ask a weighting, which may be a stranger's, for its coefficients; None where its error waits to be raised."""
+    with _deferring():
+        found = weighting(values, active, now)
+        if not isinstance(found, Coefficients):
+            raise TypeError(
+                f"{type(weighting).__name__}.forward: expected Coefficients, found {type(found).__name__}; return "
+                "Coefficients(weights), or write weights() and move() in place of forward()"
+            )
+        return found
+    with _deferring():  # it failed on this rank alone; the others wait in its collective
+        weighting(values[:0], [], now)
+    return None
+
+
+def track(criterion: MultiLoss, found: Found) -> None:
+    """Move the running norms toward the values of this batch."""
+    tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
+    losses: list[Any] = list(criterion.loss_funcs)
+    values = {k: found.raw[i] for k, i in enumerate(tracked) if i in found.raw}
+    tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum)
+
+
+# --- 8: the graph ---------------------------------------------------------------------------------
+
+
+def keep_in_graph(
+    criterion: MultiLoss,
+    found: Found,
+    batches: tuple[Any, Any],
+    shares: Tensor,
+    on: list[int],
+    order: list[int],
+    off: Sequence[bool],
+) -> Tensor:
+    """Return the shares, joined with vectors of no elements that keep in the graph what is no part of the total.
+
+    DistributedDataParallel waits for the gradient of each parameter, so that all predictions and parameters must stay
+    in the graph, or it hangs.
+    """
+    kept = _off(criterion, found, batches, order[len(on) :], shares)
+    if kept or not on or len(order) < len(criterion.names):
+        return torch.cat([shares, *kept, *_absent(criterion, found, off, shares), _empty(batches[0], shares)])
+    return shares
+
+
+def _off(
+    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int], like: Tensor
+) -> list[Tensor]:
+    """Return vectors of no elements of what the terms that are off are made of."""
+    if not off or criterion.zero_weight == "skip":
+        return []
+    if not torch.compiler.is_compiling():
+        return nothing_of((t for i in off for t in sources(found.raw[i], batches)), like)
+    parameters = [p for i in off for p in criterion.loss_funcs[i].parameters()]
+    return nothing_of([*tensors_in(batches), *parameters], like)
+
+
+def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool], like: Tensor) -> list[Tensor]:
+    """Return vectors of no elements of the parameters of absent terms.
+
+    A group without terms is kept as it was computed: its weighting may average gradients over the ranks, and the other
+    ranks wait for this one there. They do not where the group is off.
+    """
+    groups = {i: total for i, total in found.empty.items() if not (off and off[i])}
+    absent = [loss for i, loss in enumerate(criterion.loss_funcs) if i not in found.raw and i not in groups]
+    modules = absent if criterion.weighting is None else [*absent, criterion.weighting]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return nothing_of([*groups.values(), *parameters], like)
+
+
+def _empty(pred_batch: Any, like: Tensor) -> Tensor:
+    """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
+    return torch.cat([like[:0], *nothing_of(tensors_in(pred_batch), like)])
+
+
+# --- what is returned -----------------------------------------------------------------------------
+
+
+def _values_by_path(criterion: MultiLoss, found: Found, order: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
+    """Return the detached value of each term by path, in the order of the terms."""
+    values: dict[str, Tensor] = {}
+    by_position = dict(zip(order, vector.detach().unbind(), strict=False))
+    for i in found.raw:
+        if i in found.members:
+            values.update({join(criterion.names[i], path): member for path, member in found.members[i].items()})
+        else:
+            values[criterion.names[i]] = by_position[i]
+    return values
+
+
+def _stack(values: Sequence[Tensor]) -> Tensor:
+    """Stack scalars of any dtypes into a vector of at least float32."""
+    dtype = torch.float32
+    for other in {value.dtype for value in values} - {dtype}:
+        dtype = torch.promote_types(dtype, other)
+    return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])

@@ -1,0 +1,210 @@
+"""The result of `lossreg.diagnose`: tables, findings in words, JSON and a heat map."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lossreg.atomic import replacing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_APART = -0.3  # a cosine below which two terms are said to pull apart
+_MOST = 0.9  # a share of all gradient norms above which a term is said to drown the others
+
+
+@dataclass(frozen=True)
+class TermDiagnosis:
+    """What one term does on one batch.
+
+    Attributes:
+        name: its path, `group/term`.
+        value: its raw value.
+        norm: what the value is divided by; 1 where it is not normalised.
+        weight: its weight by schedule, those of its groups multiplied in.
+        coefficient: derivative of the total by `value / norm`: the weight, times the factors of adaptive
+            weightings.
+        contribution: `coefficient * value / norm`, its part of the total.
+        share: its contribution over the sum of the magnitudes of all contributions; from -1 to 1.
+        gradient_norm: Euclidean norm of the gradient of its contribution by the shared parameters.
+        alignment: cosine between that gradient and the gradient of the total; None where one of them is 0.
+    """
+
+    name: str
+    value: float
+    norm: float
+    weight: float
+    coefficient: float
+    contribution: float
+    share: float
+    gradient_norm: float
+    alignment: float | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Printed, it is a table of the terms, a table of the cosines, and what stands out in them.
+
+    Attributes:
+        total: the total of the batch.
+        gradient_norm: Euclidean norm of its gradient by the shared parameters.
+        terms: one entry a term that the batch has, in order.
+        cosines: (k, k) cosines between the gradients of the terms; None where a gradient is 0 or not finite.
+            A term of negative weight counts with its direction turned, one of weight 0 with that of its value.
+        absent: optional terms that the batch lacks the keys of.
+        epoch, step: the time, as it was given.
+    """
+
+    total: float
+    gradient_norm: float
+    terms: tuple[TermDiagnosis, ...]
+    cosines: tuple[tuple[float | None, ...], ...]
+    absent: tuple[str, ...] = ()
+    epoch: float | None = None
+    step: float | None = None
+
+    def findings(self) -> list[str]:
+        """Say in words what stands out: values that are not finite, no gradient, one that drowns, conflicts."""
+        found = []
+        gradients = sum(term.gradient_norm for term in self.terms if math.isfinite(term.gradient_norm))
+        for i, term in enumerate(self.terms):
+            if not math.isfinite(term.value):
+                found.append(f"{term.name} is {term.value}")
+            elif not math.isfinite(term.gradient_norm):
+                found.append(f"{term.name} has a gradient that is not finite")
+            elif self.cosines[i][i] is None:
+                found.append(f"{term.name} has no gradient at the shared parameters")
+            elif len(self.terms) > 1 and term.gradient_norm > _MOST * gradients:
+                found.append(f"{term.name} has {term.gradient_norm / gradients:.0%} of all gradient norm")
+        for i, row in enumerate(self.cosines):
+            for j, cosine in enumerate(row[:i]):
+                if cosine is not None and cosine < _APART:
+                    found.append(f"{self.terms[j].name} and {self.terms[i].name} pull apart (cosine {cosine:.2f})")
+        return found
+
+    def table(self) -> RenderableType:
+        """Return the tables and findings, for a `rich` console."""
+        from rich.console import Group
+
+        time = ", ".join(f"{unit} {t:g}" for unit, t in (("epoch", self.epoch), ("step", self.step)) if t is not None)
+        lines = [f"total {self.total:.4g}, gradient norm {self.gradient_norm:.4g}" + (f", {time}" if time else "")]
+        lines += [f"absent from the batch: {', '.join(self.absent)}"] if self.absent else []
+        notes = [f"- {finding}" for finding in self.findings()]
+        return Group(*lines, "", _terms_table(self.terms), "", _cosines_table(self.terms, self.cosines), *notes)
+
+    def __rich__(self) -> RenderableType:
+        return self.table()
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
+        with console.capture() as capture:
+            console.print(self.table(), markup=False)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, in which a number that is not finite is None."""
+        return cast("dict[str, Any]", _finite(asdict(self)))
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            with replacing(Path(path)) as draft:
+                draft.write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the cosines as a heat map beside the gradient norms, and save it as the suffix of `path` says.
+
+        The file is written whole or not at all.
+
+        Raises:
+            ImportError: matplotlib is not installed (`pip install 'lossreg[plot]'`).
+        """
+        with replacing(Path(path)) as draft:
+            _draw(self, draft)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _shown(cosine: float | None) -> str:
+    return "-" if cosine is None else f"{cosine:.2f}"
+
+
+def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
+    adaptive = any(not math.isclose(t.coefficient, t.weight, rel_tol=1e-5, abs_tol=1e-12) for t in terms)
+    factors = ("Weight", "Coefficient") if adaptive else ("Weight",)
+    table = _table("Term", "Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
+    for t in terms:
+        numbers = (t.value, t.norm, t.weight, *((t.coefficient,) if adaptive else ()), t.contribution)
+        shown = [f"{number:.4g}" for number in numbers]
+        table.add_row(t.name, *shown, f"{t.share:.1%}", f"{t.gradient_norm:.4g}", _shown(t.alignment))
+    return table
+
+
+def _cosines_table(terms: Sequence[TermDiagnosis], cosines: Sequence[Sequence[float | None]]) -> Table:
+    from rich.text import Text
+
+    table = _table("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
+    for number, (term, row) in enumerate(zip(terms, cosines, strict=True), 1):
+        cells = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
+        table.add_row(f"{number} {term.name}", *cells)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _draw(diagnosis: Diagnosis, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [term.name for term in diagnosis.terms]
+    size = 0.55 * len(names)
+    figure = Figure(figsize=(size + 6.5, size + 2.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(size + 3.0, 3.5))
+    grid = [[math.nan if cosine is None else cosine for cosine in row] for row in diagnosis.cosines]
+    image = left.imshow(grid, cmap="RdBu", vmin=-1, vmax=1)
+    left.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    left.set_yticks(range(len(names)), names)
+    left.set_title("cosine between gradients", fontsize=10)
+    left.set_facecolor("#dddddd")
+    for i, row in enumerate(diagnosis.cosines):
+        for j, cosine in enumerate(row):
+            dark = cosine is not None and abs(cosine) > 0.6
+            left.text(j, i, _shown(cosine), ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    figure.colorbar(image, ax=left, shrink=0.8)
+    lengths = [term.gradient_norm if math.isfinite(term.gradient_norm) else 0.0 for term in diagnosis.terms]
+    bars = right.barh(range(len(names)), lengths, color="#1f6fb4")
+    right.bar_label(bars, [f"{term.gradient_norm:.3g}" for term in diagnosis.terms], padding=3, fontsize=8)
+    right.set_yticks(range(len(names)), [""] * len(names))
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.margins(x=0.25)
+    right.spines[["top", "right"]].set_visible(False)
+    right.set_title("gradient norm of the contribution", fontsize=10)
+    figure.savefig(path, dpi=130)
