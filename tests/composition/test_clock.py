@@ -43,6 +43,16 @@ def test_a_number_of_any_kind_is_a_time(kind: Any) -> None:
     assert total(counting(), kind(7)) == 7 + 7000
 
 
+@pytest.mark.parametrize("changed", ["epoch", "step"])
+def test_where_one_of_both_times_changes_the_weights_are_new(changed: str) -> None:
+    ramps = [Piecewise([0.0, 1000.0], [0, 1000], unit=unit) for unit in ("epoch", "step")]
+    criterion = MultiLoss([One("epoch"), One("step")], ramps)
+    for number in (1, 8):
+        criterion(*BATCH, **{"epoch": 1, "step": 1, changed: number})
+        weights = {path: float(term.weight) for path, term in criterion.last_record.items()}
+        assert weights == {"epoch": 1.0, "step": 1.0, changed: number}
+
+
 @pytest.mark.parametrize("time", [True, False, "3", torch.tensor(True), torch.ones(2), np.bool_(True), 1j, [3]])
 @pytest.mark.parametrize("unit", ["epoch", "step"])
 def test_what_is_no_number_is_no_time(unit: str, time: Any) -> None:

@@ -191,6 +191,11 @@ class TestGroups:
 
 
 class TestOptionalAndSkipped:
+    def test_each_term_that_is_there_has_its_own_weight(self) -> None:
+        losses = [Needy("needy"), Scaled("a"), Scaled("b")]
+        multi_loss = MultiLoss(losses, [100.0, 10.0, 1.0], optional_terms=["needy"])
+        assert total(multi_loss) == 2.0 * 11.0
+
     def test_an_optional_term_is_absent_where_its_key_is(self) -> None:
         multi_loss = MultiLoss([Scaled("a"), Needy("mask")], [1.0, 1.0], optional_terms=["mask"])
         without, with_mask = multi_loss(PRED, {})[1], multi_loss(PRED, {"mask": torch.ones(2)})[1]
@@ -272,6 +277,18 @@ class TestTime:
 
 
 class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"epoch_thresholds": [0, 5, 5]}, "epoch_thresholds: .*ascending"),
+            ({"norm_momentum": 0}, "norm_momentum: expected a number above 0 and at most 1, found 0"),
+            ({"normalization_params": {"min_samples": 5, "max_samples": 4}}, "min_samples.* 5 .*max_samples.* 4"),
+        ],
+    )
+    def test_options_at_the_edge_of_their_range_are_refused(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ArgumentError, match=message):
+            combine([1.0], [1.0], **options)
+
     @pytest.mark.parametrize("weight", ["1.0", None, True, {"a": 1}, torch.tensor(1.0), b"1", 1j])
     def test_other_weights_are_a_type_error(self, weight: Any) -> None:
         with pytest.raises(TypeError, match="'t0'"):

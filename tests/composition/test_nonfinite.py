@@ -78,39 +78,3 @@ def test_a_finite_batch_is_the_same_under_all_three() -> None:
 def test_other_choices_are_refused() -> None:
     with pytest.raises(ValueError, match=r"on_nonfinite: expected 'ignore', 'raise' or 'skip_term', found 'drop'"):
         make("drop")
-
-
-class TestTrackedNorms:
-    def test_they_follow_an_exponential_average_of_raw_values(self) -> None:
-        multi_loss = make("ignore", track_norms="running", norm_momentum=0.25)
-        value = torch.tensor(2.0).log().item()
-        multi_loss(batch(2.0, 3.0), {})
-        assert multi_loss.loss_funcs[0].norm.item() == pytest.approx(value)
-        multi_loss(batch(4.0, 3.0), {})
-        assert multi_loss.loss_funcs[0].norm.item() == pytest.approx(value + 0.25 * value)
-
-    def test_a_batch_is_divided_by_the_norm_before_it(self) -> None:
-        multi_loss = make("ignore", track_norms="running", unnormalized=["b"])
-        first = multi_loss(batch(4.0, 3.0), {})[1]["a"].item()
-        assert first == pytest.approx(torch.tensor(4.0).log().item())
-        assert multi_loss(batch(4.0, 3.0), {})[1]["a"].item() == pytest.approx(1.0)
-        assert multi_loss.loss_funcs[1].norm.item() == 1.0
-
-    @pytest.mark.parametrize("bad", [-1.0, 1.0, 0.5])
-    def test_what_cannot_divide_leaves_the_norm_alone(self, bad: float) -> None:
-        multi_loss = make("ignore", track_norms="running")
-        multi_loss(batch(2.0, 3.0), {})
-        before = multi_loss.loss_funcs[0].norm.item()
-        multi_loss(batch(bad, 3.0), {})
-        assert multi_loss.loss_funcs[0].norm.item() == before
-
-    def test_eval_and_no_grad_leave_them_alone(self) -> None:
-        multi_loss = make("ignore", track_norms="running")
-        with torch.no_grad():
-            multi_loss(batch(2.0, 3.0), {})
-        multi_loss.eval()(batch(2.0, 3.0), {})
-        assert multi_loss.loss_funcs[0].norm.item() == 1.0
-
-    def test_a_momentum_out_of_range_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"norm_momentum: expected a number above 0 and at most 1, found 0"):
-            make("ignore", norm_momentum=0)

@@ -234,3 +234,10 @@ class NoParameter(Bad):
     def __init__(self, name: str, kind: str) -> None:
         super().__init__(name, kind)
         self.scale.requires_grad_(False)
+
+
+@pytest.mark.parametrize("zero_weight", ["keep", "skip"])
+def test_a_negative_weight_is_not_off(zero_weight: Any) -> None:
+    criterion = MultiLoss([Square("a"), Square("b")], [1.0, -3.0], zero_weight=zero_weight)
+    check(criterion, -2.0)
+    assert float(criterion.last_record["b"].contribution) == pytest.approx(-14.0)

@@ -114,6 +114,17 @@ def test_is_bounded_by_its_neighbours(case, kind):
     assert min(neighbours) <= kind(values, thresholds)(epoch) <= max(neighbours)
 
 
+def test_rounding_carries_a_piecewise_weight_not_below_its_end():
+    fade = Piecewise([0.7, 0.0], [0.6, 1.9])
+    assert 1e-15 > fade(math.nextafter(1.9, 0.0)) >= 0.0  # by the formula alone it would be -1.1e-16
+
+
+@pytest.mark.parametrize("kind", [Piecewise, Step, Pchip, Akima])
+def test_two_equal_thresholds_are_not_ascending(kind):
+    with pytest.raises(ValueError, match="epoch_thresholds"):
+        kind([0.0, 1.0, 2.0], [0, 3, 3])
+
+
 @given(
     points(values=positive),
     st.lists(fractions, min_size=2, max_size=9),
