@@ -238,6 +238,6 @@ class NoParameter(Bad):
 
 @pytest.mark.parametrize("zero_weight", ["keep", "skip"])
 def test_a_negative_weight_is_not_off(zero_weight: Any) -> None:
-    criterion = MultiLoss([Square("a"), Square("b")], [1.0, -3.0], zero_weight=zero_weight)
+    criterion = MultiLoss([Square("a"), Square("b"), Square("off")], [1.0, -3.0, 0.0], zero_weight=zero_weight)
     check(criterion, -2.0)
     assert float(criterion.last_record["b"].contribution) == pytest.approx(-14.0)
