@@ -1,6 +1,6 @@
-"""The `lossreg` command: what is installed, what a file says, and what it will do, before a run is paid for.
+"""The `lossreg` command: list losses, check and plot configs, and create plugins.
 
-Each command lives in a module that is imported when it is called, and imports torch only when it must.
+The module of a command is imported when the command is called, and imports torch only if necessary.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from lossreg.registry.foreign import described
 _COMMANDS = {
     "list": (
         "lossreg.cli.catalog:list_command",
-        "List what is installed: losses, preprocesses, schedules, weightings.",
+        "List installed losses, preprocesses, schedules and weightings.",
     ),
     "show": (
         "lossreg.cli.catalog:show_command",
-        "Show one component: its parameters and a YAML line to paste.",
+        "Show the parameters of one component, and YAML to copy.",
     ),
     "plugins": (
         "lossreg.cli.catalog:plugins_command",
-        "List the plugins, what they offer, and which are broken.",
+        "List the plugins, their components and their errors.",
     ),
     "check": (
         "lossreg.cli.check:check_command",
-        "Check a YAML file: every error at its line, or a table of terms.",
+        "Check a YAML file: show every error with its line, or a table of terms.",
     ),
-    "schema": ("lossreg.cli.schema:schema_command", "Print a JSON Schema, by which an editor completes a file."),
-    "plot": ("lossreg.cli.plot:plot_command", "Plot each term's weight over the epochs."),
+    "schema": ("lossreg.cli.schema:schema_command", "Print a JSON Schema for completion and checks in an editor."),
+    "plot": ("lossreg.cli.plot:plot_command", "Plot the weight of each term over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
-    "new": ("lossreg.cli.new:new_command", "Write a plugin package with a loss of your own."),
+    "new": ("lossreg.cli.new:new_command", "Create a plugin package for your own loss."),
     "demo": (
         "lossreg.demo.command:demo_command",
-        "Train a small network under a seven-term loss from a YAML file.",
+        "Train a small network with a seven-term loss from a YAML file.",
     ),
 }
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported at their use, and whose errors are messages, not tracebacks."""
+    """A group that imports commands when they are used, and prints errors without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -63,7 +63,7 @@ class _Commands(click.Group):
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(module), attribute)
         assert isinstance(command, click.Command)
-        if command.callback is None or cmd_name == "demo":  # which trains, and prints as training does
+        if command.callback is None or cmd_name == "demo":  # the demo prints during training
             return command
         owner = copy(command)
         owner.callback = owning(command.callback)
@@ -85,8 +85,12 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file may hold what a terminal cannot show
-        gc.set_threshold(100_000)  # a command soon ends: to collect what its imports leave took a tenth of `check`
+            sys.stdout.reconfigure(
+                errors="backslashreplace"
+            )  # a file may contain characters that the terminal cannot show
+        gc.set_threshold(
+            100_000
+        )  # a command is short; collecting garbage of its imports took a tenth of the time of `check`
         with warnings.catch_warnings(), _one_line():
             warnings.showwarning = _show_warning
             return super().invoke(ctx)
@@ -94,10 +98,10 @@ class _Commands(click.Group):
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Make a message of what goes wrong, which a terminal can show; a reader that went away is nothing wrong."""
+    """Convert errors to messages that are safe for a terminal; a closed pipe is not an error."""
     try:
         yield
-    except BrokenPipeError:  # of `--help | head -1`, which click itself prints
+    except BrokenPipeError:  # as in `--help | head -1`, which click prints
         drop(sys.stdout)
         raise click.exceptions.Exit(0) from None
     except (LossregError, OSError) as error:
@@ -110,13 +114,13 @@ def _one_line() -> Iterator[None]:
         raise
     except Exception:
         raise
-    except BaseException as error:  # `sys.exit` of a plugin would end the command as if all were well
+    except BaseException as error:  # `sys.exit` in a plugin would end the command with success
         reason = printable(described(error), keep="\n")
         raise click.ClickException(f"a plugin's code stopped the command: {reason}") from error
 
 
 def _finish() -> None:
-    """Flush standard output, or drop what is left: Python would try again at its end, and exit with 120."""
+    """Flush standard output, or discard it if that fails; otherwise Python would try again at exit and return 120."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -135,7 +139,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 )
 @click.version_option(__version__, prog_name="lossreg")
 def main() -> None:
-    """Find, check and picture losses that are composed in YAML.
+    """Find losses, and check and plot losses composed in YAML.
 
-    Exit codes: 0 all is well; 1 the file has errors, or a name is unknown; 2 the command was misused.
+    Exit codes: 0 success; 1 the file has errors, or a name is unknown; 2 wrong usage.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from packaging.utils import canonicalize_name
 
-from lossreg.cli.imports import importing
+from lossreg.cli.import_option import importing
 from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.printable import printable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lossreg.cli.imports import importing
+from lossreg.cli.import_option import importing
 from lossreg.cli.loading import as_data, mistakes, show_mistakes, source
 from lossreg.cli.output import echo, show_json
 from lossreg.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Tables: fitted to a terminal, one unwrapped line a row elsewhere."""
+"""Print tables: fitted to a terminal; one line per row elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNLIMITED = 10_000
 
 
 def show(*renderables: RenderableType, width: int = _UNLIMITED) -> None:
-    """Print to standard output; where that is no terminal, lines are broken at `width` only."""
+    """Print to standard output; if it is not a terminal, lines are wrapped at `width`."""
     shown_on = stream()
     styles = takes_styles(shown_on)
     console = Console(
@@ -29,20 +29,20 @@ def show(*renderables: RenderableType, width: int = _UNLIMITED) -> None:
     for renderable in renderables:
         with console.capture() as capture:
             console.print(renderable)
-        # a table pads its last column; a file or a pipe should not get that
+        # remove the padding of the last column
         echo(Safe("\n".join(line.rstrip() for line in capture.get().splitlines())))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Lay out rows under bold headings; the text of a cell is escaped, and never markup.
+    """Return a table with bold headings; the text of cells is escaped and is not markup.
 
-    A column whose name begins with `>` is aligned to the right.
+    A column whose name begins with `>` is right-aligned.
     """
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         heading = column.removeprefix(">")
         right = heading != column
-        made.add_column(
+        result.add_column(
             Text(printable(heading)),
             justify="right" if right else "left",
             no_wrap=right or i == 0,
@@ -50,5 +50,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
             header_style="bold",
         )
     for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
-    return made
+        result.add_row(*(Text(printable(cell)) for cell in row))
+    return result

@@ -1,4 +1,4 @@
-"""Pictures of weights over the epochs: one strip a term, each to its own scale, on a common axis."""
+"""Plots of weights over the epochs: one strip per term, each with its own scale, on a common axis."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Curve:
     """The weight of one term.
 
     Attributes:
-        name: the term's name, of a group's member `group/term`.
-        weight: time -> weight.
-        knots: times at which the weight changes its course, ascending.
-        moves: whether it depends on time at all.
-        unit: what time counts: `"epoch"`, `"step"`, or `"both"` where a group goes by one and its member
-            by the other, so that no single axis can show the weight.
+        name: the name of the term; in a group `group/term`.
+        weight: the function from time to weight.
+        knots: the times at which the slope of the weight changes, ascending.
+        moves: whether the weight depends on time.
+        unit: the unit of time: `"epoch"`, `"step"`, or `"both"` if a group uses one and its term the other, so that no
+            single axis can show the weight.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Curve:
 
 
 def curves_of(config: CompoundConfig, steps_per_epoch: float | None = None) -> list[Curve]:
-    """Return the curve of every term, in order; the weight of a group multiplies those of its members.
+    """Return the curve of every term in order; the weight of a group multiplies those of its terms.
 
     Args:
         config: the checked config.
-        steps_per_epoch: where given, schedules of unit `step` are drawn over epochs as well.
+        steps_per_epoch: if given, schedules of unit `step` are drawn over epochs too.
     """
     return [_product(leaf.name, leaf.schedules, steps_per_epoch) for leaf in config.leaves()]
 
@@ -64,7 +64,7 @@ def _product(name: str, chain: Sequence[Schedule], steps_per_epoch: float | None
     def weight(time: float) -> float:
         try:
             value = math.prod(schedule(time * rate[schedule.unit]) for schedule in chain)
-        except Exception as error:  # a third party's schedule may raise anything
+        except Exception as error:  # a third-party schedule may raise anything
             raise click.ClickException(f"{name}: its weight cannot be computed: {error}") from error
         if not math.isfinite(value):
             raise click.ClickException(f"{name}: expected a finite weight, found {value} at {time:g}")
@@ -74,7 +74,7 @@ def _product(name: str, chain: Sequence[Schedule], steps_per_epoch: float | None
 
 
 def last_epoch(curves: Sequence[Curve]) -> float:
-    """Return how far a picture should reach: a tenth beyond the last knot, or 10 where there is none."""
+    """Return the last epoch of a plot: a tenth after the last knot, or 10 without knots."""
     last = max((knot for curve in curves for knot in curve.knots), default=0.0)
     return last + max(1.0, round(last / 10)) if last > 0 else 10.0
 
@@ -90,9 +90,9 @@ def knots_within(curves: Sequence[Curve], epochs: float) -> list[float]:
 def draw_text(
     curves: Sequence[Curve], epochs: float, *, width: int = 80, ascii_only: bool = False, unit: str = "epoch"
 ) -> str:
-    """Draw each curve as a strip of blocks over its values at its knots, to `width` columns.
+    """Return each curve as a strip of blocks above its values at its knots, in `width` columns.
 
-    A strip is filled from 0 up (or down) to the term's own largest weight, so that small weights are seen.
+    A full block is the largest weight of the term, so small weights are visible.
     """
     ramp = _ASCII if ascii_only else _BLOCKS
     names = [printable(curve.name) for curve in curves]
@@ -103,7 +103,7 @@ def draw_text(
     for name, curve in zip(names, curves, strict=True):
         weights = [curve.weight(epoch) for epoch in at]
         peak = max(map(abs, weights)) or 1.0
-        # any weight that is not zero shows: the lowest block is kept for zero alone
+        # every weight other than zero is visible: the lowest block is only for zero
         strip = "".join(ramp[math.ceil(abs(weight) / peak * (len(ramp) - 1) - 1e-9)] for weight in weights)
         knots = knots_within([curve], epochs) if curve.moves else [0.0]
         labels = _labels(knots, [number(curve.weight(knot)) for knot in knots], epochs, columns)
@@ -114,13 +114,13 @@ def draw_text(
 
 
 def _labels(positions: Sequence[float], texts: Sequence[str], epochs: float, columns: int) -> str:
-    """Write each text under its epoch, leaving out what would touch the one before; the last one is kept."""
+    """Return a line with each text under its epoch, without texts that would touch the previous or the last one."""
     line = [" "] * columns
 
     def write(position: float, text: str) -> None:
         start = min(round(position / epochs * (columns - 1)), columns - len(text))
-        around = line[max(start - 1, 0) : start + len(text) + 1]
-        if start >= 0 and not "".join(around).strip():
+        cells = line[max(start - 1, 0) : start + len(text) + 1]
+        if start >= 0 and not "".join(cells).strip():
             line[start : start + len(text)] = text
 
     for i in (-1, *range(len(texts) - 1)):
@@ -129,7 +129,7 @@ def _labels(positions: Sequence[float], texts: Sequence[str], epochs: float, col
 
 
 def number(value: float) -> str:
-    """Write a number in few digits: `0.3333`, `10`, `1e-05`."""
+    """Return a number with at most four digits: `0.3333`, `10`, `1e-05`."""
     return f"{value:.4g}"
 
 
@@ -137,7 +137,7 @@ def number(value: float) -> str:
 
 
 def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str = "epoch") -> None:
-    """Draw one panel a term with the values at its knots; the suffix of `path` says as what to save it.
+    """Draw one panel per term with the values at its knots; the suffix of `path` selects the format.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -145,7 +145,7 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    at = sorted({epochs * (i / _SAMPLES) for i in range(_SAMPLES + 1)} | set(_around(curves, epochs)))
+    at = sorted({epochs * (i / _SAMPLES) for i in range(_SAMPLES + 1)} | set(_at_jumps(curves, epochs)))
     ticks = _apart(knots_within(curves, epochs), epochs / 30)
     columns = 1 if len(curves) <= 8 else 2
     rows = math.ceil(len(curves) / columns)
@@ -163,7 +163,7 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
 
 
 def _draw_panel(axes: Axes, curve: Curve, at: Sequence[float], epochs: float) -> None:
-    """Draw a curve as fractions of the epochs and of its largest weight, so that no number is too large to draw."""
+    """Draw a curve in fractions of the epochs and of its largest weight, so that all numbers can be drawn."""
     weights = [curve.weight(epoch) for epoch in at]
     peak = max(map(abs, weights)) or 1.0
     low, high = min(0.0, *weights) / peak, max(0.0, *weights) / peak
@@ -199,7 +199,7 @@ def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float, peak:
 
 
 def _apart(positions: Sequence[float], distance: float) -> list[float]:
-    """Return the positions less those nearer than `distance` to the one before, or to the last."""
+    """Return the positions without those closer than `distance` to the previous or the last one."""
     kept: list[float] = []
     for position in positions[:-1]:
         if (not kept or position - kept[-1] >= distance) and positions[-1] - position >= distance:
@@ -207,7 +207,7 @@ def _apart(positions: Sequence[float], distance: float) -> list[float]:
     return [*kept, *positions[-1:]]
 
 
-def _around(curves: Sequence[Curve], epochs: float) -> list[float]:
-    """Return each knot and the last instant before it, so that a jump is drawn upright."""
+def _at_jumps(curves: Sequence[Curve], epochs: float) -> list[float]:
+    """Return each knot and the largest float before it, so that jumps are drawn as vertical lines."""
     inner = [knot for knot in knots_within(curves, epochs) if 0 < knot <= epochs]
     return [*inner, *(math.nextafter(knot, 0) for knot in inner)]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lossreg.cli.drawing import Arrow, Drawing
-from lossreg.cli.imports import importing
+from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_multi_loss, source
 from lossreg.cli.output import echo, writing
 from lossreg.cli.vector import svg

@@ -1,4 +1,4 @@
-"""`lossreg new`: a plugin package to begin with, made of the first-party example under the author's names."""
+"""`lossreg new`: create a plugin package from the first-party example."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILES = (
     "tests/test_conformance.py",
     "tests/test_losses.py",
 )
-"""What is taken of the example; the wheel has each as `template/<file>.txt`."""
+"""The files of the example that are copied; in the wheel each is `template/<file>.txt`."""
 
 _LEFT_OUT = re.compile(r"[^\n]*`lossreg new` leaves out from here.*?to here[^\n]*\n", re.DOTALL)
 _DISTRIBUTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -38,23 +38,23 @@ _DISTRIBUTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 @click.command("new", epilog="Example: lossreg new my-losses --loss EdgeLoss")
 @click.argument("name")
-@click.option("--loss", default="MaskedL1Loss", show_default=True, metavar="CLASS", help="Name of its loss.")
+@click.option("--loss", default="MaskedL1Loss", show_default=True, metavar="CLASS", help="Class name of the loss.")
 @click.option(
     "--directory",
     default=Path(),
     metavar="PATH",
-    help="Folder to write it into; by default the current one.",
+    help="Folder for the package; default: the current one.",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
 )
 def new_command(name: str, loss: str, directory: Path) -> None:
-    """Write a plugin package NAME: a loss with its spec, an example batch, tests and tox.ini.
+    """Create a plugin package NAME with a loss, its spec, an example batch, tests and tox.ini.
 
-    It builds, installs and passes its tests as it is; put your formula in place of the example's.
+    It builds, installs and passes its tests. Replace the formula of the example with yours.
     """
     _check_names(name, loss)
     package = directory / name
     if package.exists():
-        raise click.ClickException(f"{package} is there already; choose another name, or remove it")
+        raise click.ClickException(f"{package} already exists; choose another name, or remove it")
     with tempfile.TemporaryDirectory(dir=directory, prefix=f".{name}-") as unfinished:
         written = [_write(Path(unfinished) / name, file, name, loss) for file in FILES]
         shutil.move(Path(unfinished) / name, package)
@@ -64,7 +64,7 @@ def new_command(name: str, loss: str, directory: Path) -> None:
 
 
 def _check_names(name: str, loss: str) -> None:
-    """Refuse names under which the package could not be installed, or its loss not be registered."""
+    """Raise for names with which the package could not be installed, or its loss not be registered."""
     if not _DISTRIBUTION.match(name) or len(name) > LONGEST_NAME:
         raise click.BadParameter(
             f"{clipped(repr(name), 100)} is not a valid package name; expected lower-case words with '-' between them, "
@@ -79,31 +79,29 @@ def _check_names(name: str, loss: str) -> None:
             param_hint="--loss",
         )
     if loss != "MaskedL1Loss" and re.search(rf"\b{loss}\b", _template("lossreg_example/losses.py")):
-        raise click.BadParameter(
-            f"the module that is written uses {loss!r} itself; choose another", param_hint="--loss"
-        )
+        raise click.BadParameter(f"the generated module uses the name {loss!r}; choose another", param_hint="--loss")
 
 
 def _taken(name: str) -> str:
-    """Say what has the name of the package, of its module or of its plugin already; empty where nothing has."""
+    """Return what already uses the name of the package, its module or its plugin; empty if it is free."""
     module, namespace = name.replace("-", "_"), name.removeprefix("lossreg-")
     if namespace in RESERVED:
         return f"the plugin's name would be {namespace!r}, which is reserved for lossreg"
     if module == "tests":
         return "the package's tests are in a folder 'tests'"
     if module in sys.stdlib_module_names or keyword.iskeyword(module):
-        return f"a package {module!r} would hide Python's own"
+        return f"a package {module!r} would hide the one of Python"
     spec = find_spec(module)
-    if spec is not None and spec.origin is not None:  # a folder on the path that is no package has none
-        return f"a package {module!r} is installed, which it would hide"
+    if spec is not None and spec.origin is not None:  # a folder that is not a package has no origin
+        return f"it would hide the installed package {module!r}"
     owners = plugin_names()
     if namespace in owners:
-        return f"a plugin {namespace!r} is installed, from {owners[namespace]}"
+        return f"a plugin {namespace!r} is already installed, from {owners[namespace]}"
     return ""
 
 
 def _write(folder: Path, file: str, name: str, loss: str) -> str:
-    """Write one file of the template under the author's names, and return its path within the package."""
+    """Write one file of the template with the new names, and return its path in the package."""
     path = file.replace("lossreg_example", name.replace("-", "_"))
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_text(_renamed(_template(file), name, loss), encoding="utf-8")
@@ -114,7 +112,7 @@ def _template(file: str) -> str:
     packed = files("lossreg.cli") / "template" / f"{file}.txt"
     if packed.is_file():
         return packed.read_text(encoding="utf-8")
-    # an editable install has the tree itself
+    # an editable install has the example in the source tree
     return (Path(__file__).parents[2] / "plugins" / "lossreg-example" / file).read_text(encoding="utf-8")
 
 

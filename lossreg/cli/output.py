@@ -1,6 +1,6 @@
-"""How commands write: what a stranger put into a text is escaped, and output that fails is one line.
+"""Output of commands: untrusted text is escaped, and a failed write is a one-line error.
 
-Standard output is a command's own: what other code prints goes to standard error.
+Only the command writes to standard output; output of other code goes to standard error.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _own: TextIO | None = None
 
 
 class Safe(str):
-    """A text that a terminal can have as it is: it was escaped before it was styled or laid out."""
+    """A text that was already escaped and is safe for a terminal."""
 
     __slots__ = ()
 
 
 def styled(text: str, **style: Any) -> Safe:
-    """Return a text in a style of `click.style`; `echo` leaves the style out where it is not wanted."""
+    """Return a text in a style of `click.style`; `echo` removes the style if the stream does not support it."""
     return Safe(click.style(printable(text), **style))
 
 
 def echo(*parts: object, err: bool = False, end: str = "\n") -> None:
-    """Print parts as one text: escaped but for its line breaks, and without styles where they are not wanted.
+    """Print parts as one text, escaped except for line breaks, and without styles if the stream has none.
 
-    A reader that went away is none of the command's business: the rest is dropped, and the exit code stays.
+    If the reader of a pipe closed it, the rest is discarded, and the exit code does not change.
 
     Raises:
-        ClickException: the text cannot be written, as to a full disk.
+        ClickException: the text cannot be written, for example to a full disk.
     """
     text = "".join(part if isinstance(part, Safe) else printable(str(part), keep="\n") for part in parts)
     goes_to = sys.stderr if err else stream()
@@ -58,7 +58,7 @@ def echo(*parts: object, err: bool = False, end: str = "\n") -> None:
 
 
 def drop(stream: IO[str]) -> None:
-    """Send what a stream still holds, and all that follows, nowhere: it cannot be written."""
+    """Redirect a stream that cannot be written, with its buffer, to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -70,7 +70,7 @@ def show_json(data: Any) -> None:
 
 
 def json_text(data: Any) -> Safe:
-    """Return data as JSON that any parser reads: no NaN, and nothing that a terminal would obey."""
+    """Return data as valid JSON without NaN and without unprintable characters."""
     text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     lines = [
         line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
@@ -80,7 +80,7 @@ def json_text(data: Any) -> Safe:
 
 
 def _plain(data: Any) -> Any:
-    """Return data with what JSON does not have as text."""
+    """Return data with values that JSON cannot express converted to strings."""
     if isinstance(data, Mapping):
         return {str(key): _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
@@ -92,7 +92,7 @@ def _plain(data: Any) -> Any:
 
 @contextmanager
 def writing(file: Path) -> Iterator[Path]:
-    """Yield a path to write to, which then replaces `file` as a whole; a failure is an error of the command."""
+    """Yield a temporary file that atomically replaces `file`; a failure is an error of the command."""
     try:
         with replacing(file) as draft:
             yield draft
@@ -101,16 +101,16 @@ def writing(file: Path) -> Iterator[Path]:
     echo(f"wrote {printable(str(file))}")
 
 
-# --- standard output of one's own ------------------------------------------------------------------
+# --- exclusive standard output ----------------------------------------------------------------------
 
 
 def stream() -> TextIO:
-    """Return the stream that a command prints to."""
+    """Return the stream of a command's output."""
     return _own or sys.stdout
 
 
 def owning(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that has standard output for itself, so that a plugin that prints spoils no table or JSON."""
+    """Return a function during which only `echo` writes to standard output, so that plugins cannot corrupt JSON."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -122,7 +122,7 @@ def owning(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def _owned() -> Iterator[None]:
-    """Keep standard output for `echo`: prints, writes to its descriptor and child processes reach standard error."""
+    """Reserve standard output for `echo`; prints, writes to its descriptor and child processes go to standard error."""
     global _own
     visible = sys.stdout
     if _own is not None or visible is None:
@@ -138,22 +138,24 @@ def _owned() -> Iterator[None]:
 
 @contextmanager
 def _descriptor_of(visible: TextIO) -> Iterator[TextIO]:
-    """Yield a copy of a stream, while the stream's own file descriptor leads to standard error."""
+    """Yield a copy of a stream while its file descriptor is redirected to standard error."""
     try:
         descriptor = visible.fileno()
         visible.flush()
         kept = os.dup(descriptor)
         os.dup2(_STDERR, descriptor)
-    except OSError:  # no file behind it, as in a test, or no standard error
+    except OSError:  # the stream has no file, as in a test, or there is no standard error
         yield visible
         return
     copy = open(kept, "w", encoding=visible.encoding, errors=visible.errors, closefd=False)  # noqa: SIM115
     try:
         yield copy
     finally:
-        visible.flush()  # what somebody printed to a reference of it
+        visible.flush()  # output that was printed to a reference of the stream
         os.dup2(kept, descriptor)
-        atexit.register(_to_stderr, descriptor)  # before the exit functions of plugins, which were registered first
+        atexit.register(
+            _to_stderr, descriptor
+        )  # runs before the exit functions of plugins, which were registered earlier
         try:
             copy.close()
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lossreg.cli.imports import importing
+from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_config, source
 from lossreg.cli.output import echo, stream, writing
 from lossreg.config.bounds import MAX_EPOCH

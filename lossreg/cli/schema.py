@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lossreg.cli.imports import importing
+from lossreg.cli.import_option import importing
 from lossreg.cli.output import echo, json_text, writing
 
 

@@ -1,1 +1,1 @@
-"""The training run behind `lossreg demo`: buildings, a small U-Net, and a seven-term loss from YAML."""
+"""The training run of `lossreg demo`: buildings, a small U-Net, and a seven-term loss from YAML."""

@@ -1,4 +1,4 @@
-"""The command `lossreg demo`. Nothing here imports torch before the arguments are read."""
+"""The command `lossreg demo`; it does not import torch before the arguments are checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EXTRA = ("matplotlib", "rasterio", "shapely", "skimage")
 DEMO_CONFIG = Path(__file__).with_name("demo.yaml")
-"""The packaged loss."""
+"""The config of the packaged loss."""
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -36,29 +36,33 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     show_default="12; 30 with --image",
     help="Passes over the training images.",
 )
-@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), default=0, help="Same seed, same numbers.")
+@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), default=0, help="Random seed.")
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-run"),
-    help="Folder of the results; those of an earlier run in it are replaced.",
+    help="Folder for the results; results of an earlier run are replaced.",
 )
 @click.option("--config", type=_FILE, show_default="the packaged demo.yaml", help="YAML of another loss.")
-@click.option("--image", type=_FILE, help="GeoTIFF to train on in place of generated scenes; needs --labels.")
+@click.option("--image", type=_FILE, help="GeoTIFF to train on instead of generated scenes; needs --labels.")
 @click.option("--labels", type=_FILE, help="GeoJSON footprints in the coordinates of --image.")
 @click.option(
-    "--scenes", "count", type=click.IntRange(min=1, max=1_000_000), default=256, help="Training scenes, or patches."
+    "--scenes",
+    "count",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=256,
+    help="Number of training scenes or patches.",
 )
 @click.option(
     "--size", type=click.IntRange(min=32, max=4_096), default=96, help="Their side in pixels, a multiple of 8."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1, max=65_536), default=4, help="Images a step, over all processes."
+    "--batch-size", type=click.IntRange(min=1, max=65_536), default=4, help="Images per step, over all processes."
 )
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --output.")
-@click.option("--diagnose", is_flag=True, help="In the end, take the terms apart on one batch: lossreg.diagnose.")
-@click.option("--nproc", type=click.IntRange(min=1, max=1_024), default=1, help="Train on that many processes.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in --output.")
+@click.option("--diagnose", is_flag=True, help="At the end, run lossreg.diagnose on one batch.")
+@click.option("--nproc", type=click.IntRange(min=1, max=1_024), default=1, help="Number of processes.")
 @click.pass_context
 def demo_command(
     context: click.Context,
@@ -70,23 +74,23 @@ def demo_command(
     nproc: int,
     **options: Any,
 ) -> None:
-    """Train a small U-Net under a seven-term loss that a YAML file describes.
+    """Train a small U-Net with a seven-term loss from a YAML file.
 
-    It learns buildings in generated scenes, or in a tile of yours: their interior, edges and vertices, and a
-    frame field along their edges. Norms are calibrated first; weights ramp over the epochs. The output folder
-    holds metrics.csv, the resolved config.yaml, checkpoint.pt, terms.png and panel.png.
+    It learns buildings in generated scenes or in your own tile: their interior, edges and vertices, and a frame field
+    along their edges. Norms are calibrated first, and weights change over the epochs. The output folder contains
+    metrics.csv, the resolved config.yaml, checkpoint.pt, terms.png and panel.png.
     """
     processes = int(os.environ.get("WORLD_SIZE", nproc))
     _check_options(options, processes)
     if options["epochs"] is None:
         options["epochs"] = 12 if options["image"] is None else 30
-    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    explicit = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     try:
         output.mkdir(parents=True, exist_ok=True)
         if processes > 1 and "RANK" not in os.environ:
             _launch(context, nproc)
         else:
-            _train(output, config, resume, diagnose, options, given)
+            _train(output, config, resume, diagnose, options, explicit)
     except (LossregError, OSError) as error:
         where = f"process {os.environ['RANK']}: " if "RANK" in os.environ else ""
         raise click.ClickException(f"{where}{error}") from error
@@ -97,21 +101,25 @@ def _check_options(options: dict[str, Any], processes: int) -> None:
     if missing:
         raise click.ClickException(f'lossreg demo needs {", ".join(missing)}: pip install "lossreg[demo]"')
     if (options["image"] is None) != (options["labels"] is None):
-        raise click.UsageError("--image and --labels go together")
+        raise click.UsageError("use --image and --labels together")
     if options["size"] % 8:
-        raise click.UsageError(f"--size must be a multiple of 8, got {options['size']}")
+        raise click.UsageError(f"--size: expected a multiple of 8, found {options['size']}")
     if options["batch_size"] % processes:
-        raise click.UsageError(f"--batch-size {options['batch_size']} cannot be shared by {processes} processes alike")
+        raise click.UsageError(
+            f"--batch-size: expected a multiple of {processes} processes, found {options['batch_size']}"
+        )
     if options["count"] < options["batch_size"]:
-        raise click.UsageError(f"--scenes {options['count']} do not fill a batch of {options['batch_size']}")
+        raise click.UsageError(
+            f"--scenes: expected at least one batch of {options['batch_size']}, found {options['count']}"
+        )
 
 
 def _launch(context: click.Context, nproc: int) -> None:
-    """Start this command on `nproc` processes of this machine, by torchrun."""
+    """Start this command in `nproc` processes on this machine with torchrun."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    if not context.params["resume"]:  # a mistake in the config is said once, not by each process
+    if not context.params["resume"]:  # report a mistake in the config once, not in each process
         from lossreg.demo.train import resolved_config
 
         resolved_config(context.params["config"] or DEMO_CONFIG)
@@ -124,13 +132,13 @@ def _launch(context: click.Context, nproc: int) -> None:
     try:
         torchrun(["--standalone", f"--nproc-per-node={nproc}", "-m", "lossreg.demo", *arguments])
     except ChildFailedError as error:
-        raise LossregError("a process failed; what it said stands above") from error
+        raise LossregError("a process failed; see its error above") from error
 
 
 def _train(
-    output: Path, config: Path | None, resume: bool, diagnose: bool, options: dict[str, Any], given: set[str]
+    output: Path, config: Path | None, resume: bool, diagnose: bool, options: dict[str, Any], explicit: set[str]
 ) -> None:
-    """Train in this process, one of several where torchrun started it."""
+    """Train in this process, which may be one of several started by torchrun."""
     from lossreg.demo import train
     from lossreg.demo.means import process_group, rank
     from lossreg.demo.pictures import draw_pictures
@@ -142,7 +150,7 @@ def _train(
         if state is None:
             settings, text = train.Settings(**_plain(options)), train.resolved_config(config or DEMO_CONFIG)
         else:
-            settings, text = _continued(state, config, options, given)
+            settings, text = _continued(state, config, options, explicit)
         run = train.build_run(settings, text)
         if state is not None:
             train.restore(run, state)
@@ -164,27 +172,27 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _continued(
-    state: dict[str, Any], config: Path | None, options: dict[str, Any], given: set[str]
+    state: dict[str, Any], config: Path | None, options: dict[str, Any], explicit: set[str]
 ) -> tuple[Settings, str]:
-    """Take the settings of a checkpoint, of which the command line may change the number of epochs alone."""
+    """Return the settings of a checkpoint; the command line may only change the number of epochs."""
     from lossreg.demo import train
 
     was = train.Settings(**state["settings"])
-    wanted = replace(was, **{name: value for name, value in _plain(options).items() if name in given})
+    wanted = replace(was, **{name: value for name, value in _plain(options).items() if name in explicit})
     changed = [field.name for field in fields(was) if getattr(was, field.name) != getattr(wanted, field.name)]
     if config is not None and train.resolved_config(config) != state["config"]:
         changed.append("config")
     changed = [name for name in changed if name != "epochs"]
     if changed:
         raise LossregError(
-            f"--resume: the checkpoint was made with another {', '.join(changed)}; leave that option out, or "
-            "train anew without --resume"
+            f"--resume: the checkpoint has another {', '.join(changed)}; leave out that option, or train from the "
+            "start without --resume"
         )
     return wanted, state["config"]
 
 
 def _prepare_folder(output: Path, text: str, *, keep: bool) -> None:
-    """Write the config, and clear away what an earlier run left."""
+    """Write the config, and remove the results of an earlier run."""
     if not keep:
         for name in RESULTS:
             (output / name).unlink(missing_ok=True)
@@ -194,9 +202,11 @@ def _prepare_folder(output: Path, text: str, *, keep: bool) -> None:
 
 def _opening(run: Run, resume: bool) -> str:
     source = f"patches of {run.settings.image}" if run.settings.image else "generated scenes"
-    line = f"{len(run.training)} {source} to train on, {len(run.held_out)} held out, {run.steps} steps an epoch"
+    line = f"{len(run.training)} {source} to train on, {len(run.held_out)} held out, {run.steps} steps per epoch"
     if resume:
-        line += f"; going on at epoch {run.epoch}" if run.epoch else "; no epoch is done yet, starting at the first"
+        line += (
+            f"; continuing at epoch {run.epoch}" if run.epoch else "; no epoch is complete yet, starting at the first"
+        )
     return line
 
 

@@ -1,4 +1,4 @@
-"""The files of a run."""
+"""The names of the files that a run writes."""
 
 from __future__ import annotations
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 
 class FrameFieldUNet(nn.Module):
-    """Predict interior, edge and vertex probabilities and, from them and the features, a frame field.
+    """A U-Net that predicts interior, edge and vertex probabilities, and a frame field.
 
-    After Ronneberger et al., U-Net, MICCAI 2015, with the heads of Girard et al., Polygonal Building
-    Segmentation by Frame Field Learning, CVPR 2021. Group norm in place of batch norm makes the output for
-    an image independent of the rest of its batch, so that a batch may be split over processes.
+    After Ronneberger et al., U-Net, MICCAI 2015, with the heads of Girard et al., Polygonal Building Segmentation by
+    Frame Field Learning, CVPR 2021. With group norm instead of batch norm, the output for an image does not depend on
+    the other images, so a batch can be split over processes.
 
     Args:
         channels: number of channels of the images.
-        widths: features at each scale, from full resolution down, each a multiple of 4; images must be
-            divisible by `2 ** (len(widths) - 1)`.
+        widths: number of features at each scale, from full resolution down, each a multiple of 4. The size of images
+            must be divisible by `2 ** (len(widths) - 1)`.
     """
 
     def __init__(self, channels: int = 3, widths: Sequence[int] = (8, 16, 32, 64)) -> None:
@@ -29,7 +29,7 @@ class FrameFieldUNet(nn.Module):
         self.down = nn.ModuleList(_block(a, b) for a, b in zip([channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(_block(a + b, a) for a, b in pairwise(widths))
         self.seg = nn.Conv2d(widths[0], 3, 1)
-        hidden = 2 * widths[0]  # an orientation is no linear function of edge responses: it takes two layers
+        hidden = 2 * widths[0]  # an orientation is not a linear function of edge responses, so it needs two layers
         self.crossfield = nn.Sequential(
             nn.Conv2d(widths[0] + 3, hidden, 3, padding=1),
             nn.ELU(),
@@ -39,7 +39,7 @@ class FrameFieldUNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Map images (N, C, H, W) to `seg` (N, 3, H, W), 0 to 1, and `crossfield` (N, 4, H, W), -2 to 2."""
+        """Return `seg` (N, 3, H, W) in 0 to 1 and `crossfield` (N, 4, H, W) in -2 to 2 for images (N, C, H, W)."""
         features = image.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         skipped: list[Tensor] = []
         for block in self.down:

@@ -1,4 +1,4 @@
-"""Two pictures of a run: its terms over the epochs, and what the network makes of held-out images."""
+"""Two pictures of a run: the terms over the epochs, and predictions for held-out images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 def draw_pictures(run: Run, output: Path) -> None:
-    """Write both pictures of a run into its folder."""
+    """Write both pictures into the folder of a run."""
     for name, figure in ((TERMS, draw_terms(run)), (PANEL, draw_panel(run))):
         FigureCanvasAgg(figure)
         with replacing(output / name) as draft:
@@ -38,7 +38,7 @@ def draw_pictures(run: Run, output: Path) -> None:
 
 
 def draw_terms(run: Run) -> Figure:
-    """Draw, over the epochs: each term over its norm, its weight, and the held-out IoU."""
+    """Return a figure of each term divided by its norm, the weights, and the held-out IoU over the epochs."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     values, weights, iou = figure.subplots(1, 3)
     rows = run.history
@@ -72,7 +72,7 @@ def draw_terms(run: Run) -> Figure:
 
 @torch.no_grad()
 def draw_panel(run: Run) -> Figure:
-    """Draw held-out images beside their targets, predictions, and frame fields."""
+    """Return a figure of held-out images with their targets, predictions and frame fields."""
     chosen = _with_buildings(run.held_out.tensors["gt_polygons_image"])
     batch = run.held_out.batch(chosen)
     run.network.eval()
@@ -94,13 +94,13 @@ def draw_panel(run: Run) -> Figure:
 
 
 def _with_buildings(targets: Tensor) -> Tensor:
-    """Return the first few images (of N) that buildings cover by more than a hundredth, if there are any."""
+    """Return the indices of the first images with more than 1 % buildings; other images follow if there are too few."""
     covered = targets[:, 0].mean(dim=(1, 2)) > 0.01
     return torch.argsort(~covered, stable=True)[:_ROWS].sort().values
 
 
 def _rgb(image: Tensor) -> Floats:
-    """Return the first three bands of an image, or its first one as grey, as (H, W, 3)."""
+    """Return the first three bands of an image, or the first one as grey, with shape (H, W, 3)."""
     bands = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     return np.asarray(bands.permute(1, 2, 0).clamp(0, 1), dtype=np.float64)
 
@@ -111,7 +111,7 @@ def _faded(picture: Floats) -> Floats:
 
 
 def _overlay(picture: Floats, channels: Tensor) -> Floats:
-    """Lay interior, edge and vertex (3, H, W), 0 to 1, over a greyed picture."""
+    """Return a grey picture with interior, edge and vertex (3, H, W), 0 to 1, drawn over it."""
     result: Floats = _faded(picture)
     for channel, colour, strength in zip(
         np.asarray(channels, dtype=np.float64), _CHANNELS, (0.6, 0.9, 1.0), strict=True
@@ -124,7 +124,7 @@ def _overlay(picture: Floats, channels: Tensor) -> Floats:
 def field_directions(crossfield: Tensor) -> NDArray[np.complex128]:
     """Return the two directions of a frame field (4, H, W) as unit complex numbers (2, H, W), row + i column.
 
-    They are the roots of `z^4 + c2 z^2 + c0`, each up to its sign.
+    They are the roots of `z^4 + c2 z^2 + c0`, up to the sign.
     """
     real0, imag0, real2, imag2 = crossfield.double().numpy()
     c0, c2 = real0 + 1j * imag0, real2 + 1j * imag2  # (H, W)
@@ -134,7 +134,7 @@ def field_directions(crossfield: Tensor) -> NDArray[np.complex128]:
 
 
 def _draw_field(axes: Axes, crossfield: Tensor, seg: Tensor) -> None:
-    """Draw the field as crosses, bright where a building is."""
+    """Draw the field as crosses, which are bright on buildings."""
     directions = field_directions(crossfield)
     half = _SPACING // 2
     rows, columns = np.mgrid[half : seg.shape[1] : _SPACING, half : seg.shape[2] : _SPACING].reshape(2, -1)

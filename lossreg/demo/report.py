@@ -1,4 +1,4 @@
-"""What a run says on the terminal: a bar while it trains, and a table of the terms after each epoch."""
+"""The output of a run: a progress bar, and a table of the terms after each epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, float]
 
 
 class _Quiet(Console):
-    """A console that goes on in silence where its reader went away: the run is not over."""
+    """A console that becomes silent if the reader of its pipe closes it, so that the run continues."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -27,13 +27,13 @@ class _Quiet(Console):
 
 
 class Report:
-    """Print the progress of a run; use it as a context.
+    """A context manager that prints the progress of a run.
 
     Args:
-        epochs: of the whole run.
-        steps: an epoch.
-        done: epochs that were done before.
-        quiet: print nothing; for all processes but the first.
+        epochs: number of epochs of the whole run.
+        steps: number of steps per epoch.
+        done: number of epochs done before.
+        quiet: print nothing; for all processes except the first.
     """
 
     def __init__(self, epochs: int, steps: int, done: int = 0, *, quiet: bool = False) -> None:
@@ -67,14 +67,14 @@ class Report:
         self.console.print(printable(text, keep="\n"), markup=False, soft_wrap=True)
 
     def show(self, tables: object) -> None:
-        """Print wide tables: fitted to a terminal, and unbroken where there is none."""
+        """Print tables: fitted to a terminal, and not wrapped elsewhere."""
         if self.console.is_terminal:
             self.console.print(tables)
         else:
             self.say(str(tables))
 
     def step(self, total: float) -> None:
-        """Show one more step."""
+        """Advance the progress bar by one step."""
         self._bar.update(self._task, advance=1, loss=total)
 
     def epoch(self, row: Row) -> None:
@@ -85,9 +85,9 @@ class Report:
 
 
 def terms_table(row: Row, epochs: int) -> Table:
-    """Lay out the terms of an epoch: raw value, norm, their quotient, weight, and share of the total.
+    """Return a table of the terms of an epoch: raw value, norm, their ratio, weight, and share of the total.
 
-    Epochs count from 0, as thresholds in the YAML do.
+    Epochs count from 0, like thresholds in the YAML.
     """
     table = Table(
         title=f"epoch {row['epoch']:.0f} ({row['epoch'] + 1:.0f} of {epochs}): total {row['total']:.4f}, "

@@ -1,4 +1,4 @@
-"""Images with their targets, as tensors, and the batches that a run takes from them."""
+"""Images and targets as tensors, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lossreg.demo.targets import Array
 
 @dataclass(frozen=True)
 class Samples:
-    """N images with targets, all of one size.
+    """N images of one size with targets.
 
     Attributes:
-        tensors: `image` (N, C, H, W), about 0 to 1, and the targets of `draw_targets`, each with N in front.
+        tensors: `image` (N, C, H, W), about 0 to 1, and the targets of `draw_targets` with a first axis N.
     """
 
     tensors: dict[str, Tensor]
 
     @classmethod
     def stack(cls, samples: Sequence[dict[str, Array]]) -> Samples:
-        """Put single samples, arrays by key, together."""
+        """Return single samples, each a dict of arrays, as one object."""
         return cls({key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]})
 
     def __len__(self) -> int:
@@ -37,16 +37,16 @@ class Samples:
         return self.tensors["image"].shape[1]
 
     def class_freq(self) -> Tensor:
-        """Return (3,): the share of pixels that are interior, edge, vertex; one pixel of all at least."""
+        """Return the share of pixels that are interior, edge, vertex, with shape (3,); at least one pixel."""
         target = self.tensors["gt_polygons_image"]
         return target.mean(dim=(0, 2, 3)).clamp_min(target.shape[1] / target.numel())
 
     def with_class_freq(self, class_freq: Tensor) -> Samples:
-        """Return the same samples with `class_freq` (N, 3) among their targets."""
+        """Return the same samples with the target `class_freq` (N, 3)."""
         return Samples({**self.tensors, "class_freq": class_freq.expand(len(self), -1)})
 
     def batch(self, index: Tensor, turns: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the samples at `index` (B,), each turned by its number in `turns` (B,); see `turned`."""
+        """Return the samples at `index` (B,), each turned as `turns` (B,) says; see `turned`."""
         picked = {key: tensor[index] for key, tensor in self.tensors.items()}
         if turns is None:
             return picked
@@ -58,10 +58,10 @@ class Samples:
     def batches(
         self, batch_size: int, *, seed: int | None = None, epoch: int = 0, rank: int = 0, world_size: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Yield this rank's share of each batch; the shares of all ranks, joined, are the batch.
+        """Yield this rank's share of each batch; the shares of all ranks together are the batch.
 
-        With a seed the order and the turns are drawn from `(seed, epoch)` alone, the same on every rank, and
-        a last batch that is not full is left out. Without one all samples come in their order, as they are.
+        With a seed, the order and the turns depend only on `(seed, epoch)` and are the same on every rank, and an
+        incomplete last batch is dropped. Without a seed, all samples are returned in order and not turned.
         """
         order, turns = torch.arange(len(self)), None
         if seed is not None:
@@ -75,9 +75,10 @@ class Samples:
 
 
 def turned(sample: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
-    """Turn a sample by `turn % 4` quarters, mirrored left to right first where `turn` is 4 or more.
+    """Return a sample turned by `turn % 4` quarters, and mirrored left to right before if `turn` is 4 or more.
 
-    A quarter turn moves the tangent `z = row + i column` to `i z`, a mirror to its conjugate; angles follow.
+    A quarter turn changes the tangent `z = row + i column` to `i z`, and mirroring to its conjugate. The angles of the
+    target change in the same way.
     """
     mirrored, quarters = turn >= 4, turn % 4
     result = {}

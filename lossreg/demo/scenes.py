@@ -1,4 +1,4 @@
-"""Generated scenes: rotated buildings with textured roofs and shadows, among roads, trees and yards."""
+"""Generate scenes: rotated buildings with textured roofs and shadows, roads, trees and yards."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _GRASS, _SOIL, _TREE, _ASPHALT = (
 
 
 def generate_scenes(count: int, size: int, seed: int, stream: int = 0) -> Samples:
-    """Generate `count` RGB scenes of `size` x `size` pixels with their targets.
+    """Return `count` RGB scenes of `size` x `size` pixels with their targets.
 
     Args:
         count: number of scenes, at least 1.
         size: side in pixels.
-        seed: not negative; scene k of a seed and stream is always the same, however many are asked for.
-        stream: scenes of different streams have nothing in common (training and held-out scenes).
+        seed: not negative; scene k of a seed and stream is the same for every `count`.
+        stream: scenes of different streams are independent (training and held-out scenes).
     """
-    made = []
+    scenes = []
     for k in range(count):
         rng = np.random.default_rng([seed, stream, k])
         buildings = place_buildings(rng, size)
-        made.append({"image": paint(rng, buildings, size), **draw_targets(buildings, size, size)})
-    return Samples.stack(made)
+        scenes.append({"image": paint(rng, buildings, size), **draw_targets(buildings, size, size)})
+    return Samples.stack(scenes)
 
 
 def place_buildings(rng: Generator, size: int) -> list[Polygon]:
-    """Place buildings that do not touch, most of them along one street direction, some cut by the border."""
+    """Return buildings that do not touch; most follow one street direction, and some cross the border."""
     street = rng.uniform(0, 180)
     wanted = rng.integers(3, 3 + max(1, round((size / 40) ** 2)))
     placed: list[Polygon] = []
@@ -56,7 +56,7 @@ def place_buildings(rng: Generator, size: int) -> list[Polygon]:
 
 
 def _outline(rng: Generator) -> Polygon:
-    """Return the outline of a building about the origin: a rectangle, or one with parts cut out."""
+    """Return the outline of a building at the origin: a rectangle, possibly with parts cut out."""
     length = rng.uniform(18, 40)
     width = length * rng.uniform(0.5, 0.95)
     whole = box(-length / 2, -width / 2, length / 2, width / 2)
@@ -73,7 +73,7 @@ def _outline(rng: Generator) -> Polygon:
 
 
 def paint(rng: Generator, buildings: list[Polygon], size: int) -> Array:
-    """Paint a scene as seen from above: (3, size, size), 0 to 1."""
+    """Return the image of a scene from above, (3, size, size) in 0 to 1."""
     image = _ground(rng, size)  # (size, size, 3)
     sun = rng.uniform(0, 2 * np.pi)
     sunward = np.array([np.cos(sun), np.sin(sun)])
@@ -90,14 +90,14 @@ def paint(rng: Generator, buildings: list[Polygon], size: int) -> Array:
 
 
 def _ground(rng: Generator, size: int) -> Floats:
-    """Meadow and bare soil in patches, with a fine grain."""
+    """Return the ground: patches of meadow and bare soil, with a fine grain."""
     soil = 1 / (1 + np.exp(-3 * (_noise(rng, size, 16) - 0.6)))[..., None]
     grain = 1 + 0.10 * _noise(rng, size, 3) + 0.08 * _noise(rng, size, 8)
     return (_GRASS * (1 - soil) + _SOIL * soil) * grain[..., None]
 
 
 def _roads(rng: Generator, image: Floats, weather: Floats) -> None:
-    """Lay a straight road, and a flat paved yard that looks like a roof at first sight, in most scenes."""
+    """Draw a straight road, and a paved yard that looks similar to a roof, in most scenes."""
     size = len(image)
     angle = rng.uniform(0, 180)
     road = box(-2 * size, 0, 2 * size, rng.uniform(7, 12))
@@ -114,7 +114,7 @@ def _pave(rng: Generator, image: Floats, weather: Floats, area: Polygon) -> None
 
 
 def _roof(rng: Generator, image: Floats, building: Polygon, sunward: Floats, weather: Floats) -> None:
-    """Cover a building: courses of tiles along its length, the two sides of the ridge lit differently."""
+    """Draw a roof: rows of tiles along the building, with different light on the two sides of the ridge."""
     rows, columns = _inside(building, len(image))
     corners = np.asarray(building.minimum_rotated_rectangle.exterior.coords)
     sides = np.diff(corners[:3], axis=0)
@@ -129,7 +129,7 @@ def _roof(rng: Generator, image: Floats, building: Polygon, sunward: Floats, wea
 
 
 def _trees(rng: Generator, image: Floats, sunward: Floats, buildings: list[Polygon]) -> None:
-    """Plant round crowns with shadows; a few of them reach over a roof."""
+    """Draw round trees with shadows; a few reach over a roof."""
     size = len(image)
     for _ in range(rng.integers(3, 3 + max(1, size // 10))):
         centre, radius = rng.uniform(0, size, 2), rng.uniform(2.5, 6)  # (x, y)
@@ -143,13 +143,13 @@ def _trees(rng: Generator, image: Floats, sunward: Floats, buildings: list[Polyg
 
 def _inside(area: Polygon, size: int) -> tuple[Indices, Indices]:
     """Return rows and columns of the pixels inside a polygon without holes."""
-    x, y = np.asarray(area.exterior.coords).T - 0.5  # pixel centres lie at integers here
+    x, y = np.asarray(area.exterior.coords).T - 0.5  # skimage has pixel centres at integers
     rows, columns = draw_polygon(y, x, (size, size))
     return rows, columns
 
 
 def _noise(rng: Generator, size: int, cell: int) -> Floats:
-    """Return smooth noise (size, size) of about unit deviation, its features about `cell` pixels wide."""
+    """Return smooth noise (size, size) with unit standard deviation and features of about `cell` pixels."""
     smooth = gaussian_filter(rng.normal(size=(size, size)), cell / 2, mode="wrap")
     fine: Floats = smooth / smooth.std()
     return fine

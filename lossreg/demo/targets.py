@@ -1,4 +1,4 @@
-"""Polygons to targets: the interior, edge and vertex channels, tangent angles, distances and sizes."""
+"""Draw polygons as targets: interior, edge and vertex channels, tangent angles, distances and sizes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ EDGE_WIDTH = 3.0
 """Width of the lines of the edge channel, in pixels."""
 VERTEX_RADIUS = 2.0
 """Radius of the dots of the vertex channel, in pixels."""
-_ROUND = 3  # segments a quarter circle: enough for a few pixels
+_ROUND = 3  # segments per quarter circle, enough for a few pixels
 
 Array = NDArray[np.float32]
 
 
 def draw_targets(polygons: Sequence[Polygon], height: int, width: int) -> dict[str, Array]:
-    """Draw polygons, in pixel coordinates (x along columns, y along rows, down), as the targets of one image.
+    """Return the targets of one image for polygons in pixel coordinates (x along columns, y along rows, down).
 
-    What lies outside the image is cut off.
+    Polygons are clipped to the image.
 
     Returns:
         gt_polygons_image: (3, H, W), 0 or 1: interior, edge, vertex.
-        gt_crossfield_angle: (1, H, W), radians: the tangent of the nearest edge, on the edge channel; it is
-            measured from the row axis towards the column axis, so that `cos` runs along rows and `sin` along
-            columns, as the components of an image gradient do. 0 elsewhere.
-        distances: (1, H, W): the distances to the two nearest buildings, added, as a fraction of `H + W`;
-            where there are fewer buildings each missing distance counts as `H + W`.
-        sizes: (1, H, W): the area of the building at that pixel as a fraction of the image's; 1 elsewhere.
+        gt_crossfield_angle: (1, H, W), radians: on the edge channel the tangent of the nearest edge, measured from the
+            row axis towards the column axis. So `cos` is the component along rows and `sin` the component along
+            columns, as for an image gradient. 0 elsewhere.
+        distances: (1, H, W): the sum of the distances to the two nearest buildings, as a fraction of `H + W`. With
+            fewer buildings each missing distance is `H + W`.
+        sizes: (1, H, W): the area of the building at the pixel as a fraction of the image; 1 elsewhere.
     """
     rings = [ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
     edges = [edge for ring in rings for edge in _edges(np.asarray(ring.coords)[:, :2])]
@@ -59,7 +59,7 @@ def draw_targets(polygons: Sequence[Polygon], height: int, width: int) -> dict[s
 
 
 def _edges(ring: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return the edges of a closed ring (K, 2), each (2, 2), without those of no length."""
+    """Return the edges of a closed ring (K, 2), each (2, 2), without edges of length 0."""
     pairs = np.stack([ring[:-1], ring[1:]], axis=1)  # (K - 1, 2, 2)
     return [pair for pair in pairs if np.any(pair[0] != pair[1])]
 
@@ -74,7 +74,7 @@ def _angle(edge: NDArray[np.float64]) -> float:
 
 
 def burn(shapes: Iterable[tuple[Any, float]], shape: tuple[int, int], fill: float = 0.0) -> Array:
-    """Return an image of `shape` (H, W): at pixels whose centre a geometry covers, its value; else `fill`.
+    """Return an image of `shape` (H, W) with the value of the geometry that covers each pixel's centre, else `fill`.
 
     Later geometries cover earlier ones.
     """

@@ -1,4 +1,4 @@
-"""A user's own tile: a raster and building footprints in its coordinates, cut into patches."""
+"""Cut a user's tile, a raster with building footprints, into patches."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ class TileError(LossregError):
 
 
 def load_tile(image: Path, labels: Path, *, count: int, size: int, seed: int) -> tuple[Samples, Samples]:
-    """Cut a tile into training and held-out patches.
+    """Return training and held-out patches of a tile.
 
-    One side of the tile, about a quarter of it, is held out: of the four the one whose share of the built area
-    is closest to a fifth. The held-out patches cover it side by side. Training patches lie anywhere in the
-    rest, two of three on a building, the others wherever they fall.
+    About a quarter of the tile at one of its four sides is held out: the one whose share of the built area is closest
+    to a fifth. The held-out patches cover it side by side. Training patches are random positions in the rest, two of
+    three on a building.
 
     Args:
-        image: a raster that rasterio reads, of any number of bands and any dtype.
+        image: a raster that rasterio can read, with any number of bands and any dtype.
         labels: GeoJSON with polygons in the raster's coordinates.
         count: number of training patches.
         size: side of a patch in pixels.
-        seed: places the training patches; not negative.
+        seed: seed for the positions of training patches; not negative.
 
     Raises:
-        TileError: a file cannot be read, the tile is too small, or footprints are not where they must be.
+        TileError: a file cannot be read, the tile is too small, or the footprints are in the wrong place.
     """
     pixels, transform = read_raster(image)
     height, width = pixels.shape[1:]
     if min(height, width) < size or max(height, width) < 2 * size:
-        raise TileError(f"{image}: {width} x {height} pixels are too few; two patches of {size} x {size} must fit")
+        raise TileError(
+            f"{image}: expected room for two patches of {size} x {size} pixels, found {width} x {height} pixels"
+        )
     polygons = read_polygons(labels, transform)
     tree = shapely.STRtree(polygons)
     if not len(tree.query(shapely.box(0, 0, width, height), predicate="intersects")):
@@ -73,7 +75,7 @@ def load_tile(image: Path, labels: Path, *, count: int, size: int, seed: int) ->
 
 
 class _Window(NamedTuple):
-    """A rectangle of pixels, the last row and column not included."""
+    """A rectangle of pixels; `bottom` and `right` are exclusive."""
 
     top: int
     left: int
@@ -86,7 +88,7 @@ class _Window(NamedTuple):
 
 
 def _split(polygons: list[Polygon], shape: tuple[int, int], size: int) -> tuple[_Window, _Window]:
-    """Return the part of the tile that is held out, and the rest; each is at least a patch wide."""
+    """Return the held-out part of the tile and the rest, each at least one patch wide."""
     height, width = shape
     across, down = (max(1, round(extent / size / 4)) * size for extent in (width, height))
     choices = []
@@ -109,8 +111,8 @@ def _split(polygons: list[Polygon], shape: tuple[int, int], size: int) -> tuple[
     usable = [choice for choice in choices if built(choice[0]) > 0 and built(choice[1]) > 0]
     if not usable:
         raise TileError(
-            "no side of the tile can be held out with buildings in it and buildings in the rest; "
-            "give a tile with more buildings, or smaller patches (--size)"
+            "expected buildings at a side of the tile and in the rest, found none; use a tile with more buildings, or "
+            "smaller patches (--size)"
         )
     return min(usable, key=lambda choice: abs(built(choice[0]) / whole - _HELD_OUT))
 
@@ -118,7 +120,7 @@ def _split(polygons: list[Polygon], shape: tuple[int, int], size: int) -> tuple[
 def _training_spots(
     rng: np.random.Generator, polygons: list[Polygon], part: _Window, size: int
 ) -> Iterator[tuple[int, int]]:
-    """Draw upper left corners (row, column) of patches inside a part of the tile, without end."""
+    """Yield random upper left corners (row, column) of patches inside a part of the tile, without end."""
     inside = [polygon for polygon in polygons if polygon.intersects(part.box)]
     while True:
         x, y = rng.uniform((part.left, part.top), (part.right, part.bottom))
@@ -131,10 +133,9 @@ def _training_spots(
 
 
 def read_raster(path: Path) -> tuple[Array, Affine]:
-    """Read a raster as (C, H, W), each band's 2nd to 98th percentile brought to 0 to 1, with its transform.
+    """Return a raster as (C, H, W) and its transform; the 2nd to 98th percentile of each band is scaled to 0 to 1.
 
-    Values beyond the percentiles are cut off half a range further; pixels without data become 0. Alpha bands
-    are left out.
+    Scaled values are clipped to -0.5 to 1.5. Pixels without data are 0. Alpha bands are not read.
     """
     try:
         with warnings.catch_warnings():
@@ -145,9 +146,9 @@ def read_raster(path: Path) -> tuple[Array, Affine]:
                 valid = (source.read_masks(bands) > 0) & np.isfinite(pixels)
                 transform = source.transform
     except RasterioError as error:
-        raise TileError(f"{path}: not a raster that can be read: {error}") from error
+        raise TileError(f"{path}: expected a raster, found a file that cannot be read: {error}") from error
     if not valid.any():
-        raise TileError(f"{path}: the raster holds no data")
+        raise TileError(f"{path}: expected a raster with data, found none")
     return np.stack([_scaled(band, mask) for band, mask in zip(pixels, valid, strict=True)]), transform
 
 
@@ -158,15 +159,15 @@ def _scaled(band: Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
 
 
 def read_polygons(path: Path, transform: Affine) -> list[Polygon]:
-    """Read the polygons of a GeoJSON file, in pixel coordinates of a raster with that transform."""
+    """Return the polygons of a GeoJSON file in pixel coordinates of a raster with a transform."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         geometries = [shapely.force_2d(shapely.from_geojson(json.dumps(g))) for g in _geometries(document)]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, shapely.errors.ShapelyError) as error:
-        raise TileError(f"{path}: not GeoJSON that can be read: {error}") from error
+        raise TileError(f"{path}: expected GeoJSON, found a file that cannot be read: {error}") from error
     polygons = [_mapped(p, ~transform) for g in geometries for p in _polygons(g)]
     if not polygons:
-        raise TileError(f"{path}: no polygons in it")
+        raise TileError(f"{path}: expected polygons, found none")
     return polygons
 
 
@@ -175,7 +176,7 @@ def _mapped(polygon: Polygon, transform: Affine) -> Polygon:
 
 
 def _geometries(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield the geometries of a GeoJSON object of any kind."""
+    """Yield the geometries of any GeoJSON object."""
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "FeatureCollection":
         for feature in document.get("features") or ():
@@ -188,7 +189,7 @@ def _geometries(document: Any) -> Iterator[dict[str, Any]]:
 
 
 def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
-    """Yield the polygons that a geometry consists of, mended where they cross themselves."""
+    """Yield the polygons of a geometry; self-intersections are repaired."""
     for part in shapely.get_parts(shapely.make_valid(geometry)):
         if isinstance(part, Polygon):
             if not part.is_empty:
@@ -204,6 +205,6 @@ def _no_overlap(image: Path, labels: Path, polygons: list[Polygon], transform: A
 
     whole = shapely.box(0, 0, shape[1], shape[0])
     return (
-        f"no footprint of {labels} lies on {image}: the tile covers {extent([whole])}, the "
-        f"footprints {extent(polygons)}; both must be in the same coordinates"
+        f"no footprint of {labels} is on {image}: the tile covers {extent([whole])}, the footprints "
+        f"{extent(polygons)}; use the same coordinates for both"
     )

@@ -1,4 +1,4 @@
-"""The base class of every loss: what it reads, its value, its norm, and errors that name what came."""
+"""The base class of all losses: reading a batch, computing the value, and checks of tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
 Batch: TypeAlias = Mapping[str, Any] | Tensor
-"""A mapping of tensors, or a bare tensor where a loss reads just one key of that side."""
+"""A mapping of tensors, or a bare tensor if a loss reads only one key of that side."""
 
 
 class _Running(threading.local):
-    """The forwards that this thread is in, the innermost last: `[loss, its extra_info]` each."""
+    """The running forwards of this thread, innermost last, each as `[loss, extra_info]`."""
 
     def __init__(self) -> None:
         self.forwards: list[list[Any]] = []
@@ -33,7 +33,7 @@ _running = _Running()
 class Loss(RunningNorm):
     """A named loss over `(pred_batch, gt_batch)` with a running norm.
 
-    A subclass writes `compute` and declares what it reads::
+    A subclass defines `compute` and declares the keys that it reads::
 
         class Offset(lossreg.Loss):
             requires = ("pred.offset", "gt.offset")
@@ -43,16 +43,16 @@ class Loss(RunningNorm):
                 return (pred - self.read(pred_batch, gt_batch, "gt.offset")).abs().mean()
 
     Args:
-        name: the term's name in logs and in `MultiLoss`; not empty, no `/` (groups nest as `group/term`).
+        name: the name of the term in logs and in `MultiLoss`; not empty, without `/` (groups nest as `group/term`).
 
     Attributes:
-        requires: keys that must be there, each `pred.<key>` or `gt.<key>`.
-        optional: keys that are used where they are there.
+        requires: required keys, each `pred.<key>` or `gt.<key>`.
+        optional: keys that are used if the batch has them.
         needs_grad: whether `compute` takes derivatives of the predictions, as a physics residual does. Gradients are
-            then on in it, and calibration calls the model with gradients on.
-        ignore_index: the target value of elements to leave out, where there is one.
-        registered_name: the canonical name by which it was created; empty where its class was called.
-        registered_arguments: the arguments by which it was created so, as a text.
+            then on in `compute`, and calibration calls the model with gradients on.
+        ignore_index: the target value of elements that the loss ignores, or None.
+        registered_name: the canonical name if the loss was created by name, else empty.
+        registered_arguments: the arguments if the loss was created by name, as text.
     """
 
     requires: Sequence[str] = ()
@@ -62,7 +62,7 @@ class Loss(RunningNorm):
     registered_name: str = ""
     registered_arguments: str = ""
     _name: str
-    _term_of = ""  # the `MultiLoss` that it is a term of
+    _term_of = ""  # the `MultiLoss` that has this loss as a term
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -71,23 +71,22 @@ class Loss(RunningNorm):
 
     @property
     def name(self) -> str:
-        """The term's name in logs and in `MultiLoss`; fixed once the loss is a term of one."""
+        """The name of the term in logs and in `MultiLoss`; read-only once the loss is a term."""
         return self._name
 
     @name.setter
     def name(self, name: str) -> None:
-        given = Arguments(type(self).__name__)
-        name = given.name("name", name)
+        checks = Arguments(type(self).__name__)
+        name = checks.name("name", name)
         if self._term_of and name != self._name:
-            given.report(
-                "name", f"{self._term_of} knows it as {self._name!r}, found {name!r}", "name a loss beforehand"
-            )
-        given.done()
+            problem = f"expected {self._name!r}, since it is a term of {self._term_of}, found {name!r}"
+            checks.report("name", problem, "name a loss before you pass it to a MultiLoss")
+        checks.done()
         self._name = name
 
     @property
     def extra_info(self) -> dict[str, Any]:
-        """What `compute` puts here is returned, detached, beside the value; each forward has its own."""
+        """A dict for `compute` to fill; `forward` returns it detached. Each forward has its own."""
         if not torch.compiler.is_compiling():
             for loss, extra_info in reversed(_running.forwards):
                 if loss is self:
@@ -105,16 +104,16 @@ class Loss(RunningNorm):
 
     @abstractmethod
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the raw loss, a scalar on the graph of the predictions. The batches are read only."""
-        raise NotImplementedError(f"{type(self).__name__} must define compute(pred_batch, gt_batch)")
+        """Return the raw loss, a scalar on the graph of the predictions; do not change the batches."""
+        raise NotImplementedError(f"define {type(self).__name__}.compute(pred_batch, gt_batch)")
 
     def forward(self, pred_batch: Any, gt_batch: Any, normalize: bool = True) -> tuple[Tensor, dict[str, Any]]:
-        """Return `(loss, extra_info)`, the loss divided by its norm where `normalize`.
+        """Return `(loss, extra_info)`; the loss is divided by its norm if `normalize`.
 
         Raises:
-            ArgumentError: `normalize` is no bool.
-            MissingKeyError, ShapeError, DtypeError, RangeError: a batch is not what the loss needs.
-            Exception: whatever `compute` raises, with a note that names the term, its loss and the batch's tensors.
+            ArgumentError: `normalize` is not a bool.
+            MissingKeyError, ShapeError, DtypeError, RangeError: the batch does not fit the loss.
+            Exception: any exception of `compute`, with a note that names the term, its loss and the batch's tensors.
         """
         if normalize is not True and normalize is not False:
             normalize = check_normalize(normalize, self.name)
@@ -122,9 +121,9 @@ class Loss(RunningNorm):
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
 
     def _run(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Return what `compute` returns and what it put into `extra_info`, and keep nothing of either."""
-        self._extra_info.clear()  # a graph that is kept here could be neither freed nor copied
-        if torch.compiler.is_compiling():  # a compiler keeps the threads apart by itself
+        """Return the value of `compute` and its `extra_info`, and keep no reference to them."""
+        self._extra_info.clear()  # a stored graph could not be freed or copied
+        if torch.compiler.is_compiling():  # compiled code needs no separation of threads
             try:
                 return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
             finally:
@@ -140,7 +139,7 @@ class Loss(RunningNorm):
             forwards.pop()
 
     def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return what `compute` does, a scalar, with gradients on in it where it needs them."""
+        """Return the scalar of `compute`, called with gradients on if the loss needs them."""
         if not self.needs_grad or torch.is_grad_enabled():
             value = self.compute(pred_batch, gt_batch)
         else:
@@ -148,22 +147,22 @@ class Loss(RunningNorm):
                 value = _detached(self.compute(pred_batch, gt_batch))
         if not isinstance(value, Tensor) or value.dim() != 0:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"loss {self.name!r}: compute must return a scalar tensor, got {found}")
+            raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor, found {found}")
         return value
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
-        """Add this batch, of `nums` samples, to the running average that is the norm."""
+        """Add a batch of `nums` samples to the norm."""
         value, _ = self(pred_batch, gt_batch, normalize=False)
         self.record(value, nums)
 
     # --- reading a batch --------------------------------------------------------------------------
 
     def read(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor:
-        """Return the tensor at `pred.<key>` or `gt.<key>`; a bare tensor stands for its side's only key.
+        """Return the tensor at `pred.<key>` or `gt.<key>`; a bare tensor counts as the only key of its side.
 
         Raises:
-            MissingKeyError: the key is not there; the message lists the keys that are.
+            MissingKeyError: the key is missing; the message lists the keys of the batch.
         """
         tensor = self.read_optional(pred_batch, gt_batch, key)
         if tensor is None:
@@ -174,7 +173,7 @@ class Loss(RunningNorm):
         return tensor
 
     def read_optional(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor | None:
-        """Return the tensor at `key`, or None where it is not there."""
+        """Return the tensor at `key`, or None if it is missing."""
         side, _, rest = key.partition(".")
         batch = pred_batch if side == "pred" else gt_batch
         if isinstance(batch, Tensor):
@@ -182,18 +181,19 @@ class Loss(RunningNorm):
             return batch if alone and key not in self.optional else None
         if not isinstance(batch, Mapping):
             raise MissingKeyError(
-                f"loss {self.name!r}: {side}_batch must be a mapping of tensors or a tensor, got {type(batch).__name__}"
+                f"loss {self.name!r}: {side}_batch: expected a mapping of tensors or a tensor, "
+                f"found {type(batch).__name__}"
             )
         value = batch.get(rest)
         if value is not None and not isinstance(value, Tensor):
-            raise DtypeError(f"loss {self.name!r}: {key!r} must be a tensor, got {type(value).__name__}")
+            raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(value).__name__}")
         return value
 
     def check_shape(self, key: str, tensor: Tensor, expected: Sequence[int | str]) -> None:
-        """Compare a shape with one like `("N", 4, "H", "W")`: a number must be met, one letter is one size.
+        """Check a shape against one like `("N", 4, "H", "W")`; equal letters mean equal sizes.
 
         Raises:
-            ShapeError: names the loss, the key, what came and what was expected.
+            ShapeError: with the loss, the key, the shape and the expected shape.
         """
         shape = tuple(tensor.shape)
         sizes: dict[str, int] = {}
@@ -206,10 +206,10 @@ class Loss(RunningNorm):
             raise ShapeError(f"loss {self.name!r}: {key!r} has shape {shape}, expected ({wanted})")
 
     def check_float(self, key: str, tensor: Tensor) -> None:
-        """Refuse a tensor that is not of a floating-point dtype.
+        """Check that a tensor has a floating-point dtype.
 
         Raises:
-            DtypeError: names the loss, the key, what came and what was expected.
+            DtypeError: with the loss, the key and the dtype.
         """
         if not tensor.is_floating_point():
             raise DtypeError(
@@ -218,13 +218,12 @@ class Loss(RunningNorm):
             )
 
     def check_range(self, key: str, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
-        """Refuse values outside `[low, high]`, on the CPU in eager mode, where looking costs no transfer.
+        """Check that all values are in `[low, high]`, only on the CPU in eager mode, where no transfer is needed.
 
-        Elsewhere nothing is checked: a forward never reads a tensor back from a device, and a device-side
-        assertion would take the whole process down.
+        A forward never reads a tensor back from a device, and a failed device-side assertion would end the process.
 
         Raises:
-            RangeError: names the loss, the key, the range that came and the one that was expected.
+            RangeError: with the loss, the key, the range of the values and the expected range.
         """
         if not can_look(tensor):
             return
@@ -244,31 +243,31 @@ class Loss(RunningNorm):
 
 
 def check_normalize(normalize: Any, owner: str) -> bool:
-    """Take the third argument of a forward, where an epoch is soon given by mistake.
+    """Return the third argument of a forward, which is easily confused with the epoch, as a bool.
 
     Raises:
-        ArgumentError: it is no bool.
+        ArgumentError: it is not a bool.
     """
     if normalize is True or normalize is False:
         return normalize
-    given = Arguments(owner)
+    checks = Arguments(owner)
     flag = plain(normalize)
     if not isinstance(flag, bool):
-        given.wrong("normalize", "True or False", normalize, "an epoch goes by its name: pass epoch=...")
-    given.done()
+        checks.wrong("normalize", "True or False", normalize, "for the epoch pass epoch=...")
+    checks.done()
     return bool(flag)
 
 
 def zero_on_graph(tensor: Tensor) -> Tensor:
-    """Return a scalar zero that depends on `tensor`, with zero gradients whatever values it holds.
+    """Return a scalar zero on the graph of `tensor`, with zero gradients for all values, also NaN.
 
-    A loss over nothing returns this, so that DistributedDataParallel sees every parameter used.
+    Return it from a loss with nothing to learn, so that DistributedDataParallel finds every parameter used.
     """
     return tensor.reshape(-1)[:0].sum()
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Say whether a tensor's values may be looked at: on the CPU, in eager mode, none of them fake or wrapped."""
+    """Return whether the values of a tensor may be read: not empty, on the CPU, in eager mode, not fake or wrapped."""
     return (
         tensor.device.type == "cpu"
         and tensor.numel() > 0
@@ -279,7 +278,7 @@ def can_look(tensor: Tensor) -> bool:
 
 
 def holds(condition: Tensor) -> bool:
-    """Say whether a condition on the CPU holds, without a host read."""
+    """Return whether a bool tensor on the CPU is true, without a host read."""
     try:
         torch._assert_async(condition)
     except RuntimeError:
@@ -288,7 +287,7 @@ def holds(condition: Tensor) -> bool:
 
 
 def _detached(value: Any) -> Any:
-    """Detach the tensors in a value, in mappings, lists and tuples at any depth."""
+    """Return a value with its tensors detached, in mappings, lists and tuples at any depth."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Which channels of a tensor a loss reads: the forms of a channel selector, and their selection."""
+"""Select channels of a tensor."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ ChannelSelector: TypeAlias = int | slice | list[int] | list[bool] | Mapping[str,
 
 
 Selector: TypeAlias = int | slice | list[int] | list[bool]
-"""A selector in one of its plain forms."""
+"""A parsed selector."""
 
 
 def parse_selector(selector: ChannelSelector, option: str = "gt_channel_selector") -> Selector:
-    """Bring a selector, as Python or YAML spells it, to one of four plain forms.
+    """Return a selector from Python or YAML as an int, a slice, a list of ints or a list of bools.
 
     Args:
         selector: an int, a slice, a list of ints or bools, or a mapping `{start, stop, step}`.
-        option: what the selector is called, for errors.
+        option: the name of the selector, for errors.
 
     Raises:
-        TypeError, ValueError: the selector has none of the known forms; the message lists them.
+        TypeError, ValueError: the selector has none of these forms; the message lists them.
     """
     if isinstance(selector, int) and not isinstance(selector, bool):
         return selector
     if isinstance(selector, slice):
         if selector.step == 0:
-            raise ValueError(f"{option}: step must not be 0; got {selector!r}")
+            raise ValueError(f"{option}: expected a step other than 0, found {selector!r}")
         return slice(*(_bound(b, selector, option) for b in (selector.start, selector.stop, selector.step)))
     if isinstance(selector, Mapping):
         unknown = sorted(set(map(str, selector)) - {"start", "stop", "step"})
         if unknown or not selector:
-            raise ValueError(f"{option}: a mapping may hold 'start', 'stop' and 'step'; got {dict(selector)!r}")
+            raise ValueError(f"{option}: expected the keys 'start', 'stop' and 'step', found {dict(selector)!r}")
         return parse_selector(slice(*(selector.get(key) for key in ("start", "stop", "step"))), option)
     if isinstance(selector, Sequence) and not isinstance(selector, str) and selector:
         items = list(selector)
@@ -43,37 +43,37 @@ def parse_selector(selector: ChannelSelector, option: str = "gt_channel_selector
         if all(isinstance(i, int) and not isinstance(i, bool) for i in items):
             return items
     raise TypeError(
-        f"{option} must be an int, a slice, a list of ints, a list of bools (not all false), or a "
-        f"mapping {{start, stop, step}}; got {selector!r}"
+        f"{option}: expected an int, a slice, a list of ints, a list of bools (not all false), or a "
+        f"mapping {{start, stop, step}}, found {selector!r}"
     )
 
 
 def channel_indices(selector: Selector, channels: int) -> list[int]:
-    """Return the channels, out of `channels`, that a parsed selector picks, in its order.
+    """Return the indices that a parsed selector selects from `channels` channels, in its order.
 
     Raises:
-        IndexError: it picks a channel that is not there, or none, or has one bool too few or too many.
+        IndexError: it selects a missing channel or none, or the number of bools differs from that of channels.
     """
     if isinstance(selector, slice):
         picked = list(range(channels))[selector]
     elif isinstance(selector, list) and isinstance(selector[0], bool):
         if len(selector) != channels:
-            raise IndexError(f"{len(selector)} bools select from {channels} channels")
+            raise IndexError(f"expected {channels} bools, one for each channel, found {len(selector)}")
         picked = [index for index, chosen in enumerate(selector) if chosen]
     else:
         wanted = [selector] if isinstance(selector, int) else selector
         missing = [index for index in wanted if not -channels <= index < channels]
         if missing:
-            raise IndexError(f"no channel {missing[0]} among {channels} channels")
+            raise IndexError(f"expected one of {channels} channels, found channel {missing[0]}")
         picked = [index % channels for index in wanted]
     if not picked:
-        raise IndexError(f"nothing is selected from {channels} channels")
+        raise IndexError(f"expected a selection from {channels} channels, found none")
     return picked
 
 
 def take_channels(tensor: Tensor, indices: Sequence[int]) -> Tensor:
-    """Return `tensor[:, indices]`, (N, len(indices), *): a view where the channels adjoin."""
-    import torch  # a config's selectors are checked without it
+    """Return `tensor[:, indices]` with shape (N, len(indices), *); a view if the channels are adjacent."""
+    import torch  # configs are checked without torch
 
     first = indices[0]
     if list(indices) == list(range(first, first + len(indices))):
@@ -84,4 +84,4 @@ def take_channels(tensor: Tensor, indices: Sequence[int]) -> Tensor:
 def _bound(bound: object, selector: object, option: str) -> int | None:
     if bound is None or (isinstance(bound, int) and not isinstance(bound, bool)):
         return bound
-    raise TypeError(f"{option}: start, stop and step must be ints or null; got {selector!r}")
+    raise TypeError(f"{option}: start, stop and step: expected ints or null, found {selector!r}")

@@ -1,4 +1,4 @@
-"""Deep supervision: one loss over several outputs of a network, each at its own resolution."""
+"""Deep supervision: one loss over several outputs of a network at different resolutions."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ScaleWeights: TypeAlias = Literal["exp", "same"] | list[float]
 
 
 class DeepSupervision(Loss):
-    """Sum a loss over several outputs of the network: `sum_k w_k L(output_k, target at the size of output_k)`.
+    """Sums a loss over several outputs of a network: `sum_k w_k L(output_k, target at the size of output_k)`.
 
-    Each output takes the place of the prediction that the loss reads; every target that the loss reads and
-    that is of another size is resized to the output's. The term has one norm, over the sum. One tensor in place of
-    several, as a network gives in `eval()`, is the finest output: its value is `w_0 L`.
+    Each output replaces the prediction that the loss reads, and the targets that the loss reads are resized to the
+    output. The term has one norm, for the sum. A single tensor, as some networks return in `eval()`, is the finest
+    output; its value is `w_0 L`.
 
     Deep supervision follows Lee et al. (AISTATS 2015).
 
     Args:
-        loss: what to compute at each scale; it must read one key of the predictions, or bare tensors.
-        outputs: where the outputs are: a key of a list, tuple or mapping of tensors, or of one tensor; a glob over
-            keys (`"aux.*"`, taken in the order of the batch); or a list of keys; finest first.
-        weights: `w_k`: `"exp"` for 1, 1/2, 1/4, ...; `"same"` for ones; or a number for each output.
-        resize: how targets are resized: `"nearest"`, also right for class indices; or `"bilinear"`, which is linear
-            on sequences and trilinear on volumes. It leaves out what the loss ignores (its `ignore_index`): a pixel
-            is the mean of the others that it is made of, or ignored where there are none.
+        loss: the loss for each output; it must read one key of the predictions, or bare tensors.
+        outputs: the outputs, finest first: a key with a list, tuple or mapping of tensors, or with one tensor; a glob
+            over keys (`"aux.*"`, in the order of the batch); or a list of keys.
+        weights: `w_k`: `"exp"` for 1, 1/2, 1/4, ...; `"same"` for 1; or a number for each output.
+        resize: how targets are resized: `"nearest"`, which also suits class indices, or `"bilinear"`, which is linear
+            on sequences and trilinear on volumes. `"bilinear"` skips elements with the loss's `ignore_index`: a pixel
+            is the mean of the other elements, or is ignored if there are none.
 
     Raises:
-        ArgumentError: an argument is of a wrong type or out of its choices, or the loss reads more than one key of
-            the predictions; a TypeError and a ValueError too.
+        ArgumentError: an argument has a wrong type or value, or the loss reads several keys of the predictions. Also a
+            TypeError and a ValueError.
     """
 
     def __init__(
@@ -49,19 +49,20 @@ class DeepSupervision(Loss):
         weights: ScaleWeights = "exp",
         resize: Literal["nearest", "bilinear"] = "nearest",
     ) -> None:
-        given = Arguments("DeepSupervision")
+        checks = Arguments("DeepSupervision")
         if not isinstance(loss, Loss):
-            given.refuse("loss", "a Loss", loss, "" if isinstance(loss, type) else "wrap it: LossWrapper(loss)")
+            checks.refuse("loss", "a Loss", loss, "" if isinstance(loss, type) else "wrap it: LossWrapper(loss)")
         super().__init__(loss.name)
         self.pred_keys = [key for key in loss.requires if key.startswith("pred.")]
         if len(self.pred_keys) > 1:
-            given.report("loss", f"reads {', '.join(self.pred_keys)}", "give one that reads one key of the predictions")
-        named = outputs if isinstance(outputs, str) else given.items("outputs", outputs, _OUTPUTS)
-        if not given.problems and not (named and all(isinstance(key, str) and key for key in named)):
-            given.wrong("outputs", _OUTPUTS, outputs)
-        weights = _checked_weights(given, weights)
-        given.choice("resize", resize, ("nearest", "bilinear"))
-        given.done()
+            problem = f"expected a loss that reads one key of the predictions, found {', '.join(self.pred_keys)}"
+            checks.report("loss", problem, "use another loss")
+        named = outputs if isinstance(outputs, str) else checks.items("outputs", outputs, _OUTPUTS)
+        if not checks.problems and not (named and all(isinstance(key, str) and key for key in named)):
+            checks.wrong("outputs", _OUTPUTS, outputs)
+        weights = _checked_weights(checks, weights)
+        checks.choice("resize", resize, ("nearest", "bilinear"))
+        checks.done()
         self.loss = loss
         self.registered_name = loss.registered_name
         self.outputs = named
@@ -75,9 +76,9 @@ class DeepSupervision(Loss):
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return the weighted sum over the outputs."""
-        found = self._found(pred_batch) if isinstance(pred_batch, Mapping) else pred_batch
-        outputs = self._outputs(found, pred_batch)
-        weights = self._weights(None if isinstance(found, Tensor) else len(outputs))
+        value = self._at_keys(pred_batch) if isinstance(pred_batch, Mapping) else pred_batch
+        outputs = self._outputs(value, pred_batch)
+        weights = self._weights(None if isinstance(value, Tensor) else len(outputs))
         total = torch.zeros((), device=outputs[0].device)
         for weight, output in zip(weights, outputs, strict=True):
             value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False)
@@ -85,24 +86,27 @@ class DeepSupervision(Loss):
             self.extra_info.update({f"{key}@{output.shape[-1]}": info for key, info in extra.items()})
         return total
 
-    def _outputs(self, found: Any, pred_batch: Any) -> list[Tensor]:
-        """Return what was found as a list of tensors, finest first."""
-        outputs = list(found.values()) if isinstance(found, Mapping) else found
+    def _outputs(self, value: Any, pred_batch: Any) -> list[Tensor]:
+        """Return a value of the batch as a list of tensors, finest first."""
+        outputs = list(value.values()) if isinstance(value, Mapping) else value
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         if outputs is None or (isinstance(outputs, (list, tuple)) and not outputs):
-            keys = f"{sorted(map(str, pred_batch))}" if isinstance(pred_batch, Mapping) else "no outputs"
-            raise MissingKeyError(f"loss {self.name!r}: deep supervision over {self.outputs!r}; pred_batch has {keys}")
+            keys = f"the keys {sorted(map(str, pred_batch))}" if isinstance(pred_batch, Mapping) else "none"
+            keys = "no tensor there" if outputs is not None and self.outputs in pred_batch else keys
+            raise MissingKeyError(
+                f"loss {self.name!r}: deep supervision: expected {self.outputs!r} in pred_batch, found {keys}"
+            )
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, Tensor) for output in outputs):
             kinds = sorted({type(o).__name__ for o in outputs}) if isinstance(outputs, (list, tuple)) else []
             shown = f"a {type(outputs).__name__}" + (f" of {', '.join(kinds)}" if kinds else "")
             raise DtypeError(
-                f"loss {self.name!r}: deep supervision over {self.outputs!r}: expected a list of tensors, or one "
-                f"tensor, found {shown}"
+                f"loss {self.name!r}: deep supervision: {self.outputs!r}: expected a list of tensors or one tensor, "
+                f"found {shown}"
             )
         return list(outputs)
 
-    def _found(self, pred_batch: Mapping[str, Any]) -> Any:
-        """Return what is at the keys of the outputs; None where one is missing."""
+    def _at_keys(self, pred_batch: Mapping[str, Any]) -> Any:
+        """Return the value or values at the keys of the outputs; None if one is missing."""
         if isinstance(self.outputs, str) and not _is_glob(self.outputs):
             return pred_batch.get(self.outputs)
         if isinstance(self.outputs, str):
@@ -111,15 +115,15 @@ class DeepSupervision(Loss):
         return [pred_batch[key] for key in self.outputs] if every else None
 
     def _weights(self, count: int | None) -> Sequence[float]:
-        """Return a weight for each of `count` outputs, or that of the finest, where one tensor stands for them."""
+        """Return a weight for each of `count` outputs, or only the first if `count` is None."""
         if isinstance(self.weights, str):
             return [0.5**k if self.weights == "exp" else 1.0 for k in range(count or 1)]
         if count is None:
             return self.weights[:1]
         if len(self.weights) != count:
             raise ShapeError(
-                f"loss {self.name!r}: {self.outputs!r} has {count} outputs, expected {len(self.weights)}: there are "
-                f"{len(self.weights)} weights for {count} outputs"
+                f"loss {self.name!r}: {self.outputs!r}: expected {len(self.weights)} outputs, one for each weight, "
+                f"found {count}"
             )
         return self.weights
 
@@ -138,7 +142,7 @@ class DeepSupervision(Loss):
         }
 
     def _resized(self, key: str, target: Tensor, output: Tensor) -> Tensor:
-        """Resize (N, [C,] *spatial) to the output's spatial size; what has no such axes stays."""
+        """Return a target (N, [C,] *spatial) resized to the output; other targets are not changed."""
         size = output.shape[2:]
         if not size or target.dim() not in (output.dim(), output.dim() - 1) or target.shape[-len(size) :] == size:
             return target
@@ -153,11 +157,12 @@ class DeepSupervision(Loss):
         return resized if target.dim() == output.dim() else resized.squeeze(1)
 
     def _check_blend(self, key: str, target: Tensor, output: Tensor) -> None:
-        """Refuse to blend class indices, which would make other classes, and integers."""
+        """Raise for class indices and integers, which cannot be interpolated."""
         found = "class indices" if self._holds_indices(target, output) else f"a target of {target.dtype}"
         if found == "class indices" or not target.is_floating_point():
             raise DtypeError(
-                f"loss {self.name!r}: {key!r}: {found} cannot be resized bilinearly; use nearest: `resize: nearest`"
+                f"loss {self.name!r}: {key!r}: expected a floating target for `resize: bilinear`, found {found}; "
+                "set `resize: nearest`"
             )
 
     def _holds_indices(self, target: Tensor, output: Tensor) -> bool:
@@ -165,12 +170,12 @@ class DeepSupervision(Loss):
         return takes_indices and (target.dim() < output.dim() or target.shape[1] != output.shape[1])
 
     def extra_repr(self) -> str:
-        """Show where the outputs are and how they are weighed."""
+        """Return the name and the options for `repr`."""
         return f"{super().extra_repr()}, outputs={self.outputs!r}, weights={self.weights!r}, resize={self.resize!r}"
 
 
 def _blended(planes: Tensor, size: Sequence[int], ignored: float | None) -> Tensor:
-    """Interpolate (N, C, *spatial) linearly, over the elements that are not `ignored`."""
+    """Return (N, C, *spatial) interpolated linearly, without elements equal to `ignored`."""
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
 
     def blend(values: Tensor) -> Tensor:
@@ -183,14 +188,14 @@ def _blended(planes: Tensor, size: Sequence[int], ignored: float | None) -> Tens
     return torch.where(share > 0, blend(torch.where(valid, planes, 0)) / share, ignored)
 
 
-def _checked_weights(given: Arguments, weights: Any) -> ScaleWeights:
+def _checked_weights(checks: Arguments, weights: Any) -> ScaleWeights:
     expected = "'exp', 'same' or a list of numbers"
     if isinstance(weights, str):
         if weights not in ("exp", "same"):
-            given.wrong("weights", expected, weights, nearest(weights, ("exp", "same")))
+            checks.wrong("weights", expected, weights, nearest(weights, ("exp", "same")))
         return weights  # type: ignore[return-value]
-    found = given.items("weights", weights, expected)
-    return [given.number(f"weights[{i}]", weight, "a finite number") for i, weight in enumerate(found)]
+    items = checks.items("weights", weights, expected)
+    return [checks.number(f"weights[{i}]", weight, "a finite number") for i, weight in enumerate(items)]
 
 
 def _is_glob(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What an object is and what it was made with, as a text that every process agrees on."""
+"""Describe a loss and its arguments as text that is the same in every process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lossreg.losses.identity import identity, source
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.wrapper import LossWrapper
 
-_WRITTEN_OUT = 16  # numbers of a tensor; a larger one is written as a digest
+_WRITTEN_OUT = 16  # largest number of elements of a tensor that is written as numbers, not as a digest
 _STATE = frozenset({"norm", "norm_sum", "norm_count"})
 _PER_RANK = frozenset({"training", "rank", "local_rank", "global_rank", "device", "device_id"})
 _OF_A_TERM = frozenset({"name", "registered_name", "extra_info"})
@@ -28,37 +28,37 @@ _NOTHING = ("None", "[]", "{}")
 
 
 def describe(value: Any) -> str:
-    """Return a text of a value: equal values give equal texts in all processes, without addresses.
+    """Return a text of a value; equal values have equal texts in all processes.
 
-    A loss, as any module, is its name with its parts, and with the attributes and buffers that have the name of an
-    argument of its constructor; another object is its name with all public attributes. A function is its name with a
-    digest of its code, its defaults and what it closes over. What a forward leaves on a loss (its last value, a
-    count of calls), parameters, running norms, devices and ranks are left out: they may differ between ranks.
+    A module, such as a loss, is described by its name, its children, and the attributes and buffers that are arguments
+    of its constructor; another object by its name and all public attributes. A function is described by its name, its
+    defaults, its closure and a digest of its code. State that a forward changes, parameters, running norms, devices and
+    ranks are not described, since they may differ between ranks.
     """
     return _text(value, ())
 
 
 def describe_options(value: Any) -> str:
-    """Return a text of an object without what moves in training: a module's buffers and parameters."""
+    """Return a text of an object without its state, the buffers and parameters of a module."""
     options = {key: option for key, option in vars(value).items() if not key.startswith("_") and key not in _PER_RANK}
     return f"{source(value)}({', '.join(f'{key}={describe(option)}' for key, option in sorted(options.items()))})"
 
 
-def _text(value: Any, around: tuple[int, ...]) -> str:
+def _text(value: Any, parents: tuple[int, ...]) -> str:
     value = plain(value)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value.value if isinstance(value, enum.Enum) else value)
     if isinstance(value, Tensor):
         return _tensor(value)
-    if id(value) in around:
+    if id(value) in parents:
         return "..."
-    around = (*around, id(value))
+    parents = (*parents, id(value))
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_text(item, around) for item in value)}]"
+        return f"[{', '.join(_text(item, parents) for item in value)}]"
     if isinstance(value, Set):
-        return f"{{{', '.join(sorted(_text(item, around) for item in value))}}}"
+        return f"{{{', '.join(sorted(_text(item, parents) for item in value))}}}"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(sorted(f'{_text(k, around)}: {_text(v, around)}' for k, v in value.items()))}}}"
+        return f"{{{', '.join(sorted(f'{_text(k, parents)}: {_text(v, parents)}' for k, v in value.items()))}}}"
     if isinstance(value, (torch.dtype, torch.Size, torch.layout)):
         return str(value)
     if isinstance(value, enum.Enum):
@@ -66,40 +66,39 @@ def _text(value: Any, around: tuple[int, ...]) -> str:
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if inspect.isroutine(value) or isinstance(value, functools.partial):
-        return _function(value, around)
-    return _object(value, around)
+        return _function(value, parents)
+    return _object(value, parents)
 
 
-def _object(value: Any, around: tuple[int, ...]) -> str:
+def _object(value: Any, parents: tuple[int, ...]) -> str:
     name = identity(value) if isinstance(value, Loss) else source(value)
-    parts = _attributes(value, around)
-    if isinstance(value, LossWrapper):  # its name is that of the loss inside
+    parts = _attributes(value, parents)
+    if isinstance(value, LossWrapper):  # it has the name of the wrapped loss
         parts = {f"wrap.{key}": text for key, text in parts.items() if key != "loss_func"}
-        parts = _inside(value.loss_func, around) | parts
+        parts = _inside(value.loss_func, parents) | parts
     return f"{name}({', '.join(f'{key}={text}' for key, text in parts.items())})"
 
 
-def _inside(wrapped: Any, around: tuple[int, ...]) -> dict[str, str]:
+def _inside(wrapped: Any, parents: tuple[int, ...]) -> dict[str, str]:
     if isinstance(wrapped, nn.Module):
-        return _attributes(wrapped, (*around, id(wrapped)))
-    return {"function": _text(wrapped, around)}
+        return _attributes(wrapped, (*parents, id(wrapped)))
+    return {"function": _text(wrapped, parents)}
 
 
-def _attributes(value: Any, around: tuple[int, ...]) -> dict[str, str]:
-    """Return the public attributes of an object as texts; of a module its parts and what it was built with."""
+def _attributes(value: Any, parents: tuple[int, ...]) -> dict[str, str]:
+    """Return the public attributes of an object as texts; of a module its children and constructor arguments."""
     if dataclasses.is_dataclass(value):
-        found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        attributes = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     else:
-        found = {key: item for key, item in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
-    left_out = _PER_RANK | (_OF_A_TERM if isinstance(value, Loss) else frozenset())
+        attributes = {key: item for key, item in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
+    excluded = _PER_RANK | (_OF_A_TERM if isinstance(value, Loss) else frozenset())
     if isinstance(value, nn.Module):
-        stated = _STATE if isinstance(value, RunningNorm) else frozenset()
-        found |= {key: buffer for key, buffer in value.named_buffers(recurse=False) if key not in stated}
-        built_with = _parameters(type(value)) | {"registered_arguments"}
-        found = {key: item for key, item in found.items() if key in built_with}
-        found |= dict(value.named_children())
-    kept = {key: item for key, item in found.items() if key not in left_out}
-    texts = {key: _text(item, around) for key, item in sorted(kept.items())}
+        state = _STATE if isinstance(value, RunningNorm) else frozenset()
+        attributes |= {key: buffer for key, buffer in value.named_buffers(recurse=False) if key not in state}
+        arguments = _parameters(type(value)) | {"registered_arguments"}
+        attributes = {key: item for key, item in attributes.items() if key in arguments}
+        attributes |= dict(value.named_children())
+    texts = {key: _text(item, parents) for key, item in sorted(attributes.items()) if key not in excluded}
     return {key: text for key, text in texts.items() if text not in _NOTHING}
 
 
@@ -122,33 +121,33 @@ def _tensor(tensor: Tensor) -> str:
     return f"{kind} {_digest(values.contiguous().view(-1).view(torch.uint8).numpy().tobytes())}"
 
 
-def _function(function: Any, around: tuple[int, ...]) -> str:
+def _function(function: Any, parents: tuple[int, ...]) -> str:
     if isinstance(function, functools.partial):
-        given = [_text(argument, around) for argument in function.args]
-        given += [f"{k}={_text(v, around)}" for k, v in sorted(function.keywords.items()) if k not in _PER_RANK]
-        return f"{_text(function.func, around)}({', '.join(given)})"
+        arguments = [_text(argument, parents) for argument in function.args]
+        arguments += [f"{k}={_text(v, parents)}" for k, v in sorted(function.keywords.items()) if k not in _PER_RANK]
+        return f"{_text(function.func, parents)}({', '.join(arguments)})"
     owner = getattr(function, "__self__", None)
     if owner is not None and not inspect.ismodule(owner):
-        return f"{_text(owner, around)}.{function.__name__}"
+        return f"{_text(owner, parents)}.{function.__name__}"
     code = getattr(function, "__code__", None)
     if code is None:
         return source(function)
     cells = [cell for cell in function.__closure__ or () if not _is_empty(cell)]
     closed = [function.__defaults__, function.__kwdefaults__, [cell.cell_contents for cell in cells]]
-    texts = [_text(item, around) for item in closed if item]
+    texts = [_text(item, parents) for item in closed if item]
     return f"{source(function)} {_digest(_code(code))}" + (f" over {', '.join(texts)}" if texts else "")
 
 
 def _is_empty(cell: Any) -> bool:
     try:
         cell.cell_contents  # noqa: B018
-    except ValueError:  # the function is defined before what it closes over
+    except ValueError:  # the variable of the closure is not assigned yet
         return True
     return False
 
 
 def _code(code: CodeType) -> bytes:
-    """Return what a function does, without the place of its source."""
+    """Return the code of a function, without the location of its source."""
     constants = [_code(c) if isinstance(c, CodeType) else describe(c).encode() for c in code.co_consts]
     return b"\0".join([code.co_code, " ".join(code.co_names).encode(), *constants])
 

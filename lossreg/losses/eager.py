@@ -1,4 +1,4 @@
-"""Functions that no compiler may look into, without importing the compiler."""
+"""Exclude functions from torch.compile, without importing the compiler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def outside(function: F) -> F:
-    """Keep the compiler away from a function and all that it calls, where there is a compiler at all."""
+    """Return a function that is excluded from compilation with everything it calls, if the compiler is loaded."""
     if "torch._dynamo" not in sys.modules:
         return function
     disabled: F = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
@@ -20,9 +20,9 @@ def outside(function: F) -> F:
 
 
 def skip_frame(function: F) -> F:
-    """Have the compiler run a function's own frame as it is, when it is not inlined.
+    """Exclude only the frame of a function from compilation, and return the function.
 
-    `torch.compiler.disable` would do, but it also refuses to be inlined, and it imports the compiler.
+    `torch.compiler.disable` would also prevent inlining, and it imports the compiler.
     """
     try:
         from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy

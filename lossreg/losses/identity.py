@@ -1,4 +1,4 @@
-"""What a loss is, as a text that every process agrees on: for checkpoints, and for ranks that compare criteria."""
+"""Names of losses that are the same in every process, for checkpoints and for comparing ranks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lossreg.losses.wrapper import LossWrapper
 
 
 def identity(loss: Any) -> str:
-    """Return the canonical name that a loss was created by (`torch/L1Loss`), else `source` of it.
+    """Return the canonical name of a loss that was created by name (`torch/L1Loss`), else its `source`.
 
-    A loss under deep supervision is another one, since its norm is that of a sum: `DeepSupervision(torch/L1Loss)`.
+    With deep supervision the name is `DeepSupervision(torch/L1Loss)`, because the norm is that of a sum.
     """
     if isinstance(loss, DeepSupervision):
         return f"DeepSupervision({identity(loss.loss)})"
@@ -24,18 +24,18 @@ def identity(loss: Any) -> str:
 
 
 def source(loss: Any) -> str:
-    """Return where a loss, or what a wrapper wraps, is defined: `module.Qualname` of its class or function."""
+    """Return `module.Qualname` of the class or function of a loss, or of the loss inside a wrapper."""
     if isinstance(loss, DeepSupervision):
         return f"DeepSupervision({source(loss.loss)})"
     if _is_transparent(loss):
         return source(loss.loss_func)
     if isinstance(loss, functools.partial):
         return source(loss.func)
-    loss = getattr(loss, "_orig_mod", loss)  # what torch.compile was given
+    loss = getattr(loss, "_orig_mod", loss)  # the module before torch.compile
     defined = loss if inspect.isroutine(loss) else type(loss)
     return f"{defined.__module__}.{defined.__qualname__}"
 
 
 def _is_transparent(loss: Any) -> bool:
-    """Say whether a wrapper computes what the loss inside of it does."""
+    """Return whether a loss is a wrapper that computes the same as the wrapped loss."""
     return isinstance(loss, LossWrapper) and type(loss).compute is LossWrapper.compute

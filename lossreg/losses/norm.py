@@ -1,4 +1,4 @@
-"""The running norm of a loss: a sample-weighted average of its raw value, the same on every rank."""
+"""The norm of a loss: the average of its raw value, weighted by samples, the same on every rank."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _(state: Tensor) -> Tensor:
 
 
 def snapshot(state: Tensor) -> Tensor:
-    """Copy a state, for a backward that comes after it has moved.
+    """Return a copy of a state for a backward that runs after the state has changed.
 
-    A compiler makes cheap values anew in the backward, of what the buffers hold by then; into an operator that it does
-    not know it does not look.
+    torch.compile recomputes cheap operations in the backward, from buffers that have changed by then. It does not
+    recompute a custom operator.
     """
     detached = state.detach()
     if torch.compiler.is_compiling():
@@ -41,16 +41,16 @@ def snapshot(state: Tensor) -> Tensor:
 
 
 class RunningNorm(nn.Module):
-    """Own the buffers `norm`, `norm_sum` and `norm_count`, and keep the first the ratio of the others.
+    """A module with the buffers `norm`, `norm_sum` and `norm_count`; `norm` is the ratio of the other two.
 
-    The buffers are part of `state_dict`; one that holds `norm` alone loads strictly, as a norm set by hand.
-    They keep their own precision when the module is cast (`half()`, `bfloat16()`).
+    `state_dict` contains the buffers. A state dict with only `norm` loads strictly, as a norm set by hand. Casts of the
+    module (`half()`, `bfloat16()`) do not change the dtype of the buffers.
     """
 
     name: str
-    norm: Tensor  # [1], float32: what a normalised forward divides by
-    norm_sum: Tensor  # [], float64: sum of value * samples that this rank has seen
-    norm_count: Tensor  # [], int64: samples that this rank has seen
+    norm: Tensor  # [1], float32: the divisor of a normalised forward
+    norm_sum: Tensor  # [], float64: sum of value * samples on this rank
+    norm_count: Tensor  # [], int64: number of samples on this rank
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,22 +60,22 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def reset_norm(self) -> None:
-        """Forget every sample and set the norm to 1."""
+        """Set the norm to 1, and its sum and count to 0."""
         self.norm.fill_(1.0)
         self.norm_sum.zero_()
         self.norm_count.zero_()
 
     @torch.no_grad()
     def record(self, value: Tensor, nums: int) -> None:
-        """Add a mean `value` over `nums` samples to the running average; no sample changes nothing.
+        """Add the mean `value` of `nums` samples to the norm; 0 samples change nothing.
 
         Args:
             value: scalar, the raw loss of a batch.
-            nums: samples in that batch, 0 or more.
+            nums: number of samples in the batch, 0 or more.
         """
-        given = Arguments(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__)
-        nums = given.count("nums", nums, "the number of samples in the batch, an integer of 0 or more", least=0)
-        given.done()
+        checks = Arguments(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__)
+        nums = checks.count("nums", nums, "the number of samples in the batch, an integer of 0 or more", least=0)
+        checks.done()
         if nums == 0:
             return
         self.norm_sum.add_(value.detach().to(self.norm_sum) * nums)
@@ -83,14 +83,14 @@ class RunningNorm(nn.Module):
         self.norm.fill_(self.norm_sum / self.norm_count)
 
     def sync(self, world_size: int | None = None) -> None:
-        """Set the norm to the average over all ranks, which must hold the same loss; see `sync_norms`."""
-        from lossreg.losses.description import describe  # it describes losses, which are norms
+        """Set the norm to the average over all ranks, which must have the same loss; see `sync_norms`."""
+        from lossreg.losses.description import describe  # it imports this module
 
         facts = {f"the loss of {self.name!r}": describe(self)} if several() else {}
         sync_norms({self.name: self}, world_size, facts)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
-        """Let `to(device)` move the statistics, and keep casts away from them."""
+        """Move the statistics with `to(device)`, but do not cast them."""
         own = {id(self._buffers[name]): self._buffers[name] for name in STATISTICS}
 
         def kept(tensor: Tensor) -> Tensor:
@@ -109,14 +109,14 @@ class RunningNorm(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Check the norms of this loss and of all in it before any of them is loaded."""
+        """Check the norms of this loss and of the losses inside it before loading any of them."""
         problems = fit_norms(self, state_dict, prefix)
         if problems:
             raise CheckpointError(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__, problems)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _fit_norm(self, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
-        """Complete the statistics at `prefix` where an older program wrote them, and say what is wrong with them."""
+        """Complete the statistics at `prefix` of an older checkpoint, and return the problems of all."""
         if prefix + "norm" in state and not any(prefix + name in state for name in STATISTICS[1:]):
             device = getattr(state[prefix + "norm"], "device", None)
             for name in STATISTICS[1:]:
@@ -132,7 +132,7 @@ class RunningNorm(nn.Module):
 
 
 def fit_norms(losses: nn.Module, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
-    """Complete the statistics of all losses in a module in a state dict, and say what is wrong with them."""
+    """Complete the statistics of all losses of a module in a state dict, and return their problems."""
     problems: list[ConfigProblem] = []
     for path, module in losses.named_modules(remove_duplicate=False):
         if isinstance(module, RunningNorm):
@@ -143,20 +143,20 @@ def fit_norms(losses: nn.Module, state: dict[str, Any], prefix: str) -> list[Con
 def check_tensor(
     key: str, value: Any, own: Tensor, expected: str = "", fits: Callable[[Tensor], Tensor] | None = None
 ) -> list[ConfigProblem]:
-    """Say what is wrong with a tensor of a checkpoint: its dtype, its shape or a number in it.
+    """Return the problems of a tensor in a checkpoint: its dtype, its shape or its numbers.
 
     Args:
-        key: its key.
-        value: what the checkpoint holds.
+        key: the key.
+        value: the value in the checkpoint.
         own: the tensor that it is loaded into.
-        expected: which numbers fit, in words.
-        fits: whether they do, for each of them.
+        expected: the valid numbers, in words.
+        fits: a function that returns for each number whether it is valid.
     """
     if not isinstance(value, Tensor):
         return [_problem(key, f"expected a tensor, found {value!r:.100}")]
     if (value.dtype, value.shape) != (own.dtype, own.shape):
         return [_problem(key, f"expected {_described(own)}, found {_described(value)}")]
-    if fits is None or type(value) not in (Tensor, nn.Parameter) or value.is_meta:  # there may be no values to look at
+    if fits is None or type(value) not in (Tensor, nn.Parameter) or value.is_meta:  # its values may not be readable
         return []
     wrong = value.detach()[~fits(value.detach())]
     return [_problem(key, f"expected {expected}, found {wrong[0].item():.6g}")] if wrong.numel() else []
@@ -180,31 +180,31 @@ def _described(tensor: Tensor) -> str:
 def sync_norms(
     norms: Mapping[str, RunningNorm], world_size: int | None = None, facts: Mapping[str, str] | None = None
 ) -> None:
-    """Average norms over all ranks, weighted by the samples that each has seen, in one collective.
+    """Average norms over all ranks, weighted by samples, in one collective.
 
-    Every rank gathers the same numbers and adds them in the order of the ranks, so all ranks end with the
-    same norms bit for bit. Where no rank has counted a sample for a term (a norm set by hand), its norm
-    becomes the plain mean of the ranks. Each rank keeps its own sum and count: to sync twice changes
-    nothing, and to record more samples and sync again is exact. Without a process group nothing changes.
+    Every rank gathers the same numbers and adds them in the order of the ranks, so the norms are the same on all ranks,
+    bit for bit. If no rank has counted a sample for a term (its norm was set by hand), its norm becomes the unweighted
+    mean over the ranks. Each rank keeps its own sum and count. So a second sync changes nothing, and you may record
+    more samples and sync again. Without a process group nothing changes.
 
-    DistributedDataParallel copies the buffers of rank 0 to all ranks at each forward, those of a criterion
-    inside of the wrapped module too: between `update_norm` and `sync`, call the module that it wraps.
+    At each forward DistributedDataParallel copies the buffers of rank 0 to all ranks, also those of a criterion inside
+    the wrapped module. So between `update_norm` and `sync` call the wrapped module itself.
 
     Args:
-        norms: name of each term -> its norm; the same names in the same order on every rank.
-        world_size: checked against the process group's own where given.
-        facts: what the ranks must have in common, by name; compared before anything is averaged.
+        norms: the norm of each term by name; the same names in the same order on every rank.
+        world_size: if given, it must be that of the process group.
+        facts: descriptions by name that must be equal on all ranks; compared before anything is averaged.
 
     Raises:
-        DistributedError: a rank failed or died, or the ranks differ in their terms or facts, raised alike on every
-            rank; or `world_size` is not the process group's.
+        DistributedError: a rank failed or died, or the ranks differ in their terms or facts (raised on every rank), or
+            `world_size` is wrong.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
     ranks = dist.get_world_size()
     failure = None
     if world_size is not None and world_size != ranks:
-        failure = DistributedError(f"sync: world_size is {world_size}, but the process group has {ranks} ranks")
+        failure = DistributedError(f"sync: world_size: expected {ranks}, as in the process group, found {world_size}")
     averages, _ = gather_norms(norms, facts=facts, failure=failure)
     with torch.no_grad():
         for name, running in norms.items():
@@ -213,7 +213,7 @@ def sync_norms(
 
 @dataclass(frozen=True)
 class Average:
-    """The norm of a term over all ranks, and the samples behind it; none where it was set by hand."""
+    """The norm of a term over all ranks and its number of samples, which is 0 for a norm set by hand."""
 
     norm: float
     count: int
@@ -227,20 +227,20 @@ def gather_norms(
     samples: int = 0,
     owner: str = "sync",
 ) -> tuple[dict[str, Average], int]:
-    """Tell all ranks what this one has seen, or why it failed, and return the averages over all; change nothing.
+    """Exchange norms or failures with all ranks and return the averages; no norm is changed.
 
     Args:
         norms: as for `sync_norms`.
         facts: as for `sync_norms`.
-        failure: what this rank failed with; then every rank raises.
-        samples: a number to add up over the ranks.
-        owner: who asks, for errors.
+        failure: the error of this rank, if it failed; then every rank raises.
+        samples: a number to sum over the ranks.
+        owner: the name of the operation, for errors.
 
     Returns:
         the average of each term, and the sum of `samples`.
 
     Raises:
-        DistributedError: as `sync_norms`.
+        DistributedError: as for `sync_norms`.
         Exception: `failure` itself, on the rank that failed.
     """
     facts = {"the list of terms": ", ".join(norms), **(facts or {})}
@@ -269,7 +269,7 @@ def gather_norms(
 
 @dataclass(frozen=True)
 class _Share:
-    """What one rank tells the others: why it failed, or what it is and its samples and `(sum, count, norm)` by term."""
+    """The message of one rank: its error, or a digest of its facts, its samples and `(sum, count, norm)` by term."""
 
     reason: str | None
     digest: str

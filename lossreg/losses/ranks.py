@@ -1,7 +1,7 @@
-"""What ranks tell one another: what each of them holds, and why one failed, so that no rank waits for another.
+"""Exchange facts and errors between ranks, so that no rank waits for a failed one.
 
-An error on one rank alone would leave the others in their next collective. Inside of `told` such an error is kept
-(`deferred`) until that rank's next collective (`add_up`), which tells all ranks, and all raise there.
+If only one rank raises, the others hang in their next collective. Inside `told` such an error is deferred (`deferred`)
+until the next collective of that rank (`add_up`), where all ranks raise.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from lossreg.errors import DistributedError
 
 T = TypeVar("T")
 
-_SHOWN = 5  # differences in a message
-_WIDTH = 160  # characters of a value in a message
+_MAX_DIFFERENCES = 5  # in a message
+_WIDTH = 160  # maximum number of characters of a value in a message
 
 
 def several() -> bool:
-    """Say whether there are other ranks to agree with."""
+    """Return whether there are several ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def gather(share: T, owner: str) -> list[T]:
-    """Return what every rank gave, in the order of the ranks; one collective, which every rank must enter.
+    """Return the shares of all ranks in their order, by one collective that every rank must enter.
 
     Raises:
         DistributedError: another rank is gone, or did not answer within the timeout of the process group.
@@ -46,7 +46,7 @@ def gather(share: T, owner: str) -> list[T]:
 
 
 def gone(owner: str, error: BaseException) -> DistributedError:
-    """Return the error of a rank whose collective failed."""
+    """Return the error for a failed collective."""
     return DistributedError(f"{owner}: another rank is gone or did not answer: {error}")
 
 
@@ -54,28 +54,28 @@ def gone(owner: str, error: BaseException) -> DistributedError:
 
 
 class _Forward(threading.local):
-    """The forward that this thread is in."""
+    """The state of the forward in this thread."""
 
     running: bool = False
-    keeps: bool = False  # whether an error waits for the next collective
-    error: Exception | None = None  # the first that waits
-    known: bool = False  # whether all ranks have been told
+    keeps: bool = False  # whether errors are deferred until the next collective
+    error: Exception | None = None  # the first deferred error
+    known: bool = False  # whether all ranks know the error
 
 
 _forward = _Forward()
 
 
 def in_forward() -> bool:
-    """Say whether this thread is inside of `told`."""
+    """Return whether this thread is inside `told`."""
     return _forward.running
 
 
 @contextmanager
 def told(keep: bool) -> Iterator[None]:
-    """Run a forward; errors that are deferred in it are raised at the next collective, or at its end.
+    """Run a forward whose deferred errors are raised at the next collective, or at the end.
 
     Args:
-        keep: whether there may be such a collective; without one, errors are raised at once.
+        keep: whether the forward may have a collective; if not, errors are raised at once.
     """
     _forward.running, _forward.keeps, _forward.error, _forward.known = True, keep, None, False
     try:
@@ -90,10 +90,10 @@ class deferred:  # noqa: N801 -- a context manager, as `contextlib.suppress` is
     """Defer the errors of a block: `with deferred():`."""
 
     def __enter__(self) -> None:
-        """Begin the block."""
+        """Start the block."""
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> bool:
-        """Keep an error, or let it be raised."""
+        """Defer an error, or let it be raised."""
         if not isinstance(error, Exception) or not _forward.keeps or _forward.known:
             return False
         _forward.error = _forward.error or error
@@ -101,17 +101,17 @@ class deferred:  # noqa: N801 -- a context manager, as `contextlib.suppress` is
 
 
 def add_up(numbers: Tensor, owner: str) -> Tensor:
-    """Return the sums over all ranks, elementwise; one collective, which every rank must enter.
+    """Return the elementwise sum over all ranks, by one collective that every rank must enter.
 
-    On the CPU, where to look costs no transfer, an error that some rank has deferred is raised on all of them.
+    On the CPU, where a read needs no transfer, a deferred error of a rank is raised on all ranks.
 
     Args:
-        numbers: of a floating-point dtype and of one shape on all ranks.
-        owner: who asks, for errors.
+        numbers: a tensor with a floating-point dtype and the same shape on all ranks.
+        owner: the name of the operation, for errors.
 
     Raises:
-        DistributedError: another rank failed, with its reason; or it is gone.
-        Exception: the error that this rank has deferred.
+        DistributedError: another rank failed (with its reason), or is gone.
+        Exception: the deferred error of this rank.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return numbers
@@ -131,7 +131,7 @@ def add_up(numbers: Tensor, owner: str) -> Tensor:
 
 
 def _tell(owner: str) -> None:
-    """Raise on every rank: the error of this one, or the reasons of those that failed."""
+    """Raise on every rank: its own error, or a `DistributedError` with the reasons of the others."""
     error, _forward.known = _forward.error, True
     reasons = gather(None if error is None else reason_of(error), owner)
     if error is not None:
@@ -140,15 +140,15 @@ def _tell(owner: str) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the other ranks are told of an error."""
+    """Return an error as text for the other ranks."""
     return f"{type(error).__name__}: {error}"
 
 
 def refuse_failures(reasons: Sequence[str | None]) -> None:
-    """Raise where a rank failed, with the reason of each.
+    """Raise if a rank failed.
 
     Raises:
-        DistributedError: names each rank that failed and why.
+        DistributedError: with each failed rank and its reason.
     """
     failed = {rank: reason for rank, reason in enumerate(reasons) if reason is not None}
     if failed:
@@ -159,29 +159,29 @@ def refuse_failures(reasons: Sequence[str | None]) -> None:
 
 
 def digest(facts: Mapping[str, str]) -> str:
-    """Return a digest of facts in their order."""
+    """Return a digest of facts; it depends on their order."""
     return hashlib.sha256("\0".join(f"{key}\0{value}" for key, value in facts.items()).encode()).hexdigest()
 
 
 def compare(facts: Mapping[str, str], owner: str) -> None:
-    """Raise, alike on every rank, where the facts of the ranks differ; one collective, and one more where they do.
+    """Raise on every rank if the facts of the ranks differ; needs one collective, and two if they differ.
 
     Raises:
-        DistributedError: names the first facts that differ, with what each rank holds; or another rank is gone.
+        DistributedError: with the first different facts and their values on each rank; or another rank is gone.
     """
     refuse_differences(facts, gather(digest(facts), owner), owner)
 
 
 def refuse_differences(facts: Mapping[str, str], digests: Sequence[str], owner: str) -> None:
-    """Raise, alike on every rank, where the digests of the ranks differ; they then gather the facts, once.
+    """Raise on every rank if the digests of the ranks differ; then the facts are gathered once.
 
     Args:
-        facts: what this rank holds.
-        digests: of the facts of every rank, as each of them has gathered them.
-        owner: who compares.
+        facts: the facts of this rank.
+        digests: the digests of the facts of all ranks.
+        owner: the name of the operation, for errors.
 
     Raises:
-        DistributedError: names the first facts that differ, with what each rank holds.
+        DistributedError: with the first different facts and their values on each rank.
     """
     if len(set(digests)) == 1:
         return
@@ -190,9 +190,9 @@ def refuse_differences(facts: Mapping[str, str], digests: Sequence[str], owner: 
     apart = {key: held for key in keys if len(set(held := [other.get(key) for other in every])) > 1}
     lines = [f"{key} is {_by_rank(held)}" for key, held in apart.items() if None not in held]
     lines = lines or [f"{key} is {_by_rank(held)}" for key, held in apart.items()]
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
     raise DistributedError(
-        f"{owner}: expected the same criterion on every rank, found: {'; '.join(lines[:_SHOWN])}{more}. "
+        f"{owner}: expected the same criterion on every rank, found: {'; '.join(lines[:_MAX_DIFFERENCES])}{more}. "
         "Start every rank with the same config and the same checkpoint"
     )
 
@@ -206,13 +206,13 @@ def _by_rank(held: Sequence[str | None]) -> str:
 
 
 def _alike(values: Sequence[str]) -> int:
-    """Return how many characters values have in common at their start."""
+    """Return the length of the common prefix of some strings."""
     places = enumerate(zip(*values, strict=False))
     return next((place for place, characters in places if len(set(characters)) > 1), min(map(len, values)))
 
 
 def _cut(value: str | None, start: int) -> str:
-    """Shorten a long value to what is around the place where it differs."""
+    """Return the part of a long value around the position where it differs."""
     if value is None:
         return "missing"
     begin = max(0, min(start - _WIDTH // 4, len(value) - _WIDTH))

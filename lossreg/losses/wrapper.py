@@ -1,4 +1,4 @@
-"""An adapter that makes any module or function a `Loss`, norm included."""
+"""A wrapper that makes a `Loss` of any module or function."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
-"""The key of each side that is taken where nothing says which."""
-_OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not look at their targets
+"""The default key of each side."""
+_OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not check their targets
 _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
 _SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
@@ -28,45 +28,48 @@ _WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
 
 
 class LossWrapper(Loss):
-    """Make a module or a function over tensors a `Loss` over batches.
+    """A `Loss` over batches that calls a module or a function over tensors.
 
-    The wrapped loss is called with `(pred, gt)`, with `pred` alone where its signature has one parameter,
-    or with the tensors at `inputs`. A further parameter with a default other than None is an option, no target.
+    The wrapped loss is called with `(pred, gt)`; with only `pred` if its signature has one parameter; or with the
+    tensors at `inputs`. Other parameters with a default other than None are options and not targets.
 
-    A `Loss` is called with the batches themselves, and so is any loss whose signature begins with
-    `pred_batch, gt_batch`; both are asked for the raw value by `normalize=False`, where they take it. What is
-    selected (a key, channels, a dtype) takes the place of the only key that a `Loss` declares of that side. The
-    wrapped loss keeps its norm, but a value is normalised once, by the norm of the wrapper.
+    A `Loss`, and any loss whose first parameters are `pred_batch, gt_batch`, is called with the batches, and with
+    `normalize=False` if it has that parameter. A selected key, channel or dtype then replaces the only key that the
+    `Loss` declares for that side. The wrapped loss keeps its norm, but values are normalised once, by the norm of the
+    wrapper.
+
+    A subclass may override `arguments` and `cast_target`, and set `compared`.
 
     Args:
-        loss_func: what to wrap. It may return a tensor or `(tensor, extra)`; a tensor that is no scalar is
+        loss_func: the module or function. It returns a tensor or `(tensor, extra)`; a tensor that is not a scalar is
             reduced.
-        name: the term's name; by default the loss's own `name`, else that of its class or function.
+        name: the name of the term; by default the loss's `name`, else the name of its class or function.
         pred_key: key of the prediction. By default the only tensor of the batch, else `seg`.
         gt_key: key of the target. By default the only tensor of the batch, else `gt_polygons_image`.
-        inputs: keys (`pred.<key>` or `gt.<key>`) of all arguments in order, for losses of other than two.
-        pred_channels: which channels (axis 1) of the prediction to take.
-        gt_channels: which channels (axis 1) of the target to take.
-        target_dtype: what to cast the target to. `"long"` means class indices: a channel axis of size 1 is
-            dropped where the prediction has more, and a floating target of the prediction's own shape
-            stays as it is, since it holds class probabilities.
-        target_shape: which shapes of a target the wrapped loss takes beside a prediction. `"same"`: the prediction's
-            own; `"broadcast"`: that, or 1 in place of a size; `"any"`: all, the loss sees to them itself. By default
-            a target is refused that would broadcast with the prediction to something larger than both, as (2,)
-            with (2, 1).
-        reduction: how per-element values become a scalar; `"sum"` is an error where the loss returns a scalar.
-        dtype: `"float32"` gives the wrapped loss float32 for tensors and weights of its own that are narrower
-            (float16, bfloat16), and switches autocast off for it: its sums would overflow. `"input"` leaves the batch
-            and autocast as they are. By default `"float32"`, and `"input"` for a `Loss`, which widens what it sums.
+        inputs: keys (`pred.<key>` or `gt.<key>`) of all arguments in order, for losses without two arguments.
+        pred_channels: the channels (axis 1) of the prediction to use.
+        gt_channels: the channels (axis 1) of the target to use.
+        target_dtype: the dtype to cast the target to. `"long"` means class indices: a channel axis of size 1 is
+            removed if the prediction has more channels, and a floating target with the prediction's shape is not
+            cast, since it contains class probabilities.
+        target_shape: the target shapes that the wrapped loss accepts. `"same"`: the shape of the prediction;
+            `"broadcast"`: also sizes of 1; `"any"`: all. By default it is an error if prediction and target broadcast
+            to more elements than either has, as (2,) and (2, 1) do.
+        reduction: how per-element values are reduced; `"sum"` is an error if the loss returns a scalar.
+        dtype: `"float32"` converts narrower tensors (float16, bfloat16) and weights of the loss to float32 and turns
+            autocast off, because sums would overflow. `"input"` changes neither. Default: `"float32"`; for a `Loss`
+            `"input"`, since it handles this itself.
         needs_grad: whether the wrapped loss takes derivatives of the predictions; see `Loss.needs_grad`.
 
+    Attributes:
+        compared: the number of arguments whose shapes `target_shape` checks; None for all.
+
     Raises:
-        ArgumentError: with every argument that is of a wrong type or out of its choices; a TypeError and a ValueError
-            too.
-        ValueError: an option selects for a `Loss` that reads several keys of that side.
+        ArgumentError: arguments have a wrong type or value; it lists all of them. Also a TypeError and a ValueError.
+        ValueError: an option selects a key of a side of which the `Loss` reads several keys.
     """
 
-    _compared: int | None = None  # how many of the arguments `target_shape` is about; None for all
+    compared: int | None = None
 
     def __init__(
         self,
@@ -84,51 +87,50 @@ class LossWrapper(Loss):
         dtype: Literal["float32", "input"] | None = None,
         needs_grad: bool | None = None,
     ) -> None:
-        given = Arguments("LossWrapper")
+        checks = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
-            given.refuse("loss_func", "a module or a function", loss_func, _how(loss_func))
-        super().__init__(given.name("name", name if name is not None else _term_name(loss_func)))
+            checks.refuse("loss_func", "a module or a function", loss_func, _how(loss_func))
+        super().__init__(checks.name("name", name if name is not None else _term_name(loss_func)))
         self.loss_func = loss_func
-        self.pred_key = _key(given, "pred_key", pred_key)
-        self.gt_key = _key(given, "gt_key", gt_key)
-        self.inputs = None if inputs is None else tuple(given.keys("inputs", inputs))
-        self.pred_index = _selector(given, "pred_channels", pred_channels)
-        self.gt_index = _selector(given, "gt_channels", gt_channels)
-        self.target_dtype = given.choice(
+        self.pred_key = _key(checks, "pred_key", pred_key)
+        self.gt_key = _key(checks, "gt_key", gt_key)
+        self.inputs = None if inputs is None else tuple(checks.keys("inputs", inputs))
+        self.pred_index = _selector(checks, "pred_channels", pred_channels)
+        self.gt_index = _selector(checks, "gt_channels", gt_channels)
+        self.target_dtype = checks.choice(
             "target_dtype", target_dtype, (None, *_DTYPES), _dtype_hint(target_dtype, _DTYPES)
         )
-        self.target_shape = given.choice("target_shape", target_shape, (None, *_SHAPES))
+        self.target_shape = checks.choice("target_shape", target_shape, (None, *_SHAPES))
         inherited = getattr(loss_func, "needs_grad", False) is True
-        self.needs_grad = inherited if needs_grad is None else given.flag("needs_grad", needs_grad)
+        self.needs_grad = inherited if needs_grad is None else checks.flag("needs_grad", needs_grad)
         self.ignore_index = _ignore_index(loss_func)
         self._takes_mask = _takes_mask(loss_func)
-        self.reduction = given.choice("reduction", reduction, ("mean", "sum"))
+        self.reduction = checks.choice("reduction", reduction, ("mean", "sum"))
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
-        dtype = given.choice("dtype", dtype, (None, *_WIDTHS), _dtype_hint(dtype, _WIDTHS))
+        dtype = checks.choice("dtype", dtype, (None, *_WIDTHS), _dtype_hint(dtype, _WIDTHS))
         self.dtype = self._own_dtype if dtype is None else dtype
         if inputs is not None:
-            self._check_inputs(given)
+            self._check_inputs(checks)
         if self._takes_batches and target_shape is not None:
             reads = f"{_own_name(loss_func)} reads the batches itself"
-            given.report("target_shape", f"has no effect: {reads}", "leave it out")
-        given.done()
+            checks.report("target_shape", f"has no effect, since {reads}", "leave it out")
+        checks.done()
         self._places = self._places_in(loss_func) if self._takes_batches else {}
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
         self._call_options = {"normalize": False} if raw else {}
         self._one_argument = self.inputs is None and not self._takes_batches and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
 
-    def _check_inputs(self, given: Arguments) -> None:
-        """Refuse `inputs` that are none, or have no effect, and what has none beside them."""
+    def _check_inputs(self, checks: Arguments) -> None:
+        """Report empty `inputs`, `inputs` without effect, and options without effect beside them."""
         if self._takes_batches:
-            given.report(
-                "inputs", f"has no effect: {_own_name(self.loss_func)} reads the batches itself", "leave it out"
-            )
-        if self.inputs == () and not given.problems:
-            given.report("inputs", "is empty", "name the key of each argument, as ['pred.seg', 'gt.mask']")
-        elif not self._takes_batches and not given.problems:
-            self._check_number(given, len(self.inputs or ()))
+            reads = f"{_own_name(self.loss_func)} reads the batches itself"
+            checks.report("inputs", f"has no effect, since {reads}", "leave it out")
+        if self.inputs == () and not checks.problems:
+            checks.report("inputs", "expected the key of each argument, found none", "inputs=['pred.seg', 'gt.mask']")
+        elif not self._takes_batches and not checks.problems:
+            self._check_number(checks, len(self.inputs or ()))
         beside = {
             "pred_key": self.pred_key,
             "gt_key": self.gt_key,
@@ -137,10 +139,10 @@ class LossWrapper(Loss):
             "target_dtype": self.target_dtype,
         }
         for option in (option for option, value in beside.items() if value is not None):
-            given.report(option, "has no effect beside inputs", "give one of both")
+            checks.report(option, "has no effect beside inputs", "leave out one of them")
 
-    def _check_number(self, given: Arguments, found: int) -> None:
-        """Refuse `inputs` that are fewer, or more, than the arguments of the wrapped loss."""
+    def _check_number(self, checks: Arguments, found: int) -> None:
+        """Report `inputs` whose number differs from that of the wrapped loss's arguments."""
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = _parameters(self.loss_func)
         taken = [p for p in parameters if p.kind in kinds]
@@ -151,20 +153,20 @@ class LossWrapper(Loss):
         names = ", ".join(p.name for p in taken)
         expected = f"{least} or more" if endless else str(least) if least == len(taken) else f"{least} to {len(taken)}"
         reads = f"{_own_name(self.loss_func)} is called with ({names})"
-        given.report("inputs", f"expected {expected} keys, found {found}: {reads}", "name the key of each argument")
+        checks.report("inputs", f"expected {expected} keys, found {found}: {reads}", "name the key of each argument")
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:
             return self.inputs, ()
         if isinstance(self.loss_func, Loss):
-            given = {"pred": self.pred_key, "gt": self.gt_key}
-            moved = {f"{s}.{place}": f"{s}.{given[s] or place}" for s, place in self._places.items() if place}
+            chosen = {"pred": self.pred_key, "gt": self.gt_key}
+            moved = {f"{s}.{place}": f"{s}.{chosen[s] or place}" for s, place in self._places.items() if place}
             return tuple(moved.get(key, key) for key in self.loss_func.requires), tuple(self.loss_func.optional)
         sides = {"pred": self.pred_key} if self._one_argument else {"pred": self.pred_key, "gt": self.gt_key}
         return tuple(f"{side}.{key}" for side, key in sides.items() if key is not None), ()
 
     def _places_in(self, loss: Any) -> dict[str, str | None]:
-        """Say under which key, by side, a `Loss` reads what is selected; None where it declares no key."""
+        """Return for each side with a selection the key that a `Loss` reads; None if it declares no key."""
         asked = {"pred": (self.pred_key, self.pred_index), "gt": (self.gt_key, self.gt_index, self.target_dtype)}
         places: dict[str, str | None] = {}
         for side, options in asked.items():
@@ -184,11 +186,11 @@ class LossWrapper(Loss):
         return places
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Call the wrapped loss and reduce what it returns to a scalar."""
-        arguments = self._arguments(pred_batch, gt_batch)
+        """Return the value of the wrapped loss, reduced to a scalar."""
+        arguments = self.arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
         if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
-            label = self._label(1, pred_batch, gt_batch)
+            label = self.label(1, pred_batch, gt_batch)
             self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
         value = self._value_of(self._called(arguments))
         if value.numel() == 0:
@@ -197,13 +199,14 @@ class LossWrapper(Loss):
         if value.dim() == 0:
             if self.reduction == "sum" and any(isinstance(a, Tensor) and a.dim() > 0 for a in arguments):
                 raise ShapeError(
-                    f"loss {self.name!r}: reduction 'sum' has no effect, since {_own_name(self.loss_func)} has reduced "
-                    "its values itself; give the loss its own `reduction: sum`, or `reduction: none`"
+                    f"loss {self.name!r}: reduction 'sum' has no effect, since {_own_name(self.loss_func)} reduces "
+                    "its values itself; set the loss's own `reduction` to sum or none"
                 )
             return value
         return value.sum() if self.reduction == "sum" else value.mean()
 
-    def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
+    def arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
+        """Return the arguments for the wrapped loss; a subclass may convert them."""
         arguments: tuple[Any, ...]
         if self.inputs is not None:
             arguments = tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
@@ -211,11 +214,11 @@ class LossWrapper(Loss):
             arguments = self._batches(pred_batch, gt_batch)
         else:
             pred = self._pred(pred_batch)
-            arguments = (pred,) if self._one_argument else (pred, self._cast(pred, self._gt(gt_batch)))
+            arguments = (pred,) if self._one_argument else (pred, self.cast_target(pred, self._gt(gt_batch)))
         return tuple(map(_widened, arguments)) if self.dtype == "float32" else arguments
 
     def _called(self, arguments: tuple[Any, ...]) -> Any:
-        """Call the wrapped loss, in float32 where `dtype` says so, with the weights of its own too."""
+        """Return the result of the wrapped loss, computed in float32 with float32 weights if `dtype` says so."""
         if self.dtype == "input":
             return self.loss_func(*arguments, **self._call_options)
         narrow = _narrow_tensors(self.loss_func)
@@ -226,38 +229,37 @@ class LossWrapper(Loss):
             return torch.func.functional_call(self.loss_func, widened, arguments, self._call_options)
 
     def _check_shapes(self, arguments: Sequence[Any], pred_batch: Any, gt_batch: Any) -> None:
-        """Refuse shapes that would broadcast where the wrapped loss compares element by element."""
+        """Raise if the arguments would broadcast although the wrapped loss compares element by element."""
         if self.target_shape == "any" or self._takes_batches:
             return
-        if self.target_shape is None and len(arguments) != 2:  # who knows what the others are
+        if self.target_shape is None and len(arguments) != 2:  # the meaning of the others is not known
             return
         first = arguments[0].shape
-        for i, other in enumerate(arguments[1 : self._compared], 1):
+        for i, other in enumerate(arguments[1 : self.compared], 1):
             if other.shape != first and not _may_meet(first, other.shape, self.target_shape):
-                pred_key, key = (self._label(place, pred_batch, gt_batch) for place in (0, i))
+                pred_key, key = (self.label(place, pred_batch, gt_batch) for place in (0, i))
                 wanted = f"{tuple(first)}, the shape of {pred_key!r}"
                 wanted += ", or 1 in place of a size" if self.target_shape == "broadcast" else ""
                 raise ShapeError(
-                    f"loss {self.name!r}: {key!r} has shape {tuple(other.shape)}, expected {wanted}; they would "
-                    "broadcast to other elements than those to compare: bring them to one shape, as "
-                    "`pred.squeeze(1)` or `target.unsqueeze(1)` does, or set `target_shape: any` under `wrap` where "
-                    "the loss takes such shapes"
+                    f"loss {self.name!r}: {key!r} has shape {tuple(other.shape)}, expected {wanted}; the shapes would "
+                    "broadcast: make them equal, for example with `pred.squeeze(1)` or `target.unsqueeze(1)`, or set "
+                    "`target_shape: any` under `wrap` if the loss accepts such shapes"
                 )
 
-    def _label(self, place: int, pred_batch: Any, gt_batch: Any) -> str:
-        """Return the key of an argument, for messages; the side alone of a bare tensor."""
+    def label(self, place: int, pred_batch: Any, gt_batch: Any) -> str:
+        """Return the key of an argument for messages; for a bare tensor only its side."""
         if self.inputs is not None:
             return self.inputs[place]
         side, batch, key = (("pred", pred_batch, self.pred_key), ("gt", gt_batch, self.gt_key))[place]
         return side if isinstance(batch, Tensor) else f"{side}.{key or _key_of(batch, side)}"
 
     def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
-        """Put what is selected where the wrapped `Loss` reads it; the rest of both batches stays as it is."""
+        """Return the batches with each selection at the key that the wrapped `Loss` reads."""
         pred, gt = pred_batch, gt_batch
         if "gt" in self._places:
             selected = self._gt(gt_batch)
             if self.target_dtype is not None:
-                selected = self._cast(self._pred(pred_batch), selected)
+                selected = self.cast_target(self._pred(pred_batch), selected)
             gt = _placed(gt_batch, self._places["gt"], selected)
         if "pred" in self._places:
             pred = _placed(pred_batch, self._places["pred"], self._pred(pred_batch))
@@ -284,29 +286,30 @@ class LossWrapper(Loss):
             raise ShapeError(f"loss {self.name!r}: {key!r} has shape {tuple(tensor.shape)}: {error}") from None
 
     def _pick(self, batch: Any, side: str, key: str | None) -> Tensor:
-        """Return the tensor of one side: the batch itself, the one at `key`, the only one, or the default's."""
+        """Return the tensor of one side: bare, at `key`, the only one, or at the default key."""
         if isinstance(batch, Tensor):
             return batch
         if not isinstance(batch, Mapping):
             raise MissingKeyError(
-                f"loss {self.name!r}: {side}_batch must be a mapping of tensors or a tensor, got {type(batch).__name__}"
+                f"loss {self.name!r}: {side}_batch: expected a mapping of tensors or a tensor, "
+                f"found {type(batch).__name__}"
             )
         if key is None:
             key = _key_of(batch, side)
             if key not in batch:
                 raise MissingKeyError(
-                    f"loss {self.name!r}: which key of {side}_batch to compare? It has {sorted(map(str, batch))}, "
-                    f"no {key!r} among them; set {side}_key"
+                    f"loss {self.name!r}: {side}_batch: expected a single tensor or the key {key!r}, found "
+                    f"{sorted(map(str, batch))}; set {side}_key"
                 )
         return self.read({**batch}, {**batch}, f"{side}.{key}")
 
     @property
     def wraps_norm(self) -> bool:
-        """Whether what it wraps has a norm of its own, which this wrapper makes no use of."""
+        """Whether the wrapped loss has its own norm, which the wrapper does not use."""
         return bool(self._call_options) and isinstance(getattr(self.loss_func, "norm", None), Tensor)
 
     def _fit_norm(self, state: dict[str, Any], prefix: str) -> list[ConfigProblem]:
-        """Take an older checkpoint that has either the wrapper's norm or that of the loss inside for both."""
+        """Accept an older checkpoint with only one norm, of the wrapper or of the wrapped loss."""
         own, inner = f"{prefix}norm", f"{prefix}loss_func.norm"
         if self.wraps_norm and not {f"{own}_sum", f"{inner}_sum"} & state.keys():
             held = state.get(own, state.get(inner))
@@ -315,7 +318,8 @@ class LossWrapper(Loss):
                 state.setdefault(inner, held.clone())
         return super()._fit_norm(state, prefix)
 
-    def _cast(self, pred: Tensor, gt: Tensor) -> Tensor:
+    def cast_target(self, pred: Tensor, gt: Tensor) -> Tensor:
+        """Return the target in the dtype of `target_dtype`; a subclass may convert it in another way."""
         if self.target_dtype != "long":
             return gt if self.target_dtype is None else gt.to(_DTYPES[self.target_dtype])
         if gt.is_floating_point() and gt.shape == pred.shape and pred.dim() > 1:
@@ -330,13 +334,13 @@ class LossWrapper(Loss):
             self.extra_info.update(extra if isinstance(extra, Mapping) else {"extra": extra})
         if not isinstance(result, Tensor):
             raise ShapeError(
-                f"loss {self.name!r}: the wrapped {_own_name(self.loss_func)} returned {type(result).__name__}; "
-                "expected a tensor or (tensor, extra)"
+                f"loss {self.name!r}: {_own_name(self.loss_func)}: expected a tensor or (tensor, extra), "
+                f"found {type(result).__name__}"
             )
         return result
 
     def extra_repr(self) -> str:
-        """Show the options that differ from their defaults."""
+        """Return the options that differ from their defaults, for `repr`."""
         options = {
             "pred_key": self.pred_key,
             "gt_key": self.gt_key,
@@ -360,52 +364,52 @@ def _own_name(loss_func: Any) -> str:
 
 
 def _takes_mask(loss_func: Any) -> bool:
-    """Say whether a loss is one of torch's own whose targets lie between 0 and 1."""
+    """Return whether a loss is one of torch's own with targets between 0 and 1."""
     if isinstance(loss_func, functools.partial):
         return _takes_mask(loss_func.func)
-    module = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
+    module = getattr(loss_func, "_orig_mod", loss_func)  # the module before torch.compile
     return isinstance(module, _OF_MASKS) or any(loss_func is function for function in _MASK_FUNCTIONS)
 
 
 def _ignore_index(loss_func: Any) -> Any:
-    """Return the target value that a loss leaves out: an attribute, or a keyword that a function is bound to."""
+    """Return the `ignore_index` of a loss, from an attribute or a bound keyword."""
     if isinstance(loss_func, functools.partial):
         return loss_func.keywords.get("ignore_index", _ignore_index(loss_func.func))
     return getattr(getattr(loss_func, "_orig_mod", loss_func), "ignore_index", None)
 
 
 def _key_of(batch: Mapping[str, Any], side: str) -> str:
-    """Return the key of the only tensor of a batch, else the default's."""
+    """Return the key of the only tensor of a batch, else the default key."""
     tensors = [name for name, value in batch.items() if isinstance(value, Tensor)]
     return tensors[0] if len(tensors) == 1 else DEFAULT_KEYS[side]
 
 
 def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> bool:
-    """Say whether a loss of a rule takes two shapes that differ."""
+    """Return whether a `target_shape` rule accepts two different shapes."""
     if rule == "same":
         return False
     if rule == "broadcast":
         return len(pred) == len(target) and all(t in (1, p) for p, t in zip(pred, target, strict=True))
     pairs = list(zip_longest(reversed(pred), reversed(target), fillvalue=1))
     if not all(p == t or 1 in (p, t) for p, t in pairs):
-        return True  # they do not broadcast: the loss itself has to know them, or fails
+        return True  # they do not broadcast: the loss accepts them itself, or raises
     return not (any(p > t for p, t in pairs) and any(t > p for p, t in pairs))
 
 
 def _is_narrow(tensor: Tensor) -> bool:
-    """Say whether a tensor is of float16, bfloat16 or less."""
+    """Return whether a tensor is floating and narrower than float32."""
     return tensor.is_floating_point() and tensor.dtype.itemsize < 4
 
 
 def _widened(value: Any) -> Any:
-    """Return a narrow tensor in float32, a batch with its tensors so, and all else as it is."""
+    """Return a narrow tensor as float32, a batch with such tensors converted, and other values unchanged."""
     if isinstance(value, Mapping):
         return {key: _widened(item) for key, item in value.items()}
     return value.float() if isinstance(value, Tensor) and _is_narrow(value) else value
 
 
 def _narrow_tensors(loss_func: Any) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module that are narrow, by their names."""
+    """Return the narrow parameters and buffers of a module by name."""
     if not isinstance(loss_func, nn.Module):
         return {}
     own = chain(loss_func.named_parameters(), loss_func.named_buffers())
@@ -413,21 +417,21 @@ def _narrow_tensors(loss_func: Any) -> dict[str, Tensor]:
 
 
 def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
-    """Return a context without autocast on the device of the first tensor of some arguments or batches."""
+    """Return a context that turns autocast off on the device of the first tensor."""
     values = chain.from_iterable(a.values() if isinstance(a, Mapping) else [a] for a in arguments)
     device = next((value.device.type for value in values if isinstance(value, Tensor)), "meta")
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _term_name(loss_func: Any) -> str:
-    """Return the name that a loss has as a term, as the losses of other packages keep it too."""
+    """Return the loss's `name` if it is valid, else the name of its class or function."""
     name = getattr(loss_func, "name", None)
     return name if isinstance(name, str) and name and "/" not in name else _own_name(loss_func)
 
 
 def _parameters(loss_func: Any) -> list[inspect.Parameter]:
-    """Return the parameters that a loss is called with; none where it has no signature."""
-    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # what torch.compile was given
+    """Return the parameters of a loss's signature; empty if it has none."""
+    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # the module before torch.compile
     try:
         signature = inspect.signature(loss_func.forward if isinstance(loss_func, nn.Module) else loss_func)
     except (TypeError, ValueError):
@@ -436,17 +440,17 @@ def _parameters(loss_func: Any) -> list[inspect.Parameter]:
 
 
 def _reads_batches(loss_func: Any) -> bool:
-    """Say whether a loss of another package takes whole batches, by the names of its first two parameters."""
+    """Return whether the first two parameters of a loss are `pred_batch` and `gt_batch`."""
     return [parameter.name for parameter in _parameters(loss_func)[:2]] == ["pred_batch", "gt_batch"]
 
 
 def _placed(batch: Any, place: str | None, selected: Tensor) -> Any:
-    """Return a batch with a tensor at a key; the tensor alone where there is none."""
+    """Return a batch with a tensor at a key, or only the tensor if there is no key."""
     return {**batch, place: selected} if place is not None and isinstance(batch, Mapping) else selected
 
 
 def _takes_one(loss_func: Any) -> bool:
-    """Say whether a callable's signature has a prediction and no target: options alone follow it."""
+    """Return whether a callable has one parameter without a default, or only options after it."""
     parameters = _parameters(loss_func)
     kinds = [p.kind for p in parameters]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -455,22 +459,22 @@ def _takes_one(loss_func: Any) -> bool:
 
 
 def _how(loss_func: Any) -> str:
-    return f"make one: lossreg.create_loss({loss_func!r})" if isinstance(loss_func, str) else ""
+    return f"create it: lossreg.create_loss({loss_func!r})" if isinstance(loss_func, str) else ""
 
 
 def _dtype_hint(dtype: Any, choices: Iterable[str]) -> str:
-    return f"give {' or '.join(map(repr, choices))}" if isinstance(dtype, torch.dtype) else ""
+    return f"use {' or '.join(map(repr, choices))}" if isinstance(dtype, torch.dtype) else ""
 
 
-def _key(given: Arguments, path: str, key: str | None) -> str | None:
+def _key(checks: Arguments, path: str, key: str | None) -> str | None:
     if key is not None and (not isinstance(key, str) or not key):
-        given.wrong(path, "a key of the batch", key)
+        checks.wrong(path, "a key of the batch", key)
     return key
 
 
-def _selector(given: Arguments, path: str, channels: Any) -> Selector | None:
+def _selector(checks: Arguments, path: str, channels: Any) -> Selector | None:
     try:
         return None if channels is None else parse_selector(plain(channels), path)
     except (TypeError, ValueError) as error:
-        given.report(path, str(error).removeprefix(path).removeprefix(":").lstrip())
+        checks.report(path, str(error).removeprefix(path).removeprefix(":").lstrip())
         return None

@@ -1,13 +1,13 @@
-"""The conformance kit: one engine that checks the contract of a loss, and three doors to it.
+"""The conformance kit: checks that a loss keeps the contract of all losses.
 
-- `check_loss(loss)` returns a report, anywhere.
+- `check_loss(loss)` returns a report.
 - `@parametrize_losses(plugin="my-losses")` runs a test for each loss of a package.
-- `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses` does so without any code.
+- `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses` does the same without any code.
 
-And strategies for the property tests that authors write themselves, by Hypothesis: `batches` (of `Values`),
-`thresholds`, `weights` and `loss_configs`.
+For your own property tests there are Hypothesis strategies: `batches` (of `Values`), `thresholds`, `weights` and
+`loss_configs`.
 
-Names are resolved at first use: what is imported here imports no torch, no pytest and no Hypothesis.
+Names are imported at first use, so importing this package imports neither torch nor pytest nor Hypothesis.
 """
 
 from __future__ import annotations

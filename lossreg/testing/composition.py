@@ -1,4 +1,4 @@
-"""What a loss is among others: a term of a `MultiLoss`, over batches of samples, in several processes."""
+"""Checks of a loss in a `MultiLoss`, over batches of samples, and in several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, 
 
 @check("value")
 def declared_keys(subject: Subject) -> None:
-    """It reads no key but those in `requires` and `optional`, where it declares keys.
+    """If the loss declares keys, it reads only the keys in `requires` and `optional`.
 
     Add the key to `requires` or `optional`, so that `MultiLoss` knows which preprocess has to run.
     """
@@ -25,9 +25,9 @@ def declared_keys(subject: Subject) -> None:
     applies(loss.requires, "it declares no keys")
     allowed = {*loss.requires, *loss.optional}
     pred, gt = subject.batch()
-    applies(isinstance(pred, Mapping) and isinstance(gt, Mapping), "its example holds bare tensors")
-    found = subject.value(loss, (_only(pred, "pred", allowed), _only(gt, "gt", allowed)))
-    require(close(found, subject.value()), f"with {sorted(allowed)} alone it gives another value")
+    applies(isinstance(pred, Mapping) and isinstance(gt, Mapping), "its example has bare tensors")
+    actual = subject.value(loss, (_only(pred, "pred", allowed), _only(gt, "gt", allowed)))
+    require(close(actual, subject.value()), f"with only {sorted(allowed)} its value differs")
 
 
 def _only(batch: Any, side: str, keys: set[str]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _only(batch: Any, side: str, keys: set[str]) -> dict[str, Any]:
 
 
 class _Anchor(Loss):
-    """A second term."""
+    """A second term for the `MultiLoss`."""
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:  # noqa: ARG002
         total: Tensor = sum(t.float().mean() for t in tensors(pred_batch))  # type: ignore[assignment]
@@ -44,9 +44,9 @@ class _Anchor(Loss):
 
 @check("norm", "gradients_finite")
 def in_multiloss(subject: Subject) -> None:
-    """As a term of a `MultiLoss` it follows its schedule and its norm, and its gradients are those of its share.
+    """In a `MultiLoss` the loss contributes weight * value / norm, and its gradients match this contribution.
 
-    Require only keys that the loss reads; return `(value, extra_info)` from an overridden `forward`.
+    Require only keys that the loss reads. If you override `forward`, return `(value, extra_info)`.
     """
     loss, (pred, gt) = subject.loss(), subject.batch()
     maps = isinstance(pred, Mapping) and isinstance(gt, Mapping)
@@ -60,32 +60,33 @@ def in_multiloss(subject: Subject) -> None:
         subject.seed()
         totals.append(criterion(pred, gt, epoch=epoch)[0])
     share = subject.value(loss, (pred, gt)) / loss.norm[0]
-    found = [float(total - totals[0]) for total in totals]
-    require(close(totals[2] - totals[0], 2 * share, 1e-3), f"at weights 0, 1, 2 it adds {found} for {share:.6g}")
-    require(close(totals[1] - totals[0], share, 1e-3), f"at weights 0, 1, 2 it adds {found} for {share:.6g}")
+    actual = [float(total - totals[0]) for total in totals]
+    finding = f"with the weights 0, 1, 2: expected 0, 1 and 2 times {share:.6g} in the total, found {actual}"
+    require(close(totals[2] - totals[0], 2 * share, 1e-3), finding)
+    require(close(totals[1] - totals[0], share, 1e-3), finding)
     first, last = (gradients(total, (pred, gt)) for total in (totals[0], totals[2]))
     both = zip(first, last, gradients(share, (pred, gt)), strict=True)
-    require(all(close(b - a, 2 * own, 1e-3) for a, b, own in both), "its gradients are not those of its share")
+    require(all(close(b - a, 2 * own, 1e-3) for a, b, own in both), "its gradients do not match its contribution")
 
 
 @check("value")
 def permutable(subject: Subject) -> None:
-    """The order of the samples leaves the value as it is, where the spec declares it.
+    """If the spec declares it, permuting the samples does not change the value.
 
-    Treat all samples (axis 0 of every tensor) alike, or take `permutable` out of the spec's `capabilities`.
+    Treat all samples (axis 0 of every tensor) alike, or remove `permutable` from the spec's `capabilities`.
     """
     declared = {"permutable", "mean_of_samples"} & set(subject.spec.capabilities)
     applies(declared, "its spec does not declare the capability `permutable`")
-    found, expected = subject.value(batch=subject.batch(_rolled, _rolled)), subject.value()
-    require(close(found, expected), f"in another order it gives {found:.6g}, not {expected:.6g}")
+    actual, expected = subject.value(batch=subject.batch(_rolled, _rolled)), subject.value()
+    require(close(actual, expected), f"in another order: expected {expected:.6g}, found {actual:.6g}")
 
 
 @check("permutable", "norm")
 def mean_of_samples(subject: Subject) -> None:
-    """The norm over batches of one sample is the value of the whole batch, where the spec declares it.
+    """If the spec declares it, the norm over batches of one sample equals the value of the whole batch.
 
-    Take the mean over samples, not the sum, and no statistics of the whole batch; or take `mean_of_samples` out of the
-    spec's `capabilities`.
+    Average over samples and use no statistics of the whole batch, or remove `mean_of_samples` from the spec's
+    `capabilities`.
     """
     applies("mean_of_samples" in subject.spec.capabilities, "its spec does not declare this capability")
     loss = subject.loss()
@@ -97,15 +98,15 @@ def mean_of_samples(subject: Subject) -> None:
         loss.update_norm(*subject.batch(one, one), 1)
     require(
         close(loss.norm[0], subject.value()),
-        f"over batches of one sample the norm is {loss.norm[0]:.6g}, the value of them all {subject.value():.6g}",
+        f"the norm over batches of one sample: expected {subject.value():.6g}, found {loss.norm[0]:.6g}",
     )
 
 
 @check("pickles", "gradients_finite")
 def two_processes(subject: Subject) -> None:
-    """Two processes end with one norm, weighted by their samples, and with the mean of their gradients.
+    """Two ranks get the same norm, weighted by their samples, and the mean of their gradients.
 
-    Override neither `sync` nor `update_norm`, and let nothing in `compute` depend on the rank.
+    Do not override `sync` or `update_norm`, and do not let `compute` depend on the rank.
     """
     loss, shares = subject.loss(), _shares(subject)
     answers = processes.ask(loss, shares)
@@ -116,13 +117,13 @@ def two_processes(subject: Subject) -> None:
     slope = sum(slopes) / len(slopes)
     for rank, (found_norm, found_slope) in enumerate(answers):
         close_norm = close(torch.tensor(found_norm), torch.tensor(norm), 1e-3)
-        require(close_norm, f"rank {rank} ends with the norm {found_norm:.6g}, not {norm:.6g}")
+        require(close_norm, f"norm of rank {rank}: expected {norm:.6g}, found {found_norm:.6g}")
         close_slope = close(torch.tensor(found_slope), torch.tensor(slope), 1e-3)
-        require(close_slope, f"rank {rank} ends with the gradient {found_slope:.6g}, not {slope:.6g}")
+        require(close_slope, f"gradient of rank {rank}: expected {slope:.6g}, found {found_slope:.6g}")
 
 
 def _shares(subject: Subject) -> list[Batches]:
-    """Return a batch for each rank: the example, and its predictions against the next sample's target."""
+    """Return a batch for each rank: the example, and the example with its predictions rolled by one sample."""
     batches = [subject.batch(), subject.batch(_rolled)]
     return [(mapped(pred, Tensor.detach), gt) for pred, gt in batches]
 

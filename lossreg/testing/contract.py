@@ -1,6 +1,6 @@
-"""What a check is: a function that raises where a loss breaks its promise, with advice for the author.
+"""The registry of checks. A check is a function that raises `Broken` if a loss breaks a promise.
 
-The docstring's first paragraph is the promise; the second says what to change where it is broken.
+The first paragraph of its docstring is the promise; the second says how to fix a loss that breaks it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 CheckFunction = Callable[["Subject"], None]
 
 
-class Broken(Exception):  # noqa: N818 (no error of a program: a finding)
-    """A promise is broken; the text says what was found."""
+class Broken(Exception):  # noqa: N818 (a finding, not an error of the program)
+    """A loss breaks a promise; the text says how."""
 
 
 class NotApplicable(Exception):  # noqa: N818
@@ -29,11 +29,11 @@ class Check:
     """One check of the contract.
 
     Attributes:
-        name: its name in reports and in `LossSpec.exceptions`.
+        name: the name in reports and in `LossSpec.exceptions`.
         promise: what a loss promises.
-        advice: what an author is to change where it is broken.
-        run: the check itself.
-        after: checks without which this one would say nothing of its own.
+        advice: how to fix a loss that breaks the promise.
+        run: the function that checks it.
+        after: checks that must pass first.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Check:
 
 
 CHECKS: dict[str, Check] = {}
-"""Every check by name, in the order in which they run."""
+"""All checks by name."""
 
 
 def check(*after: str) -> Callable[[CheckFunction], CheckFunction]:
-    """Add a function to the contract; it is skipped where one of `after` is broken."""
+    """Return a decorator that adds a check; it is skipped if one of the checks `after` fails."""
 
     def add(function: CheckFunction) -> CheckFunction:
         name = function.__name__.strip("_")

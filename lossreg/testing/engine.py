@@ -1,4 +1,4 @@
-"""The engine: run the checks of the contract on one loss and report."""
+"""Run all checks on one loss and return a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from lossreg.testing import composition, description, gradients, numbers, state  # noqa: F401 (they add the checks)
+from lossreg.testing import composition, declaration, gradients, numbers, state  # noqa: F401 (they add the checks)
 from lossreg.testing.contract import CHECKS, Broken, Check, NotApplicable
 from lossreg.testing.subject import Subject, subject_of
 
@@ -19,12 +19,13 @@ Outcome = Literal["passed", "failed", "skipped", "excepted"]
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: its name.
-        outcome: `failed` also where a declared exception does not fail; `excepted` where it does.
-        message: what was found and what to change; why it was skipped; the reason of the exception.
+        check: the name of the check.
+        outcome: `excepted` if the check fails and the spec declares an exception; `failed` if it fails without one,
+            or passes with one.
+        message: what was found and how to fix it, why the check was skipped, or the reason of the exception.
     """
 
     check: str
@@ -34,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What all checks found of one loss; as text, a table of all that did not pass."""
+    """The results of all checks of one loss; its `str` is a table of all checks that did not pass."""
 
     name: str
     results: tuple[Result, ...]
@@ -56,14 +57,14 @@ class Report:
 
     @property
     def exceptions(self) -> tuple[Result, ...]:
-        """The checks that fail as declared, each with the declared reason."""
+        """The checks that fail and have a declared exception, each with the reason."""
         return self._of("excepted")
 
     def _of(self, outcome: Outcome) -> tuple[Result, ...]:
         return tuple(result for result in self.results if result.outcome == outcome)
 
     def __repr__(self) -> str:
-        """Return one line with the names of the checks that failed, which pytest does not cut."""
+        """Return one line with the names of the failed checks; pytest cuts longer texts."""
         failed = ", ".join(result.check for result in self.failures)
         return f"<Report {self._head()}{f' ({_shortened(failed, 120)})' if failed else ''}>"
 
@@ -79,39 +80,39 @@ class Report:
 
 
 def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:
-    """Check the contract of a loss.
+    """Run all checks on a loss and return a report.
 
     Args:
-        loss: a registered name; or a `LossSpec`, a class, a function, or an object, of which what concerns the
-            registry is not checked.
-        example: makes `(pred_batch, gt_batch)`, the same numbers at every call; or such a pair; or
-            `"package.module:function"`. By default what the spec declares, else maps (2, 3, 8, 8) of numbers
-            between 0 and 1 under the keys that the loss requires.
-        **fields: fields of `lossreg.LossSpec` in place of those that are declared: `example_args`, `nothing`,
+        loss: a registered name, a `LossSpec`, a class, a function, or an object. The checks of the registry run only
+            for a registered name.
+        example: a function that returns `(pred_batch, gt_batch)` with the same numbers at every call, such a pair, or
+            `"package.module:function"`. Default: the example of the spec, else maps (2, 3, 8, 8) of numbers between
+            0 and 1 under the keys that the loss requires.
+        **fields: fields of `lossreg.LossSpec` that replace the declared ones: `example_args`, `nothing`,
             `capabilities`, `exceptions`, ...
 
     Returns:
         the report, with a result for each check.
 
     Raises:
-        UnknownNameError, AmbiguousNameError: the name means no loss, or several.
+        UnknownNameError, AmbiguousNameError: no loss has the name, or several have it.
         PluginError: a field is malformed, or the example cannot be imported.
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # a library's own are no concern of the contract
+        warnings.simplefilter("ignore")  # warnings of libraries do not matter here
         subject = subject_of(loss, example, **fields)
         return Report(subject.name, tuple(_results(subject)))
 
 
 def promises() -> dict[str, tuple[str, str]]:
-    """Return every check by name: what a loss promises, and what to change where it does not hold."""
+    """Return for each check, by name, what a loss promises and how to fix a loss that does not keep it."""
     return {check.name: (check.promise, check.advice) for check in _in_order()}
 
 
 def _results(subject: Subject) -> Iterator[Result]:
     declared: Mapping[str, str] = subject.spec.exceptions
     for name in sorted(set(declared) - set(CHECKS)):
-        yield Result(name, "failed", f"an exception is declared for it, but no check has this name: {list(CHECKS)}")
+        yield Result(name, "failed", f"exceptions: expected one of {list(CHECKS)}, found {name!r}")
     broken: set[str] = set()
     for check in _in_order():
         blocked = [name for name in check.after if name in broken]
@@ -122,7 +123,7 @@ def _results(subject: Subject) -> Iterator[Result]:
 
 
 def _in_order() -> list[Check]:
-    """Return the checks, each behind those that it needs."""
+    """Return the checks in order, each after those that it depends on."""
     graph = {name: check.after for name, check in CHECKS.items()}
     return [CHECKS[name] for name in TopologicalSorter(graph).static_order()]
 
@@ -144,8 +145,8 @@ def _run(check: Check, subject: Subject) -> Result:
 def _excepted(result: Result, reason: str) -> Result:
     if result.outcome == "failed":
         return Result(result.check, "excepted", reason)
-    found = "passes" if result.outcome == "passed" else f"is skipped ({result.message})"
-    return Result(result.check, "failed", f"it {found}, so that no exception is needed; take it out: {reason!r}")
+    outcome = "passes" if result.outcome == "passed" else f"is skipped ({result.message})"
+    return Result(result.check, "failed", f"the check {outcome}, so remove its exception: {reason!r}")
 
 
 def _shortened(text: str, most: int = 300) -> str:

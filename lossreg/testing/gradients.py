@@ -1,4 +1,4 @@
-"""What training needs: gradients that are right, no wait for the device, and one graph for the compiler."""
+"""Checks of gradients, host reads, devices and compilation."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _READS = (
     "convert meta device",
     "_unique",
 )
-"""What torch says where numbers are wanted of a tensor on the device `meta`, which has none."""
+"""Parts of torch's errors for reading a number of a tensor on the device `meta`, which has none."""
 
 _UNKNOWN = ("no fake impl or Meta kernel", "unsupported scalarType", "torch.meta.")
-"""What torch says of kernels and of names of tensor types (`tensor.type()`) that this device does not have."""
+"""Parts of torch's errors for kernels and type names (`tensor.type()`) that the device `meta` does not have."""
 
 
 @check("value")
 def gradients_finite(subject: Subject) -> None:
     """The gradients of all predictions are finite.
 
-    Mind the gradients of `sqrt`, `norm` and `std` at zero, and of the branch that `torch.where` does not take.
+    Check the gradients of `sqrt`, `norm` and `std` at zero, and of the branch that `torch.where` does not select.
     """
     batch = subject.batch()
     for gradient in gradients(subject.value(batch=batch), batch):
-        require(gradient.isfinite().all(), f"a gradient of shape {tuple(gradient.shape)} has numbers that are not")
+        require(gradient.isfinite().all(), f"a gradient of shape {tuple(gradient.shape)} is not finite")
 
 
 @check("gradients_finite", "dtype_follows")
 def gradients_right(subject: Subject) -> None:
-    """The gradients are those of the value, as finite differences in float64 have it.
+    """The gradients agree with finite differences in float64.
 
-    Correct the `backward` of the autograd function; declare an exception where a value is not differentiable.
+    Correct the `backward` of the autograd function. If a value is not differentiable, declare an exception.
     """
     double = floating(torch.float64)
     loss, (pred, gt) = subject.loss().double(), subject.batch(double, double)
@@ -63,9 +63,9 @@ def gradients_right(subject: Subject) -> None:
 
 @check("value")
 def no_host_read(subject: Subject) -> None:
-    """No number of the batch is read back to the host, and no shape depends on one.
+    """The loss reads no number of the batch back to the host, and no shape depends on a number.
 
-    Replace `item`, `float(tensor)`, `if tensor:` and `tensor[mask]` by `torch.where`, products and `clamp`: each of
+    Replace `item`, `float(tensor)`, `if tensor:` and `tensor[mask]` with `torch.where`, products and `clamp`. Each of
     them makes the program wait for the GPU.
     """
     try:
@@ -84,30 +84,30 @@ def device_follows(subject: Subject) -> None:
     """
     try:
         with _OneDevice():  # type: ignore[no-untyped-call]
-            found = _value_on_meta(subject)
+            actual = _value_on_meta(subject)
     except (RuntimeError, TypeError, ValueError) as error:
         applies(not any(text in str(error) for text in _UNKNOWN), f"it cannot run on the device `meta`: {error}")
         raise Broken(f"{_line_of(error)} raised {type(error).__name__}: {error}") from error
-    require(found.device.type == "meta", f"for a batch on the device `meta` it is on {found.device}")
+    require(actual.device.type == "meta", f"for a batch on the device `meta` it is on {actual.device}")
 
 
 class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuse operations on tensors of several devices, numbers and indices apart."""
+    """Raises for operations on tensors of several devices, except for numbers and indices."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         sized = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim() > 0]
         devices = sorted({t.device.type for t in sized})
         moves = func in (torch.ops.aten.index.Tensor, torch.ops.aten.copy_.default)
         if len(devices) > 1 and not moves:
-            raise RuntimeError(f"{func} was given tensors on {' and on '.join(devices)}")
+            raise RuntimeError(f"{func}: expected tensors on one device, found {' and '.join(devices)}")
         return func(*args, **(kwargs or {}))
 
 
 def _value_on_meta(subject: Subject) -> Tensor:
-    """Return the value for a batch on the device `meta`, which has shapes and dtypes and no numbers."""
+    """Return the value for a batch on the device `meta`, whose tensors have shapes and dtypes but no numbers."""
     loss, (pred, gt) = subject.loss().to("meta"), subject.batch()
-    found: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False)[0]
-    return found
+    actual: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False)[0]
+    return actual
 
 
 def _on_meta(batch: Batch) -> Batch:
@@ -115,7 +115,7 @@ def _on_meta(batch: Batch) -> Batch:
 
 
 def _line_of(error: BaseException) -> str:
-    """Return the last line outside of torch and of lossreg that led to an error."""
+    """Return the last line of a traceback that is outside torch and lossreg."""
     ours = ("/torch/", "/lossreg/losses/", "/lossreg/testing/")
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f for f in frames if not any(part in f.filename.replace("\\", "/") for part in ours)]
@@ -124,16 +124,16 @@ def _line_of(error: BaseException) -> str:
 
 @check("no_host_read")
 def compiles(subject: Subject) -> None:
-    """It is one graph for `torch.compile(fullgraph=True)`, with the same value.
+    """The loss compiles with `torch.compile(fullgraph=True)` and returns the same value.
 
-    Keep print, try, NumPy and Python's own randomness out of `compute`; `TORCH_LOGS=graph_breaks` shows where a graph
+    Do not use print, try, NumPy or Python's `random` in `compute`. `TORCH_LOGS=graph_breaks` shows where the graph
     breaks.
     """
     torch._dynamo.reset()
     loss, expected = subject.loss(), subject.value()
     compiled = torch.compile(copy.copy(loss), fullgraph=True, backend="eager")
     try:
-        found = subject.value(compiled)
+        actual = subject.value(compiled)
     except Exception as error:
         raise Broken(f"{type(error).__name__}: {str(error).partition('Developer debug')[0]}") from error
-    require(close(found, expected), f"compiled it gives {found:.6g}, else {expected:.6g}")
+    require(close(actual, expected), f"compiled: expected {expected:.6g}, found {actual:.6g}")

@@ -1,4 +1,4 @@
-"""What values a loss gives: finite ones, the same ones, and whatever batch it meets."""
+"""Checks of the value of a loss for various batches, dtypes and sizes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
 @check("builds")
 def batch_untouched(subject: Subject) -> None:
-    """The batches that it is given stay as they are, keys and values.
+    """The loss does not change the keys or the values of the batches.
 
-    Work on copies: no operation with a trailing underscore on what the batch holds, and no new key in it.
+    Work on copies: use no in-place operation on a tensor of the batch, and add no key.
     """
     batch = tuple(mapped(side, Tensor.detach) for side in subject.batch())
     sides = [dict(side) if not isinstance(side, Tensor) else {"": side} for side in batch]
@@ -28,7 +28,7 @@ def batch_untouched(subject: Subject) -> None:
     subject.value(batch=(batch[0], batch[1]))
     for name, side, old, copies in zip(("pred_batch", "gt_batch"), batch, sides, before, strict=True):
         if not isinstance(side, Tensor):
-            require(list(side) == list(old), f"{name} had the keys {list(old)}, and afterwards {list(side)}")
+            require(list(side) == list(old), f"keys of {name}: expected {list(old)}, found {list(side)}")
             require(all(side[key] is old[key] for key in old), f"a value of {name} was replaced")
         for key, copied in copies.items():
             require(torch.allclose(old[key], copied, 0, 0, equal_nan=True), f"the tensor {key!r} of {name} was changed")
@@ -38,24 +38,23 @@ def batch_untouched(subject: Subject) -> None:
 def value(subject: Subject) -> None:
     """The value is a finite scalar of a floating dtype, on the graph of the predictions.
 
-    Declare an `example` that the loss can take; return what the operations on the predictions gave, without
-    `detach`, `item` or `torch.tensor` in between.
+    Declare a valid `example`. Compute the value from the predictions without `detach`, `item` or `torch.tensor`.
     """
     batch = subject.batch()
-    found = subject.value(batch=batch)
-    require(found.is_floating_point(), f"its dtype is {found.dtype}")
-    require(found.isfinite(), f"it is {found:.6g} on the example batch")
-    require(found.requires_grad, "it has no gradient")
+    actual = subject.value(batch=batch)
+    require(actual.is_floating_point(), f"its dtype is {actual.dtype}")
+    require(actual.isfinite(), f"on the example batch: expected a finite value, found {actual:.6g}")
+    require(actual.requires_grad, "it has no gradient")
     leaves = [t for t in tensors(batch[0]) if t.requires_grad]
-    reached = torch.autograd.grad(found, leaves, allow_unused=True)
-    require(any(gradient is not None for gradient in reached), "no prediction has a gradient of it")
+    reached = torch.autograd.grad(actual, leaves, allow_unused=True)
+    require(any(gradient is not None for gradient in reached), "no prediction has a gradient")
 
 
 @check("value")
 def deterministic(subject: Subject) -> None:
-    """The same batch gives the same value at every call.
+    """The value of a batch is the same at every call.
 
-    Keep nothing from one call to the next, and draw no random numbers.
+    Keep no state between calls, and draw no random numbers.
     """
     loss, batch = subject.loss(), subject.batch()
     first, second = (loss(*batch, normalize=False)[0] for _ in range(2))
@@ -64,54 +63,55 @@ def deterministic(subject: Subject) -> None:
 
 @check("value")
 def dtype_follows(subject: Subject) -> None:
-    """A batch of float64 gives a value of float64, near that of float32.
+    """For a batch of float64 the value is float64 and close to that of float32.
 
     Create tensors with the dtype of the prediction (`torch.zeros_like`, `pred.new_tensor`), register constants as
-    buffers, and cast to float32 only what is narrower.
+    buffers, and cast only narrower dtypes to float32.
     """
     double = floating(torch.float64)
-    found, expected = subject.value(subject.loss().double(), subject.batch(double, double)), subject.value()
-    require(found.dtype == torch.float64, f"it gives {found.dtype}")
-    require(close(found, expected, 1e-3), f"it gives {found:.9g}, and for float32 {expected:.9g}")
+    actual, expected = subject.value(subject.loss().double(), subject.batch(double, double)), subject.value()
+    require(actual.dtype == torch.float64, f"expected torch.float64, found {actual.dtype}")
+    require(close(actual, expected, 1e-3), f"expected {expected:.9g} as for float32, found {actual:.9g}")
 
 
 @check("value")
 def no_wider(subject: Subject) -> None:
-    """A batch of float32 gives a value of float32.
+    """For a batch of float32 the value is float32.
 
-    Use Python numbers and tensors of the prediction's dtype (`pred.new_tensor`), not NumPy's numbers or `double()`.
+    Use Python numbers and tensors with the prediction's dtype (`pred.new_tensor`), not NumPy numbers or `double()`.
     """
     single = floating(torch.float32)
-    found = subject.value(batch=subject.batch(single, single))
-    require(found.dtype == torch.float32, f"it gives {found.dtype}")
+    actual = subject.value(batch=subject.batch(single, single))
+    require(actual.dtype == torch.float32, f"expected torch.float32, found {actual.dtype}")
 
 
 @check("gradients_finite")
 def half_precision(subject: Subject) -> None:
-    """Under autocast, predictions of bfloat16 or float16 give a value near that of float32, and finite gradients.
+    """Under autocast, for half-precision predictions, the value is close to that of float32 and gradients are finite.
 
-    Take sums, exponentials and divisions in float32 (`pred.float()`), and mind that 1e-8 is zero in float16 and that
-    65504 is its largest number.
+    Compute sums, exponentials and divisions in float32 (`pred.float()`). In float16, 1e-8 is zero and 65504 is the
+    largest number.
     """
     expected = subject.value()
     for dtype in (torch.bfloat16, torch.float16):
         batch = subject.batch(floating(dtype))
         with torch.autocast("cpu", dtype):
             try:
-                found = subject.value(batch=batch)
+                actual = subject.value(batch=batch)
             except RuntimeError as error:
                 applies(f"not implemented for '{_CPU_NAMES[dtype]}'" not in str(error), f"no CPU kernel: {error}")
                 raise
-        require(close(found, expected, 0.1), f"for {dtype} it gives {found:.6g}, for float32 {expected:.6g}")
-        require(_finite(gradients(found, batch)), f"for {dtype} a gradient is not finite")
+        require(
+            close(actual, expected, 0.1), f"for {dtype}: expected {expected:.6g} as for float32, found {actual:.6g}"
+        )
+        require(_finite(gradients(actual, batch)), f"for {dtype} a gradient is not finite")
 
 
 @check("half_precision")
 def real_size(subject: Subject) -> None:
-    """Images of 512 x 512 in bfloat16 or float16 give a value and gradients near those of float32, under autocast.
+    """Under autocast, for 512 x 512 images of bfloat16 or float16, value and gradients are close to those of float32.
 
-    Take sums over pixels in float32 (`pred.float().sum()`): in float16 they end at 65504, in bfloat16 they lose their
-    digits.
+    Sum over pixels in float32 (`pred.float().sum()`). Such sums overflow in float16 and lose precision in bfloat16.
     """
     enlarged, single = _enlarged(_image_size(subject)), floating(torch.float32)
     for dtype in (torch.bfloat16, torch.float16):
@@ -120,20 +120,22 @@ def real_size(subject: Subject) -> None:
         expected = subject.value(batch=exact)
         slopes = gradients(expected, exact)
         with torch.autocast("cpu", dtype):
-            found = subject.value(batch=batch)
-        require(close(found, expected, 1e-2), f"for {dtype} it gives {found:.6g}, for float32 {expected:.6g}")
+            actual = subject.value(batch=batch)
+        require(
+            close(actual, expected, 1e-2), f"for {dtype}: expected {expected:.6g} as for float32, found {actual:.6g}"
+        )
         scale = min(1024.0, 1 / max(1e-30, *(float(slope.abs().max()) for slope in slopes)))  # as a GradScaler
-        for found_slope, slope in zip(gradients(found.float() * scale, batch), slopes, strict=True):
+        for found_slope, slope in zip(gradients(actual.float() * scale, batch), slopes, strict=True):
             off = (found_slope.float() / scale - slope).norm() / slope.norm().clamp_min(1e-30)
-            require(off <= 0.05, f"for {dtype} a gradient is {off:.2g} of its size away from that of float32")
+            require(off <= 0.05, f"for {dtype} the relative error of a gradient is {off:.2g}, compared with float32")
 
 
 @check("gradients_finite")
 def extreme_values(subject: Subject) -> None:
-    """Predictions that are certain, huge or all zero give a finite value and finite gradients.
+    """For predictions that are exactly 0 or 1, huge, or all zero, the value and the gradients are finite.
 
-    Use the stable forms (`logsigmoid`, `log_softmax`, `logsumexp`, `softplus`), and add an epsilon inside of each
-    `log`, `sqrt` and division, not outside.
+    Use the stable forms (`logsigmoid`, `log_softmax`, `logsumexp`, `softplus`), and add an epsilon inside each `log`,
+    `sqrt` and division, not outside.
     """
     every = torch.cat([t.flatten() for t in tensors(subject.batch()[0]) if t.is_floating_point()])
     between = bool((every >= 0).all() and (every <= 1).all())
@@ -148,9 +150,9 @@ def extreme_values(subject: Subject) -> None:
 
 @check("gradients_finite")
 def non_square(subject: Subject) -> None:
-    """Images that are not square give a finite value and finite gradients.
+    """For images that are not square, the value and the gradients are finite.
 
-    Take height and width from the tensor's shape, each on its own.
+    Read height and width separately from the tensor's shape.
     """
     size = _image_size(subject)
     narrow = (*size[:-1], size[-1] - 3)
@@ -159,10 +161,10 @@ def non_square(subject: Subject) -> None:
 
 @check("gradients_finite")
 def one_pixel(subject: Subject) -> None:
-    """Images of one pixel give a finite value and finite gradients, or a `lossreg.errors.ShapeError`.
+    """For images of one pixel, the value and the gradients are finite, or a `lossreg.errors.ShapeError` is raised.
 
-    Divide by counts that cannot be zero (`clamp_min(1)`, no unbiased variance), or refuse with a `ShapeError` that
-    says which size is needed.
+    Divide by counts that cannot be zero (`clamp_min(1)`, no unbiased variance), or raise a `ShapeError` that says which
+    size is needed.
     """
     size = _image_size(subject)
     _sound(subject, "for images of one pixel", *[_cropped(size, (1,) * len(size))] * 2)
@@ -170,43 +172,43 @@ def one_pixel(subject: Subject) -> None:
 
 @check("value")
 def memory_layout(subject: Subject) -> None:
-    """Tensors that are not contiguous, or channels-last, give the same value.
+    """The value is the same for tensors that are not contiguous, or channels-last.
 
-    Use `reshape` in place of `view`, and no strides.
+    Use `reshape` instead of `view`, and do not use strides.
     """
     expected = subject.value()
     for what, change in (("not contiguous", _strided), ("channels-last", _channels_last)):
-        found = subject.value(batch=subject.batch(change, change))
-        require(close(found, expected), f"for tensors that are {what} it gives {found:.6g}, not {expected:.6g}")
+        actual = subject.value(batch=subject.batch(change, change))
+        require(close(actual, expected), f"for tensors that are {what}: expected {expected:.6g}, found {actual:.6g}")
 
 
 @check("value")
 def nothing_to_learn(subject: Subject) -> None:
-    """A batch in which nothing is to be learned gives a zero on the graph, with zero gradients.
+    """For a batch with nothing to learn, the value is a zero on the graph and the gradients are zero.
 
-    Divide a masked sum by `mask.sum().clamp_min(1)`, select by `torch.where` and no index, and return
-    `lossreg.losses.base.zero_on_graph(pred)` where there is nothing at all.
+    Divide a masked sum by `mask.sum().clamp_min(1)`, and use `torch.where` instead of indexing. If the tensor is empty,
+    return `lossreg.losses.base.zero_on_graph(pred)`.
     """
-    applies(subject.spec.nothing, "its spec declares no batch of this kind in `nothing`")
+    applies(subject.spec.nothing, "its spec has no `nothing`")
     pred, gt = imported(str(subject.spec.nothing))()
     batch = mapped(pred, lambda t: t.detach().requires_grad_(t.is_floating_point())), gt
-    found = subject.value(batch=batch)
-    require(bool(found == 0), f"it gives {found:.6g}")
-    require(found.requires_grad, "it has no gradient, so that DistributedDataParallel would wait for one")
-    require(all(bool((g == 0).all()) for g in gradients(found, batch)), "a gradient is not zero")
+    actual = subject.value(batch=batch)
+    require(bool(actual == 0), f"expected 0, found {actual:.6g}")
+    require(actual.requires_grad, "it has no gradient, so DistributedDataParallel would wait for one")
+    require(all(bool((g == 0).all()) for g in gradients(actual, batch)), "a gradient is not zero")
 
 
 def _sound(subject: Subject, when: str, pred: Change, gt: Change | None = None) -> None:
-    """Require a finite value and finite gradients of a changed batch, or a refusal."""
+    """Require that a changed batch gives a finite value and finite gradients, or a `BatchError`."""
     batch = subject.batch(pred, gt)
     try:
-        found = subject.value(batch=batch)
+        actual = subject.value(batch=batch)
     except BatchError:
-        return  # it says what it needs
+        return  # the error says what the loss needs
     except Exception as error:
         raise Broken(f"{when} it raised {type(error).__name__}: {error}") from error
-    require(found.isfinite(), f"{when} it gives {found:.6g}")
-    require(_finite(gradients(found, batch)), f"{when} a gradient is not finite")
+    require(actual.isfinite(), f"{when}: expected a finite value, found {actual:.6g}")
+    require(_finite(gradients(actual, batch)), f"{when} a gradient is not finite")
 
 
 def _of_floating(change: Change) -> Change:
@@ -214,31 +216,31 @@ def _of_floating(change: Change) -> Change:
 
 
 def _cropped(size: tuple[int, ...], crop: tuple[int, ...]) -> Change:
-    """Return the change that cuts images of a size, and leaves other tensors as they are."""
+    """Return a function that crops images of a size and does not change other tensors."""
     cut: tuple[Any, ...] = (..., *(slice(length) for length in crop))
     return lambda t: t[cut].contiguous() if tuple(t.shape[-len(size) :]) == size else t
 
 
-def _finite(found: list[Tensor]) -> bool:
-    return all(bool(gradient.isfinite().all()) for gradient in found)
+def _finite(actual: list[Tensor]) -> bool:
+    return all(bool(gradient.isfinite().all()) for gradient in actual)
 
 
 def _image_size(subject: Subject) -> tuple[int, ...]:
     """Return the size of the example's images or volumes."""
     sizes = [tuple(t.shape[2:]) for t in tensors(subject.batch()[0]) if t.dim() >= 4]
-    applies(sizes and min(sizes[0]) > 3, "its example holds no images")
+    applies(sizes and min(sizes[0]) > 3, "its example has no images")
     return sizes[0]
 
 
 def _enlarged(size: tuple[int, ...], pixels: int = 512 * 512) -> Change:
-    """Return the change that repeats images of a size until they have so many pixels."""
+    """Return a function that repeats images of a size until they have at least `pixels` pixels."""
     times = math.ceil((pixels / math.prod(size)) ** (1 / len(size)))
     repeats = [times] * len(size)
     return lambda t: t.repeat(*[1] * (t.dim() - len(size)), *repeats) if tuple(t.shape[-len(size) :]) == size else t
 
 
 def _after(*changes: Change) -> Change:
-    """Return the change that makes some changes one after the other."""
+    """Return a function that applies several changes in order."""
     return lambda t: functools.reduce(lambda tensor, change: change(tensor), changes, t)
 
 

@@ -1,7 +1,7 @@
-"""Two real processes under gloo, started once and asked about one loss after the other.
+"""Run losses in two processes with gloo; the processes are started once and used for all losses.
 
-Run as `python -m lossreg.testing.processes RANK STORE`, a process reads pickled requests from its standard input and
-writes pickled answers to its standard output.
+`python -m lossreg.testing.processes RANK STORE` reads pickled requests from standard input and writes pickled answers
+to standard output.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from lossreg.testing.contract import Broken
 from lossreg.testing.subject import Batches, mapped
 
 SAMPLES = (3, 1)
-"""How many samples each rank says that its batch has."""
+"""The number of samples that each rank reports for its batch."""
 
-_PATIENCE = 180  # seconds for an answer; the first waits for two processes to import torch, on a busy machine too
+_TIMEOUT = 180  # seconds for an answer; includes the import of torch in two processes on a busy machine
 
 
 class _Pair:
@@ -49,7 +49,7 @@ class _Pair:
         ]
 
     def ask(self, requests: Sequence[Any]) -> list[Any]:
-        watch = threading.Timer(_PATIENCE, self.stop)
+        watch = threading.Timer(_TIMEOUT, self.stop)
         watch.start()
         try:
             for rank, request in zip(self.ranks, requests, strict=True):
@@ -61,7 +61,7 @@ class _Pair:
             watch.cancel()
 
     def stop(self) -> None:
-        """End the processes; whoever waits for their answers meets the end of a file."""
+        """Kill the processes; waiting for an answer then raises EOFError."""
         for rank in self.ranks:
             rank.kill()
 
@@ -76,7 +76,7 @@ _pairs: list[_Pair] = []
 
 
 def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | str:
-    """Return the norm and the slope that each rank ends with; a text where the loss cannot be sent to another process.
+    """Return the norm and the gradient of each rank, or a message if the loss cannot be sent to another process.
 
     Raises:
         Broken: a rank raised, died, or did not answer.
@@ -88,13 +88,13 @@ def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | st
         answers = _pairs[0].ask([(sys.path, data) for data in payload])
     except (EOFError, OSError) as error:
         _end()
-        raise Broken(f"a process of two died, or did not answer within {_PATIENCE} s") from error
+        raise Broken(f"one of two processes died, or did not answer within {_TIMEOUT} s") from error
     for answer in answers:
         if isinstance(answer, str):
             return answer
     failed = [f"rank {rank} raised {answer}" for rank, answer in enumerate(answers) if isinstance(answer, Exception)]
     if failed:
-        _end()  # the other rank may wait for this one still
+        _end()  # the other rank may still be waiting for this one
         raise Broken("; ".join(failed))
     return answers
 
@@ -117,7 +117,7 @@ class _Scale(nn.Module):
 
 
 def value_and_slope(loss: Loss, batch: Batches, *, parallel: bool = False) -> tuple[float, float]:
-    """Return the raw value and its derivative by a factor of the predictions, averaged over ranks if `parallel`."""
+    """Return the raw value and its derivative by a factor on the predictions, averaged over ranks if `parallel`."""
     network = _Scale()
     model = nn.parallel.DistributedDataParallel(network) if parallel else network
     torch.manual_seed(0)
@@ -143,14 +143,12 @@ def _answer(rank: int, data: bytes) -> Any:
 
 
 def _serve(rank: int, store: str) -> None:
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # what a library prints is no answer
+    answers, sys.stdout = sys.stdout.buffer, sys.stderr  # output of libraries must not mix with answers
     warnings.simplefilter("ignore")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     ranks = len(SAMPLES)
-    patience = timedelta(seconds=_PATIENCE / 3)
-    dist.init_process_group(
-        "gloo", init_method=Path(store).as_uri(), rank=rank, world_size=ranks, timeout=patience
-    )  # fmt: skip
+    timeout = timedelta(seconds=_TIMEOUT / 3)
+    dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=rank, world_size=ranks, timeout=timeout)
     while True:
         try:
             path, data = pickle.load(sys.stdin.buffer)

@@ -1,4 +1,4 @@
-"""The pytest plugin: `--lossreg-plugin`, and a test for each loss of a package. It imports no torch."""
+"""The pytest plugin: the option `--lossreg-plugin` and `parametrize_losses`; it does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+    """Add the option `--lossreg-plugin`."""
     group = parser.getgroup("lossreg")
     group.addoption(
         "--lossreg-plugin",
@@ -23,18 +23,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:  # noqa: ARG001
-    """Show the whole of each report of `check_loss` that a failed test holds: pytest cuts what an assertion says."""
-    made = yield
+    """Add the full reports of `check_loss` to a failed test, since pytest cuts the text of an assertion."""
+    test_report = yield
     engine = sys.modules.get("lossreg.testing.engine")
-    if engine is not None and call.excinfo is not None and made.failed:
+    if engine is not None and call.excinfo is not None and test_report.failed:
         values = [value for entry in call.excinfo.traceback for value in entry.locals.values()]
         reports = {id(value): value for value in values if isinstance(value, engine.Report) and not value.passed}
-        made.sections += [(f"contract of {report.name}", str(report)) for report in reports.values()]
-    return made
+        test_report.sections += [(f"contract of {report.name}", str(report)) for report in reports.values()]
+    return test_report
 
 
 def parametrize_losses(plugin: str) -> pytest.MarkDecorator:
-    """Run a test for each loss of a package, its canonical name as the argument `loss`.
+    """Return a decorator that runs a test for each loss of a package, with its canonical name as `loss`.
 
     ::
 
@@ -44,8 +44,8 @@ def parametrize_losses(plugin: str) -> pytest.MarkDecorator:
             assert report.passed, report
 
     Args:
-        plugin: a plugin's name (the namespace of its losses) or its distribution's; `local` for what this process
-            registered.
+        plugin: the name of a plugin (the namespace of its losses) or of its distribution; `local` for losses
+            registered in this process.
 
     Raises:
         PluginError: no such plugin is installed, or it is broken.
@@ -61,7 +61,7 @@ def losses_of(plugin: str) -> list[str]:
     Raises:
         PluginError: no such plugin is installed, or it is broken.
     """
-    # imported here, since pytest imports this module in every project of the environment
+    # imported here, because pytest imports this module in every project of the environment
     from packaging.utils import canonicalize_name
 
     from lossreg.errors import PluginError
@@ -69,18 +69,18 @@ def losses_of(plugin: str) -> list[str]:
 
     wanted = canonicalize_name(plugin)
 
-    def belongs(found: Any) -> bool:
-        return wanted in (canonicalize_name(found.name), canonicalize_name(found.distribution))
+    def matches(candidate: Any) -> bool:
+        return wanted in (canonicalize_name(candidate.name), canonicalize_name(candidate.distribution))
 
-    every = [*catalog().plugins, *(entry.plugin for entry in catalog().losses)]  # what this process registered, too
-    plugins = [found for found in every if belongs(found)]
-    for found in plugins:
-        if found.error is not None:
-            raise PluginError(f"{found.origin} cannot be used: {found.error}") from found.error
+    every = [*catalog().plugins, *(entry.plugin for entry in catalog().losses)]  # also those of this process
+    plugins = [candidate for candidate in every if matches(candidate)]
+    for broken in plugins:
+        if broken.error is not None:
+            raise PluginError(f"{broken.origin} cannot be used: {broken.error}") from broken.error
     if not plugins:
-        installed = sorted({found.distribution or found.name for found in every})
-        raise PluginError(f"no plugin {plugin!r} is installed; there are {', '.join(installed)}")
-    names = [entry.name for entry in catalog().losses if belongs(entry.plugin)]
+        installed = sorted({candidate.distribution or candidate.name for candidate in every})
+        raise PluginError(f"no plugin {plugin!r} is installed; installed are {', '.join(installed)}")
+    names = [entry.name for entry in catalog().losses if matches(entry.plugin)]
     if not names:
-        raise PluginError(f"{plugin!r} offers no loss here; `lossreg list --all` says what would have to be installed")
+        raise PluginError(f"{plugin!r} offers no loss here; `lossreg list --all` shows what to install")
     return names

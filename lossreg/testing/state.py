@@ -1,4 +1,4 @@
-"""What a loss keeps: its norm, and what goes into a checkpoint, into another process, into a copy."""
+"""Checks of the norm, checkpoints, pickling and copies of a loss."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from lossreg.testing.subject import Subject, close
 
 @check("value")
 def norm(subject: Subject) -> None:
-    """`update_norm` makes the norm the value, a normalised forward divides by it, and `reset_norm` sets it to 1.
+    """`update_norm` sets the norm, a normalised forward divides by the norm, and `reset_norm` sets it to 1.
 
-    Override none of them; write `compute` alone.
+    Do not override these methods; write only `compute`.
     """
     loss = _calibrated(subject)
     raw, scale = subject.value(loss), loss.norm[0]
-    require(close(scale, raw), f"after update_norm the norm is {scale:.6g}, the value {raw:.6g}")
+    require(close(scale, raw), f"norm after update_norm: expected {raw:.6g}, found {scale:.6g}")
     subject.seed()
-    found = loss(*subject.batch())[0]
-    require(close(found * scale, raw), f"normalised it gives {found:.6g}, not {raw:.6g} over {scale:.6g}")
+    actual = loss(*subject.batch())[0]
+    require(close(actual * scale, raw), f"normalised: expected {raw:.6g} / {scale:.6g}, found {actual:.6g}")
     loss.reset_norm()
-    require(bool(loss.norm == 1), f"after reset_norm the norm is {loss.norm[0]:.6g}")
+    require(bool(loss.norm == 1), f"norm after reset_norm: expected 1, found {loss.norm[0]:.6g}")
 
 
 @check("norm")
 def state_dict(subject: Subject) -> None:
-    """Its `state_dict` loads strictly into a loss that is built anew, which then gives the same value.
+    """The `state_dict` loads strictly into a new loss, which then has the same value.
 
-    Register what it keeps as buffers, in the constructor.
+    Register all state as buffers, in the constructor.
     """
     loss, other = _calibrated(subject), subject.loss()
     if not loss.norm > 0:  # a value may be negative; a checkpoint's norm may not
         loss.reset_norm()
         loss.norm.fill_(2.0)
     other.load_state_dict(loss.state_dict())
-    _same(subject, loss, other, "with the other's state_dict")
+    _same(subject, loss, other, "after load_state_dict")
 
 
 @check("norm")
 def pickles(subject: Subject) -> None:
-    """It can be pickled, after a forward too, and the copy gives the same value.
+    """The loss can be pickled, also after a forward, and the copy has the same value.
 
-    Keep no lambda, local function or open file; name functions at the top of a module.
+    Do not store lambdas, local functions or open files; define functions at module level.
     """
     loss = _calibrated(subject)
-    _same(subject, loss, pickle.loads(pickle.dumps(loss)), "pickled and read back")
+    _same(subject, loss, pickle.loads(pickle.dumps(loss)), "after pickling")
 
 
 @check("norm")
 def deepcopies(subject: Subject) -> None:
-    """It can be copied by `copy.deepcopy`, after a forward too, and the copy gives the same value.
+    """`copy.deepcopy` works, also after a forward, and the copy has the same value.
 
-    Keep no tensor of a graph on the object: put what is to be seen into `self.extra_info`, or detach it.
+    Do not store tensors with a graph on the object: detach them, or put them into `self.extra_info`.
     """
     loss = _calibrated(subject)
-    _same(subject, loss, copy.deepcopy(loss), "copied")
+    _same(subject, loss, copy.deepcopy(loss), "after copy.deepcopy")
 
 
 def _calibrated(subject: Subject) -> Loss:
-    """Return a loss that has been used: with a norm, and after a forward."""
+    """Return a loss with a norm, after a forward."""
     loss, batch = subject.loss(), subject.batch()
     subject.seed()
     loss.update_norm(*batch, 2)
@@ -70,6 +70,6 @@ def _calibrated(subject: Subject) -> Loss:
 
 
 def _same(subject: Subject, loss: Loss, other: Loss, how: str) -> None:
-    found, expected = subject.value(other), subject.value(loss)
-    require(close(found, expected), f"{how} it gives {found:.6g}, before {expected:.6g}")
-    require(close(other.norm, loss.norm), f"{how} its norm is {other.norm[0]:.6g}, before {loss.norm[0]:.6g}")
+    actual, expected = subject.value(other), subject.value(loss)
+    require(close(actual, expected), f"value {how}: expected {expected:.6g}, found {actual:.6g}")
+    require(close(other.norm, loss.norm), f"norm {how}: expected {loss.norm[0]:.6g}, found {other.norm[0]:.6g}")

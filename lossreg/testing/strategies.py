@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the tests of a loss: batches, thresholds, weights, and configs that build."""
+"""Hypothesis strategies for tests of losses: batches, thresholds, weights and valid configs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ try:
     from hypothesis import strategies as st
     from hypothesis.extra.numpy import arrays
 except ImportError as error:
-    raise ImportError("the strategies need Hypothesis: pip install 'lossreg[testing]'") from error
+    raise ImportError("the strategies of lossreg.testing need Hypothesis: pip install 'lossreg[testing]'") from error
 
 Arguments: TypeAlias = st.SearchStrategy[Mapping[str, Any]]
 
 _WEIGHTINGS = ("core/DWA", "core/CoV", "core/ReLoBRaLo", "core/SoftAdapt", "core/Uncertainty")
-"""Those that a config alone is enough for: `GradNorm` has to be told of the model's parameters."""
+"""The weightings that work without further calls; `GradNorm` needs the model's parameters."""
 
 _SIZES = {"N": (1, 3)}
 _SIZE = (1, 8)
@@ -41,14 +41,14 @@ _SIZE = (1, 8)
 
 @dataclass(frozen=True)
 class Values:
-    """What a tensor of a batch may hold.
+    """The shape, the dtype and the range of a tensor of a batch.
 
     Args:
-        shape: its sizes, as `Loss.check_shape` takes them: `("N", 3, "H", "W")`. A letter is one size in all
-            tensors of a batch.
-        dtype: its dtype.
-        low: the least value.
-        high: the greatest value; both occur, rounded to the dtype.
+        shape: the sizes, as for `Loss.check_shape`: `("N", 3, "H", "W")`. A letter is the same size in all tensors of
+            a batch.
+        dtype: the dtype.
+        low: the smallest value.
+        high: the largest value; both are drawn, rounded to the dtype.
     """
 
     shape: Sequence[int | str] = ("N", 3, "H", "W")
@@ -58,19 +58,19 @@ class Values:
 
 
 def batches(of: Any, *, sizes: Mapping[str, tuple[int, int]] | None = None) -> st.SearchStrategy[Batches]:
-    """Draw `(pred_batch, gt_batch)`; predictions of a floating dtype require a gradient.
+    """Return a strategy for `(pred_batch, gt_batch)`; floating predictions require a gradient.
 
     Args:
-        of: the keys with what they may hold, `{"pred.height": Values(("N", 1, "H", "W")), "gt.height": ...}`; or
-            a loss, as `check_loss` takes it, or its `LossSpec`, for batches of its example's numbers. In these
-            each pixel has the channels that some pixel of the example has, of a floating prediction a mean of
-            two, so that class indices stay in range, one-hot targets one-hot, and probabilities probabilities;
-            what neighbouring pixels have to do with one another is lost.
-        sizes: of each letter the least and the greatest size; (1, 3) for `N`, the samples, and (1, 8) for others.
-            Of a loss `N` alone is read, where its example has several tensors and all have one number of samples;
-            other sizes stay those of the example.
+        of: the keys and their values, `{"pred.height": Values(("N", 1, "H", "W")), "gt.height": ...}`; or a loss as
+            for `check_loss`, or its `LossSpec`. For a loss, batches are drawn from its example: each pixel gets the
+            channels of a pixel of the example, and floating predictions the mean of two pixels. So class indices
+            stay in range, one-hot targets stay one-hot, and probabilities stay probabilities. Relations between
+            neighbouring pixels are lost.
+        sizes: the smallest and the largest size for each letter. Default: (1, 3) for `N`, the samples, and (1, 8) for
+            others. For a loss only `N` is used, and only if its example has several tensors with the same number of
+            samples; other sizes are those of the example.
 
-    It shrinks to the least sizes and, in a tensor, to one value: 0 where that is allowed, else the example's first.
+    It shrinks to the smallest sizes and, in a tensor, to one value: 0 if allowed, else the first of the example.
     """
     bounds = {**_SIZES, **(sizes or {})}
     if isinstance(of, Mapping):
@@ -104,8 +104,8 @@ def _tensors(values: Values, shape: tuple[int, ...]) -> st.SearchStrategy[Tensor
 
 def _like_example(loss: Any, samples: tuple[int, int]) -> st.SearchStrategy[Batches]:
     pred, gt = subject_of(loss).batch()
-    found = [len(t) for t in tensors(pred, gt) if t.dim()]
-    shared = len(found) > 1 and len(set(found)) == 1  # of a lone tensor nobody knows whether axis 0 is the samples
+    actual = [len(t) for t in tensors(pred, gt) if t.dim()]
+    shared = len(actual) > 1 and len(set(actual)) == 1  # with one tensor, axis 0 may not be the samples
     number = st.integers(*samples) if shared else st.none()
     sides = number.flatmap(lambda n: st.tuples(_side_like(pred, n, mixed=True), _side_like(gt, n)))
     return _shown(sides)
@@ -123,7 +123,7 @@ def _side_like(side: Batch, samples: int | None, mixed: bool = False) -> st.Sear
 
 
 def _like(tensor: Tensor, samples: int | None, mixed: bool) -> st.SearchStrategy[Tensor]:
-    """Draw each pixel, with all of its channels (axis 1), among those of a tensor."""
+    """Return a strategy that draws each pixel, with all its channels (axis 1), from the pixels of a tensor."""
     if not tensor.numel() or not tensor.dim():
         return st.builds(tensor.clone)
     last = tensor.movedim(1, -1) if tensor.dim() > 1 else tensor.unsqueeze(-1)  # (N, ..., C)
@@ -139,7 +139,7 @@ def _like(tensor: Tensor, samples: int | None, mixed: bool) -> st.SearchStrategy
 
     def mean(index: Tensor, other: Tensor, share: Tensor) -> Tensor:
         drawn = pixels[index].lerp(pixels[other], share.to(pixels.dtype).unsqueeze(-1))
-        return placed(torch.clamp(drawn, pixels.amin(0), pixels.amax(0)))  # the rounding
+        return placed(torch.clamp(drawn, pixels.amin(0), pixels.amax(0)))  # corrects rounding errors
 
     shares = arrays(np.float64, shape, elements=st.floats(0, 1, allow_subnormal=False)).map(torch.from_numpy)
     return st.builds(mean, which, which, shares)
@@ -151,7 +151,7 @@ def _shown(draw: st.DrawFn, sides: st.SearchStrategy[Batches]) -> Batches:
 
 
 def _fresh(sides: Batches) -> Batches:
-    """Copy what was drawn, so that Hypothesis shows a failing example's tensors and not the calls that made them."""
+    """Return copies of drawn batches, so that Hypothesis prints the tensors and not the calls that created them."""
     pred, gt = sides
     return mapped(pred, lambda t: t.clone().requires_grad_(t.is_floating_point())), mapped(gt, torch.clone)
 
@@ -162,15 +162,15 @@ def _fresh(sides: Batches) -> Batches:
 def thresholds(
     *, min_size: int = 1, max_size: int = 5, min_value: int = 0, max_value: int = 100
 ) -> st.SearchStrategy[list[float]]:
-    """Draw strictly ascending epochs, whole ones and fractions that are at least an eighth apart.
+    """Return a strategy for strictly ascending epochs, which are multiples of 1/8.
 
     Args:
-        min_size: the least number of them.
-        max_size: the greatest number of them.
-        min_value: the earliest.
-        max_value: the latest.
+        min_size: the smallest number of epochs.
+        max_size: the largest number of epochs.
+        min_value: the smallest epoch.
+        max_value: the largest epoch.
 
-    It shrinks to the first whole epochs from 0.
+    It shrinks to the first integers from 0.
     """
     whole = st.integers(min_value, max_value).map(float)
     eighths = st.integers(8 * min_value, 8 * max_value).map(lambda n: n / 8)
@@ -180,12 +180,12 @@ def thresholds(
 def weights(
     epoch_thresholds: Sequence[float] | None = None, *, min_value: float = 0.0, max_value: float = 10.0
 ) -> st.SearchStrategy[Any]:
-    """Draw the weight of a term, as `MultiLoss` takes it: a number, a list at thresholds, or a `Schedule`.
+    """Return a strategy for the weight of a term of a `MultiLoss`: a number, a list, or a `Schedule`.
 
     Args:
         epoch_thresholds: the thresholds of the `MultiLoss`; without them no lists are drawn.
-        min_value: the least weight. (`Akima`, which may overshoot the values that it is given, is not bound.)
-        max_value: the greatest.
+        min_value: the smallest weight. (`Akima` may overshoot its values and is not bounded.)
+        max_value: the largest weight.
 
     It shrinks to a number.
     """
@@ -205,8 +205,8 @@ def _through_points(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Sche
 
 
 def _make(kind: Any, *arguments: Any) -> Schedule:
-    made: Schedule = kind(*arguments)
-    return made
+    schedule: Schedule = kind(*arguments)
+    return schedule
 
 
 @st.composite
@@ -238,16 +238,16 @@ def _chains(draw: st.DrawFn, parts: st.SearchStrategy[Schedule | float]) -> Sche
 def loss_configs(
     plugin: str | None = None, *, arguments: Mapping[str, Arguments] | None = None, max_terms: int = 3
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw compound configs that build, as plain data: `build_compound_loss_from_config` and YAML take them.
+    """Return a strategy for valid compound configs, for `build_compound_loss_from_config` or YAML.
 
-    They have terms in a list or a mapping, with weights of each kind, groups, and the switches over all terms. What
-    they build can be called as it is.
+    They have terms in a list or a mapping, weights of each kind, groups, and options of the compound. You can call
+    the built criterion without further set-up.
 
     Args:
-        plugin: the plugin or the distribution whose losses are named; None for all that are installed. Losses that
-            cannot be built here from their defaults or their spec's `example_args` are left out.
-        arguments: by a loss's canonical name, a strategy for its constructor's arguments, in place of these.
-        max_terms: the most terms of the config and of each group in it.
+        plugin: the plugin or distribution whose losses are used; None for all installed losses. Losses that cannot be
+            built from their defaults or their spec's `example_args` are not used.
+        arguments: strategies for constructor arguments, by canonical names of losses.
+        max_terms: the largest number of terms of the config and of each group.
 
     Raises:
         PluginError: no such plugin is installed, or it offers no loss (when the first config is drawn).
@@ -258,7 +258,7 @@ def loss_configs(
 
 
 def _terms(plugin: str | None, arguments: Mapping[str, Arguments]) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw losses with their arguments."""
+    """Return a strategy for terms: losses with their arguments."""
     names = catalog().losses.names() if plugin is None else losses_of(plugin)
 
     @functools.cache
@@ -308,7 +308,7 @@ def _blocks(
     outer: list[float] | None = None,
     groups: bool = True,
 ) -> dict[str, Any]:
-    """Draw what a compound loss and a group have in common."""
+    """Draw the keys that a compound loss and a group have in common."""
     shared = draw(
         st.fixed_dictionaries(
             {},
@@ -323,7 +323,7 @@ def _blocks(
     inner: Any = shared.get("epoch_thresholds", outer)
     member = st.builds(lambda term, own: {**term, **own}, terms, _own(inner))
     if groups:
-        # a group's own weight goes by the group's thresholds
+        # the weight of a group uses the thresholds of the group
         block = _blocks(terms, most, inner, groups=False)
         member |= block.flatmap(lambda b: _own(b.get("epoch_thresholds", inner)).map(lambda own: {**b, **own}))
     members = draw(st.lists(member, min_size=1, max_size=most))
@@ -333,11 +333,11 @@ def _blocks(
 
 
 def _own(epoch_thresholds: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Draw what a config says of a term or a group beside what it is."""
+    """Return a strategy for the other keys of a term or a group: weight, normalize, optional."""
     weight = weights(epoch_thresholds).map(_as_data)
     return st.fixed_dictionaries({}, optional={"weight": weight, "normalize": st.booleans(), "optional": st.booleans()})
 
 
 def _as_data(weight: Any) -> Any:
-    """Return a weight as a config writes it."""
+    """Return a weight in the form of a config."""
     return schedules.as_data(weight) if isinstance(weight, Schedule) else weight

@@ -1,4 +1,4 @@
-"""The loss under test, with the means to build it again and again and to make batches for it."""
+"""The loss under test: build it and its example batches as often as needed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Change: TypeAlias = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Subject:
-    """A loss as the checks see it.
+    """The loss under test.
 
     Attributes:
-        name: for reports.
-        spec: what is declared of it.
-        make: builds it anew.
-        example: makes a batch anew, or None where nothing is declared.
-        entry: its place in the registry, or for a class or function a place of its own; None for an object.
-        registered: whether it can be found by name.
+        name: the name in reports.
+        spec: the spec.
+        make: returns a new loss.
+        example: returns a new example batch; None if no example is declared.
+        entry: the entry of the registry; for a class or a function a new entry; None for an object.
+        registered: whether the loss was found by name.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Subject:
     registered: bool
 
     def loss(self) -> Loss:
-        """Build the loss, with the same random numbers each time and without touching the caller's."""
+        """Return a new loss; the random numbers are the same each time, and the global random state is kept."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return self.make()
 
     def batch(self, pred: Change | None = None, gt: Change | None = None) -> Batches:
-        """Make a batch, its tensors changed; floating predictions are leaves that require a gradient."""
+        """Return a new batch with changed tensors; floating predictions are leaves that require a gradient."""
         preds, gts = (self.example or functools.partial(_plain_example, self.loss()))()
         return mapped(preds, lambda t: _leaf(pred(t) if pred else t)), mapped(gts, gt or (lambda t: t))
 
     def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None) -> Tensor:
-        """Return the raw value; a loss that draws random numbers draws the same ones at every call."""
+        """Return the raw value; random numbers are the same at every call."""
         loss = self.loss() if loss is None else loss
         pred, gt = self.batch() if batch is None else batch
         with torch.random.fork_rng(devices=[]):
@@ -67,21 +67,21 @@ class Subject:
             return value
 
     def seed(self) -> None:
-        """Start the random numbers that a loss may draw at the same place."""
+        """Seed the random numbers of a loss."""
         torch.manual_seed(0)
 
     def samples(self) -> int:
-        """Return the size of the predictions' first axis."""
+        """Return the number of samples, the size of axis 0 of the predictions."""
         return min(len(t) if t.dim() else 0 for t in tensors(self.batch()[0]))
 
 
 def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:
-    """Find out what is to be checked.
+    """Return the subject for an argument of `check_loss`.
 
     Args:
         loss: a registered name, a spec, a class, a function, or an object.
         example: as for `check_loss`.
-        **fields: fields of `LossSpec` in place of those declared.
+        **fields: fields of `LossSpec` that replace the declared ones.
     """
     registered = isinstance(loss, str)
     entry: Entry[LossSpec] | None
@@ -115,7 +115,7 @@ def _example_of(example: Any) -> Callable[[], Batches] | None:
 
 
 def imported(target: str) -> Any:
-    """Return what `"package.module:attribute"` names.
+    """Import and return `"package.module:attribute"`.
 
     Raises:
         PluginError: it cannot be imported.
@@ -128,7 +128,7 @@ def imported(target: str) -> Any:
 
 
 def _plain_example(loss: Loss) -> Batches:
-    """Two maps of numbers between 0 and 1, (2, 3, 8, 8), under each key that the loss declares."""
+    """Return maps (2, 3, 8, 8) of numbers between 0 and 1 under each key that the loss requires."""
     generator = torch.Generator().manual_seed(0)
 
     def side(name: str, default: str) -> dict[str, Tensor]:
@@ -142,7 +142,7 @@ def _plain_example(loss: Loss) -> Batches:
 
 
 def mapped(batch: Batch, change: Change) -> Batch:
-    """Return a batch with each of its tensors changed."""
+    """Return a copy of a batch with a function applied to each tensor."""
     if isinstance(batch, Tensor):
         return change(batch)
     return {key: change(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
@@ -150,26 +150,26 @@ def mapped(batch: Batch, change: Change) -> Batch:
 
 def tensors(*batches: Batch) -> list[Tensor]:
     """Return the tensors of batches."""
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     for batch in batches:
         values = batch.values() if isinstance(batch, Mapping) else [batch]
-        found += [value for value in values if isinstance(value, Tensor)]
-    return found
+        actual += [value for value in values if isinstance(value, Tensor)]
+    return actual
 
 
 def floating(dtype: torch.dtype) -> Change:
-    """Return the cast of floating tensors to a dtype."""
+    """Return a function that casts floating tensors to a dtype."""
     return lambda t: t.to(dtype) if t.is_floating_point() else t
 
 
 def gradients(value: Tensor, batch: Batches) -> list[Tensor]:
-    """Return the gradients of the predictions; zeros for those that a value does not depend on."""
+    """Return the gradients of the predictions, with zeros for unused ones."""
     leaves = [t for t in tensors(batch[0]) if t.requires_grad]
     return list(torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True))
 
 
 def close(first: Tensor, second: Tensor, tolerance: float = 1e-4) -> bool:
-    """Say whether two values agree, whatever their dtypes."""
+    """Return whether two values of any dtypes agree."""
     return torch.allclose(first.double(), second.double(), rtol=tolerance, atol=tolerance / 10)
 
 

@@ -1,4 +1,4 @@
-"""The contract as a test suite without code: `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses`."""
+"""Test the losses of a plugin: `pytest --pyargs lossreg.testing.suite --lossreg-plugin my-losses`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lossreg.testing.pytest_plugin import losses_of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test for each loss of the plugins that the option names."""
+    """Create a test for each loss of the plugins in the option `--lossreg-plugin`."""
     plugins = metafunc.config.getoption("--lossreg-plugin")
     if not plugins:
-        raise pytest.UsageError("say which losses to check: --lossreg-plugin my-losses")
+        raise pytest.UsageError("expected a plugin, found none: add --lossreg-plugin my-losses")
     try:
         names = [name for plugin in plugins for name in losses_of(plugin)]
     except PluginError as error:
@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_contract(loss: str) -> None:
-    """Check one loss."""
+    """Check the contract of one loss."""
     from lossreg.testing import check_loss
 
     report = check_loss(loss)

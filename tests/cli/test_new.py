@@ -102,7 +102,7 @@ def test_a_name_and_a_loss_of_the_longest_kind_are_taken(new, tmp_path):
 def test_the_name_of_an_installed_plugin_is_refused(new, tmp_path):
     result = new("seg")
     assert result.exit_code == 2
-    assert "a plugin 'seg' is installed, from lossreg-seg" in " ".join(result.output.split())
+    assert "a plugin 'seg' is already installed, from lossreg-seg" in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,5 +111,5 @@ def test_what_is_there_already_is_left_alone(new, tmp_path):
     (tmp_path / "my-losses" / "notes.txt").write_text("mine")
     result = new("my-losses")
     assert result.exit_code == 1
-    assert "is there already" in result.output
+    assert "already exists" in result.output
     assert _written(tmp_path) == {"my-losses/notes.txt": "mine"}

@@ -332,7 +332,7 @@ class TestMistakes:
     def test_inputs_of_a_loss_that_reads_batches_are_refused(self) -> None:
         wrap = {"inputs": ["pred.x", "gt.t", "gt.t"]}
         (found,) = problems({"losses": [{**TERM, "wrap": wrap}]})
-        assert found.startswith("losses[0].wrap.inputs: has no effect: OffsetLoss reads the batches itself")
+        assert found.startswith("losses[0].wrap.inputs: has no effect, since OffsetLoss reads the batches itself")
 
     @pytest.mark.parametrize(
         "keys", ["1: a, 0x1: b", "1: a, 1.0: b", "1: a, true: b", "1e3: a, 1000: b", "&k 2: a, *k : b", "x: a, x: b"]

@@ -180,7 +180,7 @@ def test_resuming_under_other_settings_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, "--epochs", 1)
     result = demo(tmp_path, "--resume", "--seed", 5, "--scenes", 20)
     assert result.exit_code == 1
-    assert "the checkpoint was made with another seed, count" in result.output
+    assert "the checkpoint has another seed, count" in result.output
 
 
 def test_a_broken_checkpoint_is_an_error(tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_diagnose_shows_the_terms_and_their_cosines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--image", __file__], "--image and --labels go together"),
-        (["--image", __file__, "--labels", __file__], "not a raster that can be read"),
+        (["--image", __file__], "use --image and --labels together"),
+        (["--image", __file__, "--labels", __file__], "expected a raster, found"),
         (["--image", "nowhere.tif"], "does not exist"),
-        (["--size", "36"], "--size must be a multiple of 8, got 36"),
-        (["--batch-size", "32"], "--scenes 16 do not fill a batch of 32"),
-        (["--batch-size", "3", "--nproc", "2"], "--batch-size 3 cannot be shared by 2 processes alike"),
+        (["--size", "36"], "--size: expected a multiple of 8, found 36"),
+        (["--batch-size", "32"], "--scenes: expected at least one batch of 32, found 16"),
+        (["--batch-size", "3", "--nproc", "2"], "--batch-size: expected a multiple of 2 processes, found 3"),
         (["--epochs", "0"], "--epochs"),
         (["--config", __file__], "is not a YAML file that lossreg can read"),
     ],

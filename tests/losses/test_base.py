@@ -212,7 +212,7 @@ def test_the_batch_is_left_alone(loss, batch):
     ],
 )
 def test_compute_must_return_a_scalar(returned, found):
-    with pytest.raises(ShapeError, match=f"(?m)^loss 'whatever': compute must return a scalar tensor, got {found}$"):
+    with pytest.raises(ShapeError, match=f"(?m)^loss 'whatever': compute: expected a scalar tensor, found {found}$"):
         Whatever(lambda self, pred, gt: returned)(torch.ones(1), None)
 
 
@@ -220,7 +220,7 @@ def test_compute_must_be_written():
     class Lazy(Loss):
         pass
 
-    with pytest.raises(NotImplementedError, match=r"(?m)^Lazy must define compute\(pred_batch, gt_batch\)$"):
+    with pytest.raises(NotImplementedError, match=r"(?m)^define Lazy\.compute\(pred_batch, gt_batch\)$"):
         Lazy("lazy")(torch.ones(1), torch.ones(1))
 
 
@@ -266,13 +266,13 @@ def test_a_missing_key_is_named_with_the_keys_that_are_there(loss):
 
 @pytest.mark.parametrize(("value", "found"), [(np.ones(1), "ndarray"), ([1.0], "list"), (1.0, "float"), ("a", "str")])
 def test_a_value_that_is_no_tensor_is_named(loss, value, found):
-    with pytest.raises(DtypeError, match=f"(?m)^loss 'offset': 'pred.offset' must be a tensor, got {found}$"):
+    with pytest.raises(DtypeError, match=f"(?m)^loss 'offset': 'pred.offset': expected a tensor, found {found}$"):
         loss({"offset": value}, {})
 
 
 @pytest.mark.parametrize(("value", "found"), [(None, "NoneType"), ([torch.ones(1)], "list"), (5, "int")])
 def test_a_batch_that_is_none_is_named(loss, value, found):
-    message = f"(?m)^loss 'offset': pred_batch must be a mapping of tensors or a tensor, got {found}$"
+    message = f"(?m)^loss 'offset': pred_batch: expected a mapping of tensors or a tensor, found {found}$"
     with pytest.raises(BatchError, match=message):
         loss(value, {})
 

@@ -57,7 +57,7 @@ def test_class_indices_are_resized_by_nearest() -> None:
     value.backward()
     assert value.item() == pytest.approx(1.5 * torch.tensor(3.0).log().item())
     assert all(output.grad.abs().sum() > 0 for output in outputs)
-    with pytest.raises(DtypeError, match=r"torch.int64 cannot be resized bilinearly; use nearest"):
+    with pytest.raises(DtypeError, match=r"found a target of torch.int64; set `resize: nearest`"):
         DeepSupervision(LossWrapper(nn.CrossEntropyLoss(), "ce", gt_key="mask"), "seg", resize="bilinear")(
             {"seg": outputs}, {"mask": indices}
         )
@@ -70,9 +70,9 @@ def test_the_term_has_one_norm_over_the_sum() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(MissingKeyError, match=r"deep supervision over 'aux.\*'; pred_batch has \['seg'\]"):
+    with pytest.raises(MissingKeyError, match=r"expected 'aux.\*' in pred_batch, found the keys \['seg'\]"):
         DeepSupervision(l1(), "aux.*")({"seg": OUTPUTS}, {"mask": TARGET})
-    with pytest.raises(ShapeError, match="2 weights for 3 outputs"):
+    with pytest.raises(ShapeError, match="expected 2 outputs, one for each weight, found 3"):
         DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0, 2.0])({"seg": OUTPUTS}, {"mask": TARGET})
     with pytest.raises(ArgumentError, match=r"reads pred.a, pred.b \(give one that reads one key of the predictions"):
         DeepSupervision(LossWrapper(nn.L1Loss(), "x", inputs=["pred.a", "pred.b"]), "seg")
@@ -102,12 +102,12 @@ def test_outputs_come_in_any_container(form: Any, count: int) -> None:
 @pytest.mark.parametrize(
     ("pred", "error", "message"),
     [
-        ({"seg": []}, MissingKeyError, "deep supervision over 'seg'"),
-        ({"seg": {}}, MissingKeyError, "deep supervision over 'seg'"),
-        ({}, MissingKeyError, r"pred_batch has \[\]"),
-        ({"seg": 5}, DtypeError, "expected a list of tensors, or one tensor, found a int"),
+        ({"seg": []}, MissingKeyError, "expected 'seg' in pred_batch, found no tensor there"),
+        ({"seg": {}}, MissingKeyError, "expected 'seg' in pred_batch, found no tensor there"),
+        ({}, MissingKeyError, r"found the keys \[\]"),
+        ({"seg": 5}, DtypeError, "expected a list of tensors or one tensor, found a int"),
         ({"seg": [OUTPUTS[0], "b"]}, DtypeError, "found a list of Tensor, str"),
-        (None, MissingKeyError, "pred_batch has no outputs"),
+        (None, MissingKeyError, "in pred_batch, found none"),
     ],
 )
 def test_what_is_no_output_is_named(pred: Any, error: type[Exception], message: str) -> None:
@@ -118,7 +118,7 @@ def test_what_is_no_output_is_named(pred: Any, error: type[Exception], message: 
 @pytest.mark.parametrize("given", [1, 2, 4])
 def test_weights_for_other_than_the_outputs_are_refused(given: int) -> None:
     loss = DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0] * given)
-    with pytest.raises(ShapeError, match=f"'seg' has 3 outputs, expected {given}"):
+    with pytest.raises(ShapeError, match=f"'seg': expected {given} outputs, one for each weight, found 3"):
         loss({"seg": OUTPUTS}, {"mask": TARGET})
 
 
@@ -169,7 +169,7 @@ def test_class_indices_of_a_floating_dtype_are_not_blended() -> None:
     loss = DeepSupervision(
         LossWrapper(nn.CrossEntropyLoss(), "ce", gt_key="mask", target_dtype="long"), ["a"], resize="bilinear"
     )
-    with pytest.raises(DtypeError, match=r"'gt\.mask': class indices cannot be resized bilinearly; use nearest"):
+    with pytest.raises(DtypeError, match=r"'gt\.mask': expected .*, found class indices; set `resize: nearest`"):
         loss({"a": torch.zeros(1, 3, 2, 2)}, {"mask": torch.ones(1, 4, 4)})
     soft = torch.rand(1, 3, 4, 4).softmax(1)
     expected = F.cross_entropy(torch.zeros(1, 3, 2, 2), F.avg_pool2d(soft, 2))

@@ -173,7 +173,7 @@ def test_what_is_no_tensor_is_named(returned):
         return returned
 
     found = type(returned).__name__
-    message = f"loss 'x': the wrapped strange returned {found}; expected a tensor or (tensor, extra)"
+    message = f"loss 'x': strange: expected a tensor or (tensor, extra), found {found}"
     with pytest.raises(ShapeError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(strange, "x"))
 
@@ -295,10 +295,10 @@ def test_of_several_the_default_keys_are_taken():
 
 
 def test_without_a_default_among_them_the_keys_are_listed():
-    message = "loss 'x': which key of pred_batch to compare? It has ['a', 'b'], no 'seg' among them; set pred_key"
+    message = "loss 'x': pred_batch: expected a single tensor or the key 'seg', found ['a', 'b']; set pred_key"
     with pytest.raises(MissingKeyError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED, "b": PRED})
-    message = "loss 'x': which key of gt_batch to compare? It has [], no 'gt_polygons_image' among them; set gt_key"
+    message = "loss 'x': gt_batch: expected a single tensor or the key 'gt_polygons_image', found []; set gt_key"
     with pytest.raises(MissingKeyError, match=f"(?m)^{re.escape(message)}$"):
         value(LossWrapper(nn.L1Loss(), "x"), {"a": PRED}, {})
 
@@ -310,13 +310,13 @@ def test_keys_select():
     assert wrapper.requires == ("pred.b", "gt.d")
     with pytest.raises(MissingKeyError, match=r"(?m)^loss 'x' needs 'pred\.b'; pred_batch has keys \['a'\]$"):
         value(wrapper, {"a": PRED})
-    with pytest.raises(DtypeError, match=r"(?m)^loss 'x': 'gt\.d' must be a tensor, got str$"):
+    with pytest.raises(DtypeError, match=r"(?m)^loss 'x': 'gt\.d': expected a tensor, found str$"):
         value(wrapper, {"b": PRED}, {"d": "text"})
 
 
 @pytest.mark.parametrize(("batch", "found"), [(None, "NoneType"), ([PRED], "list")])
 def test_what_is_no_batch_is_named(batch, found):
-    message = f"(?m)^loss 'x': pred_batch must be a mapping of tensors or a tensor, got {found}$"
+    message = f"(?m)^loss 'x': pred_batch: expected a mapping of tensors or a tensor, found {found}$"
     with pytest.raises(MissingKeyError, match=message):
         value(LossWrapper(nn.L1Loss(), "x"), batch)
 
@@ -363,7 +363,9 @@ def test_channels_are_selected_with_their_axis(selector, channels):
 
 @pytest.mark.parametrize("selector", [3, -4, [0, 3], slice(3, None), {"start": 5}])
 def test_channels_that_are_not_there_are_named(selector):
-    with pytest.raises(ShapeError, match=r"(?m)^loss 'x': 'pred\.seg' has shape \(2, 3, 4\): .*3 channels$"):
+    with pytest.raises(
+        ShapeError, match=r"(?m)^loss 'x': 'pred\.seg' has shape \(2, 3, 4\): expected .* 3 channels, found .*$"
+    ):
         LossWrapper(l1, "x", pred_channels=selector)({"seg": torch.rand(2, 3, 4)}, torch.rand(2, 3, 4))
 
 
@@ -459,7 +461,7 @@ def test_it_shows_what_it_wraps_and_what_was_set():
 
 
 def test_a_group_is_no_loss_to_wrap():
-    with pytest.raises(ShapeError, match="the wrapped MultiLoss returned tuple"):
+    with pytest.raises(ShapeError, match=r"MultiLoss: expected a tensor .*, found tuple"):
         value(LossWrapper(MultiLoss([nn.L1Loss()], [1.0]), "x"))
 
 
@@ -511,7 +513,9 @@ def test_what_cannot_be_chosen_for_a_loss_of_batches_is_refused(options):
 
 @pytest.mark.parametrize("loss", [OriginalLoss("height"), Gap("gap")])
 def test_inputs_are_refused_for_a_loss_of_batches(loss):
-    with pytest.raises(ArgumentError, match=r"inputs: has no effect: \w+ reads the batches itself \(leave it out\)"):
+    with pytest.raises(
+        ArgumentError, match=r"inputs: has no effect, since \w+ reads the batches itself \(leave it out\)"
+    ):
         LossWrapper(loss, inputs=["pred.seg", "gt.mask", "gt.more"])
 
 
@@ -778,7 +782,7 @@ def test_a_wrapper_needs_gradients_where_the_loss_inside_does():
 
 @pytest.mark.parametrize("loss", [Gap("gap"), OriginalLoss("height")])
 def test_a_shape_is_refused_for_a_loss_of_batches(loss):
-    with pytest.raises(ArgumentError, match=r"target_shape: has no effect: \w+ reads the batches itself"):
+    with pytest.raises(ArgumentError, match=r"target_shape: has no effect, since \w+ reads the batches itself"):
         LossWrapper(loss, target_shape="same")
 
 
@@ -803,5 +807,5 @@ def test_a_mask_of_0_and_255_is_refused_for_losses_of_torch_itself(loss_func):
 def test_a_sum_of_what_is_reduced_already_is_refused():
     per_element = LossWrapper(nn.L1Loss(reduction="none"), "l1", reduction="sum")
     assert per_element(torch.full((2, 3), 2.0), torch.zeros(2, 3))[0] == 12.0
-    with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since L1Loss has reduced its values itself"):
+    with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since L1Loss reduces its values itself"):
         LossWrapper(nn.L1Loss(), "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))

@@ -27,7 +27,11 @@ BROKEN = {
         PluginError,
         r"lossreg_losses\(\): expected a list of LossSpec, found 5",
     ),
-    "returns a string": ("@hookimpl\ndef lossreg_losses():\n    return 'abc'", PluginError, "expected a list of LossSpec, found 'abc'"),
+    "returns a string": (
+        "@hookimpl\ndef lossreg_losses():\n    return 'abc'",
+        PluginError,
+        "expected a list of LossSpec, found 'abc'",
+    ),
     "returns a list of names": (
         "@hookimpl\ndef lossreg_losses():\n    return ['A']",
         PluginError,

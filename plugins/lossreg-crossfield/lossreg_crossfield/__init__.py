@@ -1,4 +1,4 @@
-"""Frame-field losses for lossreg. Public names are resolved at first use, so importing loads no torch."""
+"""Frame-field losses for lossreg. Names are imported at first use, so importing this package loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas that know their own gradient, so that nothing but their inputs is kept for backward."""
+"""Formulas with analytic gradients, which save only their inputs for the backward."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 class Formula(ABC):
-    """A differentiable function of tensors that all have the samples on their first axis.
+    """A differentiable function of tensors with the samples on the first axis.
 
-    Automatic differentiation keeps the intermediate planes of `value` from forward to backward; a formula
-    that is called makes them anew, in `gradient`. Its `value` alone is what `torch.compile`, the transforms
-    of `torch.func`, forward-mode differentiation and tensor subclasses see, and what a second derivative
-    differentiates.
+    Autograd saves the intermediate planes of `value` for the backward; a formula recomputes them in `gradient`.
+    `torch.compile`, the transforms of `torch.func`, forward-mode differentiation, tensor subclasses and second
+    derivatives use `value`.
 
     Attributes:
-        outputs: how many outputs there are.
-        kept: which results of `forward` are kept for `gradient`, being dear to make anew.
+        outputs: the number of outputs.
+        kept: the indices of the results of `forward` that are saved for `gradient`, because they are slow to recompute.
     """
 
     outputs: ClassVar[int] = 1
@@ -33,23 +32,23 @@ class Formula(ABC):
 
     @abstractmethod
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, computed in at least float32; the samples stay on the first axis."""
+        """Return the outputs, computed in at least float32, with the samples on the first axis."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, and then what else is to be kept. It is not differentiated."""
+        """Return the outputs, and other tensors to save after them; this is not differentiated."""
         return self.value(*inputs)
 
     @abstractmethod
     def gradient(
         self, inputs: Sequence[Tensor], kept: Sequence[Tensor], slopes: Gradients, needed: Sequence[bool]
     ) -> Gradients:
-        """Return the derivative of the loss by each input; None will do where it is not needed.
+        """Return the derivative of the loss by each input; it may be None if it is not needed.
 
         Args:
-            inputs: what `value` takes.
-            kept: the results that are kept.
-            slopes: the derivative of the loss by each output; None where it does not depend on it.
-            needed: whether the derivative is needed, for each input.
+            inputs: the inputs of `value`.
+            kept: the saved results.
+            slopes: the derivative of the loss by each output; None if the loss does not depend on it.
+            needed: for each input whether the derivative is needed.
         """
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -81,30 +80,30 @@ class _Analytic(torch.autograd.Function):
         inputs = tensors[:count]
         if all(slope is None for slope in slopes):
             return (None,) * (1 + count)
-        if torch.is_grad_enabled():  # the caller wants a second derivative
+        if torch.is_grad_enabled():  # a second derivative is needed
             return None, *_through_value(formula, inputs, slopes, needed)
 
         def gradient(*parts: Any) -> Gradients:
-            found = list(formula.gradient(parts[:count], parts[count : len(tensors)], parts[len(tensors) :], needed))
-            for i, slope in enumerate(found):  # one by one, so that each wide one ends as it is converted
-                found[i] = slope if slope is None else slope.to(parts[i].dtype)
-            return found
+            slopes = list(formula.gradient(parts[:count], parts[count : len(tensors)], parts[len(tensors) :], needed))
+            for i, slope in enumerate(slopes):  # one by one, so that each wide tensor is freed after its conversion
+                slopes[i] = slope if slope is None else slope.to(parts[i].dtype)
+            return slopes
 
         return None, *_by_sample(gradient, (*tensors, *slopes))
 
 
 def _through_value(formula: Formula, inputs: Sequence[Tensor], slopes: Gradients, needed: Sequence[bool]) -> Gradients:
-    """Differentiate `value` itself, on a graph, so that derivatives of every order are right."""
-    parts = [tensor.view_as(tensor) for tensor in inputs]  # apart even where one is made of another
+    """Return the derivatives of `value` by autograd with a graph, for derivatives of every order."""
+    parts = [tensor.view_as(tensor) for tensor in inputs]  # separate tensors, even if one depends on another
     pairs = [(out, slope) for out, slope in zip(formula.value(*parts), slopes, strict=True) if slope is not None]
     outputs, slopes = zip(*pairs, strict=True)
     wanted = [part for part, need in zip(parts, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(outputs, wanted, slopes, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needed]
+    gradients = iter(torch.autograd.grad(outputs, wanted, slopes, create_graph=True, allow_unused=True))
+    return [next(gradients) if need else None for need in needed]
 
 
 def _by_sample(function: Callable[..., Gradients], tensors: Gradients) -> tuple[Tensor | None, ...]:
-    """Apply a function to the whole batch; in half precision sample by sample, for small float32 copies."""
+    """Return a function of the whole batch; in half precision sample by sample, to keep float32 copies small."""
     first = tensors[0]
     if first is None or len(first) < 2 or first.dtype not in _HALVES:
         return tuple(function(*tensors))
@@ -112,15 +111,15 @@ def _by_sample(function: Callable[..., Gradients], tensors: Gradients) -> tuple[
     for i in range(len(first)):
         results = function(*(tensor if tensor is None else tensor[i : i + 1] for tensor in tensors))
         whole = whole or [r if r is None else r.new_empty((len(first), *r.shape[1:])) for r in results]
-        for made, result in zip(whole, results, strict=True):
-            if made is not None and result is not None:
-                made[i] = result[0]
-        del results, result  # the next sample makes its own
+        for output, result in zip(whole, results, strict=True):
+            if output is not None and result is not None:
+                output[i] = result[0]
+        del results, result  # free them before the next sample
     return tuple(whole)
 
 
 def _is_transformed(tensors: Sequence[Tensor]) -> bool:
-    """Say whether a transform, a tangent or a subclass (a fake tensor) has to see each operation."""
+    """Return whether a transform, a tangent or a subclass (a fake tensor) has to see each operation."""
     return torch._C._are_functorch_transforms_active() or any(
         type(tensor) not in (Tensor, torch.nn.Parameter) or _has_tangent(tensor) for tensor in tensors
     )

@@ -1,4 +1,4 @@
-"""The batch that the specs name as example, for `lossreg.testing`."""
+"""The example batch for `lossreg.testing`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lossreg_crossfield.preprocess import GtField, SegGrads
 
 
 def frame_field() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return `(pred_batch, gt_batch)` of two samples of 8x8 pixels with every key that the losses read."""
+    """Return `(pred_batch, gt_batch)` of two 8x8 samples with every key that the losses read."""
     generator = torch.Generator().manual_seed(0)
     pred = {
         "crossfield": 2 * torch.rand(2, 4, 8, 8, generator=generator) - 1,

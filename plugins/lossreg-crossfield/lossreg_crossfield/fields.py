@@ -1,9 +1,8 @@
-"""The formulas of the frame-field losses, each with its gradient, on real and imaginary planes.
+"""The formulas of the frame-field losses with their gradients, on real and imaginary planes.
 
-A frame field is the pair of complex planes `c0, c2` of `f(z) = z^4 + c2 z^2 + c0`, whose roots `+-u` and `+-v`
-are its two directions at a pixel. A complex plane is a pair of real ones; the gradient of a real number `L` by a
-complex `z = x + i y` stands for `dL/dx + i dL/dy`. So for `E = |f|^2` and `f` holomorphic in `z` it is
-`2 f conj(df/dz)`.
+A frame field is a pair of complex planes `c0, c2`. The roots `+-u` and `+-v` of `f(z) = z^4 + c2 z^2 + c0` are its two
+directions at a pixel. A complex plane is stored as two real planes. The gradient of a real number `L` by a complex
+`z = x + i y` means `dL/dx + i dL/dy`. For `E = |f|^2` with `f` holomorphic in `z` it is `2 f conj(df/dz)`.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint, sch
 Complex: TypeAlias = tuple[Tensor, Tensor]
 
 EPSILON = 1e-6
-"""Added to the magnitude of a gradient before it divides the gradient."""
+"""Added to the magnitude of a gradient before the gradient is divided by it."""
 
 
 @dataclass(frozen=True)
 class Alignment(Formula):
-    """The mean over the pixels of each sample of `w |f(z)|^2`.
+    """The mean of `w |f(z)|^2` over the pixels of each sample.
 
-    With `p = z^2 = a + 2 i b`, or minus that for `z` turned by 90 degrees, it is `f = p^2 + c2 p + c0`. With
-    `h = 2 w f / pixels` the gradients are `h` by `c0`, `h conj(p)` by `c2`, and by `z`
+    With `p = z^2 = a + 2 i b`, negated if `z` is turned by 90 degrees, `f = p^2 + c2 p + c0`. With
+    `h = 2 w f / pixels` the gradient by `c0` is `h`, by `c2` it is `h conj(p)`, and by `z` it is
 
-        h conj(df/dp dp/dz) = h conj(2 p + c2) conj(2 z)       (negated where `z` is turned).
+        h conj(df/dp dp/dz) = h conj(2 p + c2) conj(2 z)       (negated if `z` is turned).
 
     Args:
         turned: whether `z` is turned by 90 degrees.
-        channel: which channel of the second axis of `z` and `w` to read; None where they have no such axis.
+        channel: the channel of `z` and `w` (axis 1) to read; None if they have no such axis.
     """
 
     turned: bool = False
@@ -51,7 +50,7 @@ class Alignment(Formula):
                 `w` (N, [C,] H, W).
         """
         field, direction, weight = self._planes(inputs)
-        # one by one: of what `unbind` returns, the compiler can keep nothing that two formulas share
+        # no `unbind`, because the compiler cannot share its results between formulas
         c0_re, c0_im, c2_re, c2_im = (field[:, i] for i in range(4))
         x, y = direction[:, 0], direction[:, 1]
         a, b = (y * y - x * x, -x * y) if self.turned else (x * x - y * y, x * y)
@@ -60,7 +59,7 @@ class Alignment(Formula):
         return (_mean(weight * (f_re * f_re + f_im * f_im)),)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the same, made in place."""
+        """Return the same as `value`, computed in place."""
         field, direction, weight = self._planes(inputs)
         (f_re, f_im), _ = self._polynomial(field, *self._square(direction))
         return (_mean(f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(weight)),)
@@ -98,7 +97,7 @@ class Alignment(Formula):
         return by_field, by_direction, by_weight
 
     def _square(self, direction: Tensor) -> Complex:
-        """Return `a` and `b`, made in place."""
+        """Return `a` and `b`, computed in place."""
         x, y = direction.unbind(1)
         a, b = (x * x).addcmul_(y, y, value=-1), x * y
         return (a.neg_(), b.neg_()) if self.turned else (a, b)
@@ -107,7 +106,7 @@ class Alignment(Formula):
     def _polynomial(
         field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)
     ) -> tuple[Complex, Complex]:
-        """Return `f = (p + c2) p + c0` and `p + c2`, made in place."""
+        """Return `f = (p + c2) p + c0` and `p + c2`, computed in place."""
         c0_re, c0_im, c2_re, c2_im = field.unbind(1)
         q_re, q_im = torch.add(c2_re, a), torch.add(c2_im, b, alpha=2)
         re = torch.addcmul(c0_re, q_re, a, out=out[0]).addcmul_(q_im, b, value=-2)
@@ -115,8 +114,8 @@ class Alignment(Formula):
         return (re, im), (q_re, q_im)
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        made: tuple[Tensor, ...] = checkpoint(self.value, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return made
+        outputs: tuple[Tensor, ...] = checkpoint(self.value, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return outputs
 
     def _planes(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         field, direction, weight = inputs
@@ -126,7 +125,7 @@ class Alignment(Formula):
         return planes if self.channel is None else planes[:, self.channel]
 
     def _blank(self, planes: Tensor, like: Tensor) -> Tensor:
-        """Return planes to write what is read of them into, zero elsewhere."""
+        """Return uninitialised planes for the read channel, with zeros in the other channels."""
         blank = torch.empty_like(planes, dtype=like.dtype)
         if self.channel is not None:
             blank[:, : self.channel].zero_()
@@ -135,10 +134,10 @@ class Alignment(Formula):
 
 
 class Smoothness(Formula):
-    """The mean over the planes and pixels of each sample of `(1 - e) |laplacian(c)|`.
+    """The mean of `(1 - e) |laplacian(c)|` over the planes and pixels of each sample.
 
-    The Laplacian is its own adjoint: the gradient by `c` is `laplacian((1 - e) sign(laplacian(c))) / elements`.
-    The signs are kept, a byte each.
+    The Laplacian is self-adjoint, so the gradient by `c` is `laplacian((1 - e) sign(laplacian(c))) / elements`. The
+    signs are saved as one byte each.
     """
 
     kept = (1,)
@@ -180,10 +179,10 @@ class Smoothness(Formula):
 
 
 class EdgeInterior(Formula):
-    """The mean over the pixels of each sample of `|e - g| (1 + max(a, b)) / 2`.
+    """The mean of `|e - g| (1 + max(a, b)) / 2` over the pixels of each sample.
 
-    `a = cos(pi i)` is high outside, and `b = -cos(pi g)` where the interior is steep. With `m = 1` where `a > b`,
-    0 where `a < b` and 1/2 where they are equal, the gradients, over the pixels, are
+    `a = cos(pi i)` is large outside buildings, and `b = -cos(pi g)` where the interior is steep. With `m = 1` for
+    `a > b`, 0 for `a < b` and 1/2 if they are equal, the gradients, divided by the number of pixels, are
 
         by e: sign(e - g) (1 + max(a, b)) / 2       by i: -pi/2 sin(pi i) m |e - g|
         by g: pi/2 sin(pi g) (1 - m) |e - g| - sign(e - g) (1 + max(a, b)) / 2
@@ -230,19 +229,19 @@ class EdgeInterior(Formula):
 
 
 _FEW = 8
-"""Channels up to which the compiler shall see each slope apart; of one tensor it would make all for each."""
+"""Maximum number of channels that are compiled separately; in one tensor the compiler would recompute all for each."""
 
 
 class Slopes(Formula):
     """The Scharr gradient `g` of planes, its magnitude `r = |g|`, and `z = g / (r + 1e-6)`.
 
-    Let `g', r', z'` be the derivatives of the loss by the three, and `s = 1 / (r + 1e-6)`. As `dr = n dg` with
-    `n = g / r = z / (s r)`, or 0 where the plane is flat, and `dz = s (dg - z dr)`, the derivative by the planes is
-    the adjoint of the filter on
+    Let `g', r', z'` be the derivatives of the loss by the three, and `s = 1 / (r + 1e-6)`. `dr = n dg` with
+    `n = g / r = z / (s r)`, or 0 in a flat plane, and `dz = s (dg - z dr)`. So the derivative by the planes is the
+    adjoint of the filter applied to
 
         g' + s z' + n (r' - s z . z').
 
-    Both `r` and `z` are kept, which the losses that read them keep anyway.
+    `r` and `z` are saved; the losses that read them save them anyway.
     """
 
     outputs = 3
@@ -256,11 +255,11 @@ class Slopes(Formula):
         """
         (planes,) = _wide(inputs)
         down, right = scharr(planes)
-        tiny = torch.finfo(planes.dtype).tiny  # where the plane is flat, a slope for the square root
+        tiny = torch.finfo(planes.dtype).tiny  # keeps the gradient of the square root finite in flat planes
         norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
         grads = torch.stack([down, right], dim=-3)
-        made = grads, norm, grads / (norm + EPSILON).unsqueeze(-3)
-        return tuple(tensor.to(inputs[0].dtype) for tensor in made)
+        outputs = grads, norm, grads / (norm + EPSILON).unsqueeze(-3)
+        return tuple(tensor.to(inputs[0].dtype) for tensor in outputs)
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         (planes,) = inputs
@@ -270,7 +269,7 @@ class Slopes(Formula):
         return tuple(torch.stack(parts, dim=1) for parts in zip(*of_channels, strict=True))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the same, made in place."""
+        """Return the same as `value`, computed in place."""
         (planes,) = _wide(inputs)
         grads, normed = (planes.new_empty((*planes.shape[:2], 2, *planes.shape[2:])) for _ in range(2))
         down, right = grads.unbind(2)
@@ -301,26 +300,26 @@ class Slopes(Formula):
             along = torch.addcmul(along, z[0], total[0], value=-1).addcmul_(z[1], total[1], value=-1)
         if by_grads is not None:
             total = tuple(part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total))
-        # where the plane is flat z is 0, and what it multiplies need but be finite
+        # in a flat plane z is 0, so its factor only has to be finite
         scale.mul_(norm).clamp_min_(math.sqrt(torch.finfo(norm.dtype).tiny))
         along = torch.div(along, scale, out=scale)
         return (scharr_adjoint(total[0].addcmul_(z[0], along), total[1].addcmul_(z[1], along)),)
 
 
 def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return tensors in the precision of the first, but in at least float32."""
+    """Return tensors in the dtype of the first, but at least float32."""
     dtype = torch.promote_types(tensors[0].dtype, torch.float32)
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Return the mean of each sample, (N,); 0 where a sample has no element."""
-    sums = values.sum((-2, -1))  # by plane, as the compiler can do in the loop that makes the values
+    """Return the mean of each sample, (N,); 0 for an empty sample."""
+    sums = values.sum((-2, -1))  # by plane, so that the compiler can fuse it with the computation of the values
     return (sums if sums.dim() == 1 else sums.sum(1)) / max(values[:1].numel(), 1)
 
 
 def _share(slopes: Gradients, values: Tensor) -> Tensor:
-    """Return the derivative of the loss by each value behind `_mean`, shaped to multiply the values."""
+    """Return the derivative of the loss by each value before `_mean`, in a shape that broadcasts with the values."""
     (slope,) = slopes
     assert slope is not None  # the only output
     return slope.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1)) / max(values[:1].numel(), 1)

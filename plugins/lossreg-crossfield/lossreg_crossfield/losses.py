@@ -19,7 +19,7 @@ CHANNELS = ("interior", "edge", "vertex")
 
 
 class FrameFieldLoss(Loss):
-    """A loss that reads `pred.crossfield` or polygon channels; the ground that the five below share."""
+    """Base class of the frame-field losses, with methods to read and check their tensors."""
 
     def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return `pred.crossfield`, floating-point (N, 4, H, W)."""
@@ -29,7 +29,7 @@ class FrameFieldLoss(Loss):
         return field
 
     def read_channels(self, pred_batch: Any, gt_batch: Any, key: str, last: int) -> Tensor:
-        """Return planes (N, C, H, W) that have the polygon channels up to `last`."""
+        """Return planes (N, C, H, W) with at least the channels up to `last`."""
         planes = self.read(pred_batch, gt_batch, key)
         if planes.dim() != 4 or planes.shape[1] <= last:
             needed = ", ".join(CHANNELS[: last + 1])
@@ -40,27 +40,27 @@ class FrameFieldLoss(Loss):
         return planes
 
     def read_mask(self, pred_batch: Any, gt_batch: Any, last: int, like: Tensor) -> Tensor:
-        """Return `gt.gt_polygons_image` (N, C, H, W) in 0 to 1, of the size of `like`, channels up to `last`."""
+        """Return `gt.gt_polygons_image` (N, C, H, W) in 0 to 1, with the size of `like` and channels up to `last`."""
         key = "gt.gt_polygons_image"
         mask = self.read_channels(pred_batch, gt_batch, key, last)
         self.check_shape(key, mask, _sized(like, mask.shape[1]))
-        self.check_range(key, mask, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
+        self.check_range(key, mask, 0, 1, hint="divide a mask of 0 and 255 by 255")
         return mask
 
 
 class CrossfieldAlignLoss(FrameFieldLoss):
     """Alignment of a frame field with the tangents of the polygons' edges.
 
-    `mean(|f(z)|^2 * edge)` over samples and pixels, with `f(z) = z^4 + c2 z^2 + c0` and `z` the unit tangent:
-    0 where a direction of the field follows every edge. `L_align` of Girard et al., CVPR 2021
+    `mean(|f(z)|^2 * edge)` over samples and pixels, with `f(z) = z^4 + c2 z^2 + c0` and the unit tangent `z`. It is 0
+    if a direction of the field follows every edge. This is `L_align` of Girard et al., CVPR 2021
     (https://arxiv.org/abs/2004.14875).
 
-    Reads `pred.crossfield` (N, 4, H, W): real and imaginary part of `c0`, then of `c2`; `gt.gt_field`
-    (N, 2, H, W), made of `gt.gt_crossfield_angle` by the preprocess `gt_field`; `gt.gt_polygons_image`
+    Reads `pred.crossfield` (N, 4, H, W), the real and imaginary parts of `c0` and then of `c2`; `gt.gt_field`
+    (N, 2, H, W), which the preprocess `gt_field` computes from `gt.gt_crossfield_angle`; and `gt.gt_polygons_image`
     (N, C, H, W) in 0 to 1 with at least the channels interior and edge. Sets `extra_info["gt_field"]`.
 
     Args:
-        name: the term's name.
+        name: the name of the term.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
@@ -79,7 +79,7 @@ class CrossfieldAlignLoss(FrameFieldLoss):
         return mean_of(Alignment(), field, tangent, edge)
 
     def read_tangent(self, pred_batch: Any, gt_batch: Any, field: Tensor) -> Tensor:
-        """Return `gt.gt_field`, floating-point (N, 2, H, W) of the field's size."""
+        """Return `gt.gt_field`, floating-point (N, 2, H, W) with the size of the field."""
         tangent = self.read(pred_batch, gt_batch, "gt.gt_field")
         self.check_shape("gt.gt_field", tangent, _sized(field, 2))
         self.check_float("gt.gt_field", tangent)
@@ -88,17 +88,17 @@ class CrossfieldAlignLoss(FrameFieldLoss):
 
 
 class CrossfieldAlign90Loss(CrossfieldAlignLoss):
-    """Alignment of a frame field with the normals of the polygons' edges, corners left out.
+    """Alignment of a frame field with the normals of the polygons' edges, except at vertices.
 
-    `mean(|f(i z)|^2 * clamp(edge - vertex, 0, 1))`: the other direction of the field shall be at right angles
-    to the edge, save at a vertex, where it follows the other edge. `L_align90` of Girard et al., CVPR 2021
+    `mean(|f(i z)|^2 * clamp(edge - vertex, 0, 1))`: a direction of the field should be at right angles to the edge,
+    except at a vertex, where it follows the other edge. This is `L_align90` of Girard et al., CVPR 2021
     (https://arxiv.org/abs/2004.14875).
 
-    Reads what `CrossfieldAlignLoss` reads, with all three channels interior, edge and vertex. Sets
+    Reads the same keys as `CrossfieldAlignLoss`, with all three channels interior, edge and vertex. Sets
     `extra_info["gt_field"]`.
 
     Args:
-        name: the term's name.
+        name: the name of the term.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
@@ -117,14 +117,14 @@ class CrossfieldSmoothLoss(FrameFieldLoss):
     """Smoothness of a frame field away from the polygons' edges.
 
     `mean(|laplacian(c)| * (1 - edge))` over samples, the four real planes `c` and pixels, with the Laplacian
-    `[[.5, 1, .5], [1, -6, 1], [.5, 1, .5]] / 12` and zeros around the image. `L_smooth` of Girard et al.,
-    CVPR 2021 (https://arxiv.org/abs/2004.14875).
+    `[[.5, 1, .5], [1, -6, 1], [.5, 1, .5]] / 12` and zero padding. This is `L_smooth` of Girard et al., CVPR 2021
+    (https://arxiv.org/abs/2004.14875).
 
-    Reads `pred.crossfield` (N, 4, H, W) and `gt.gt_polygons_image` (N, C, H, W) in 0 to 1 with at least the
-    channels interior and edge.
+    Reads `pred.crossfield` (N, 4, H, W) and `gt.gt_polygons_image` (N, C, H, W) in 0 to 1 with at least the channels
+    interior and edge.
 
     Args:
-        name: the term's name.
+        name: the name of the term.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
@@ -136,27 +136,27 @@ class CrossfieldSmoothLoss(FrameFieldLoss):
         super().__init__(name)
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the mean curvature off the edges, 0 or more."""
+        """Return the mean curvature away from the edges, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE : EDGE + 1]
         return mean_of(Smoothness(), field, edge)
 
 
 class SegCrossfieldLoss(FrameFieldLoss):
-    """Coupling of a segmentation channel with the frame field: its slopes shall run along a field direction.
+    """Alignment of the slopes of a segmentation channel with a direction of the frame field.
 
-    `mean(|f(z)|^2 * r)` over samples and pixels, with `r = seg_grad_norm[:, k]` and
-    `z = seg_grads_normed[:, k]` for the channel `k`. `L_int align` and `L_edge align` of Girard et al., CVPR 2021
+    `mean(|f(z)|^2 * r)` over samples and pixels, with `r = seg_grad_norm[:, k]` and `z = seg_grads_normed[:, k]` for
+    the channel `k`. These are `L_int align` and `L_edge align` of Girard et al., CVPR 2021
     (https://arxiv.org/abs/2004.14875).
 
-    Reads `pred.crossfield` (N, 4, H, W), and `pred.seg_grads_normed` (N, C, 2, H, W) and `pred.seg_grad_norm`
-    (N, C, H, W), made of `pred.seg` by the preprocess `seg_grads`. Sets `extra_info["seg_slice_grads"]`,
-    (N, 2, H, W), where the batch has `pred.seg_grads`.
+    Reads `pred.crossfield` (N, 4, H, W), `pred.seg_grads_normed` (N, C, 2, H, W) and `pred.seg_grad_norm` (N, C, H, W);
+    the preprocess `seg_grads` computes the last two from `pred.seg`. Sets `extra_info["seg_slice_grads"]`,
+    (N, 2, H, W), if the batch has `pred.seg_grads`.
 
     Args:
-        name: the term's name.
+        name: the name of the term.
         pred_channel: the channel `k` of the segmentation, from 0.
-        detach_grad_norm: let no gradient through the magnitude `r`, as the code of the paper does.
+        detach_grad_norm: detach the magnitude `r` from the graph, as the code of the paper does.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
@@ -168,7 +168,7 @@ class SegCrossfieldLoss(FrameFieldLoss):
     def __init__(self, name: str, pred_channel: int, detach_grad_norm: bool = False) -> None:
         super().__init__(name)
         if isinstance(pred_channel, bool) or not isinstance(pred_channel, int) or pred_channel < 0:
-            raise ValueError(f"loss {name!r}: pred_channel must be an integer from 0, got {pred_channel!r}")
+            raise ValueError(f"loss {name!r}: pred_channel: expected an integer from 0, found {pred_channel!r}")
         self.pred_channel = pred_channel
         self.detach_grad_norm = detach_grad_norm
 
@@ -184,7 +184,7 @@ class SegCrossfieldLoss(FrameFieldLoss):
         return mean_of(Alignment(channel=self.pred_channel), field, direction, slope)
 
     def read_slopes(self, pred_batch: Any, gt_batch: Any, key: str, field: Tensor, *axes: int) -> Tensor:
-        """Return floating-point planes (N, C, *axes, H, W) of the field's size that have the channel."""
+        """Return floating-point planes (N, C, *axes, H, W) with the size of the field and the channel."""
         planes = self.read(pred_batch, gt_batch, key)
         n, _, height, width = field.shape
         self.check_shape(key, planes, (n, "C", *axes, height, width))
@@ -192,29 +192,29 @@ class SegCrossfieldLoss(FrameFieldLoss):
         if planes.shape[1] <= self.pred_channel:
             raise ShapeError(
                 f"loss {self.name!r}: {key!r} has shape {tuple(planes.shape)}, expected more than "
-                f"{self.pred_channel} channels, as pred_channel is {self.pred_channel}"
+                f"{self.pred_channel} channels, since pred_channel is {self.pred_channel}"
             )
         return planes
 
     def extra_repr(self) -> str:
-        """Show the options."""
+        """Return the name and the options for `repr`."""
         options = f"pred_channel={self.pred_channel}, detach_grad_norm={self.detach_grad_norm}"
         return f"{super().extra_repr()}, {options}"
 
 
 class SegEdgeInteriorLoss(FrameFieldLoss):
-    """Coupling of the edge channel with the slope of the interior channel.
+    """Difference between the edge channel and the slope of the interior channel.
 
-    `mean(|e - g| * max((1 + cos(pi i)) / 2, (1 - cos(pi g)) / 2))` over samples and pixels, with `i` and `e`
-    the predicted interior and edge, and `g = seg_grad_norm[:, 0]` the slope of the interior: counted outside
-    of buildings, and wherever the interior is steep. `L_int edge` of Girard et al., CVPR 2021
+    `mean(|e - g| * max((1 + cos(pi i)) / 2, (1 - cos(pi g)) / 2))` over samples and pixels. `i` and `e` are the
+    predicted interior and edge, and `g = seg_grad_norm[:, 0]` is the slope of the interior. The difference counts
+    outside buildings and where the interior is steep. This is `L_int edge` of Girard et al., CVPR 2021
     (https://arxiv.org/abs/2004.14875).
 
-    Reads `pred.seg` (N, C, H, W), probabilities, with at least the channels interior and edge, and
-    `pred.seg_grad_norm` (N, C, H, W), made of it by the preprocess `seg_grads`.
+    Reads `pred.seg` (N, C, H, W), probabilities with at least the channels interior and edge, and
+    `pred.seg_grad_norm` (N, C, H, W), which the preprocess `seg_grads` computes from it.
 
     Args:
-        name: the term's name.
+        name: the name of the term.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
@@ -236,7 +236,7 @@ class SegEdgeInteriorLoss(FrameFieldLoss):
 
 
 def mean_of(formula: Formula, *inputs: Tensor) -> Tensor:
-    """Return the mean over samples of a formula's value for each; a zero on the graph where there is none."""
+    """Return the mean of a formula over samples; a zero on the graph if there are none."""
     (of_sample,) = formula(*inputs)
     return of_sample.sum() / max(len(of_sample), 1)
 

@@ -1,4 +1,4 @@
-"""What this plugin offers, described without importing torch."""
+"""The specs of this plugin; does not import torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lossreg import LossSpec, PreprocessSpec, hookimpl
 
 @hookimpl
 def lossreg_losses() -> list[LossSpec]:
-    """Offer the five frame-field losses."""
+    """Return the specs of the five frame-field losses."""
     return [
         _loss("CrossfieldAlignLoss", "crossfield_align", "Frame field along the edges of polygons"),
         _loss("CrossfieldAlign90Loss", "crossfield_align90", "Frame field across the edges of polygons"),
-        _loss("CrossfieldSmoothLoss", "crossfield_smooth", "Smoothness of the frame field off the edges"),
+        _loss("CrossfieldSmoothLoss", "crossfield_smooth", "Smoothness of the frame field away from edges"),
         _loss("SegCrossfieldLoss", "seg_crossfield", "Slopes of a segmentation along the frame field", pred_channel=0),
         _loss("SegEdgeInteriorLoss", "seg_edge_interior", "Edge channel as the slope of the interior"),
     ]
@@ -19,7 +19,7 @@ def lossreg_losses() -> list[LossSpec]:
 
 @hookimpl
 def lossreg_preprocesses() -> list[PreprocessSpec]:
-    """Offer the fields that those losses read."""
+    """Return the specs of the preprocesses for these losses."""
     return [
         PreprocessSpec(
             "GtField",

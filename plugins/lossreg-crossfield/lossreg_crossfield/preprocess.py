@@ -1,4 +1,4 @@
-"""The fields that frame-field losses compare: the polygons' tangent, and the slopes of the segmentation."""
+"""Preprocesses of the frame-field losses: the tangent of polygons, and the slopes of the segmentation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lossreg_crossfield.fields import Slopes
 
 
 class GtField(Preprocess):
-    """Compute `gt_field`, the unit tangent `(cos a, sin a)` of the polygons from the tangent angle `a`.
+    """Computes `gt_field`, the unit tangent `(cos a, sin a)` of the polygons, from the tangent angle `a`.
 
-    Reads `gt.gt_crossfield_angle` (N, 1, H, W), radians, and makes `gt.gt_field` (N, 2, H, W) of its dtype.
+    Reads `gt.gt_crossfield_angle` (N, 1, H, W) in radians and computes `gt.gt_field` (N, 2, H, W) in its dtype.
 
     Raises:
-        MissingKeyError, ShapeError, DtypeError: the angle is missing, or not floating-point (N, 1, H, W).
+        MissingKeyError, ShapeError, DtypeError: the angle is missing, or is not floating-point (N, 1, H, W).
     """
 
     requires = ("gt.gt_crossfield_angle",)
@@ -31,27 +31,27 @@ class GtField(Preprocess):
         gt_batch: Mapping[str, Any],
     ) -> dict[str, Tensor]:
         """Return `{"gt.gt_field": (N, 2, H, W)}`."""
-        fix = "give radians; where 0 to 255 stand for 0 to pi, angle.float() * torch.pi / 255"
+        fix = "use radians; convert 0 to 255 with angle.float() * torch.pi / 255"
         angle = _floats(self, "gt.gt_crossfield_angle", gt_batch["gt_crossfield_angle"], ("N", 1, "H", "W"), fix)
-        angle = angle.squeeze(1)  # one channel is "channels last" as well, which the compiler would take it for
+        angle = angle.squeeze(1)  # with one channel the compiler would treat it as channels-last
         return {"gt.gt_field": torch.stack([angle.cos(), angle.sin()], dim=1)}
 
 
 class SegGrads(Preprocess):
-    """Compute the spatial gradient of each channel of `seg`, its magnitude, and the gradient over that.
+    """Computes the spatial gradient of each channel of `seg`, its magnitude, and the normalised gradient.
 
-    The gradient is twice that of Scharr (Optimal Operators in Digital Image Processing, Heidelberg, 2000): a
-    channel that rises by 1 from one pixel to the next has a slope of 2. The border pixels are repeated.
-    Where a channel is flat the magnitude is 0 and its derivative is taken as 0.
+    The gradient is twice that of Scharr (Optimal Operators in Digital Image Processing, Heidelberg, 2000). A channel
+    that rises by 1 from one pixel to the next has a slope of 2. The border pixels are repeated. In a flat channel the
+    magnitude and its derivative are 0.
 
-    Reads `pred.seg` (N, C, H, W). Makes, in the dtype of `seg` and computed in at least float32::
+    Reads `pred.seg` (N, C, H, W). Provides, computed in at least float32 and returned in the dtype of `seg`::
 
         pred.seg_grads         (N, C, 2, H, W)   slope along rows (down), slope along columns (right)
         pred.seg_grad_norm     (N, C, H, W)      |seg_grads|
         pred.seg_grads_normed  (N, C, 2, H, W)   seg_grads / (seg_grad_norm + 1e-6)
 
     Raises:
-        MissingKeyError, ShapeError, DtypeError: `seg` is missing, or not floating-point (N, C, H, W).
+        MissingKeyError, ShapeError, DtypeError: `seg` is missing, or is not floating-point (N, C, H, W).
     """
 
     requires = ("pred.seg",)
@@ -68,10 +68,10 @@ class SegGrads(Preprocess):
 
 
 def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str], fix: str = "") -> Tensor:
-    """Return the tensor at `key` if it is floating-point and of the expected rank and fixed sizes."""
+    """Return the tensor at `key`, checked to be floating-point and to have the expected shape."""
     who = f"preprocess {type(node).__name__}: {key!r}"
     if not isinstance(tensor, Tensor):
-        raise DtypeError(f"{who} must be a tensor, got {type(tensor).__name__}")
+        raise DtypeError(f"{who}: expected a tensor, found {type(tensor).__name__}")
     shape = tuple(tensor.shape)
     if len(shape) != len(expected) or any(
         isinstance(want, int) and size != want for size, want in zip(shape, expected, strict=True)

@@ -1,7 +1,7 @@
 """The two 3x3 stencils as sums of shifted planes (..., H, W), and their adjoints.
 
-The adjoint `A*` of a filter `A` is the filter with `sum(y A(x)) = sum(x A*(y))` for all planes `x` and `y`:
-what carries a gradient back through it.
+The adjoint `A*` of a filter `A` satisfies `sum(y A(x)) = sum(x A*(y))` for all planes `x` and `y`. It propagates a
+gradient back through the filter.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _MIDDLE = 162 / 47
 
 
 def laplacian24(x: Tensor, on_graph: bool = True) -> Tensor:
-    """Filter planes with `2 [[.5, 1, .5], [1, -6, 1], [.5, 1, .5]]`, zeros around them.
+    """Return planes filtered with `2 [[.5, 1, .5], [1, -6, 1], [.5, 1, .5]]` and zero padding.
 
-    The kernel is `b^T b - 16 id` with `b = [1, 2, 1]`. It is symmetric and the padding is zero: the filter is
-    its own adjoint.
+    The kernel is `b^T b - 16 id` with `b = [1, 2, 1]`. It is symmetric and the padding is zero, so the filter is
+    self-adjoint.
 
     Args:
         x: (..., H, W).
-        on_graph: whether autograd or a transform shall see each step; it is faster where none does.
+        on_graph: whether autograd or a transform has to see each step; without it is faster.
 
     Returns:
         (..., H, W), 24 times the Laplacian of `CrossfieldSmoothLoss`.
@@ -31,10 +31,10 @@ def laplacian24(x: Tensor, on_graph: bool = True) -> Tensor:
 
 
 def scharr(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return twice the Scharr gradient of planes, the border pixels repeated around them.
+    """Return twice the Scharr gradient of planes, with border pixels repeated.
 
     Along columns the kernel is `s^T d / 256` with `s = [47, 162, 47]` and `d = [-1, 0, 1]`, applied as a
-    cross-correlation; along rows its transpose. A plane that rises by 1 a pixel has a slope of 2.
+    cross-correlation; along rows its transpose. A plane that rises by 1 per pixel has a slope of 2.
 
     Args:
         x: (..., H, W).
@@ -46,18 +46,18 @@ def scharr(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scharr_to(x: Tensor, down: Tensor, right: Tensor) -> None:
-    """Write the same to `down` and `right`, off any graph."""
+    """Write the result of `scharr` to `down` and `right`, without a graph."""
     x = x * _SCALE
     _smooth(_differ(x, ROWS, out=torch.empty_like(x)), COLUMNS, out=down)
     _differ(_smooth(x, ROWS, out=torch.empty_like(x)), COLUMNS, out=right)
 
 
 def scharr_adjoint(down: Tensor, right: Tensor) -> Tensor:
-    """Return the adjoint of `scharr`: pad with zeros, filter by the turned kernel, fold the border back.
+    """Return the adjoint of `scharr`, without a graph: zero padding, the rotated kernel, and the border folded back.
 
-    In one dimension, fold and all: smoothing is symmetric, and stays so with the border repeated. The
-    difference is antisymmetric, and what folds back on the first pixel is `-y[0]`, as if `-y[0]` stood
-    before it: the adjoint is minus the difference with the border repeated *negated*. It is off any graph.
+    In one dimension smoothing is symmetric, also with a repeated border. The difference is antisymmetric, and the value
+    folded back on the first pixel is `-y[0]`, as if `-y[0]` were before it. So the adjoint is the negated difference
+    with the border repeated *negated*.
 
     Args:
         down: (..., H, W).
@@ -67,9 +67,9 @@ def scharr_adjoint(down: Tensor, right: Tensor) -> Tensor:
         (..., H, W).
     """
     a, b = torch.empty_like(down), torch.empty_like(down)
-    made = _differ(_smooth(down, COLUMNS, out=a), ROWS, border=-1, out=b)
-    other = _smooth(_differ(right, COLUMNS, border=-1, out=a), ROWS, out=torch.empty_like(down))
-    return made.add_(other).mul_(-_SCALE)
+    of_down = _differ(_smooth(down, COLUMNS, out=a), ROWS, border=-1, out=b)
+    of_right = _smooth(_differ(right, COLUMNS, border=-1, out=a), ROWS, out=torch.empty_like(down))
+    return of_down.add_(of_right).mul_(-_SCALE)
 
 
 def _laplacian(x: Tensor, on_graph: bool) -> Tensor:
@@ -83,24 +83,24 @@ def _scharr(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(x: Tensor, axis: int, out: Tensor | None = None) -> Tensor:
-    """Filter with `b`, zeros around."""
+    """Return planes filtered with `b` and zero padding."""
     return _neighbours(x, axis, border=0, out=out).add_(x, alpha=2)
 
 
 def _smooth(x: Tensor, axis: int, out: Tensor | None = None) -> Tensor:
-    """Filter with `s / 47`."""
+    """Return planes filtered with `s / 47`."""
     return _neighbours(x, axis, out=out).add_(x, alpha=_MIDDLE)
 
 
 def _differ(x: Tensor, axis: int, border: int = 1, out: Tensor | None = None) -> Tensor:
-    """Filter with `d`."""
+    """Return planes filtered with `d`."""
     return _neighbours(x, axis, border, sign=-1, out=out)
 
 
 def _neighbours(x: Tensor, axis: int, border: int = 1, sign: int = 1, out: Tensor | None = None) -> Tensor:
-    """Return the pixel after each, plus `sign` times the one before; the border is repeated, times `border`.
+    """Return the next pixel plus `sign` times the previous one; the border is repeated times `border`.
 
-    In one pass to `out`, or on the graph where there is none.
+    The result is written to `out` in one pass, or is on the graph if `out` is None.
     """
     size = x.shape[axis]
     if out is None:
@@ -119,8 +119,8 @@ def _neighbours(x: Tensor, axis: int, border: int = 1, sign: int = 1, out: Tenso
     return out
 
 
-# The compiler takes the filters as operators, each with its adjoint for a gradient. Of the slices it would
-# derive one itself, and test at each load of it, nine times a pixel, whether the neighbour is in the image.
+# For the compiler the filters are custom operators with their adjoints as gradients. Compiled slices would check nine
+# times per pixel whether the neighbour is inside the image.
 
 
 @torch.library.custom_op("lossreg_crossfield::laplacian24", mutates_args=())
@@ -155,6 +155,6 @@ def _(down: Tensor, right: Tensor) -> Tensor:  # noqa: ARG001
     return torch.empty_like(down)
 
 
-# each gradient is linear in the outputs' slopes, so that nothing is kept for it
+# the gradients are linear in those of the outputs, so nothing is saved
 _laplacian_op.register_autograd(lambda _, y: _laplacian_op(y))
 _scharr_op.register_autograd(lambda _, down, right: _scharr_adjoint_op(down, right))

@@ -288,7 +288,7 @@ def test_a_channel_that_is_not_there(batch: Any) -> None:
 
 @pytest.mark.parametrize("channel", [-1, True, 0.0, "0", None])
 def test_a_channel_that_is_none(channel: Any) -> None:
-    with pytest.raises(ValueError, match="loss 'x': pred_channel must be an integer from 0"):
+    with pytest.raises(ValueError, match="loss 'x': pred_channel: expected an integer from 0"):
         SegCrossfieldLoss("x", channel)
 
 
@@ -322,7 +322,7 @@ def test_dtypes_that_do_not_fit_are_named(batch: Any) -> None:
         CrossfieldAlignLoss("x")({"crossfield": pred["crossfield"].long()}, made)
     with pytest.raises(DtypeError, match="SegGrads: 'pred.seg' has dtype uint8"):
         SegGrads()({"seg": torch.zeros(1, 1, 2, 2, dtype=torch.uint8)}, {})
-    with pytest.raises(DtypeError, match="GtField: 'gt.gt_crossfield_angle' must be a tensor, got list"):
+    with pytest.raises(DtypeError, match="GtField: 'gt.gt_crossfield_angle': expected a tensor, found list"):
         GtField()({}, {"gt_crossfield_angle": [1.0]})
 
 

@@ -1,4 +1,4 @@
 """Losses for lossreg.
 
-Nothing is imported here: lossreg reads `plugin.py` at start-up, and listing losses must not wait for torch.
+This module imports nothing, because lossreg imports `plugin.py` at start-up and must not wait for torch.
 """

@@ -1,4 +1,4 @@
-"""Batches that the specs name as examples, for `lossreg.testing` and for the tests here."""
+"""Example batches for `lossreg.testing` and for the tests of this package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def heights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return `(pred_batch, gt_batch)` of height maps, (2, 1, 8, 8), the same at every call."""
+    """Return `(pred_batch, gt_batch)` of height maps (2, 1, 8, 8), the same at every call."""
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> Tensor:
@@ -17,6 +17,6 @@ def heights() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def nothing_valid() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the same batch with no valid pixel, from which nothing is to be learned."""
+    """Return the same batch without a valid pixel, so that there is nothing to learn."""
     pred, gt = heights()
     return pred, {**gt, "valid": torch.zeros(2, 1, 8, 8)}

@@ -11,10 +11,10 @@ from lossreg.losses.base import zero_on_graph
 
 
 class MaskedL1Loss(lossreg.Loss):
-    """Mean absolute error of `pred.height` where `gt.valid` is above 0; everywhere without that key.
+    """Mean absolute error of `pred.height` where `gt.valid` is above 0, or of all pixels without that key.
 
     Args:
-        name: the term's name; lossreg gives it.
+        name: the name of the term; lossreg passes it.
         beta: exponent of the error; 1 or more.
 
     Shape:
@@ -29,7 +29,7 @@ class MaskedL1Loss(lossreg.Loss):
         self.beta = beta
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the raw loss; norms, weights and schedules are lossreg's affair."""
+        """Return the raw loss; lossreg applies norms, weights and schedules."""
         pred = self.read(pred_batch, gt_batch, "pred.height")
         target = self.read(pred_batch, gt_batch, "gt.height")
         self.check_shape("gt.height", target, tuple(pred.shape))
@@ -37,6 +37,6 @@ class MaskedL1Loss(lossreg.Loss):
         valid = self.read_optional(pred_batch, gt_batch, "gt.valid")
         if valid is None:
             return error.mean() if error.numel() else zero_on_graph(pred)
-        # a batch without a valid pixel gives a zero with a gradient, and no value is read back to the host;
-        # `where` and no product: an invalid pixel may hold NaN
+        # without a valid pixel this is a zero with a gradient, and no value is read back to the host;
+        # `where` instead of a product, because an invalid pixel may be NaN
         return error.where(valid > 0, 0).sum() / (valid > 0).sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""What this package offers lossreg. It only describes: no torch here, targets are named as text."""
+"""The specs of this package. This module does not import torch; targets are strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmentation losses for lossreg. Public names are resolved at first use, so importing loads no torch."""
+"""Segmentation losses for lossreg. Names are imported at first use, so importing this package loads no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that the spec names as examples, for `lossreg.testing`."""
+"""Example batches for `lossreg.testing`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Batches = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def probabilities() -> Batches:
-    """Return `(pred_batch, gt_batch)`: (2, 2, 8, 8) against masks (2, 3, 8, 8) of 0 and 1, one pixel ignored."""
+    """Return `(pred_batch, gt_batch)`: (2, 2, 8, 8) and masks (2, 3, 8, 8) of 0 and 1, with one ignored pixel."""
     generator = torch.Generator().manual_seed(0)
     pred = 0.1 + 0.8 * torch.rand(2, 2, 8, 8, generator=generator)
     masks = torch.rand(2, 3, 8, 8, generator=generator).round()
@@ -18,6 +18,6 @@ def probabilities() -> Batches:
 
 
 def ignored() -> Batches:
-    """Return the same predictions against masks in which every pixel is ignored."""
+    """Return the same predictions with masks in which every pixel is ignored."""
     pred, gt = probabilities()
     return pred, {key: torch.full_like(mask, 255) for key, mask in gt.items()}

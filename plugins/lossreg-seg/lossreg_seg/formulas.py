@@ -1,4 +1,4 @@
-"""The formulas of SegLoss in plain algebra: what the compiler sees, and what the fast kernel must equal.
+"""The formulas of SegLoss, used by torch.compile and as the reference for the fast kernel.
 
 Notation: `p` probabilities and `t` targets, (N, C, H, W); sums run over the pixels of each plane (n, c)::
 
@@ -6,8 +6,8 @@ Notation: `p` probabilities and `t` targets, (N, C, H, W); sums run over the pix
     dice    = 1 - (2 TP + 1) / (2 TP + FP + FN + 1 + 1e-7)          as sum p + sum t = 2 TP + FP + FN
     tversky = (1 - TI) ** 0.25,   1 - TI = (0.01 FP + 0.99 FN) / (TP + 0.01 FP + 0.99 FN + 1e-6)
 
-`FP` and `FN` are summed as they stand, not as differences of `sum p`, `sum t` and `TP`, and `1 - TI` is
-written without the 1: both would lose all digits near a perfect prediction, where the root is steep.
+`FP` and `FN` are summed directly, not as differences of `sum p`, `sum t` and `TP`, and `1 - TI` is computed without a
+subtraction from 1. Otherwise precision is lost near a perfect prediction, where the root is steep.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Coefficients(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """What a binary problem is, apart from its tensors."""
+    """The options of the binary loss."""
 
     coefs: Coefficients
     from_logits: bool = False
@@ -36,10 +36,10 @@ class Binary(NamedTuple):
 
 
 def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
-    """Return the binary loss of (N, C, H, W) planes, each channel a problem of its own.
+    """Return the binary loss of planes (N, C, H, W); each channel is a separate problem.
 
-    Cross-entropy follows `F.binary_cross_entropy`: logarithms end at -100, and its gradient is
-    `(p - t) / max(p (1 - p), 1e-12)`, so that value and gradient are finite for every `p` in 0 to 1.
+    As in `F.binary_cross_entropy`, logarithms are at least -100 and the gradient is
+    `(p - t) / max(p (1 - p), 1e-12)`. So value and gradient are finite for every `p` in 0 to 1.
     """
     valid = where_valid(target, task.ignore_index)
     pred, target, weights = in_one_dtype(pred, target, weights)
@@ -57,7 +57,7 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
         entropy = (
             cross_entropy_of_logits(pred, target) if task.from_logits else CrossEntropy.apply(pred, target)  # type: ignore[no-untyped-call]
         )
-        if valid is not None and task.from_logits:  # where z = 0 it is log 2
+        if valid is not None and task.from_logits:  # for z = 0 it would be log 2
             entropy = torch.where(valid, entropy, 0)
         entropy = entropy if weights is None else entropy * weights
         loss = loss + task.coefs.bce * mean_over(entropy, count)
@@ -67,9 +67,9 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
 def cross_entropy_of_logits(z: Tensor, t: Tensor) -> Tensor:
     """Return `-(t log p + (1 - t) log(1 - p))` with `p = sigmoid(z)`, element by element.
 
-    It is `z ((z > 0) - t) + log1p(exp(-|z|))`. Neither term is negative, so that no digit cancels, as in
-    `F.binary_cross_entropy_with_logits`, where `t = 0` and `z` is far below 0. It is 0 for a `z` of infinity that `t`
-    agrees with.
+    It is computed as `z ((z > 0) - t) + log1p(exp(-|z|))`. Neither term is negative, so no precision is lost.
+    (`F.binary_cross_entropy_with_logits` loses precision for `t = 0` and `z` far below 0.) For an infinite `z` that
+    agrees with `t` the value is 0.
     """
     positive = z > 0
     off = torch.where(positive, 1 - t, -t)
@@ -77,24 +77,24 @@ def cross_entropy_of_logits(z: Tensor, t: Tensor) -> Tensor:
 
 
 class CrossEntropy(torch.autograd.Function):
-    """`F.binary_cross_entropy` element by element, with a gradient of `t` that is finite too."""
+    """`F.binary_cross_entropy` element by element, with a finite gradient of `t` too."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(p: Tensor, t: Tensor) -> Tensor:
-        """Return `-(t log p + (1 - t) log(1 - p))` with logarithms that end at -100."""
+        """Return `-(t log p + (1 - t) log(1 - p))` with logarithms of at least -100."""
         at_0, at_1 = _bounded_logs(p)
         return -(t * at_1 + (1 - t) * at_0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004  autograd's names
-        """Keep both inputs."""
+        """Save both inputs."""
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of `p` and `t`, that of `p` finite for every `p` in 0 to 1."""
+        """Return the gradients of `p` and `t`; that of `p` is finite for every `p` in 0 to 1."""
         p, t = ctx.saved_tensors
         at_p = at_t = None
         if ctx.needs_input_grad[0]:
@@ -117,11 +117,11 @@ def multiclass_formula(
     coefs: Coefficients,
     smoothing: float,
 ) -> Tensor:
-    """Return the loss of logits (N, C, H, W) against one-hot or soft targets of the same shape.
+    """Return the loss of logits (N, C, H, W) and one-hot or soft targets of the same shape.
 
-    Cross-entropy sees the smoothed target `t (1 - s) + s / C`, each class times its weight where there are
-    weights (N, 1 or C, H, W); Dice and Tversky see `softmax(logits)` and the target as it is. A class with a logit of
-    -inf and a target of 0 adds nothing.
+    Cross-entropy uses the smoothed target `t (1 - s) + s / C`, multiplied by the weights (N, 1 or C, H, W) if there are
+    any. Dice and Tversky use `softmax(logits)` and the unsmoothed target. A class with the logit -inf and the target 0
+    adds nothing.
     """
     logits, target, weights = in_one_dtype(logits, target, weights)
     if valid is not None:  # (N, 1, H, W)
@@ -144,7 +144,7 @@ def multiclass_formula(
 def overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coefficients) -> Tensor:
     """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`.
 
-    A plane that holds no valid pixel by `count` (N, C or 1) adds exactly nothing.
+    A plane without a valid pixel, by `count` (N, C or 1), adds exactly 0.
     """
     if not (coefs.dice or coefs.tversky):
         return p.flatten()[:0].sum()
@@ -152,7 +152,7 @@ def overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coeffic
     tp = both.sum((2, 3))
     if coefs.tversky:
         fp, fn = (p - both).sum((2, 3)), (target - both).sum((2, 3))
-    else:  # Dice needs their sum alone, which loses no digits that matter there
+    else:  # Dice only needs their sum, whose loss of precision does not matter there
         fp, fn = p.sum((2, 3)) - tp, target.sum((2, 3)) - tp
     losses = coefs.dice * dice(tp, fp, fn)
     if coefs.tversky:
@@ -166,7 +166,7 @@ def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
 
 
 def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-    """Return the focal Tversky loss of each plane; its slope is taken as 0 at 0, where the root has none."""
+    """Return the focal Tversky loss of each plane; the gradient at 0, where the root has none, is 0."""
     errors = 0.01 * fp + 0.99 * fn
     off = errors / (tp + errors + 1e-6)
     perfect = off <= 0
@@ -174,23 +174,23 @@ def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
 
 
 def mean_over(values: Tensor, count: Tensor | None) -> Tensor:
-    """Return the mean of values that are 0 where ignored, over the `count` valid ones; 0 where there is none.
+    """Return the mean over the `count` valid values, where ignored values are 0; 0 if there are none.
 
-    It sums plane by plane first, as Dice does, so that the compiler makes one loop of all sums.
+    It first sums each plane, as Dice does, so that the compiler fuses all sums into one loop.
     """
     total = values.sum((2, 3)).sum()
     return total / values.numel() if count is None else total / count.sum().clamp(min=1)
 
 
 def where_valid(target: Tensor, ignore_index: int | None) -> Tensor | None:
-    """Return where the target is not `ignore_index`; None where its dtype cannot hold that value."""
+    """Return a mask of targets other than `ignore_index`; None if the dtype cannot represent that value."""
     if ignore_index is None or not can_hold(target.dtype, ignore_index):
         return None
     return torch.ne(target, ignore_index)
 
 
 def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
-    """Say whether a tensor of `dtype` may hold `ignore_index`."""
+    """Return whether a dtype can represent `ignore_index`."""
     if dtype.is_floating_point:
         return True
     if dtype == torch.bool:
@@ -199,6 +199,6 @@ def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
 
 
 def in_one_dtype(pred: Tensor, target: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return all three in float64 where `pred` is, else in float32."""
+    """Return all three tensors in float64 if `pred` is float64, else in float32."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     return pred.to(dtype), target.to(dtype), None if weights is None else weights.to(dtype)

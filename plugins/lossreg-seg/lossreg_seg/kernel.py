@@ -1,4 +1,4 @@
-"""The binary loss with its gradient worked out by hand: one sweep each way, with nothing kept but sums."""
+"""The binary loss with an analytic gradient: one pass in the forward and one in the backward."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from lossreg.losses.base import holds
 from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
 
-_BLOCK = 1 << 17  # elements a CPU thread: fewer cost more starts of operations, more fall out of the caches
-_BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers are most of the memory
-_BLOCK_ELSEWHERE = 1 << 24  # on a device that is slow to start an operation
+_BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
+_BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers need most of the memory
+_BLOCK_ELSEWHERE = 1 << 24  # elements on a device, where starting an operation is slow
 
 Gradient = Callable[["_Planes", int, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], None]
 
 
 class OutOfRangeError(Exception):
-    """A prediction or a target lies outside 0 to 1, or the loss is not finite: the formula shall tell."""
+    """A value is outside 0 to 1, or the loss is not finite; the caller falls back to `binary_formula`."""
 
 
 class BinaryLoss(torch.autograd.Function):
-    """`binary_formula`, several times faster, saving its inputs and two numbers for each plane.
+    """`binary_formula`, but several times faster; saves only its inputs and two numbers per plane.
 
     Value. With `count` valid elements and `E = 0.01 FP + 0.99 FN`::
 
@@ -33,10 +33,10 @@ class BinaryLoss(torch.autograd.Function):
         D = 2 TP + FP + FN + 1 + 1e-7,    R = (2 TP + 1) / D
         S = TP + E + 1e-6,                x = E / S
 
-    Where every `t` is 0 or 1, one logarithm does: `-log r`, with `r = p` where `t = 1`, else `1 - p`.
+    If every `t` is 0 or 1, one logarithm is enough: `-log r` with `r = p` for `t = 1`, else `1 - p`.
 
-    Gradient. `TP`, `FP` and `FN` have the derivatives `t`, `1 - t` and `-t` in `p`, so that of a plane's
-    overlap loss `l` is `A t + B`, with the two numbers `A = l_TP - l_FP - l_FN` and `B = l_FP`::
+    Gradient. The derivatives of `TP`, `FP` and `FN` by `p` are `t`, `1 - t` and `-t`. So the derivative of a plane's
+    overlap loss `l` is `A t + B` with `A = l_TP - l_FP - l_FN` and `B = l_FP`::
 
         dice:     l_TP = (2 R - 2) / D,  l_FP = l_FN = R / D                          A = -2 / D
                                                                                       B = R / D
@@ -44,23 +44,23 @@ class BinaryLoss(torch.autograd.Function):
                   l_TP = -y' x / S,  l_FP = 0.01 y' (1 - x) / S,  l_FN = 99 l_FP      A = -y' / S
                                                                                       B = 0.01 y' (1 - x) / S
 
-    That of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`; where
-    every `t` is 0 or 1 and the bound is not met, `w / ((1 - t) - p)`, in this order: `1 - t - p` loses no digits.
-    On logits, with `p = sigmoid(z)`, the cross-entropy is `z ((z > 0) - t) + log1p(exp(-|z|))`, and the whole
-    gradient is `w (p - t) + p (1 - p) (A t + B)`.
+    The derivative of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`.
+    If every `t` is 0 or 1 and the bound is not reached, it is `w / ((1 - t) - p)`; this order keeps full precision.
+    For logits, with `p = sigmoid(z)`, the cross-entropy is `z ((z > 0) - t) + log1p(exp(-|z|))`, and the whole gradient
+    is `w (p - t) + p (1 - p) (A t + B)`.
 
-    An ignored pixel is set to `p = t = 0`, which adds nothing to any sum.
+    Ignored pixels are set to `p = t = 0`, which adds nothing to any sum.
 
-    The planes are read in blocks that fit the cache, and only there, where need be, converted to float32. On
-    the CPU, where that costs no transfer, each block is looked at: its range is checked, and what it does not
-    call for (a mask, a second logarithm) is left out. A second derivative is that of `binary_formula`.
+    The planes are read in blocks that fit the cache, and each block is converted to float32 if necessary. On the CPU,
+    where reads need no transfer, the range of each block is checked, and steps that it does not need (a mask, a second
+    logarithm) are skipped. Second derivatives use `binary_formula`.
     """
 
     @staticmethod
     def applies(pred: Tensor, target: Tensor, weights: Tensor | None) -> bool:
-        """Say whether tensors are concrete, in eager mode, and `pred` the only one to be differentiated.
+        """Return whether the tensors are concrete, in eager mode, and only `pred` needs a gradient.
 
-        Where they are not (compiled, fake, meta, inside a functional transform) the formula itself must do.
+        Otherwise (compiled, fake, meta, inside a functional transform) use `binary_formula`.
         """
         constants = [target] if weights is None else [target, weights]
         return (
@@ -71,10 +71,10 @@ class BinaryLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
-        """Return the loss, a scalar, of planes (N, C, H, W).
+        """Return the scalar loss of planes (N, C, H, W).
 
         Raises:
-            OutOfRangeError: a probability or target lies outside 0 to 1; looked for on the CPU only.
+            OutOfRangeError: a probability or target is outside 0 to 1; checked on the CPU only.
         """
         planes = _Planes(pred, target, weights, task)
         sums = pred.new_zeros((5, planes.parts, *pred.shape[:2]), dtype=planes.dtype)
@@ -90,7 +90,7 @@ class BinaryLoss(torch.autograd.Function):
         if planes.on_cpu and not holds(value.isfinite()):
             raise OutOfRangeError
         ctx.task, ctx.masked, ctx.total = task, planes.masked, total
-        ctx.cuts, ctx.gradients = (planes.groups, planes.parts), gradients  # threads may be others by backward
+        ctx.cuts, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
         gradient = (gradient * (total / overlap.numel())).to(planes.dtype)
         ctx.save_for_backward(pred, target, weights, gradient)
         result: Tensor = value.to(planes.dtype)
@@ -100,7 +100,7 @@ class BinaryLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of `pred`, in its dtype."""
         pred, target, weights, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
+        if torch.is_grad_enabled():  # a second derivative is needed
             value = binary_formula(pred, target, weights, ctx.task)
             return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
         planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.cuts)
@@ -124,9 +124,9 @@ class BinaryLoss(torch.autograd.Function):
 
 
 class _Planes:
-    """The planes (N, C, pixels) of a batch, read block by block as float32 (float64 where `pred` is).
+    """The planes (N, C, pixels) of a batch, read block by block as float32, or float64 if `pred` is.
 
-    A block holds some samples whole, or a part of the pixels of one.
+    A block contains whole samples, or a part of the pixels of one sample.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class _Planes:
         self.task, self.pred = task, pred.flatten(2)
         self.on_cpu = pred.device.type == "cpu"
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-        self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # to add up blocks in
+        self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # for sums over blocks
         self.groups, self.parts = cuts or self._cuts()
         self._preds, self._targets = self.blocks(self.pred), self.blocks(target.flatten(2))
         self._weights = None if weights is None else self.blocks(weights.flatten(2))
@@ -151,54 +151,56 @@ class _Planes:
         self._ignored = ignored if ignored is not None and can_hold(target.dtype, ignored) else None
         a_look_tells = self.on_cpu and ignored not in (0, 1)
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
-        self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block shows otherwise
+        self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block has other values
 
     def _cuts(self) -> tuple[int, int]:
-        """Return into how many groups of samples, and parts of their pixels, the planes are cut."""
+        """Return the number of groups of samples, and of parts of their pixels."""
         n, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if self.pred.dtype == self.dtype else _BLOCK_HALF
         elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
         parts = -(-c * pixels // elements)
-        return -(-n // max(1, elements // (c * pixels))), -(-pixels // -(-pixels // parts))  # as many as `chunk` makes
+        return -(-n // max(1, elements // (c * pixels))), -(
+            -pixels // -(-pixels // parts)
+        )  # the number of chunks of `chunk`
 
     def blocks(self, planes: Tensor) -> Sequence[Tensor]:
-        """Cut planes (N, C, pixels) into the blocks, without a copy."""
+        """Return planes (N, C, pixels) as blocks, without a copy."""
         some = planes.chunk(self.groups)
         return some if self.parts == 1 else [part for planes in some for part in planes.chunk(self.parts, 2)]
 
     def of_blocks(self, numbers: Tensor) -> list[tuple[Tensor, ...]]:
-        """Return, for each block, its rows of numbers of planes (rows, N, C, 1)."""
+        """Return for each block its rows of per-plane numbers (rows, N, C, 1)."""
         return [some.unbind() for some in numbers.chunk(self.groups, 1) for _ in range(self.parts)]
 
     def buffer(self, name: str, like: Tensor) -> Tensor:
-        """Return a block of undefined content, the same memory for each; the first block is the largest."""
+        """Return an uninitialised block that reuses the same memory; the first block is the largest."""
         whole = self._buffers.get(name)
         if whole is None:
             whole = self._buffers[name] = torch.empty_like(like, dtype=self.dtype)
         return whole if whole.shape == like.shape else whole[: like.shape[0], :, : like.shape[2]]
 
     def read(self, block: Tensor, name: str) -> Tensor:
-        """Return a block in the dtype of the sums, converted into the buffer `name` where need be."""
+        """Return a block in the dtype of the sums, converted into the buffer `name` if necessary."""
         if block.dtype == self.dtype:
             return block
         return self.buffer(name, block).copy_(block.view(torch.uint8) if block.dtype == torch.bool else block)
 
     def blank(self, values: Tensor, mask: Tensor, out: Tensor) -> Tensor:
-        """Write `values`, 0 where ignored, to `out`."""
-        if self.on_cpu:  # four times faster than a selection; `forward` sees where infinity times 0 is not 0
+        """Write `values` to `out`, with 0 at ignored pixels."""
+        if self.on_cpu:  # four times faster than `where`; `forward` notices infinity times 0
             return torch.mul(values, mask, out=out)
         return out.copy_(torch.where(mask.bool(), values, 0))
 
     def target(self, i: int) -> tuple[Tensor, Tensor | None]:
-        """Return a block of targets and its mask if any."""
+        """Return a block of targets and its mask, if there is one."""
         t, mask = self._masked(self.read(self._targets[i], "raw target"))
         return self._smoothed(t, mask), mask
 
     def look_at_target(self, i: int) -> tuple[Tensor, Tensor | None, bool]:
-        """Return the same, and whether all targets are known to be 0 or 1.
+        """Return the same as `target`, and whether all targets are known to be 0 or 1.
 
         Raises:
-            OutOfRangeError: a target lies outside 0 to 1; looked for on the CPU only.
+            OutOfRangeError: a target is outside 0 to 1; checked on the CPU only.
         """
         raw = self.read(self._targets[i], "raw target")
         t, mask = self._masked(raw)
@@ -226,23 +228,23 @@ class _Planes:
         return self.blank(raw, mask, self.buffer("target", raw)), mask
 
     def _look(self, t: Tensor) -> tuple[bool, bool]:
-        """Say whether all of `t` lies in 0 to 1, and whether all is 0 or 1 (if that still matters)."""
+        """Return whether all of `t` is in 0 to 1, and whether all is 0 or 1 (if that still matters)."""
         if not self._maybe_hard:
             return _lies_within(t, 0, 1), False
         both = torch.addcmul(t, t, t, value=-1, out=self.buffer("a", t))  # t - t^2
         if holds((torch.linalg.vector_norm(both, dim=2) == 0).all()):
             return True, True
         inside = holds(torch.amin(both) >= 0)
-        self._maybe_hard = not inside  # what lies outside may be what is ignored
+        self._maybe_hard = not inside  # values outside may be ignored pixels
         return inside, False
 
     def prediction(self, i: int, mask: Tensor | None) -> Tensor:
-        """Return a block of predictions as they are, 0 where ignored."""
+        """Return a block of predictions, with 0 at ignored pixels."""
         block = self.read(self._preds[i], "pred")
         return block if mask is None else self.blank(block, mask, self.buffer("blank pred", block))
 
     def probability(self, block: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the probabilities of a block of predictions, 0 where ignored."""
+        """Return the probabilities of a block of predictions, with 0 at ignored pixels."""
         if not self.task.from_logits:
             return block
         p = torch.sigmoid(block, out=self.buffer("p", block))
@@ -253,10 +255,10 @@ class _Planes:
         return values if self._weights is None else values.mul_(self.read(self._weights[i], "weights"))
 
     def look_at_probability(self, p: Tensor) -> bool:
-        """Say whether all of `p` is known to be so far inside 0 to 1 that no bound is met: `p (1 - p) > 1e-12`.
+        """Return whether all of `p` is known to be away from 0 and 1, so that `p (1 - p) > 1e-12`.
 
         Raises:
-            OutOfRangeError: a probability lies outside 0 to 1; looked for on the CPU only.
+            OutOfRangeError: a probability is outside 0 to 1; checked on the CPU only.
         """
         if not self.on_cpu or self.task.from_logits:
             return False
@@ -268,19 +270,19 @@ class _Planes:
         return False
 
 
-# --- what is summed over a block ----------------------------------------------------------------------
+# --- sums over a block --------------------------------------------------------------------------------
 
 
 def _sum_block(
     planes: _Planes, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor, log: Tensor, count: Tensor
 ) -> Gradient | None:
-    """Write the sums over the planes of a block, (n, C) each, and return what writes the gradient of its logarithms.
+    """Write the sums over the planes of a block, (n, C) each, and return the gradient function of its logarithms.
 
-    They are 0 before, and those that no term asks for stay so.
+    The sums are 0 before. Sums that no term needs stay 0.
 
-    `of_p` and `of_t` become the sums of `p` and `t`, or with Tversky `FP` and `FN`: differences of the sums where
-    `0.01 FP + 0.99 FN`, all that Tversky takes of them, is no small part of `0.01 sum p + 0.99 sum t`; else summed
-    as they stand, at the price of two more passes.
+    `of_p` and `of_t` become the sums of `p` and `t`, or with Tversky `FP` and `FN`. These are differences of sums if
+    that loses no precision (`0.01 FP + 0.99 FN` is not small compared with `0.01 sum p + 0.99 sum t`). Otherwise they
+    are summed directly, which needs two more passes.
     """
     coefs = planes.task.coefs
     gradient: Gradient | None = None
@@ -301,7 +303,7 @@ def _sum_block(
         torch.sum(p, 2, out=of_p)
         torch.sum(t, 2, out=of_t)
     if coefs.tversky:
-        if planes.on_cpu and holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no digits are lost
+        if planes.on_cpu and holds((torch.lerp(of_t, of_p, 0.01) * 0.95 > tp).all()):  # no loss of precision
             of_p.sub_(tp)
             of_t.sub_(tp)
         else:
@@ -312,7 +314,7 @@ def _sum_block(
 
 
 def _logs_of_logits(planes: _Planes, z: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
-    """Return `-log1p(exp(-|z|)) - z ((z > 0) - t)`, two terms of one sign, so that no digit cancels."""
+    """Return `-log1p(exp(-|z|)) - z ((z > 0) - t)`; both terms have the same sign, so no precision is lost."""
     off = torch.gt(z, 0, out=planes.buffer("a", z)).sub_(t)
     size = torch.abs(z, out=planes.buffer("b", z))
     logs: Tensor = torch.ops.aten.softplus.out(size, -1, out=size).addcmul_(off, z, value=-1)
@@ -320,7 +322,7 @@ def _logs_of_logits(planes: _Planes, z: Tensor, t: Tensor, mask: Tensor | None) 
 
 
 def _logs_of_hard(planes: _Planes, p: Tensor, t: Tensor) -> Tensor:
-    """Return `log |r|` with `r = (1 - t) - p`, and what was rounded off `r`, where each `t` is 0 or 1."""
+    """Return `log |r|` with `r = (1 - t) - p`, corrected for the rounding of `r`; each `t` is 0 or 1."""
     lost = torch.sub(1, t, out=planes.buffer("a", p))
     r = torch.sub(lost, p, out=planes.buffer("b", p))
     lost.sub_(r).sub_(p)  # not 0 only where r is near 1, and log(r + lost) is log r + lost
@@ -336,7 +338,7 @@ def _logs_of_soft(planes: _Planes, p: Tensor, t: Tensor, inner: bool) -> Tensor:
 
 
 def _overlap(tp: Tensor, of_p: Tensor, of_t: Tensor, coefs: Coefficients) -> tuple[Tensor, Tensor]:
-    """Return the overlap loss of each plane, (N, C), and its `A` and `B`, (2, N, C), as derived above."""
+    """Return the overlap loss of each plane, (N, C), and its `A` and `B`, (2, N, C); see `BinaryLoss`."""
     size = (of_p + of_t).add_(1 + 1e-7)
     size = size.add_(tp, alpha=2) if coefs.tversky else size
     ratio = torch.mul(tp, 2).add_(1).div_(size)
@@ -352,13 +354,13 @@ def _overlap(tp: Tensor, of_p: Tensor, of_t: Tensor, coefs: Coefficients) -> tup
     return value, torch.stack((slope, level))
 
 
-# --- gradients of a block: each writes to `out` -------------------------------------------------------
+# --- gradients of a block, written to `out` -----------------------------------------------------------
 
 
 def _steep_gradient(
     planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
 ) -> None:
-    """Write `share w / ((1 - t) - p) + A t + B`: each `t` is 0 or 1, and no bound is met."""
+    """Write `share w / ((1 - t) - p) + A t + B`, for `t` of 0 or 1 away from the bound."""
     away = torch.sub(1, t, out=out).sub_(p)
     planes.weighted(i, torch.div(share, away, out=out)).add_(level).addcmul_(t, slope)
 
@@ -366,7 +368,7 @@ def _steep_gradient(
 def _inner_gradient(
     planes: _Planes, i: int, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, share: Tensor, out: Tensor
 ) -> None:
-    """Write `share w (p - t) / (p (1 - p)) + A t + B`: no bound is met."""
+    """Write `share w (p - t) / (p (1 - p)) + A t + B`, away from the bound."""
     error = planes.weighted(i, torch.sub(p, t, out=out))
     torch.ops.aten.logit_backward.grad_input(error, p, grad_input=out)
     out.mul_(share).add_(level).addcmul_(t, slope)
@@ -390,14 +392,14 @@ def _logits_gradient(
 
 
 def _overlap_gradient(planes: _Planes, p: Tensor, t: Tensor, slope: Tensor, level: Tensor, out: Tensor) -> None:
-    """Write `A t + B`, on logits times `p (1 - p)`."""
+    """Write `A t + B`; for logits times `p (1 - p)`."""
     torch.mul(t, slope, out=out).add_(level)
     if planes.task.from_logits:
         torch.ops.aten.sigmoid_backward.grad_input(out, p, grad_input=out)
 
 
 def _is_concrete(tensor: Tensor) -> bool:
-    """Say whether a tensor is neither fake nor meta nor inside a functional transform."""
+    """Return whether a tensor is not fake, meta or inside a functional transform."""
     return (
         type(tensor) in (Tensor, torch.nn.Parameter)
         and not tensor.is_meta
@@ -406,5 +408,5 @@ def _is_concrete(tensor: Tensor) -> bool:
 
 
 def _lies_within(values: Tensor, low: float, high: float) -> bool:
-    """Say whether all values on the CPU lie in a range, and none is NaN."""
+    """Return whether all values on the CPU are in a range, and none is NaN."""
     return holds((torch.amin(values) >= low) & (torch.amax(values) <= high))

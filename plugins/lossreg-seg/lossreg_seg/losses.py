@@ -23,52 +23,52 @@ _MIXUP = ("mixup_y_a", "mixup_y_b", "mixup_lam")
 
 
 class SegLoss(Loss):
-    """Compare a segmentation with a raster by cross-entropy, Dice and focal Tversky.
+    """Cross-entropy, Dice and focal Tversky between a segmentation and a raster.
 
     The value is `bce_coef * bce + dice_coef * dice + tversky_focal_coef * tversky`.
 
-    Binary (`n_classes` 1 or 2): each channel is a problem of its own. `pred.seg` (N, C, H, W) holds
-    probabilities, or logits where `use_mixed_precision`; `gt_channel_selector` picks as many channels from
-    `gt.gt_polygons_image` (N, C_gt, H, W), whose values lie in 0 to 1 (any dtype; bool and integer masks are
-    read without a copy). Cross-entropy is the mean over all elements, each times `gt.seg_loss_weights`
-    (N, C_gt, H, W) where the batch has them. Dice and focal Tversky are means over the planes (n, c) of::
+    Binary (`n_classes` 1 or 2): each channel is a separate binary problem. `pred.seg` (N, C, H, W) contains
+    probabilities, or logits if `use_mixed_precision`. `gt_channel_selector` selects the same number of channels from
+    `gt.gt_polygons_image` (N, C_gt, H, W), with values in 0 to 1 and any dtype; bool and integer masks are read without
+    a copy. Cross-entropy is the mean over all elements, weighted by `gt.seg_loss_weights` (N, C_gt, H, W) if the batch
+    has them. Dice and focal Tversky are means over the planes (n, c) of::
 
         1 - (2 sum p t + 1) / (sum p + sum t + 1 + 1e-7)
         (1 - TI) ** 0.25,  TI = (TP + 1e-6) / (TP + 0.01 FP + 0.99 FN + 1e-6)
         TP = sum p t,  FP = sum p (1 - t),  FN = sum t (1 - p)
 
-    Multi-class (`n_classes` > 2): `pred.seg` (N, n_classes, H, W) holds logits, and the target is class
-    indices (N, H, W) or (N, 1, H, W) of an integer dtype, or one-hot or soft (N, n_classes, H, W); a target
-    whose channels are as many as the classes is one-hot whichever single channel the selector names. Dice and
-    Tversky compare `softmax(pred.seg)` with the unsmoothed target.
+    Multi-class (`n_classes` > 2): `pred.seg` (N, n_classes, H, W) contains logits. The target is class
+    indices (N, H, W) or (N, 1, H, W) of an integer dtype, or one-hot or soft (N, n_classes, H, W). If the target has
+    one channel per class and the selector selects one channel, the target is treated as one-hot. Dice and Tversky
+    compare `softmax(pred.seg)` with the unsmoothed target.
 
-    A pixel whose target is `ignore_index` is out of every sum and count, in the binary case for its own
-    channel, in the multi-class case for all. A batch in which all is ignored, or that is empty, gives a zero
-    on the graph. Sums are taken in float32 (float64 for float64 predictions) whatever the autocast dtype.
+    Pixels with the target `ignore_index` are not part of any sum or count; in the binary case only for their channel.
+    If all pixels are ignored or the batch is empty, the value is a zero on the graph. Sums are computed in float32, or
+    float64 for float64 predictions, for every autocast dtype.
 
     Dice follows Milletari et al., V-Net (3DV 2016); focal Tversky Abraham and Khan (ISBI 2019).
 
     Args:
-        name: the term's name in logs and in `MultiLoss`.
-        gt_channel_selector: the target channels to compare with: an int, a slice, a list of ints, a list of
-            bools, or a mapping `{start, stop, step}`. An int keeps the channel axis.
-        n_classes: 1 or 2 for binary channels, more for classes that exclude each other.
-        bce_coef: weight of the cross-entropy; 0 leaves it out.
-        dice_coef: weight of the Dice loss; 0 leaves it out.
-        tversky_focal_coef: weight of the focal Tversky loss; 0 leaves it out.
-        use_mixed_precision: predictions are logits, which half precision needs.
-        use_mixup: read `mixup_y_a`, `mixup_y_b` and `mixup_lam` where the batch has them, with the prediction
-            at `mixup_pred` (else at `seg`), and return `lam L(pred, y_a) + (1 - lam) L(pred, y_b)`.
-        mixup_alpha: shape of the Beta distribution that `mixup` draws `lam` from, above 0.
-        use_label_smooth: smooth the target: binary `t (1 - s) + s / 2`, multi-class
-            `t (1 - s) + s / n_classes`, there in the cross-entropy alone.
-        smooth_factor: the `s` of label smoothing, from 0 up to 1; above 0 where `use_label_smooth` and only there.
-        ignore_index: the target value of pixels to leave out; null for none. A mask that means foreground by
-            255 must be divided by 255 first: on the CPU a warning says so where no target but 0 and 255 was seen.
+        name: the name of the term in logs and in `MultiLoss`.
+        gt_channel_selector: the target channels: an int, a slice, a list of ints, a list of bools, or a mapping
+            `{start, stop, step}`. An int keeps the channel axis.
+        n_classes: 1 or 2 for binary channels, more for mutually exclusive classes.
+        bce_coef: weight of the cross-entropy; with 0 it is not computed.
+        dice_coef: weight of the Dice loss; with 0 it is not computed.
+        tversky_focal_coef: weight of the focal Tversky loss; with 0 it is not computed.
+        use_mixed_precision: whether predictions are logits, as half precision requires.
+        use_mixup: if the batch has `mixup_y_a`, `mixup_y_b` and `mixup_lam`, return
+            `lam L(pred, y_a) + (1 - lam) L(pred, y_b)` for the prediction at `mixup_pred`, or else at `seg`.
+        mixup_alpha: shape of the Beta distribution from which `mixup` draws `lam`, above 0.
+        use_label_smooth: smooth the target: binary `t (1 - s) + s / 2`; multi-class `t (1 - s) + s / n_classes`, only
+            in the cross-entropy.
+        smooth_factor: the `s` of label smoothing, from 0 to 1; above 0 if and only if `use_label_smooth`.
+        ignore_index: the target value of pixels to ignore; null for none. If 255 means foreground in your masks,
+            divide them by 255. On the CPU a warning is given if all targets are 0 or 255.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: the batch is not as described above.
-        RangeError: probabilities or targets lie outside their range (looked for on the CPU in eager mode).
+        RangeError: probabilities or targets are outside their range (checked on the CPU in eager mode).
     """
 
     optional = (_WEIGHTS,)
@@ -92,18 +92,18 @@ class SegLoss(Loss):
         super().__init__(name)
         for label, coef in (("bce", bce_coef), ("dice", dice_coef), ("tversky_focal", tversky_focal_coef)):
             if not math.isfinite(coef):
-                raise ValueError(f"SegLoss {name!r}: {label}_coef must be a finite number, got {coef!r}")
+                raise ValueError(f"SegLoss {name!r}: {label}_coef: expected a finite number, found {coef!r}")
         if n_classes < 1:
-            raise ValueError(f"SegLoss {name!r}: n_classes must be 1 or more, got {n_classes!r}")
+            raise ValueError(f"SegLoss {name!r}: n_classes: expected 1 or more, found {n_classes!r}")
         if not mixup_alpha > 0:
-            raise ValueError(f"SegLoss {name!r}: mixup_alpha must be above 0, got {mixup_alpha!r}")
+            raise ValueError(f"SegLoss {name!r}: mixup_alpha: expected a number above 0, found {mixup_alpha!r}")
         if not 0 <= smooth_factor <= 1:
-            raise ValueError(f"SegLoss {name!r}: smooth_factor must lie in 0 to 1, got {smooth_factor!r}")
+            raise ValueError(f"SegLoss {name!r}: smooth_factor: expected 0 to 1, found {smooth_factor!r}")
         if use_label_smooth != (smooth_factor > 0):
-            fix = "give smooth_factor" if use_label_smooth else "set use_label_smooth, or leave smooth_factor out"
+            fix = "set smooth_factor" if use_label_smooth else "set use_label_smooth, or leave out smooth_factor"
             raise ValueError(
                 f"SegLoss {name!r}: use_label_smooth is {use_label_smooth} and smooth_factor is {smooth_factor}, "
-                f"so that nothing is smoothed; {fix}"
+                f"so nothing is smoothed; {fix}"
             )
         self.gt_channel_selector = parse_selector(gt_channel_selector)
         self.n_classes = n_classes
@@ -113,7 +113,7 @@ class SegLoss(Loss):
         self.mixup_alpha = mixup_alpha
         self.smoothing = smooth_factor
         self.ignore_index = ignore_index
-        # A MixUp batch may bring its own keys instead of these two.
+        # A MixUp batch may have its own keys instead of these two.
         self.requires = () if use_mixup else (_PRED, _GT)
 
     def mixup(self, images: Tensor, gt_batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -121,7 +121,7 @@ class SegLoss(Loss):
         return mixup_batch(images, gt_batch, self.mixup_alpha)
 
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the loss, a scalar of float32 (float64 for float64 predictions)."""
+        """Return the scalar loss in float32, or float64 for float64 predictions."""
         mixed = self._mixup_keys(pred_batch, gt_batch)
         weights = self.read_optional(pred_batch, gt_batch, _WEIGHTS)
         if not mixed:
@@ -136,7 +136,7 @@ class SegLoss(Loss):
     # --- MixUp ------------------------------------------------------------------------------------
 
     def _mixup_keys(self, pred_batch: Any, gt_batch: Any) -> dict[str, Any]:
-        """Return the MixUp keys of a batch, wherever they are, or nothing where the batch is a plain one."""
+        """Return the MixUp keys of either batch; empty for a batch without MixUp."""
         if not self.use_mixup:
             return {}
         both = {
@@ -151,14 +151,14 @@ class SegLoss(Loss):
         missing = [key for key in _MIXUP if key not in both]
         if missing:
             raise MissingKeyError(
-                f"loss {self.name!r}: a MixUp batch has {', '.join(map(repr, _MIXUP))}; "
-                f"this one has {sorted(both)} and lacks {missing}"
+                f"loss {self.name!r}: a MixUp batch: expected {', '.join(map(repr, _MIXUP))}, found only "
+                f"{sorted(both)}; add {missing}"
             )
         if "mixup_pred" not in both:
             both["mixup_pred"] = self.read(pred_batch, gt_batch, _PRED)
         for key in ("mixup_pred", "mixup_y_a", "mixup_y_b"):
             if not isinstance(both[key], Tensor):
-                raise DtypeError(f"loss {self.name!r}: {key!r} must be a tensor, got {type(both[key]).__name__}")
+                raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(both[key]).__name__}")
         return both
 
     def _mixup_lam(self, lam: Any) -> Tensor | float:
@@ -170,7 +170,7 @@ class SegLoss(Loss):
             self.check_range("gt.mixup_lam", lam, 0.0, 1.0)
             return lam.reshape(())
         if not isinstance(lam, (int, float)):
-            raise DtypeError(f"loss {self.name!r}: 'mixup_lam' must be a number, got {type(lam).__name__}")
+            raise DtypeError(f"loss {self.name!r}: 'mixup_lam': expected a number, found {type(lam).__name__}")
         if not 0 <= lam <= 1:
             raise RangeError(f"loss {self.name!r}: 'mixup_lam' is {lam!r}, expected 0 to 1")
         return lam
@@ -191,7 +191,7 @@ class SegLoss(Loss):
         target = self._channels(gt_key, gt, pred)
         if target.shape != pred.shape:
             raise ShapeError(
-                f"loss {self.name!r}: {_PRED!r} has shape {tuple(pred.shape)}, but gt_channel_selector takes "
+                f"loss {self.name!r}: {_PRED!r} has shape {tuple(pred.shape)}, but gt_channel_selector selects "
                 f"{tuple(target.shape)} from {gt_key!r} {tuple(gt.shape)}; expected equal shapes"
             )
         weights = None if weights is None else self._weights(weights, pred, target.shape[1])
@@ -203,12 +203,12 @@ class SegLoss(Loss):
             try:
                 return cast(Tensor, BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
             except OutOfRangeError:
-                pass  # said below by name
+                pass  # reported below, with the key
         self._check_ranges(pred, gt_key, target)
         return binary_formula(pred, target, weights, task)
 
     def _look_for_foreground(self, gt_key: str, target: Tensor) -> None:
-        """Warn, until some batch has foreground, of targets that are 0 or ignored: an ignored 255 may mean 1."""
+        """Warn if all targets so far are 0 or ignored, since an ignored 255 may mean foreground."""
         if not can_look(target) or self._foreground_seen or self.ignore_index in (None, 0, 1):
             return
         background, ignored = target == 0, target == self.ignore_index
@@ -216,21 +216,21 @@ class SegLoss(Loss):
             self._foreground_seen = True
         if self._foreground_seen or not holds(background.any() & ignored.any()):
             return
-        self._foreground_seen = True  # say it once
+        self._foreground_seen = True  # warn only once
         warnings.warn(
-            f"loss {self.name!r}: {gt_key!r} holds 0 and {self.ignore_index} alone, and {self.ignore_index} is "
-            "ignored, so that nothing is foreground; expected 1 for foreground: divide a mask of 0 and 255 by 255, or "
+            f"loss {self.name!r}: {gt_key!r} holds only 0 and {self.ignore_index}, and {self.ignore_index} is "
+            "ignored, so nothing is foreground; expected 1 for foreground: divide a mask of 0 and 255 by 255, or "
             "set `ignore_index: null`",
             UserWarning,
             stacklevel=2,
         )
 
     def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor) -> None:
-        """Refuse probabilities and targets outside 0 to 1, ignored pixels apart."""
+        """Raise for probabilities and targets outside 0 to 1, except at ignored pixels."""
         valid = where_valid(target, self.ignore_index)
         if valid is not None:
             pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
-        self.check_range(gt_key, target, 0, 1, hint="a mask of 0 and 255 must be divided by 255")
+        self.check_range(gt_key, target, 0, 1, hint="divide a mask of 0 and 255 by 255")
         if not self.use_mixed_precision:
             self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
 
@@ -245,15 +245,15 @@ class SegLoss(Loss):
     # --- reading the target -----------------------------------------------------------------------
 
     def _channels(self, key: str, raster: Tensor, pred: Tensor) -> Tensor:
-        """Return the selected channels of a raster (N, C_gt, H, W) that lies over `pred`."""
+        """Return the selected channels of a raster (N, C_gt, H, W) with the size of `pred`."""
         n, _, height, width = pred.shape
         self.check_shape(key, raster, (n, "C_gt", height, width))
         try:
             return take_channels(raster, channel_indices(self.gt_channel_selector, raster.shape[1]))
         except IndexError as error:
             raise ShapeError(
-                f"loss {self.name!r}: {key!r} has shape {tuple(raster.shape)}, from which "
-                f"gt_channel_selector {self.gt_channel_selector!r} cannot pick: {error}"
+                f"loss {self.name!r}: {key!r} has shape {tuple(raster.shape)}: "
+                f"gt_channel_selector {self.gt_channel_selector!r}: {error}"
             ) from None
 
     def _weights(self, weights: Tensor, pred: Tensor, *channels: int) -> Tensor:
@@ -261,7 +261,7 @@ class SegLoss(Loss):
         taken = self._channels(_WEIGHTS, weights, pred)
         if taken.shape[1] not in channels:
             raise ShapeError(
-                f"loss {self.name!r}: gt_channel_selector takes {taken.shape[1]} channels from {_WEIGHTS!r} "
+                f"loss {self.name!r}: gt_channel_selector selects {taken.shape[1]} channels from {_WEIGHTS!r} "
                 f"{tuple(weights.shape)}, expected {' or '.join(map(str, channels))}"
             )
         return taken
@@ -280,11 +280,11 @@ class SegLoss(Loss):
             if valid is not None:
                 valid = valid.all(dim=1, keepdim=True)
                 gt = torch.where(valid, gt, 0)
-            self.check_range(key, gt, 0, 1, hint="a target with one channel a class is one-hot or probabilities")
+            self.check_range(key, gt, 0, 1, hint="a target with one channel per class must be one-hot or probabilities")
             return gt, valid
         if gt.shape[1] != 1:
             raise ShapeError(
-                f"loss {self.name!r}: gt_channel_selector takes {gt.shape[1]} channels from {key!r}; "
+                f"loss {self.name!r}: gt_channel_selector selects {gt.shape[1]} channels from {key!r}; "
                 f"expected 1 (class indices) or {classes} (one-hot or probabilities)"
             )
         if gt.is_floating_point():
@@ -298,7 +298,7 @@ class SegLoss(Loss):
         return torch.zeros_like(pred, requires_grad=False).scatter_(1, indices, 1), valid
 
     def extra_repr(self) -> str:
-        """Show the options that matter most."""
+        """Return the main options for `repr`."""
         return (
             f"name={self.name!r}, gt_channel_selector={self.gt_channel_selector!r}, "
             f"n_classes={self.n_classes}, bce={self.coefs.bce:g}, dice={self.coefs.dice:g}, "

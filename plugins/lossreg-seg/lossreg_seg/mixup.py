@@ -1,4 +1,4 @@
-"""MixUp: convex pairs of samples, whose loss is the same convex combination of two losses."""
+"""MixUp: mix pairs of samples, and combine their losses in the same ratio."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ from lossreg.errors import MissingKeyError, ShapeError
 def mixup_batch(
     images: Tensor, gt_batch: Mapping[str, Any], alpha: float = 0.5, *, key: str = "gt_polygons_image"
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Mix each sample with a random other one, and return what a loss with `use_mixup` reads.
+    """Return mixed images and a target batch for a loss with `use_mixup`.
 
-    `lam ~ Beta(alpha, alpha)` is drawn once for the batch from torch's global generator, and a random
-    permutation pairs the samples: the images become `lam x + (1 - lam) x[permutation]`, the targets are kept
-    apart as `y_a = y` and `y_b = y[permutation]`, since the loss is `lam L(p, y_a) + (1 - lam) L(p, y_b)`.
-    See Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018.
+    `lam ~ Beta(alpha, alpha)` is drawn once per batch from torch's global generator, and a random permutation pairs the
+    samples. The images become `lam x + (1 - lam) x[permutation]`. The targets are not mixed but returned as `y_a = y`
+    and `y_b = y[permutation]`; the loss is `lam L(p, y_a) + (1 - lam) L(p, y_b)`. See Zhang et al., mixup: Beyond
+    Empirical Risk Minimization, ICLR 2018.
 
     Args:
         images: (N, ...), floating point.
-        gt_batch: holds the target at `key`, N samples; it is not changed.
-        alpha: shape of the Beta distribution, above 0; near 0 hardly mixes, 1 is uniform.
-        key: the target's key.
+        gt_batch: the batch with the target at `key`, N samples; it is not changed.
+        alpha: shape of the Beta distribution, above 0; near 0 samples are hardly mixed, 1 is uniform.
+        key: the key of the target.
 
     Returns:
-        The mixed images, and a copy of `gt_batch` with `mixup_y_a`, `mixup_y_b` and `mixup_lam` (a scalar
-        tensor, float32) added. Put the model's output for the mixed images at `pred_batch["mixup_pred"]`
-        (or leave it at `pred_batch["seg"]`, which stands in).
+        The mixed images, and a copy of `gt_batch` with `mixup_y_a`, `mixup_y_b` and `mixup_lam` (a scalar tensor,
+        float32). Put the model's output for the mixed images at `pred_batch["mixup_pred"]` or `pred_batch["seg"]`.
 
     Raises:
         ValueError: `alpha` is not above 0.
         MissingKeyError: `gt_batch` has no `key`.
-        ShapeError: images and target differ in their number of samples.
+        ShapeError: images and target have different numbers of samples.
     """
     if not alpha > 0:
-        raise ValueError(f"mixup_batch: alpha must be above 0, got {alpha!r}")
+        raise ValueError(f"mixup_batch: alpha: expected a number above 0, found {alpha!r}")
     if key not in gt_batch:
         raise MissingKeyError(f"mixup_batch needs {key!r}; gt_batch has keys {sorted(map(str, gt_batch))}")
     target: Tensor = gt_batch[key]
     if target.dim() == 0 or images.dim() == 0 or len(target) != len(images):
         raise ShapeError(
             f"mixup_batch: images have shape {tuple(images.shape)}, {key!r} has {tuple(target.shape)}; "
-            "expected as many samples in both"
+            "expected the same number of samples"
         )
     drawn = Beta(alpha, alpha).sample()
     permutation = torch.randperm(len(images))

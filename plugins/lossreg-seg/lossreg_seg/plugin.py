@@ -1,4 +1,4 @@
-"""What this plugin offers, described without importing torch."""
+"""The specs of this plugin; does not import torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lossreg import LossSpec, PreprocessSpec, hookimpl
 
 @hookimpl
 def lossreg_losses() -> list[LossSpec]:
-    """Offer the segmentation loss."""
+    """Return the spec of the segmentation loss."""
     return [
         LossSpec(
             "SegLoss",
@@ -25,7 +25,7 @@ def lossreg_losses() -> list[LossSpec]:
 
 @hookimpl
 def lossreg_preprocesses() -> list[PreprocessSpec]:
-    """Offer the per-pixel weights of the cross-entropy."""
+    """Return the spec of the pixel weights for the cross-entropy."""
     return [
         PreprocessSpec(
             "SegLossWeights",

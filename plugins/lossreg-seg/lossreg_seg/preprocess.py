@@ -1,4 +1,4 @@
-"""Per-pixel weights of the cross-entropy: rare classes, narrow gaps and small objects count more."""
+"""Pixel weights for the cross-entropy, larger for rare classes, narrow gaps and small objects."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from lossreg.losses.base import can_look, holds
 
 
 class SegLossWeights(Preprocess):
-    """Compute `seg_loss_weights`, the weight of each pixel and channel in the cross-entropy.
+    """Computes `seg_loss_weights`, the weight of each pixel and channel in the cross-entropy.
 
     With the foreground mask `m = gt > 0`::
 
         freq = m * class_freq + (1 - m) * rest,    rest = 1 - sum_c class_freq
         w    = 1 / freq
-        w   += w0 * exp(-(distances * (H + W))^2 / sigma^2)     where use_dist
-        w   *= 1 + 1 / (sqrt(H * W) / 2 * sizes)                where use_size
+        w   += w0 * exp(-(distances * (H + W))^2 / sigma^2)     if use_dist
+        w   *= 1 + 1 / (sqrt(H * W) / 2 * sizes)                if use_size
 
-    Channels may overlap, so that their frequencies sum to 1 or more and leave no such rest; there the rest is what the
-    most frequent channel leaves, `1 - max_c class_freq`, and at least one pixel of the image.
+    If channels overlap and their frequencies sum to 1 or more, the rest is `1 - max_c class_freq`, and at least one
+    pixel of the image.
 
-    The distance term is that of Ronneberger et al., U-Net, MICCAI 2015. Nothing here carries a gradient.
+    The distance term follows Ronneberger et al., U-Net, MICCAI 2015. The weights have no gradient.
 
     Args:
         use_dist: add the distance term; the batch then needs `distances`.
-        use_size: weigh small objects up; the batch then needs `sizes`.
+        use_size: increase the weight of small objects; the batch then needs `sizes`.
         w0: height of the distance term.
         sigma: width of the distance term in pixels, above 0.
 
-    Reads `gt.gt_polygons_image` (N, C, H, W), `gt.class_freq` (N, C) in 0 to 1, `gt.distances` (N, 1, H, W)
-    as a fraction of `H + W`, `gt.sizes` (N, 1, H, W) as a fraction of the image, above 0. Makes
-    `gt.seg_loss_weights` (N, C, H, W), float32 (float64 where the frequencies are).
+    Reads `gt.gt_polygons_image` (N, C, H, W), `gt.class_freq` (N, C) in 0 to 1, `gt.distances` (N, 1, H, W) as a
+    fraction of `H + W`, and `gt.sizes` (N, 1, H, W) as a fraction of the image, above 0. Computes
+    `gt.seg_loss_weights` (N, C, H, W) in float32, or float64 if the frequencies are float64.
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
-        RangeError: a class frequency is not in 0 to 1, or 0 for a class that is there; or a size is not above 0.
-            The message names the samples. The check runs on the CPU in eager mode only; elsewhere such a
-            pixel's weight is not finite.
+        RangeError: a class frequency is outside 0 to 1, or 0 for a class that occurs, or a size is not above 0. The
+            message names the samples. This is checked on the CPU in eager mode only; elsewhere the weight of such a
+            pixel is not finite.
     """
 
     provides = ("gt.seg_loss_weights",)
@@ -51,9 +51,9 @@ class SegLossWeights(Preprocess):
     def __init__(self, use_dist: bool = True, use_size: bool = True, w0: float = 50.0, sigma: float = 10.0) -> None:
         super().__init__()
         if not math.isfinite(w0):
-            raise ValueError(f"SegLossWeights: w0 must be a finite number, got {w0!r}")
+            raise ValueError(f"SegLossWeights: w0: expected a finite number, found {w0!r}")
         if not (math.isfinite(sigma) and sigma > 0):
-            raise ValueError(f"SegLossWeights: sigma must be above 0, got {sigma!r}")
+            raise ValueError(f"SegLossWeights: sigma: expected a number above 0, found {sigma!r}")
         self.use_dist, self.use_size, self.w0, self.sigma = use_dist, use_size, w0, sigma
         self.requires = (
             "gt.gt_polygons_image",
@@ -101,7 +101,7 @@ class SegLossWeights(Preprocess):
         return tensor if tensor.dtype == torch.float64 else tensor.float()
 
     def _refuse_samples(self, key: str, bad: Tensor, fault: str) -> None:
-        """Raise for the samples in which `bad` holds anywhere, where looking costs no transfer."""
+        """Raise if `bad` is true anywhere, and name the samples; only on the CPU in eager mode."""
         if not can_look(bad):
             return
         samples = bad.flatten(1).any(dim=1)
@@ -110,11 +110,11 @@ class SegLossWeights(Preprocess):
             raise RangeError(f"preprocess SegLossWeights: 'gt.{key}' {fault} in sample {named}")
 
     def extra_repr(self) -> str:
-        """Show the options."""
+        """Return the options for `repr`."""
         return f"use_dist={self.use_dist}, use_size={self.use_size}, w0={self.w0}, sigma={self.sigma}"
 
 
 def _rest(class_freq: Tensor, least: float) -> Tensor:
-    """Return the frequency of the background, (N, 1, 1, 1), above 0 even where channels overlap."""
+    """Return the frequency of the background, (N, 1, 1, 1), above 0 even if channels overlap."""
     rest = 1 - class_freq.sum(dim=1, keepdim=True)
     return torch.where(rest > 0, rest, (1 - class_freq.amax(dim=1, keepdim=True)).clamp_min(least))

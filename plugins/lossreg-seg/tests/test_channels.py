@@ -74,17 +74,17 @@ def test_other_forms_are_refused(seg: Make, selector: Any) -> None:
 
 
 def test_an_unknown_key_of_the_mapping_is_named(seg: Make) -> None:
-    with pytest.raises(ValueError, match=r"'start', 'stop' and 'step'; got \{'end': 2\}"):
+    with pytest.raises(ValueError, match=r"'start', 'stop' and 'step', found \{'end': 2\}"):
         seg(gt_channel_selector={"end": 2})
 
 
 @pytest.mark.parametrize(
     ("selector", "text"),
     [
-        (4, "no channel 4 among 4 channels"),
-        ([0, -5], "no channel -5 among 4"),
-        ([True, False], "2 bools select from 4 channels"),
-        (slice(4, 6), "nothing is selected from 4 channels"),
+        (4, "expected one of 4 channels, found channel 4"),
+        ([0, -5], "expected one of 4 channels, found channel -5"),
+        ([True, False], "expected 4 bools, one for each channel, found 2"),
+        (slice(4, 6), "expected a selection from 4 channels, found none"),
     ],
 )
 def test_a_selection_that_is_not_there_names_the_key(seg: Make, selector: Any, text: str) -> None:

@@ -68,8 +68,8 @@ def test_multiclass(seg: Make) -> None:
         ({"mixup_lam": 1.5}, ValueError, "'mixup_lam' is 1.5, expected 0 to 1"),
         ({"mixup_lam": torch.tensor(-0.5)}, ValueError, "'gt.mixup_lam' holds values from -0.5"),
         ({"mixup_lam": torch.rand(3)}, ValueError, r"'mixup_lam' has shape \(3,\), expected one number"),
-        ({"mixup_lam": "half"}, TypeError, "'mixup_lam' must be a number, got str"),
-        ({"mixup_y_a": [1]}, TypeError, "'mixup_y_a' must be a tensor, got list"),
+        ({"mixup_lam": "half"}, TypeError, "'mixup_lam': expected a number, found str"),
+        ({"mixup_y_a": [1]}, TypeError, "'mixup_y_a': expected a tensor, found list"),
         ({"mixup_y_a": torch.rand(3, 2, 5, 6)}, ValueError, "'gt.mixup_y_a' has shape"),
     ],
 )
@@ -136,7 +136,7 @@ def test_helper_to_loss(seg: Make) -> None:
 
 def test_helper_errors() -> None:
     images, gt = torch.rand(2, 1), {"gt_polygons_image": torch.rand(2, 1)}
-    with pytest.raises(ValueError, match="alpha must be above 0, got 0"):
+    with pytest.raises(ValueError, match="alpha: expected a number above 0, found 0"):
         mixup_batch(images, gt, 0)
     with pytest.raises(KeyError, match=r"needs 'gt_polygons_image'; gt_batch has keys \['mask'\]"):
         mixup_batch(images, {"mask": gt}, 1.0)

@@ -219,7 +219,7 @@ def test_half_precision_is_summed_in_float32(seg: Make, dtype: torch.dtype) -> N
     [
         ((2, 3, 4, 4), torch.zeros(2, 4, 4).long(), ValueError, r"'pred.seg' has shape .* expected \(N, 4, H, W\)"),
         ((2, 4, 4, 4), torch.zeros(2, 4, 5).long(), ValueError, r"\(2, 4, 5\), expected \(2, 4, 4\)"),
-        ((2, 4, 4, 4), torch.zeros(2, 2, 4, 4), ValueError, r"takes 2 channels .* expected 1 .* or 4"),
+        ((2, 4, 4, 4), torch.zeros(2, 2, 4, 4), ValueError, r"selects 2 channels .* expected 1 .* or 4"),
         ((2, 4, 4, 4), torch.zeros(2, 4, 4), TypeError, r"dtype float32, expected an integer dtype.*\.long"),
         ((2, 4, 4, 4), torch.full((2, 4, 4), 4), ValueError, r"from 4 to 4, expected 0 to 3; n_classes is 4"),
         ((2, 4, 4, 4), torch.full((2, 4, 4, 4), 1.5), ValueError, r"expected 0 to 1; .*one-hot"),

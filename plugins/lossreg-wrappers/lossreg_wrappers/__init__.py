@@ -1,4 +1,4 @@
-"""The losses of other libraries by name, for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`.
+"""Losses of other libraries for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`, `torchvision/...`.
 
 Importing this package imports neither torch nor any of the libraries.
 """

@@ -1,4 +1,4 @@
-"""The adapter around a library's loss: predictions and targets brought to the form that the loss takes."""
+"""A wrapper for library losses that converts predictions and targets to the form that the loss takes."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from lossreg.losses.base import can_look, holds
 from lossreg_wrappers.forms import INDICES, RANGES, TARGETS, Form, Rules, choose
 
 _ROUNDING = 1e-6
-"""How far above 1 a probability may come out of an interpolation."""
+"""How far a probability may exceed 1 after an interpolation."""
 _SCALED = "divide a mask of 0 and 255 by 255"
 
 
 class LibraryLoss(LossWrapper):
-    """A `LossWrapper` that knows in which form the wrapped loss takes its prediction and its target.
+    """A `LossWrapper` for a library loss with a known form of prediction and target.
 
     Args:
-        loss_func: the library's loss.
-        name: the term's name.
+        loss_func: the loss of the library.
+        name: the name of the term.
         takes: form of the prediction, see `lossreg_wrappers.forms`.
         target: form of the target.
-        axis: the prediction's class axis.
-        classes: the loss's attribute with the number of classes; by default the size of that axis.
-        place: which of the `inputs` is the target; without, none of them is changed or looked at.
-        compared: how many of the arguments `target_shape` is about; by default all.
-        advice: what to write in a config where the forms do not fit.
-        copies: whether the loss changes what it is given, and so has to be given copies.
-        input: what the model puts out, where that is not what the loss takes: `"logits"` or
-            `"probabilities"` (of the loss's own activation: a sigmoid each or a softmax over the classes).
-        inputs: keys of all arguments, for losses of other than two; `pred_key` and `gt_key` stand for the
-            only one of their side among them.
+        axis: class axis of the prediction.
+        classes: the attribute of the loss with the number of classes; by default the size of the class axis.
+        place: the position of the target in `inputs`; without it, no argument is checked or converted.
+        compared: the number of arguments whose shapes `target_shape` checks; by default all.
+        advice: what to write in a config if the forms do not fit.
+        copies: whether the loss changes its arguments and therefore gets copies.
+        input: what the model returns, if it differs from what the loss takes: `"logits"`, or `"probabilities"` of the
+            loss's activation (sigmoid, or softmax over the classes).
+        inputs: keys of all arguments, for losses without two arguments; `pred_key` and `gt_key` replace the only key
+            of their side in it.
         pred_key: as for `LossWrapper`.
         gt_key: as for `LossWrapper`.
-        **options: further options of `LossWrapper`.
+        **options: other options of `LossWrapper`.
 
     Raises:
-        ValueError: `input` cannot be converted to what the loss takes; the message says what to write.
+        ValueError: `input` cannot be converted to the form that the loss takes; the message says how to fix it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LibraryLoss(LossWrapper):
     ) -> None:
         target = choose(target, loss_func)
         if target not in TARGETS:
-            raise ValueError(f"target: expected {'|'.join(TARGETS)}; got {target!r}")
+            raise ValueError(f"target: expected {'|'.join(TARGETS)}, found {target!r}")
         if inputs is None:
             place = 1 if place is None else place
             if options.get("target_shape") is None:
@@ -88,10 +88,10 @@ class LibraryLoss(LossWrapper):
         self.axis = axis
         self.classes = classes
         self.place = place
-        self._compared = compared
+        self.compared = compared
         if self.takes.kind == "nothing":
             raise ValueError(
-                f"loss {self.name!r}: as it is configured, one part of it takes logits and another one probabilities"
+                f"loss {self.name!r}: with these arguments one part of it takes logits and the other probabilities"
                 + self._advised()
             )
         self._convert = self._conversion()
@@ -100,59 +100,60 @@ class LibraryLoss(LossWrapper):
     # --- predictions ------------------------------------------------------------------------------
 
     def _conversion(self) -> Callable[[Tensor], Tensor] | None:
-        """Return the function from what the model puts out to what the loss takes; None where they agree."""
-        given, taken = self.input, self.takes
-        if given not in (None, "logits", "probabilities"):
-            raise ValueError(f"loss {self.name!r}: input must be 'logits' or 'probabilities'; got {given!r}")
-        if given is None or given == taken.kind:
+        """Return the function that converts the model's output for the loss; None if no conversion is needed."""
+        source, taken = self.input, self.takes
+        if source not in (None, "logits", "probabilities"):
+            raise ValueError(f"loss {self.name!r}: input: expected 'logits' or 'probabilities', found {source!r}")
+        if source is None or source == taken.kind:
             return None
         if taken.kind == "values":
             raise ValueError(
-                f"loss {self.name!r}: `input: {given}` has no meaning, the loss takes values as they are;"
-                " leave it out" + self._advised()
+                f"loss {self.name!r}: `input: {source}` has no effect, since the loss does not take logits or "
+                "probabilities; leave it out" + self._advised()
             )
         if not taken.activation:
             reason = {
-                "logits": "it needs the logits themselves, which probabilities give up to a constant only",
-                "probabilities": "neither a sigmoid nor a softmax belongs to it as configured",
+                "logits": "it needs exact logits, and probabilities determine them only up to a constant",
+                "probabilities": "with these arguments its activation is not known",
             }[taken.kind]
             raise ValueError(
-                f"loss {self.name!r}: `input: {given}` cannot be converted to {taken.kind}: {reason}" + self._advised()
+                f"loss {self.name!r}: `input: {source}` cannot be converted to {taken.kind}: {reason}" + self._advised()
             )
-        return partial(_CONVERSIONS[given, taken.kind, taken.activation], axis=self.axis)
+        return partial(_CONVERSIONS[source, taken.kind, taken.activation], axis=self.axis)
 
-    def _arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
-        arguments = list(super()._arguments(pred_batch, gt_batch))
+    def arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
+        """Return the checked and converted arguments for the wrapped loss."""
+        arguments = list(super().arguments(pred_batch, gt_batch))
         for i, key in enumerate(self.inputs or ("pred",)):
             if key.startswith("pred"):
-                self._check_prediction(self._label(i, pred_batch, gt_batch), arguments[i])
+                self._check_prediction(self.label(i, pred_batch, gt_batch), arguments[i])
                 if self._convert is not None:
                     arguments[i] = self._convert(arguments[i])
         if self.place is not None and len(arguments) > 1:
             target = arguments[self.place]
-            arguments[self.place] = self._fitted(self._label(self.place, pred_batch, gt_batch), arguments[0], target)
+            arguments[self.place] = self._fitted(self.label(self.place, pred_batch, gt_batch), arguments[0], target)
         return tuple(tensor.clone() for tensor in arguments) if self.copies else tuple(arguments)
 
     def _check_prediction(self, label: str, pred: Tensor) -> None:
-        """Refuse numbers that cannot be what the loss takes, or what the config says that they are."""
+        """Raise for predictions that do not fit the loss, or `input`."""
         kind = self.input or self.takes.kind
         one_class = pred.shape[self.axis :][:1] == (1,)
         if one_class and self.takes == Form("logits", "softmax"):
             raise ShapeError(
-                f"loss {self.name!r}: {label!r} has shape {tuple(pred.shape)}, expected two classes or more, whose "
-                "softmax is not 1 throughout; give a channel to the background too, or take a loss of sigmoids"
+                f"loss {self.name!r}: {label!r} has shape {tuple(pred.shape)}, expected two classes or more, since the "
+                "softmax of one class is always 1; add a channel for the background, or use a loss with sigmoids"
                 + self._advised()
             )
         if kind == "probabilities":
-            hints = ["if the model puts out logits, set `input: logits`"] if self.takes.activation else []
+            hints = ["if the model returns logits, set `input: logits`"] if self.takes.activation else []
             if self.input is None:
                 hints += [self.advice] if self.advice else []
             elif self.takes.kind != kind:
                 hints = [f"{hints[0]} or leave `input` out"]
-            hint = "; ".join(hints) or "let the model's last layer be a sigmoid or a softmax"
+            hint = "; ".join(hints) or "end the model with a sigmoid or a softmax"
             self.check_range(label, pred, 0, 1 + _ROUNDING, hint)
         elif kind == "log-probabilities":
-            hint = "set `input: logits` or `input: probabilities` if that is what the model puts out"
+            hint = "set `input: logits` or `input: probabilities` if the model returns them"
             self.check_range(label, pred, -math.inf, _ROUNDING, hint)
 
     # --- targets ----------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ class LibraryLoss(LossWrapper):
             self._check_signs(label, gt)
         elif self.target in RANGES:
             low, high = RANGES[self.target]
-            hint = "" if high == math.inf else _SCALED if high == 1 else "give logarithms of probabilities"
+            hint = "" if high == math.inf else _SCALED if high == 1 else "use logarithms of probabilities"
             self._check_values(label, gt, low, high + _ROUNDING * (self.target not in ("mask", "one-hot")), hint)
         return gt.to(pred.dtype) if pred.is_floating_point() and not gt.is_complex() else gt
 
@@ -188,7 +189,7 @@ class LibraryLoss(LossWrapper):
                 return gt.to(pred.dtype)
             raise ShapeError(
                 f"loss {self.name!r}: {label!r} has shape {tuple(gt.shape)}, one channel per class; expected class "
-                f"indices: give target.argmax({axis % pred.dim()}){self._advised()}"
+                f"indices: use target.argmax({axis % pred.dim()}){self._advised()}"
             )
         if self.target == "channel indices":
             gt = gt.unsqueeze(1) if gt.dim() == pred.dim() - 1 else gt
@@ -197,8 +198,8 @@ class LibraryLoss(LossWrapper):
         indices = gt.long()
         if gt.is_floating_point() and can_look(gt) and not holds((indices == gt).all()):
             raise RangeError(
-                f"loss {self.name!r}: {label!r} holds fractions, expected class indices, whole numbers from 0 to "
-                f"{classes - 1}; scale the mask back, and resize it by nearest"
+                f"loss {self.name!r}: {label!r}: expected class indices, integers from 0 to {classes - 1}, found "
+                "fractions; undo the scaling of the mask, and resize it with nearest"
             )
         most = max(classes - 1, 1) if self.target == "channel indices" else classes - 1  # one channel may be a mask
         low = -1 if self.target == "label lists" else 0
@@ -206,42 +207,43 @@ class LibraryLoss(LossWrapper):
         return indices
 
     def _has_all_classes(self, pred: Tensor, gt: Tensor, axis: int, classes: int) -> bool:
-        """Say whether a target has one number a class: the prediction's shape, with that many along the class axis."""
+        """Return whether a target has the prediction's shape with one number per class along the class axis."""
         expected = list(pred.shape)
         expected[axis] = classes
         return list(gt.shape) == expected
 
     def _check_values(self, label: str, gt: Tensor, low: float, high: float, hint: str) -> None:
-        """Refuse a target outside a range; the value that the loss leaves out may lie anywhere."""
+        """Raise for target values outside a range, except for `ignore_index`."""
         try:
             self.check_range(label, gt, low, high)
             return
         except RangeError:
             gt = gt if self.ignore_index is None else gt[gt != self.ignore_index]
         if hasattr(self.loss_func, "ignore_index"):
-            hint += "; where a value marks elements to leave out, give it as `ignore_index`"
+            hint += "; if a value marks elements to ignore, set it as `ignore_index`"
         self.check_range(label, gt, low, high, hint)
 
     def _check_signs(self, label: str, gt: Tensor) -> None:
         if can_look(gt) and not holds((gt.abs() == 1 if gt.dtype != torch.bool else gt).all()):
             raise RangeError(
-                f"loss {self.name!r}: {label!r} holds values from {gt.min():g} to {gt.max():g}, expected 1 and -1 "
-                "alone; make signs of a mask of 0 and 1: 2 * mask - 1"
+                f"loss {self.name!r}: {label!r} holds values from {gt.min():g} to {gt.max():g}, expected only 1 and "
+                "-1; convert a mask of 0 and 1 with 2 * mask - 1"
             )
 
-    def _cast(self, pred: Tensor, gt: Tensor) -> Tensor:
-        return gt if self.target in INDICES else super()._cast(pred, gt)  # see `_fitted`
+    def cast_target(self, pred: Tensor, gt: Tensor) -> Tensor:
+        """Return class indices unchanged, and cast other targets."""
+        return gt if self.target in INDICES else super().cast_target(pred, gt)  # see `_fitted`
 
     def _advised(self) -> str:
         return f"; {self.advice}" if self.advice else ""
 
     def extra_repr(self) -> str:
-        """Show the conversion too."""
+        """Return the options for `repr`, with `input`."""
         return super().extra_repr() + ("" if self.input is None else f", input={self.input!r}")
 
 
 def _renamed(inputs: Sequence[str], given: dict[str, str | None]) -> tuple[str, ...]:
-    """Put `pred_key` and `gt_key` in the place of the only key of their side."""
+    """Return `inputs` with the only key of a side replaced by `pred_key` or `gt_key`."""
     renamed = list(inputs)
     for side, key in given.items():
         if key is None:
@@ -249,15 +251,15 @@ def _renamed(inputs: Sequence[str], given: dict[str, str | None]) -> tuple[str, 
         places = [place for place, old in enumerate(inputs) if old.startswith(f"{side}.")]
         if len(places) != 1:
             raise ValueError(
-                f"{side}_key: the loss reads {len(places)} keys of that side; list all its keys as `inputs`, "
-                f"by default {list(inputs)}"
+                f"{side}_key: expected a loss with one key of this side, found {len(places)}; list all keys in "
+                f"`inputs` (default: {list(inputs)})"
             )
         renamed[places[0]] = f"{side}.{key}"
     return tuple(renamed)
 
 
 def _adopt_constants(loss_func: Any) -> None:
-    """Make buffers of the plain tensors that a loss keeps, so that they follow it to a device."""
+    """Register the tensor attributes of a loss as buffers, so that they move to its device."""
     for module in loss_func.modules() if isinstance(loss_func, nn.Module) else ():
         for name, value in list(vars(module).items()):
             if type(value) is Tensor:
@@ -265,7 +267,7 @@ def _adopt_constants(loss_func: Any) -> None:
                 module.register_buffer(name, value, persistent=False)
 
 
-# --- what a model puts out, to what a loss takes --------------------------------------------------
+# --- conversions of predictions -------------------------------------------------------------------
 
 
 def _sigmoid(logits: Tensor, axis: int) -> Tensor:  # noqa: ARG001 (all conversions have one signature)
@@ -285,7 +287,7 @@ def _log_softmax(logits: Tensor, axis: int) -> Tensor:
 
 
 def _log(probabilities: Tensor, axis: int) -> Tensor:  # noqa: ARG001
-    """Logarithm of probabilities: log-probabilities, and as good logits as any of the softmax."""
+    """Return the logarithm of probabilities: log-probabilities, which are also logits of the softmax."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 

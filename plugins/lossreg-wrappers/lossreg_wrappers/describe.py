@@ -1,4 +1,4 @@
-"""From a row of a plugin's table to a spec."""
+"""Create the spec of a library loss."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def library_loss(
     tensors: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
 ) -> LossSpec:
-    """Describe one loss of a library.
+    """Return the spec of one loss of a library.
 
     Args:
-        module: the library's public module (`"torch.nn"`).
-        name: the loss's public name there.
-        summary: one line.
-        wrap: in which form it takes what it takes, see `lossreg_wrappers.forms`.
-        example: the function of `lossreg_wrappers.examples` that makes a batch for it.
-        args: constructor arguments to try it with.
-        package: the distribution, with the lowest version that has the loss; None for what is always there.
-        target: what stands for the class, where it has to be adapted by more than a wrapper.
-        also_in: further modules that have all losses of the library.
-        also: further public names of it in `module`.
+        module: the public module of the library (`"torch.nn"`).
+        name: the public name of the loss in the module.
+        summary: one line for listings.
+        wrap: the forms of prediction and target, see `lossreg_wrappers.forms`.
+        example: the function of `lossreg_wrappers.examples` that returns its example batch.
+        args: constructor arguments for the example.
+        package: the distribution with the lowest version that has the loss; None if it is always installed.
+        target: the import path of an adapted class, if a wrapper alone is not enough.
+        also_in: other modules with all losses of the library.
+        also: other public names of the loss in `module`.
         tensors: constructor parameters that are tensors.
-        hidden: parameters that configs may not set.
+        hidden: parameters that configs cannot set.
     """
     return LossSpec(
         name,

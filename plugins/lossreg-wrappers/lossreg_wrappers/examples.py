@@ -1,6 +1,6 @@
-"""Small batches, one for each form of prediction and target, that the specs name as their examples.
+"""Example batches for the specs, one for each form of prediction and target.
 
-Each function returns `(pred_batch, gt_batch)`, the same numbers at every call.
+Each function returns `(pred_batch, gt_batch)` with the same numbers at every call.
 """
 
 from __future__ import annotations
@@ -40,63 +40,63 @@ def _one_hot() -> Tensor:
 
 
 def values() -> Example:
-    """Real numbers and targets of the same shape, (2, 3, 8, 8)."""
+    """Return real numbers and targets of the same shape, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _normal(_N, _C, _SIZE, _SIZE, seed=3))
 
 
 def counts() -> Example:
-    """Logarithms of rates and counts, (2, 3, 8, 8)."""
+    """Return log-rates and counts, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(5, _N, _C, _SIZE, _SIZE).float())
 
 
 def signs() -> Example:
-    """Real numbers and targets 1 or -1, (2, 3, 8, 8)."""
+    """Return real numbers and targets 1 or -1, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(2, _N, _C, _SIZE, _SIZE) * 2.0 - 1)
 
 
 def mask_logits() -> Example:
-    """Logits and targets 0 or 1, (2, 3, 8, 8)."""
+    """Return logits and targets 0 or 1, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(2, _N, _C, _SIZE, _SIZE).float())
 
 
 def mask_probabilities() -> Example:
-    """Probabilities and targets 0 or 1, (2, 3, 8, 8)."""
+    """Return probabilities and targets 0 or 1, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE).sigmoid(), _integers(2, _N, _C, _SIZE, _SIZE).float())
 
 
 def class_logits() -> Example:
-    """Logits (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
+    """Return logits (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _integers(_C, _N, _SIZE, _SIZE))
 
 
 def class_log_probabilities() -> Example:
-    """Log-probabilities (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
+    """Return log-probabilities (2, 3, 8, 8) of classes and class indices (2, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE).log_softmax(1), _integers(_C, _N, _SIZE, _SIZE))
 
 
 def distributions() -> Example:
-    """Log-probabilities and probabilities of classes, (2, 3, 8, 8)."""
+    """Return log-probabilities and probabilities of classes, (2, 3, 8, 8)."""
     shape = (_N, _C, _SIZE, _SIZE)
     return _batch(_normal(*shape).log_softmax(1), _normal(*shape, seed=3).softmax(1))
 
 
 def class_probabilities() -> Example:
-    """Probabilities (2, 3, 8, 8) of classes and class indices (2, 1, 8, 8)."""
+    """Return probabilities (2, 3, 8, 8) of classes and class indices (2, 1, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE).softmax(1), _integers(_C, _N, 1, _SIZE, _SIZE))
 
 
 def one_hot_logits() -> Example:
-    """Logits of classes and one-hot targets, (2, 3, 8, 8)."""
+    """Return logits of classes and one-hot targets, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE), _one_hot())
 
 
 def one_hot_probabilities() -> Example:
-    """Probabilities of classes and one-hot targets, (2, 3, 8, 8)."""
+    """Return probabilities of classes and one-hot targets, (2, 3, 8, 8)."""
     return _batch(_normal(_N, _C, _SIZE, _SIZE).softmax(1), _one_hot())
 
 
 def masked_one_hot_probabilities() -> Example:
-    """Probabilities of classes and one-hot targets, (2, 3, 8, 8), with a mask (2, 1, 8, 8)."""
+    """Return probabilities of classes and one-hot targets, (2, 3, 8, 8), with a mask (2, 1, 8, 8)."""
     return {"input": _normal(_N, _C, _SIZE, _SIZE).softmax(1)}, {
         "target": _one_hot(),
         "mask": _integers(2, _N, 1, _SIZE, _SIZE, seed=4).float(),
@@ -104,23 +104,23 @@ def masked_one_hot_probabilities() -> Example:
 
 
 def two_class_probabilities() -> Example:
-    """Probabilities of two classes and one-hot targets, (2, 2, 8, 8)."""
+    """Return probabilities of two classes and one-hot targets, (2, 2, 8, 8)."""
     target = _integers(2, _N, 1, _SIZE, _SIZE).float()
     return _batch(_normal(_N, 2, _SIZE, _SIZE).softmax(1), torch.cat([1 - target, target], 1))
 
 
 def binary_logits() -> Example:
-    """Logits and targets 0 or 1 of one channel, (2, 1, 8, 8)."""
+    """Return logits and targets 0 or 1 of one channel, (2, 1, 8, 8)."""
     return _batch(_normal(_N, 1, _SIZE, _SIZE), _integers(2, _N, 1, _SIZE, _SIZE).float())
 
 
 def volume_class_probabilities() -> Example:
-    """Probabilities (2, 3, 6, 6, 6) of classes and class indices (2, 1, 6, 6, 6)."""
+    """Return probabilities (2, 3, 6, 6, 6) of classes and class indices (2, 1, 6, 6, 6)."""
     return _batch(_normal(_N, _C, 6, 6, 6).softmax(1), _integers(_C, _N, 1, 6, 6, 6))
 
 
 def heatmaps() -> Example:
-    """Distributions over the pixels, (2, 3, 8, 8), twice."""
+    """Return distributions over the pixels, (2, 3, 8, 8), twice."""
 
     def draw(seed: int) -> Tensor:
         return _normal(_N, _C, _SIZE * _SIZE, seed=seed).softmax(-1).reshape(_N, _C, _SIZE, _SIZE)
@@ -132,57 +132,57 @@ def heatmaps() -> Example:
 
 
 def images() -> Example:
-    """Two images with values in [0, 1], (2, 3, 16, 16)."""
+    """Return two images with values in [0, 1], (2, 3, 16, 16)."""
     return _batch(_uniform(_N, _C, 16, 16), _uniform(_N, _C, 16, 16, seed=3))
 
 
 def volumes() -> Example:
-    """Two volumes with values in [0, 1], (2, 1, 8, 8, 8)."""
+    """Return two volumes with values in [0, 1], (2, 1, 8, 8, 8)."""
     return _batch(_uniform(_N, 1, 8, 8, 8), _uniform(_N, 1, 8, 8, 8, seed=3))
 
 
 def lone_image() -> Example:
-    """An image with values in [0, 1], (2, 3, 16, 16), and no target."""
+    """Return an image with values in [0, 1], (2, 3, 16, 16), and no target."""
     return {"seg": _uniform(_N, _C, 16, 16)}, {}
 
 
 def operator_input() -> Example:
-    """An operator's input and the pseudo ground truth, one real channel, (2, 1, 8, 8)."""
+    """Return an operator's input and the pseudo ground truth, one real channel, (2, 1, 8, 8)."""
     return {"x": _uniform(_N, 1, 8, 8)}, {"y_pseudo_gt": _uniform(_N, 1, 8, 8, seed=3)}
 
 
 def displacement() -> Example:
-    """A dense displacement field (2, 2, 8, 8) and no target."""
+    """Return a dense displacement field (2, 2, 8, 8) and no target."""
     return {"seg": _normal(_N, 2, _SIZE, _SIZE)}, {}
 
 
 def inverse_depth() -> Example:
-    """An inverse depth (2, 1, 8, 8) and the image (2, 3, 8, 8) that it belongs to."""
+    """Return an inverse depth (2, 1, 8, 8) and the image (2, 3, 8, 8) that it belongs to."""
     return {"idepth": _uniform(_N, 1, _SIZE, _SIZE)}, {"image": _uniform(_N, 3, _SIZE, _SIZE, seed=3)}
 
 
 def signals() -> Example:
-    """Two signals with values in [0, 1], (2, 32)."""
+    """Return two signals with values in [0, 1], (2, 32)."""
     return _batch(_uniform(_N, 32), _uniform(_N, 32, seed=3))
 
 
 def lone_signal() -> Example:
-    """A signal (8,) and no target."""
+    """Return a signal (8,) and no target."""
     return {"other_signal": _uniform(8)}, {}
 
 
 def lone_signal_2d() -> Example:
-    """An image (4, 8) and no target."""
+    """Return an image (4, 8) and no target."""
     return {"other_signal": _uniform(4, 8)}, {}
 
 
 def lone_signal_3d() -> Example:
-    """A volume (4, 4, 8) and no target."""
+    """Return a volume (4, 4, 8) and no target."""
     return {"other_signal": _uniform(4, 4, 8)}, {}
 
 
 def discriminator() -> Example:
-    """The patch outputs of a discriminator, (2, 1, 8, 8), and no target."""
+    """Return the patch outputs of a discriminator, (2, 1, 8, 8), and no target."""
     return {"input": _normal(_N, 1, _SIZE, _SIZE)}, {}
 
 
@@ -190,7 +190,7 @@ def discriminator() -> Example:
 
 
 def boxes() -> Example:
-    """Two sets of boxes (6, 4), each `x1, y1, x2, y2`."""
+    """Return two sets of boxes (6, 4), each `x1, y1, x2, y2`."""
 
     def draw(seed: int) -> Tensor:
         corner = _uniform(6, 2, seed=seed)
@@ -203,44 +203,44 @@ def boxes() -> Example:
 
 
 def features_and_classes() -> Example:
-    """Features (4, 6) and indices (4,) of ten classes."""
+    """Return features (4, 6) and indices (4,) of ten classes."""
     return _batch(_normal(4, 6), _integers(10, 4))
 
 
 def scores_and_classes() -> Example:
-    """Scores (4, 5) of classes and class indices (4,)."""
+    """Return scores (4, 5) of classes and class indices (4,)."""
     return _batch(_normal(4, 5), _integers(5, 4))
 
 
 def scores_and_label_lists() -> Example:
-    """Scores (2, 4) of classes and each sample's classes (2, 4), filled up with -1."""
+    """Return scores (2, 4) of classes and each sample's classes (2, 4), padded with -1."""
     return _batch(_normal(2, 4), torch.tensor([[3, 0, -1, 1], [2, -1, 0, 1]]))
 
 
 def ranked_scores() -> Example:
-    """Two scores (4,) and which of them is to be the higher, 1 or -1."""
+    """Return two scores (4,) and targets, 1 if the first is higher, else -1."""
     return {"input1": _normal(4), "input2": _normal(4, seed=3)}, {"target": _integers(2, 4) * 2.0 - 1}
 
 
 def labelled_pairs() -> Example:
-    """Two embeddings (4, 6) and whether they are alike, 1 or -1, (4,)."""
+    """Return two embeddings (4, 6) and labels 1 (similar) or -1, (4,)."""
     return {"input1": _normal(4, 6), "input2": _normal(4, 6, seed=3)}, {"target": _integers(2, 4) * 2.0 - 1}
 
 
 def triplets() -> Example:
-    """Embeddings (4, 6) of an anchor, a positive and a negative sample; no target."""
+    """Return embeddings (4, 6) of an anchor, a positive and a negative sample; no target."""
     names = ("anchor", "positive", "negative")
     return {name: _normal(4, 6, seed=seed) for seed, name in enumerate(names)}, {}
 
 
 def means_and_variances() -> Example:
-    """Predicted means and variances and the values that came, (2, 3, 8, 8)."""
+    """Return predicted means and variances and observed values, (2, 3, 8, 8)."""
     shape = (_N, _C, _SIZE, _SIZE)
     return {"input": _normal(*shape), "var": _uniform(*shape) + 0.1}, {"target": _normal(*shape, seed=3)}
 
 
 def sequences() -> Example:
-    """Log-probabilities (T=12, N=2, C=5) and label sequences (2, 4) of lengths 4 and 3; 0 is the blank."""
+    """Return log-probabilities (T=12, N=2, C=5) and label sequences (2, 4) of lengths 4 and 3; 0 is the blank."""
     gt = {
         "targets": _integers(4, 2, 4) + 1,
         "input_lengths": torch.tensor([12, 11]),
@@ -250,5 +250,5 @@ def sequences() -> Example:
 
 
 def views() -> Example:
-    """Embeddings (4, 6) of two views of the same samples; no target."""
+    """Return embeddings (4, 6) of two views of the same samples; no target."""
     return {"input": _normal(4, 6), "target": _normal(4, 6, seed=3)}, {}

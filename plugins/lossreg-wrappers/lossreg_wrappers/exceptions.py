@@ -1,24 +1,24 @@
-"""What the libraries' losses leave out of the contract of a loss, each with the reason: see `lossreg.testing`."""
+"""The checks of `lossreg.testing` that losses of libraries fail, each with the reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_CHECKS_VALUES = {"no_host_read": "it looks at the batch's values before it computes"}
-_SELECTS = {"no_host_read": "it selects elements by a mask, and their number is read back"}
-_OVERFLOWS = {"extreme_values": "its exponential overflows float32, as the library has it"}
-_READS_AXES = {"compiles": "MONAI reads the axes to sum over off a tensor, at which the compiler cannot follow"}
-_IN_FLOAT32 = "MONAI computes in float32 whatever it gets"
-_COARSE = {"gradients_right": "MONAI computes part of it in float32, too coarse for finite differences"}
-_WINDOW = {"one_pixel": "its window is larger, and torch's error says so"}
-_STENCIL = {"one_pixel": "it takes differences of pixels, and MONAI's ValueError says how many it needs"}
+_CHECKS_VALUES = {"no_host_read": "it checks values of the batch before it computes"}
+_SELECTS = {"no_host_read": "it selects elements by a mask, which reads their number back"}
+_OVERFLOWS = {"extreme_values": "its exponential overflows float32 in the library"}
+_READS_AXES = {"compiles": "MONAI reads the axes of a sum from a tensor, which cannot be compiled"}
+_IN_FLOAT32 = "MONAI always computes in float32"
+_COARSE = {"gradients_right": "MONAI computes part of it in float32, which is too coarse for finite differences"}
+_WINDOW = {"one_pixel": "its window is larger than the image, and torch raises an error"}
+_STENCIL = {"one_pixel": "it needs differences of pixels, and MONAI raises a ValueError with the size"}
 
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
         "AdaptiveLogSoftmaxWithLoss": _SELECTS,
         "CTCLoss": {
-            "compiles": "the size of what torch's operator returns depends on the batch's values",
-            "gradients_right": "torch gives the gradient of normalised log-probabilities, with respect to their logits",
+            "compiles": "the output size of torch's operator depends on the batch's values",
+            "gradients_right": "torch returns the gradient with respect to the logits of normalised log-probabilities",
         },
         "GaussianNLLLoss": _CHECKS_VALUES,
         "PoissonNLLLoss": _OVERFLOWS,
@@ -27,14 +27,14 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "segmentation_models_pytorch.losses": {
         "LovaszLoss": {
             **_CHECKS_VALUES,
-            "dtype_follows": "it multiplies predictions with masks of float32",
+            "dtype_follows": "it multiplies predictions by masks of float32",
         },
     },
     "torchvision.ops": {
         "complete_box_iou_loss": {
             **_SELECTS,
             "extreme_values": "the aspect ratio of a box without height is 0 / 0",
-            "gradients_right": "the weight of the aspect ratio is held constant, as the paper has it",
+            "gradients_right": "the weight of the aspect ratio is held constant, as in the paper",
         },
         "distance_box_iou_loss": _SELECTS,
         "generalized_box_iou_loss": _SELECTS,
@@ -42,7 +42,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "kornia.losses": {
         "HausdorffERLoss": _CHECKS_VALUES,
         "HausdorffERLoss3D": _CHECKS_VALUES,
-        "InverseDepthSmoothnessLoss": {"one_pixel": "it takes the mean of no differences"},
+        "InverseDepthSmoothnessLoss": {"one_pixel": "it computes a mean over no differences"},
         "SSIM3DLoss": _WINDOW,
         "SSIMLoss": _WINDOW,
         "kl_div_loss_2d": {"extreme_values": "it takes the logarithm of a probability of 0"},
@@ -73,20 +73,20 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "MCCLoss": _READS_AXES,
         "MaskedDiceLoss": {
             **_READS_AXES,
-            "pickles": "MONAI keeps `super().__call__`, which pickle reads back as the loss itself",
+            "pickles": "MONAI stores `super().__call__`, which pickle restores as the loss itself",
         },
         "MaskedLoss": _READS_AXES,
-        "PerceptualLoss": {"deepcopies": "a copy of its feature network, a traced graph, gives other values"},
+        "PerceptualLoss": {"deepcopies": "a copy of its traced feature network returns other values"},
         "SSIMLoss": {**_WINDOW, "dtype_follows": _IN_FLOAT32},
         "SURELoss": {
             **_CHECKS_VALUES,
-            "builds_from_yaml": "its operator is a Python function, which YAML cannot hold",
+            "builds_from_yaml": "its operator is a Python function, which YAML cannot express",
             "deterministic": "it perturbs its input with noise",
-            "dtype_follows": "it draws other noise for float64",
+            "dtype_follows": "it draws different noise for float64",
         },
         "SoftDiceclDiceLoss": _READS_AXES,
         "SoftclDiceLoss": _READS_AXES,
         "TverskyLoss": _READS_AXES,
     },
 }
-"""By the library's public module and the loss's name there: the check that fails, and why."""
+"""For each public module and loss: the checks that fail, with reasons."""

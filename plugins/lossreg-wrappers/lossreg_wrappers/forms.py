@@ -1,24 +1,23 @@
-"""The forms in which losses take their predictions and targets, as data: no torch here.
+"""The forms of predictions and targets of losses; this module does not import torch.
 
-A spec's `wrap` says them with three keys:
+A spec's `wrap` declares them with these keys:
 
-- `takes`, the form of the predictions: `"sigmoid logits"`, `"softmax logits"`, `"sigmoid probabilities"`,
-  `"softmax probabilities"` or `"softmax log-probabilities"`. Without an activation, `"probabilities"` are of
-  a loss that does not say over what they are normalised, and `"logits"` of one that needs the logits
-  themselves, which probabilities give up to a constant only. `"values"` is anything else, and `"nothing"` is of a
-  loss whose parts take different forms as it is configured: it is refused. A loss for which
-  it depends on its constructor arguments gives rules, `((attributes, form), ...)`: the first whose
-  attributes the built loss has, holds.
-- `target`, the form of the target. Class indices: `"indices"` (without a channel axis), `"channel indices"` (with one
-  of size 1), `"indices or distribution"` (or one probability a class, in the prediction's shape), `"label lists"`
-  (several classes a sample, filled up with -1). Numbers, in the prediction's dtype: `"mask"` (0 to 1),
-  `"mask without channel"`, `"one-hot"` (0 to 1, the prediction's own shape), `"signs"` (1 or -1), `"counts"` (0 or
-  more), `"distribution"` (probabilities), `"log-distribution"` (their logarithms) and `"values"`. `"any"` is given as
-  it comes. It may be given by rules too.
-- `place`, which argument the target is, where `inputs` names them; without, their targets are given as they come.
-- `compared`, how many arguments must be of one shape, where not all must; see `target_shape` of `LossWrapper`.
-- `classes`, the attribute with the number of classes, where the prediction's axis does not tell it.
-- `advice`, what to write in a config where the prediction or the target is not of the form that is taken.
+- `takes`: the form of the predictions: `"sigmoid logits"`, `"softmax logits"`, `"sigmoid probabilities"`,
+  `"softmax probabilities"` or `"softmax log-probabilities"`. `"probabilities"` without an activation means that their
+  normalisation is not known. `"logits"` without an activation means that the loss needs exact logits, which
+  probabilities determine only up to a constant. `"values"` is any other form. `"nothing"` means that parts of the loss
+  take different forms, which is an error. If the form depends on constructor arguments, use rules
+  `((attributes, form), ...)`: the first rule whose attributes match those of the built loss is used.
+- `target`: the form of the target, or rules. Class indices: `"indices"` (without a channel axis), `"channel indices"`
+  (with a channel axis of size 1), `"indices or distribution"` (also one probability per class in the prediction's
+  shape), `"label lists"` (several classes per sample, padded with -1). Numbers, cast to the prediction's dtype:
+  `"mask"` (0 to 1), `"mask without channel"`, `"one-hot"` (0 to 1, in the prediction's shape), `"signs"` (1 or -1),
+  `"counts"` (0 or more), `"distribution"` (probabilities), `"log-distribution"` (their logarithms) and `"values"`.
+  `"any"` is not checked or converted.
+- `place`: the position of the target in `inputs`; without it, targets in `inputs` are not checked or converted.
+- `compared`: the number of arguments that must have the same shape; see `target_shape` of `LossWrapper`.
+- `classes`: the attribute with the number of classes, if it is not the size of the class axis.
+- `advice`: what to write in a config if the prediction or the target has another form.
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "distribution": (0, 1),
     "log-distribution": (-math.inf, 0),
 }
-"""Within which range the numbers of a target lie."""
+"""The range of the numbers of each form of target."""
 TARGETS = (*INDICES, *RANGES, "signs", "values", "any")
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a loss takes as its prediction.
+    """The form of a prediction.
 
     Attributes:
-        kind: what the numbers are.
-        activation: the function from logits to probabilities that belongs to it; empty where it is not known.
+        kind: the kind of numbers, such as logits or probabilities.
+        activation: the function from logits to probabilities; empty if it is not known.
     """
 
     kind: str
@@ -60,19 +59,19 @@ class Form:
 
     @classmethod
     def parse(cls, text: str) -> Form:
-        """Read `"softmax logits"`.
+        """Return the form for a text such as `"softmax logits"`.
 
         Raises:
-            ValueError: it is none of the forms.
+            ValueError: the text is not one of the forms.
         """
         activation, _, kind = text.rpartition(" ")
         if kind not in PREDICTIONS or activation not in ("", "sigmoid", "softmax"):
-            raise ValueError(f"takes: expected [sigmoid|softmax] {'|'.join(PREDICTIONS)}; got {text!r}")
+            raise ValueError(f"takes: expected [sigmoid|softmax] {'|'.join(PREDICTIONS)}, found {text!r}")
         return cls(kind, activation)  # type: ignore[arg-type]  # narrowed by the line above
 
 
 def choose(rules: Rules, loss: Any) -> str:
-    """Return the form that holds for a built loss: the first whose attributes it has with their values."""
+    """Return the form of the first rule whose attributes match those of a built loss."""
     if isinstance(rules, str):
         return rules
     return next(form for attributes, form in rules if all(_has(loss, *item) for item in attributes.items()))

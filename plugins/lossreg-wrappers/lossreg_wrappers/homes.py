@@ -1,4 +1,4 @@
-"""The modules that define the libraries' losses; older configs name them so: `monai.losses.dice.DiceLoss`."""
+"""The modules that define the losses of libraries; older configs use them, as `monai.losses.dice.DiceLoss`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _DEFINED: Mapping[str, Mapping[str, str]] = {
     },
     "torch.nn": {
         "torch.nn.modules.adaptive": "AdaptiveLogSoftmaxWithLoss",
-        # that library's own copies are torch's classes under another name
+        # these are the classes of torch under other names
         "segmentation_models_pytorch.utils.losses": (
             "BCELoss BCEWithLogitsLoss CrossEntropyLoss L1Loss MSELoss NLLLoss"
         ),
@@ -85,5 +85,5 @@ _DEFINED: Mapping[str, Mapping[str, str]] = {
 
 
 def homes(module: str, name: str) -> tuple[str, ...]:
-    """Return the further modules that have a loss of a library's public module under its name."""
+    """Return the other modules with a loss of a library's public module."""
     return tuple(home for home, names in _DEFINED.get(module, {}).items() if name in names.split())

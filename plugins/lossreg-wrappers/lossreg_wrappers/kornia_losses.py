@@ -1,6 +1,6 @@
-"""Plugin `kornia`: every loss of `kornia.losses`. Nothing here imports it, or torch.
+"""Plugin `kornia`: every loss of `kornia.losses`; imports neither kornia nor torch.
 
-Where kornia has a class and a function of one loss, the class is offered and the function's name finds it too.
+If kornia has a class and a function for a loss, the class is used, and the function's name is an alias.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IMAGES = {"takes": "values"}
 _CLASSES = {"takes": "softmax logits", "target": "indices"}
 _ALONE = {"takes": "values", "inputs": ("pred.other_signal",)}
 _BINS = "Parzen-window histograms of `num_bins` bins"
-# an enum of functions, which a config cannot hold
+# an enum of functions, which a config cannot express
 _KERNEL = ("kernel_function",)
 _MASKS = ("input_mask", "target_mask")
 _SIGNAL = ("reference_signal", "mask")
@@ -29,7 +29,7 @@ _RAMP = [i / 7 for i in range(8)]
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses of `kornia.losses`, in the order of the alphabet."""
+    """Return the specs of the losses of `kornia.losses`."""
     return (*_segmentation(), *_robust(), *_images(), *_heatmaps(), *_mutual_information())
 
 
@@ -37,7 +37,7 @@ def _segmentation() -> Sequence[LossSpec]:
     return (
         _loss(
             "BinaryFocalLossWithLogits",
-            "focal loss of logits, one sigmoid each",
+            "focal loss of logits with sigmoids",
             {"takes": "sigmoid logits", "target": "mask"},
             also=("binary_focal_loss_with_logits",),
             tensors=("weight", "pos_weight"),
@@ -156,7 +156,7 @@ def _images() -> Sequence[LossSpec]:
         ),
         _loss(
             "TotalVariation",
-            "sum of absolute differences of neighbouring pixels, of the prediction alone",
+            "sum of absolute differences of neighbouring pixels of the prediction",
             _IMAGES,
             also=("total_variation",),
             example="lone_image",

@@ -1,4 +1,4 @@
-"""Plugin `monai`: every loss of `monai.losses`. Nothing here imports it, or torch."""
+"""Plugin `monai`: every loss of `monai.losses`; imports neither MONAI nor torch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["lossreg_losses", "lossreg_wrap"]
 _loss = partial(library_loss, "monai.losses", package="monai>=1.5.1")
 
 _ADVICE = (
-    "set `sigmoid: true` or `softmax: true` where the model puts out logits, "
-    "and `to_onehot_y: true` where the target holds class indices"
+    "set `sigmoid: true` or `softmax: true` if the model returns logits, "
+    "and `to_onehot_y: true` if the target contains class indices"
 )
 # `other_act` is a function, which a config cannot hold
 _ACTIVATION = ("other_act",)
@@ -30,12 +30,12 @@ _MODULES = "lossreg_wrappers.monai_modules"
 def _maps(
     *, prefix: str = "", softmax: str = "softmax logits", otherwise: Rules = "probabilities"
 ) -> dict[str, object]:
-    """Say what a loss takes that has MONAI's `sigmoid`, `softmax`, `other_act` and `to_onehot_y`.
+    """Return the forms of a loss with MONAI's options `sigmoid`, `softmax`, `other_act` and `to_onehot_y`.
 
     Args:
-        prefix: where its object keeps them.
-        softmax: what it takes with a softmax.
-        otherwise: what it takes with none of the activations.
+        prefix: path of the attributes on the loss.
+        softmax: form of the prediction with a softmax.
+        otherwise: form of the prediction without an activation.
     """
     rules = (({}, otherwise),) if isinstance(otherwise, str) else otherwise
     return {
@@ -52,7 +52,7 @@ def _maps(
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses of `monai.losses`."""
+    """Return the specs of the losses of `monai.losses`."""
     return (*_overlap(), *_compound(), *_boundary(), *_classification(), *_registration(), *_images(), *_others())
 
 
@@ -104,7 +104,7 @@ def _overlap() -> Sequence[LossSpec]:
                 "place": 1,
             },
             hidden=_ACTIVATION,
-            package="monai>=1.6",  # before, its object keeps its activations elsewhere
+            package="monai>=1.6",  # older versions store the activations elsewhere
             example="masked_one_hot_probabilities",
         ),
         _loss(
@@ -206,7 +206,7 @@ def _classification() -> Sequence[LossSpec]:
     return (
         _loss(
             "AUCMLoss",
-            "surrogate of the area under the ROC curve; has weights of its own to train",
+            "surrogate of the area under the ROC curve; has parameters to train",
             {"takes": "values", "target": "mask"},
             package="monai>=1.6",
             example="binary_logits",
@@ -224,7 +224,7 @@ def _classification() -> Sequence[LossSpec]:
             {
                 "takes": (({"use_softmax": True}, "softmax logits"), ({}, "sigmoid logits")),
                 "target": by_onehot,
-                "advice": "set `to_onehot_y: true` where the target holds class indices",
+                "advice": "set `to_onehot_y: true` if the target contains class indices",
             },
             example="class_logits",
             args={"to_onehot_y": True},

@@ -1,6 +1,6 @@
-"""Losses of MONAI that take more than tensors, made to take what a config and a batch can give.
+"""Losses of MONAI with arguments other than tensors, adapted to configs and batches.
 
-Each is the library's class; only how it is built or called differs.
+Each is a subclass of the library's class that is built or called in another way.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import lossreg
 from lossreg_wrappers.adapter import LibraryLoss
 
 
-class _Inside:
-    """The object that a name of a registered loss stands for, its arguments checked as those of a config.
+class _InnerLoss:
+    """A registered loss by name, with its arguments checked as in a config.
 
     Args:
-        loss: its name; from Python also a module.
-        loss_args: its constructor arguments, where `loss` is a name.
+        loss: the name; in Python also a module.
+        loss_args: the constructor arguments, if `loss` is a name.
     """
 
     def __init__(self, loss: str | nn.Module, loss_args: Mapping[str, Any] | None) -> None:
@@ -29,30 +29,30 @@ class _Inside:
         if not isinstance(loss, str):
             return
         config = {"losses": [{"loss": loss, "args": dict(loss_args or {})}]}
-        made = lossreg.build_compound_loss_from_config(config).loss_funcs[0]
-        self.module = getattr(made, "loss_func", None)
-        if not isinstance(self.module, nn.Module) or not isinstance(made, LibraryLoss) or made.inputs is not None:
-            raise ValueError(f"loss {loss!r} is not called as loss(prediction, target)")
+        wrapper = lossreg.build_compound_loss_from_config(config).loss_funcs[0]
+        self.module = getattr(wrapper, "loss_func", None)
+        if not isinstance(self.module, nn.Module) or not isinstance(wrapper, LibraryLoss) or wrapper.inputs is not None:
+            raise ValueError(f"loss: expected one that is called as loss(prediction, target), found {loss!r}")
         self.forms = {
-            "inner_takes": f"{made.takes.activation} {made.takes.kind}".strip(),
-            "inner_target": made.target,
-            "ignore_index": made.ignore_index,
+            "inner_takes": f"{wrapper.takes.activation} {wrapper.takes.kind}".strip(),
+            "inner_target": wrapper.target,
+            "ignore_index": wrapper.ignore_index,
         }
 
-    def tell(self, around: nn.Module) -> None:
-        """Give a loss around this one attributes with what this one takes, for the rules of its spec."""
+    def copy_forms_to(self, outer: nn.Module) -> None:
+        """Set the forms of this loss as attributes of the outer loss, for the rules of its spec."""
         for attribute, value in self.forms.items():
-            setattr(around, attribute, value)
+            setattr(outer, attribute, value)
 
 
 class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.DeepSupervisionLoss` around a registered loss, the levels as tensors of their own.
+    """`monai.losses.DeepSupervisionLoss` of a registered loss, with a tensor for each level.
 
     Args:
-        loss: name of the loss at each level, called as `loss(prediction, target)`; from Python also a module.
-        loss_args: its constructor arguments, where `loss` is a name.
+        loss: name of the loss for each level, called as `loss(prediction, target)`; in Python also a module.
+        loss_args: constructor arguments, if `loss` is a name.
         weight_mode: how the levels are weighted: `same`, `exp` or `two`.
-        weights: their weights themselves, in place of `weight_mode`.
+        weights: the weights of the levels, instead of `weight_mode`.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[mis
         weight_mode: str = "exp",
         weights: list[float] | None = None,
     ) -> None:
-        inside = _Inside(loss, loss_args)
-        super().__init__(inside.module, weight_mode, weights)
-        inside.tell(self)
+        inner = _InnerLoss(loss, loss_args)
+        super().__init__(inner.module, weight_mode, weights)
+        inner.copy_forms_to(self)
 
     def forward(self, *levels_and_target: Tensor) -> Tensor:
         """Return the loss of `(level, ..., level, target)`, finest level first."""
@@ -74,28 +74,28 @@ class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):  # type: ignore[mis
 
 
 class MaskedLoss(monai.losses.MaskedLoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.MaskedLoss` around a registered loss.
+    """`monai.losses.MaskedLoss` of a registered loss.
 
     Args:
-        loss: name of the loss, called as `loss(prediction, target)`; from Python also a module.
-        loss_args: its constructor arguments, where `loss` is a name.
+        loss: name of the loss, called as `loss(prediction, target)`; in Python also a module.
+        loss_args: constructor arguments, if `loss` is a name.
     """
 
     def __init__(self, loss: str | nn.Module, loss_args: dict[str, Any] | None = None) -> None:
-        inside = _Inside(loss, loss_args)
-        super().__init__(inside.module)
-        inside.tell(self)
+        inner = _InnerLoss(loss, loss_args)
+        super().__init__(inner.module)
+        inner.copy_forms_to(self)
 
 
 class MultiScaleLoss(monai.losses.MultiScaleLoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.MultiScaleLoss` around a registered loss, called with the prediction first.
+    """`monai.losses.MultiScaleLoss` of a registered loss, called with the prediction first.
 
     Args:
-        loss: name of the loss, called as `loss(prediction, target)`; from Python also a module.
-        loss_args: its constructor arguments, where `loss` is a name.
+        loss: name of the loss, called as `loss(prediction, target)`; in Python also a module.
+        loss_args: constructor arguments, if `loss` is a name.
         scales: widths of the smoothing kernels in pixels; 0 for none.
-        kernel: their shape, `gaussian` or `cauchy`.
-        reduction: how the scales' values become one: `mean`, `sum` or `none`.
+        kernel: shape of the kernels, `gaussian` or `cauchy`.
+        reduction: how the values of the scales are reduced: `mean`, `sum` or `none`.
     """
 
     def __init__(
@@ -106,23 +106,23 @@ class MultiScaleLoss(monai.losses.MultiScaleLoss):  # type: ignore[misc, unused-
         kernel: str = "gaussian",
         reduction: str = "mean",
     ) -> None:
-        inside = _Inside(loss, loss_args)
-        super().__init__(inside.module, scales, kernel, reduction)
-        inside.tell(self)
+        inner = _InnerLoss(loss, loss_args)
+        super().__init__(inner.module, scales, kernel, reduction)
+        inner.copy_forms_to(self)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss; the library's own order is the other way round."""
+        """Return the loss; the library takes the target first."""
         value: Tensor = super().forward(target, prediction)
         return value
 
 
 class PatchAdversarialLoss(monai.losses.PatchAdversarialLoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.PatchAdversarialLoss` with its two switches set once.
+    """`monai.losses.PatchAdversarialLoss` with its two switches set in the constructor.
 
     Args:
         reduction: `mean`, `sum` or `none`.
         criterion: `bce`, `hinge` or `least_squares`.
-        no_activation_leastsq: leave the activation out of `least_squares`.
+        no_activation_leastsq: use no activation for `least_squares`.
         target_is_real: whether the discriminator saw real images.
         for_discriminator: whether the discriminator is trained, and not the generator.
     """
@@ -140,22 +140,22 @@ class PatchAdversarialLoss(monai.losses.PatchAdversarialLoss):  # type: ignore[m
         self.for_discriminator = for_discriminator
 
     def forward(self, *outputs: Tensor) -> Tensor:
-        """Return the loss of a discriminator's output, or of those of a multi-scale one."""
+        """Return the loss of one or several outputs of a discriminator."""
         value: Tensor = super().forward(list(outputs), self.target_is_real, self.for_discriminator)
         return value
 
 
 class PerceptualLoss(monai.losses.PerceptualLoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.PerceptualLoss` with the networks whose weights are data.
+    """`monai.losses.PerceptualLoss` with networks whose weights are data.
 
-    Those of MedicalNet and RadImageNet come as code from `torch.hub`, which runs it, and weights of one's own from a
-    path: give such a loss from Python.
+    The networks of MedicalNet and RadImageNet run code from `torch.hub`, and custom weights are read from a path. For
+    these, create the loss in Python.
 
     Args:
         spatial_dims: 2, or 3 for slices along the three axes.
         network_type: a network of `lpips`, or the `resnet50` of `torchvision`.
-        fake_3d_ratio: the part of the slices of each axis that is taken, of 3 dimensions.
-        pretrained: whether to download its weights.
+        fake_3d_ratio: in 3 dimensions the fraction of slices of each axis that is used.
+        pretrained: whether to download the weights.
     """
 
     def __init__(
@@ -169,13 +169,13 @@ class PerceptualLoss(monai.losses.PerceptualLoss):  # type: ignore[misc, unused-
 
 
 class SURELoss(monai.losses.SURELoss):  # type: ignore[misc, unused-ignore]
-    """`monai.losses.SURELoss` of one operator.
+    """`monai.losses.SURELoss` with a fixed operator.
 
     Args:
-        operator: the network, a function from tensors to tensors; its weights stay the model's.
-        perturb_noise: the noise to perturb with; drawn at each call where it is not given.
-        eps: size of the perturbation; by default a thousandth of the greatest target.
-        complex_input: whether two channels hold real and imaginary parts.
+        operator: the network, a function from tensors to tensors; its weights are not part of the loss.
+        perturb_noise: the noise of the perturbation; by default it is drawn at each call.
+        eps: size of the perturbation; by default 1/1000 of the largest target.
+        complex_input: whether two channels are the real and imaginary parts.
     """
 
     def __init__(
@@ -186,10 +186,10 @@ class SURELoss(monai.losses.SURELoss):  # type: ignore[misc, unused-ignore]
         complex_input: bool = False,
     ) -> None:
         super().__init__(perturb_noise, eps)
-        self._operator: Sequence[Callable[[Tensor], Tensor]] = (operator,)  # in a tuple, no submodule of ours
+        self._operator: Sequence[Callable[[Tensor], Tensor]] = (operator,)  # in a tuple, so that it is not a submodule
         self.complex_input = complex_input
 
     def forward(self, x: Tensor, y_pseudo_gt: Tensor, y_ref: Tensor | None = None) -> Tensor:
-        """Return the loss of the operator's input, the pseudo ground truth and, if known, the reference."""
+        """Return the loss of the operator's input, the pseudo ground truth and an optional reference."""
         value: Tensor = super().forward(self._operator[0], x, y_pseudo_gt, y_ref, self.complex_input)
         return value

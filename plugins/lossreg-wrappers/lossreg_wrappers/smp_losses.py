@@ -1,4 +1,4 @@
-"""Plugin `smp`: every loss of segmentation-models-pytorch. Nothing here imports it, or torch."""
+"""Plugin `smp`: every loss of segmentation-models-pytorch; imports neither it nor torch."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _FROM_PROBABILITIES = (
 _BY_MODE = {
     "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
     "target": (({"mode": "multiclass"}, "indices"), ({}, "mask")),
-    "target_shape": "any",  # planes are laid flat
+    "target_shape": "any",  # the loss flattens the planes
 }
 _MULTICLASS = {"mode": "multiclass"}
 
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses of `segmentation_models_pytorch.losses`, in the order of the alphabet."""
+    """Return the specs of the losses of `segmentation_models_pytorch.losses`, sorted by name."""
     return (
         _loss("DiceLoss", "soft Dice over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
         _loss(
             "FocalLoss",
-            "focal loss, one sigmoid each in every mode",
+            "focal loss with sigmoids in every mode",
             {
                 **_BY_MODE,
                 "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "logits"), ({}, "sigmoid logits")),
-                "advice": "set `from_logits: false` where the model puts out probabilities",
+                "advice": "set `from_logits: false` if the model returns probabilities",
             },
             example="class_logits",
             args=_MULTICLASS,

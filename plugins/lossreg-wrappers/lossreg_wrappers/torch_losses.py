@@ -1,4 +1,4 @@
-"""Plugin `torch`: every loss of `torch.nn`. Nothing here imports torch."""
+"""Plugin `torch`: every loss of `torch.nn`; does not import torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TRIPLETS = {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses of `torch.nn`, in the order of the alphabet."""
+    """Return the specs of the losses of `torch.nn`, sorted by name."""
     return (
         _loss(
             "AdaptiveLogSoftmaxWithLoss",
-            "softmax over very many classes, rare ones in clusters; has weights of its own to train",
+            "softmax over very many classes, with rare ones in clusters; has parameters to train",
             {"takes": "values", "target": "indices", "classes": "n_classes"},
             target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
             hidden=("device", "dtype"),
@@ -50,7 +50,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         ),
         _loss(
             "CTCLoss",
-            "connectionist temporal classification: sequences without alignment, log-probabilities (T, N, C)",
+            "connectionist temporal classification of log-probabilities (T, N, C), without an alignment",
             {
                 "takes": "softmax log-probabilities",
                 "axis": -1,
@@ -61,7 +61,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         ),
         _loss(
             "CosineEmbeddingLoss",
-            "cosine distance of pairs of embeddings labelled 1 (alike) or -1",
+            "cosine distance of pairs of embeddings with labels 1 (similar) or -1",
             {
                 "takes": "values",
                 "target": "signs",
@@ -87,12 +87,12 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "inputs": ("pred.input", "gt.target", "pred.var"),
                 "place": 1,
                 "target_shape": "broadcast",
-                "compared": 2,  # it looks at the variances itself
+                "compared": 2,  # it checks the variances itself
             },
             hidden=(),
             example="means_and_variances",
         ),
-        _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (alike) or -1", _SIGNS, example="signs"),
+        _loss("HingeEmbeddingLoss", "hinge of a distance, for targets 1 (similar) or -1", _SIGNS, example="signs"),
         _loss("HuberLoss", "squared near zero, absolute beyond `delta`", _VALUES, hidden=(), example="values"),
         _loss(
             "KLDivLoss",
@@ -107,7 +107,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss("L1Loss", "mean absolute error", _VALUES, example="values"),
         _loss(
             "LinearCrossEntropyLoss",
-            "cross-entropy fused with the linear layer before it; has weights of its own to train",
+            "cross-entropy fused with the linear layer before it; has parameters to train",
             {"takes": "values", "target": "indices or distribution", "classes": "num_classes"},
             tensors=("weight",),
             hidden=("device", "dtype", "options"),
@@ -130,7 +130,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         ),
         _loss(
             "MultiLabelMarginLoss",
-            "multi-class hinge where a sample has several classes: indices, filled up with -1",
+            "multi-class hinge for several classes per sample: indices, padded with -1",
             {"takes": "values", "target": "label lists"},
             example="scores_and_label_lists",
         ),
@@ -165,13 +165,13 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss("SoftMarginLoss", "logistic loss for targets 1 or -1", _SIGNS, example="signs"),
         _loss(
             "TripletMarginLoss",
-            "hinge of how much nearer an anchor is to a positive than to a negative sample",
+            "hinge of the distances from an anchor to a positive and a negative sample",
             {**_TRIPLETS, "target_shape": "same"},
             example="triplets",
         ),
         _loss(
             "TripletMarginWithDistanceLoss",
-            "triplet hinge under a distance of your own (a Python function; by default the Euclidean one)",
+            "triplet hinge with a custom distance (a Python function; default: Euclidean)",
             _TRIPLETS,  # its distance may take other shapes
             hidden=(),
             example="triplets",

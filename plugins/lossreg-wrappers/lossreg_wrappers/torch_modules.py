@@ -1,4 +1,4 @@
-"""Losses of `torch.nn` that return something other than a loss, made to return one."""
+"""Losses of `torch.nn` adapted to return a loss first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
-    """`torch.nn.AdaptiveLogSoftmaxWithLoss`, returning its loss first and the log-probabilities beside it.
+    """`torch.nn.AdaptiveLogSoftmaxWithLoss` that returns the loss first and then the log-probabilities.
 
-    It has weights of its own: give the parameters of the criterion to the optimizer too.
+    It has parameters to train: pass the parameters of the criterion to the optimizer too.
     """
 
     def forward(self, input_: Tensor, target_: Tensor) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Plugin `torchvision`: the losses of `torchvision.ops`, all of them functions. Nothing here imports it, or torch."""
+"""Plugin `torchvision`: the losses of `torchvision.ops`, which are functions; imports neither torchvision nor torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BOXES = {"takes": "values"}
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the losses of `torchvision.ops`, in the order of the alphabet."""
+    """Return the specs of the losses of `torchvision.ops`, sorted by name."""
     return (
         _loss("complete_box_iou_loss", "IoU of boxes, their centres' distance and shape", _BOXES, example="boxes"),
         _loss("distance_box_iou_loss", "IoU of boxes and their centres' distance", _BOXES, example="boxes"),
-        _loss("generalized_box_iou_loss", "IoU of boxes and of the box around both", _BOXES, example="boxes"),
+        _loss("generalized_box_iou_loss", "IoU of boxes and of their enclosing box", _BOXES, example="boxes"),
         _loss(
             "sigmoid_focal_loss",
-            "focal loss of logits, one sigmoid each",
+            "focal loss of logits with sigmoids",
             {"takes": "sigmoid logits", "target": "mask"},
             example="mask_logits",
         ),

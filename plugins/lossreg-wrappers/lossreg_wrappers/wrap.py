@@ -1,4 +1,4 @@
-"""The hook that turns a library's loss into a `lossreg.Loss`, shared by all the plugins here."""
+"""The hook `lossreg_wrap` of all plugins in this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lossreg import hookimpl
 
 @hookimpl
 def lossreg_wrap(loss: Any, name: str, options: Mapping[str, Any]) -> Any:
-    """Wrap losses whose spec says in which form they take their predictions; leave all others alone."""
+    """Return a `LibraryLoss` if the spec declares the form of predictions (`takes`), else None."""
     if "takes" not in options:
         return None
     from lossreg_wrappers.adapter import LibraryLoss

@@ -1,4 +1,4 @@
-"""Conversions between what a model puts out and what a loss takes, and the errors where they cannot be."""
+"""Conversions of the model's output to the form that a loss takes, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_conversion_compiles_without_a_break(term):
 
 
 def test_logits_where_probabilities_are_taken_are_seen_at_the_first_batch():
-    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model puts out logits, set `input: logits`$"):
+    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model returns logits, set `input: logits`$"):
         lossreg.create_loss("torch/BCELoss")(LOGITS, MASK)
 
 
@@ -78,7 +78,7 @@ def test_logits_under_a_term_that_says_probabilities_are_seen_at_the_first_batch
 
 
 def test_what_is_said_to_be_what_the_loss_takes_and_is_not_is_seen_at_the_first_batch(term):
-    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model puts out logits, set `input: logits`$"):
+    with pytest.raises(RangeError, match=r"(?m)expected 0 to 1; if the model returns logits, set `input: logits`$"):
         term({"loss": "torch/BCELoss", "input": "probabilities"})(LOGITS, MASK)
 
 
@@ -88,7 +88,7 @@ def test_logits_where_log_probabilities_are_taken_are_seen_at_the_first_batch():
 
 
 def test_input_without_meaning_is_an_error_at_build(term):
-    with pytest.raises(lossreg.ConfigError, match="`input: logits` has no meaning"):
+    with pytest.raises(lossreg.ConfigError, match="`input: logits` has no effect"):
         term({"loss": "torch/MSELoss", "input": "logits"})
 
 
@@ -98,7 +98,7 @@ def test_an_unknown_input_is_an_error_at_build(term):
 
 
 def test_conversion_needs_an_activation():
-    with pytest.raises(ValueError, match=r"neither a sigmoid nor a softmax belongs to it .*; set it"):
+    with pytest.raises(ValueError, match=r"with these arguments its activation is not known; set it"):
         LibraryLoss(nn.BCELoss(), "bce", takes="probabilities", input="logits", advice="set it")
 
 
@@ -123,7 +123,9 @@ def test_the_only_key_of_a_side_can_be_renamed_alone(term):
 
 
 def test_one_key_for_two_predictions_is_an_error(term):
-    with pytest.raises(lossreg.ConfigError, match="reads 2 keys of that side; list all its keys as `inputs`"):
+    with pytest.raises(
+        lossreg.ConfigError, match="expected a loss with one key of this side, found 2; list all keys in `inputs`"
+    ):
         term({"loss": "torch/CosineEmbeddingLoss", "pred_key": "a"})
 
 

@@ -137,7 +137,7 @@ def test_compound_losses_take_either_form(name, activation, given, term):
     expected = getattr(_library(), name)(**arguments)(logits, classes)
     config = {"loss": f"monai/{name}", "input": given, **arguments}
     if given == "probabilities" and activation == "softmax" and "Focal" in name:
-        with pytest.raises(lossreg.ConfigError, match="it needs the logits themselves"):
+        with pytest.raises(lossreg.ConfigError, match="it needs exact logits"):
             term(config)
         return
     probabilities = logits.sigmoid() if activation == "sigmoid" else logits.softmax(1)
@@ -156,7 +156,7 @@ def test_logits_without_an_activation_are_seen_at_the_first_batch():
 
 
 def test_class_indices_without_to_onehot_y_are_seen_at_the_first_batch():
-    with pytest.raises(ShapeError, match="`to_onehot_y: true` where the target holds class indices"):
+    with pytest.raises(ShapeError, match="`to_onehot_y: true` if the target contains class indices"):
         lossreg.create_loss("monai/DiceLoss", softmax=True)(torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8))
 
 

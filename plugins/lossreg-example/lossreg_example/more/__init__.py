@@ -1,1 +1,1 @@
-"""Two more ways in: a loss by one line of `pyproject.toml`, and one of a foreign library by `lossreg_wrap`."""
+"""Two other ways to offer a loss: one line of `pyproject.toml`, and the hook `lossreg_wrap`."""

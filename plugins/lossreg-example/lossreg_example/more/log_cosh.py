@@ -1,4 +1,4 @@
-"""A plain module, which one line of `pyproject.toml` makes a loss; nothing here knows of lossreg."""
+"""An `nn.Module`, registered by one line of `pyproject.toml`; this file does not import lossreg."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class LogCoshLoss(nn.Module):
-    """Mean of `log cosh(prediction - target)`: squared near zero, absolute far away, smooth in between.
+    """Mean of `log cosh(prediction - target)`: quadratic near zero, linear far away, smooth in between.
 
     Args:
-        scale: where it turns from one to the other, in the unit of the prediction; above 0.
+        scale: the error at which it changes from quadratic to linear, in the unit of the prediction; above 0.
 
     Shape:
         prediction and target: any, the same. Returns a scalar.
@@ -25,5 +25,5 @@ class LogCoshLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
         x = (prediction - target) / self.scale
-        # log cosh x = x + log(1 + exp(-2x)) - log 2, which does not overflow where cosh does
+        # log cosh x = x + log(1 + exp(-2x)) - log 2, which does not overflow like cosh
         return self.scale * (x + F.softplus(-2 * x) - math.log(2)).mean()

@@ -10,25 +10,27 @@ from lossreg import LossSpec, hookimpl
 
 @hookimpl
 def lossreg_losses() -> Sequence[LossSpec]:
-    """Return the foreign loss, with an option by which the hook below knows it."""
+    """Return the spec of a loss of another library, with an option that the hook below recognises."""
     return (
         LossSpec(
             "SurfaceLoss",
             "lossreg_example.more.surface:SurfaceLoss",
-            summary="error of heights and of their slopes, from a library with an interface of its own",
+            summary="error of heights and of their slopes, from a library with another interface",
             wrap={"returns": "parts"},
             example="lossreg_example.examples:heights",
-            exceptions={"one_pixel": "a slope is the difference of two pixels, and the library takes the mean of none"},
+            exceptions={
+                "one_pixel": "a slope is the difference of two pixels, and the library computes a mean over none"
+            },
         ),
     )
 
 
 @hookimpl
 def lossreg_wrap(loss: Any, name: str, options: Mapping[str, Any]) -> Any:
-    """Turn a foreign loss into a `lossreg.Loss`.
+    """Return a `lossreg.Loss` that wraps a loss of the library, or None.
 
-    lossreg asks every plugin, for every loss that is no `lossreg.Loss`, so take only what is yours. Most
-    libraries need no such hook: what is called as `loss(prediction, target)` is wrapped by lossreg itself.
+    lossreg calls this hook of every plugin for every loss that is not a `lossreg.Loss`, so return None for other
+    losses. Most libraries need no hook: lossreg wraps losses that are called as `loss(prediction, target)`.
     """
     if options.get("returns") != "parts":
         return None

@@ -1,4 +1,4 @@
-"""A loss as another library may have it, returning a mapping of parts, and what makes a loss of it."""
+"""A loss with another interface, which returns a mapping of parts, and its adapter."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class SurfaceLoss(nn.Module):
-    """Errors of a height map and of its slopes, as `{"height": scalar, "slope": scalar}`.
+    """The errors of a height map and of its slopes, as `{"height": scalar, "slope": scalar}`.
 
     Args:
-        slope_weight: factor of the slopes' part; 0 or more.
+        slope_weight: factor of the slope error; 0 or more.
 
     Shape:
         prediction and target: (N, C, H, W), H and W at least 2.
@@ -27,7 +27,7 @@ class SurfaceLoss(nn.Module):
 
 
 class SumOfParts(nn.Module):
-    """Call a loss that returns parts, and return `(sum, parts)`, which `lossreg.LossWrapper` understands."""
+    """Calls a loss that returns parts and returns `(sum, parts)`, as `lossreg.LossWrapper` expects."""
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`--import MODULE`: losses that a module registers, for the commands that look names up."""
+"""The option `--import MODULE`, which imports a module that registers losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def importing(command: F) -> F:
-    """Give a command --import, whose modules are imported before it looks a name up."""
+    """Return a command with the option `--import`, whose modules are imported first."""
     return click.option(
         "--import",
         metavar="MODULE",
@@ -27,8 +27,8 @@ def importing(command: F) -> F:
         expose_value=False,
         is_eager=True,  # before FILE is read
         callback=_import,
-        help="Import a module of yours first, for the losses that it registers with @lossreg.register. "
-        "The current directory is searched first, as by python -m. May be given several times.",
+        help="Import your module first, which registers losses with @lossreg.register. The current directory is "
+        "searched first, as with python -m. You can repeat the option.",
     )(command)
 
 
@@ -55,9 +55,9 @@ def _reason(name: str, error: Exception) -> str:
 
 @contextmanager
 def _current_directory() -> Iterator[None]:
-    """Search the current directory first, and afterwards last: a file in it then hides no installed package.
+    """Put the current directory first on the search path, and last afterwards, so it hides no installed package.
 
-    `python -P` and PYTHONSAFEPATH keep it off the path.
+    With `python -P` or PYTHONSAFEPATH it is not on the path.
     """
     if sys.flags.safe_path:
         yield
