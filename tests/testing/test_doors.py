@@ -13,7 +13,6 @@ import lossreg
 from lossreg.errors import PluginError
 from lossreg.testing import parametrize_losses
 
-
 SLOW = ("two_processes", "compiles", "device_follows", "no_host_read")
 """The checks that these tests leave out, since each starts a process: `test_planted_faults.py` runs all."""
 

@@ -282,7 +282,7 @@ def test_a_segmentation_without_edges(batch: Any) -> None:
 
 def test_a_channel_that_is_not_there(batch: Any) -> None:
     made, _ = SegGrads()(*batch())
-    with pytest.raises(ShapeError, match=r"(?m)loss 'x': 'pred.seg_grads_normed' .* as pred_channel is 3$"):
+    with pytest.raises(ShapeError, match=r"(?m)loss 'x': 'pred.seg_grads_normed' .* since pred_channel is 3$"):
         SegCrossfieldLoss("x", 3)(made, {})
 
 
@@ -329,5 +329,5 @@ def test_dtypes_that_do_not_fit_are_named(batch: Any) -> None:
 def test_a_mask_of_255_is_refused(batch: Any) -> None:
     pred, gt = batch()
     gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"].round() * 255}
-    with pytest.raises(RangeError, match="loss 'x': 'gt.gt_polygons_image' .*divided by 255"):
+    with pytest.raises(RangeError, match="loss 'x': 'gt.gt_polygons_image' .*divide a mask of 0 and 255 by 255"):
         CrossfieldSmoothLoss("x")(pred, gt)

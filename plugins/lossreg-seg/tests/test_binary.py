@@ -95,9 +95,7 @@ def test_label_smoothing_is_the_loss_of_smoothed_targets(seg: Make, value_and_gr
         assert_close(mine, other)
 
 
-@pytest.mark.parametrize(
-    ("smooth", "factor", "fix"), [(False, 0.3, "set use_label_smooth"), (True, 0.0, "give smooth")]
-)
+@pytest.mark.parametrize(("smooth", "factor", "fix"), [(False, 0.3, "set use_label_smooth"), (True, 0.0, "set smooth")])
 def test_a_label_smoothing_that_smooths_nothing_is_refused(seg: Make, smooth: bool, factor: float, fix: str) -> None:
     with pytest.raises(ValueError, match=f"so nothing is smoothed; {fix}"):
         seg(use_label_smooth=smooth, smooth_factor=factor)
@@ -266,7 +264,7 @@ def test_the_batch_is_left_alone(seg: Make) -> None:
         (torch.zeros(1, 2, 4, 4).int(), torch.zeros(1, 2, 4, 4), TypeError, r"'pred.seg' has dtype int32"),
         (torch.zeros(2, 4, 4), torch.zeros(1, 2, 4, 4), ValueError, r"\(2, 4, 4\), expected \(N, C, H, W\)"),
         (torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5), ValueError, r"'gt.gt_polygons_image' has shape"),
-        (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4), ValueError, r"takes \(1, 3, 4, 4\) from .*equal shapes"),
+        (torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4), ValueError, r"selects \(1, 3, 4, 4\) from .*equal shapes"),
         (
             torch.full((1, 1, 2, 2), 1.5),
             torch.zeros(1, 1, 2, 2),

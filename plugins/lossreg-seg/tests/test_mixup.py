@@ -64,7 +64,7 @@ def test_multiclass(seg: Make) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        ({"mixup_y_b": None}, KeyError, r"'seg'.*lacks \['mixup_y_b'\]"),
+        ({"mixup_y_b": None}, KeyError, r"'seg'.*add \['mixup_y_b'\]"),
         ({"mixup_lam": 1.5}, ValueError, "'mixup_lam' is 1.5, expected 0 to 1"),
         ({"mixup_lam": torch.tensor(-0.5)}, ValueError, "'gt.mixup_lam' holds values from -0.5"),
         ({"mixup_lam": torch.rand(3)}, ValueError, r"'mixup_lam' has shape \(3,\), expected one number"),
@@ -140,6 +140,6 @@ def test_helper_errors() -> None:
         mixup_batch(images, gt, 0)
     with pytest.raises(KeyError, match=r"needs 'gt_polygons_image'; gt_batch has keys \['mask'\]"):
         mixup_batch(images, {"mask": gt}, 1.0)
-    with pytest.raises(ValueError, match=r"\(2, 1\).*\(3, 1\).*as many samples"):
+    with pytest.raises(ValueError, match=r"\(2, 1\).*\(3, 1\).*same number of samples"):
         mixup_batch(images, {"gt_polygons_image": torch.rand(3, 1)}, 1.0)
     assert isinstance(mixup_batch(images, gt, 1.0)[0], Tensor)
