@@ -1,4 +1,4 @@
-"""Random batches of the shapes that the benchmark asks for, and lossreg's criteria on them."""
+"""Random batches for the benchmark, and lossreg's criteria for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 def segmentation(
     shape: Shape, *, soft: bool = False, logits: bool = False, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Return a prediction (N, C, H, W) that asks for a gradient, and its target: soft, or 0 and 1 alone."""
+    """Return a prediction (N, C, H, W) that requires a gradient, and its target, which is soft or only 0 and 1."""
     generator = torch.Generator().manual_seed(0)
     pred, target = torch.rand(shape, generator=generator), torch.rand(shape, generator=generator)
     pred = pred.logit(1e-3) if logits else pred.clamp(1e-3, 1 - 1e-3)
@@ -25,7 +25,7 @@ def segmentation(
 def frame_field(
     n: int, size: int, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return `(pred_batch, gt_batch)` that the frame-field terms and their preprocesses read."""
+    """Return `(pred_batch, gt_batch)` for the frame-field terms and their preprocesses."""
     generator = torch.Generator().manual_seed(0)
 
     def planes(channels: int) -> Tensor:

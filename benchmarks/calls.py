@@ -1,4 +1,4 @@
-"""The absolute times of single calls, by pytest-benchmark: `pytest benchmarks/calls.py`."""
+"""Measure absolute times of single calls with pytest-benchmark: `pytest benchmarks/calls.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _two_threads() -> Any:
 
 @pytest.mark.parametrize("tversky", [False, True], ids=["SegLoss", "SegLoss with Tversky"])
 def test_seg_loss(benchmark: Any, tversky: bool) -> None:
-    """Time SegLoss, forward and backward, 8x2x256x256."""
+    """Time SegLoss, forward and backward, for 8x2x256x256."""
     pred, target = batches.segmentation((8, 2, 256, 256))
     loss = batches.seg_loss(tversky=tversky)
     benchmark(lambda: torch.autograd.grad(loss({"seg": pred}, {"gt_polygons_image": target})[0], pred))
@@ -32,7 +32,7 @@ def test_seg_loss(benchmark: Any, tversky: bool) -> None:
 
 @pytest.mark.parametrize("name", [*TERMS, "SegCrossfieldLoss"])
 def test_a_frame_field_loss(benchmark: Any, name: str) -> None:
-    """Time one term, forward and backward, 4x256x256, its preprocesses made beforehand."""
+    """Time one term without its preprocesses, forward and backward, for 4x256x256."""
     pred, gt = batches.frame_field(4, 256)
     for node in ("GtField", "SegGrads"):
         pred, gt = catalog().preprocesses.find(f"crossfield/{node}").load()()(pred, gt)
@@ -44,7 +44,7 @@ def test_a_frame_field_loss(benchmark: Any, name: str) -> None:
 
 
 def test_the_frame_field_set(benchmark: Any) -> None:
-    """Time the six terms with their preprocesses, forward and backward, 4x256x256."""
+    """Time the six terms with their preprocesses, forward and backward, for 4x256x256."""
     pred, gt = batches.frame_field(4, 256)
     loss = batches.frame_field_loss()
     benchmark(lambda: torch.autograd.grad(loss(pred, gt)[0], tuple(pred.values())))

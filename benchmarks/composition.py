@@ -1,4 +1,4 @@
-"""What MultiLoss costs beside its terms, against a sum by hand, and what a schedule costs."""
+"""Measure the overhead of MultiLoss, compared with a hand-written loop, and the cost of a schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outputs = tuple[Tensor, dict[str, Tensor], dict[str, Any]]
 
 
 class Trivial(Loss):
-    """The sum of four numbers, so that what is timed is all the rest."""
+    """A loss that only sums four numbers, so that the rest is timed."""
 
     requires = ("pred.x",)
 
@@ -28,14 +28,14 @@ class Trivial(Loss):
 
 
 def trivial(terms: int, *, scheduled: bool = False) -> MultiLoss:
-    """Return a criterion of so many trivial terms, of constant or of scheduled weights."""
+    """Return a criterion of trivial terms with constant or scheduled weights."""
     weight: Any = VALUES if scheduled else 0.5
     losses = [Trivial(f"term{i}") for i in range(terms)]
     return MultiLoss(losses, [weight] * terms, THRESHOLDS if scheduled else None)
 
 
 def by_hand(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs]:
-    """Return the loop that one would write over the same losses; its weights are known beforehand."""
+    """Return a hand-written loop over the same losses with precomputed weights."""
     losses = [(term.name, term.loss, term.schedule(epoch)) for term in multi.terms]
 
     def loop(pred_batch: Any, gt_batch: Any) -> Outputs:
@@ -51,7 +51,7 @@ def by_hand(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs]:
 
 
 def by_functions(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs]:
-    """Return the same loop over plain functions, without a `Loss` to check a batch or to carry extra info."""
+    """Return the same loop over functions, without the checks and the extra info of a `Loss`."""
     losses = [(term.name, torch.ones(()), term.schedule(epoch)) for term in multi.terms]
 
     def loop(pred_batch: Any, gt_batch: Any) -> Outputs:  # noqa: ARG001
@@ -67,7 +67,7 @@ def by_functions(multi: MultiLoss, epoch: float) -> Callable[[Any, Any], Outputs
 
 
 def overhead(terms: int, scheduled: bool, effort: Effort) -> list[Row]:
-    """Time a MultiLoss and the two loops; their totals and values are the same."""
+    """Time a MultiLoss and the two loops, which return the same totals and values."""
     x = torch.rand(4, requires_grad=True)
     batch: tuple[Any, Any] = ({"x": x}, {})
     multi = trivial(terms, scheduled=scheduled)
@@ -97,7 +97,7 @@ def overhead(terms: int, scheduled: bool, effort: Effort) -> list[Row]:
 
 
 def schedule(effort: Effort) -> list[Row]:
-    """Time one scheduled weight at an epoch already seen, and at epochs that change at each call."""
+    """Time one scheduled weight at the same epoch, and at an epoch that changes at each call."""
     ours = trivial(1, scheduled=True).schedules[0]
     theirs = interp1d(THRESHOLDS, VALUES, bounds_error=False, fill_value=(VALUES[0], VALUES[-1]))
     turn = [0.0]
@@ -127,7 +127,7 @@ def schedule(effort: Effort) -> list[Row]:
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield what is to be done, with a label for the progress bar."""
+    """Yield the comparisons with labels for the progress bar."""
     for scheduled in (False, True):
         for terms in (1, 5, 20, 100) if effort.sweeps else (20,):
             label = f"{terms} {'scheduled' if scheduled else 'constant'} terms"

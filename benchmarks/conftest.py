@@ -1,4 +1,4 @@
-"""Let the tests and pytest-benchmark import the modules beside them, as the scripts do."""
+"""Make the modules of this folder importable for the tests and pytest-benchmark."""
 
 import sys
 from pathlib import Path

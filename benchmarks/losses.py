@@ -1,4 +1,4 @@
-"""The losses against the textbook formulas and against peers: time, bytes saved for backward, peak."""
+"""Compare losses with textbook formulas and other libraries: time, bytes saved for the backward, peak memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 Forward: TypeAlias = Callable[[], Tensor]
 Pair: TypeAlias = tuple[str, str, str]
-"""What of ours, against what of theirs, for which bar."""
+"""The name of ours, the name of theirs, and the key of the target."""
 
 BAR_SHAPES = ((8, 2, 256, 256), (4, 2, 512, 512))
 SIZES = (64, 128, 256, 512, 1024)
@@ -25,14 +25,14 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 @dataclass
 class Sides:
-    """Functions that do the same work on the same inputs.
+    """Functions that compute the same on the same inputs.
 
     Attributes:
-        setting: what the inputs are.
-        inputs: the tensors that gradients are asked for.
+        setting: the description of the inputs.
+        inputs: the tensors that require gradients.
         constants: the other tensors.
-        forwards: name -> function that returns the scalar.
-        threads: PyTorch's, for all of them.
+        forwards: functions by name that return the scalar.
+        threads: number of PyTorch threads.
     """
 
     setting: Mapping[str, Any]
@@ -47,11 +47,11 @@ class Sides:
         return lambda: torch.autograd.grad(forward(), self.inputs)
 
     def check(self, ours: str, theirs: str, tolerance: float = textbook.TOLERANCE) -> None:
-        """Stop where two of them give different values."""
+        """Raise if two functions return different values."""
         textbook.assert_same(ours, self.forwards[ours](), self.forwards[theirs](), tolerance)
 
     def times(self, section: str, pairs: Sequence[Pair], effort: Effort, phases: Sequence[str] = (BOTH,)) -> list[Row]:
-        """Time all that the pairs name, in turns."""
+        """Return the times of all functions in the pairs, measured in turns."""
         names = list(dict.fromkeys(name for ours, theirs, _ in pairs for name in (ours, theirs)))
         rows = []
         for phase in phases:
@@ -63,11 +63,11 @@ class Sides:
         return rows
 
     def saved(self, name: str) -> int:
-        """Return the bytes kept for the backward, those of the batch apart."""
+        """Return the bytes saved for the backward, without the batch."""
         return saved_bytes(self.forwards[name], (*self.inputs, *self.constants))
 
     def peak(self, name: str) -> int:
-        """Return the most bytes held at once beyond the batch, gradients included."""
+        """Return the peak number of bytes without the batch, with gradients."""
         return peak_bytes(self.with_backward(name))
 
 
@@ -81,7 +81,7 @@ def seg_sides(
     compiled: bool = False,
     device: str = "cpu",
 ) -> Sides:
-    """Return SegLoss and the textbook formula on one random batch, checked against each other."""
+    """Return SegLoss and the textbook formula for one random batch, after checking that they agree."""
     pred, target = batches.segmentation(shape, soft=soft, logits=logits, dtype=dtype, device=device)
     setting = {
         "shape": list(shape),
@@ -121,7 +121,7 @@ def frame_sides(
     compiled: bool = False,
     device: str = "cpu",
 ) -> Sides:
-    """Return the six terms through MultiLoss and the textbook formulation on one random batch, checked."""
+    """Return the six terms in a MultiLoss and the textbook formulas for one batch, after checking that they agree."""
     pred, gt = batches.frame_field(n, size, dtype=dtype, device=device)
     setting = {"shape": [n, size, size], "dtype": DTYPES[dtype], "threads": threads, "device": device}
     sides = Sides(setting, tuple(pred.values()), tuple(gt.values()), threads)
@@ -140,11 +140,11 @@ def frame_sides(
     return sides
 
 
-# --- the rows of the bars -----------------------------------------------------------------------------
+# --- the rows for the targets -------------------------------------------------------------------------
 
 
 def seg_bars(shape: batches.Shape, soft: bool, effort: Effort) -> list[Row]:
-    """Compare SegLoss with the textbook formula where the bars say."""
+    """Return the rows of SegLoss and the textbook formula for the targets."""
     sides = seg_sides(shape, soft=soft, compiled=effort.compiled)
     pairs: list[Pair] = [
         ("SegLoss", "textbook", "seg soft" if soft else "seg hard"),
@@ -161,7 +161,7 @@ def seg_bars(shape: batches.Shape, soft: bool, effort: Effort) -> list[Row]:
 
 
 def frame_bars(n: int, size: int, effort: Effort) -> list[Row]:
-    """Compare the frame-field set with the textbook formulation where the bars say."""
+    """Return the rows of the frame field and the textbook formulas for the targets."""
     sides = frame_sides(n, size, compiled=effort.compiled)
     pairs: list[Pair] = [("frame field", "textbook", "frame")]
     if effort.compiled:
@@ -174,7 +174,7 @@ def frame_bars(n: int, size: int, effort: Effort) -> list[Row]:
 
 
 def peer_bars(shape: batches.Shape, soft: bool, effort: Effort) -> list[Row]:
-    """Compare SegLoss on logits with the nearest losses of MONAI and segmentation-models-pytorch."""
+    """Return the rows of SegLoss on logits and the most similar losses of MONAI and segmentation-models-pytorch."""
     sides = seg_sides(shape, soft=soft, logits=True)
     (pred,), (target,) = sides.inputs, sides.constants
     pairs: list[Pair] = []
@@ -187,7 +187,7 @@ def peer_bars(shape: batches.Shape, soft: bool, effort: Effort) -> list[Row]:
 
 
 def seg_memory(sides: Sides) -> list[Row]:
-    """Count bytes of SegLoss and the textbook formula."""
+    """Return the memory rows of SegLoss and the textbook formula."""
     planes = sides.inputs[0].shape[0] * sides.inputs[0].shape[1]
     rows = []
     for name, theirs in (("SegLoss", "textbook"), ("SegLoss with Tversky", "textbook with Tversky")):
@@ -199,13 +199,13 @@ def seg_memory(sides: Sides) -> list[Row]:
 
 
 def seg_peaks(sides: Sides, pairs: Sequence[Pair]) -> list[Row]:
-    """Count the peaks of pairs."""
+    """Return the peak memory rows of pairs."""
     peaks = {name: sides.peak(name) for name in dict.fromkeys(name for pair in pairs for name in pair[:2])}
     return [counted("memory", o, t, sides.setting, PEAK, peaks[o], peaks[t]) for o, t, _ in pairs]
 
 
 def frame_memory(sides: Sides) -> list[Row]:
-    """Count bytes of the frame-field set and the textbook formulation."""
+    """Return the memory rows of the frame field and the textbook formulas."""
     rows = []
     for suffix in ("", " compiled"):
         name, theirs = f"frame field{suffix}", f"textbook{suffix}"
@@ -218,7 +218,7 @@ def frame_memory(sides: Sides) -> list[Row]:
 
 
 def half_bars() -> list[Row]:
-    """Count the peaks of a forward and backward in bfloat16 and in float32."""
+    """Return the peak memory rows of a forward and backward in bfloat16 and float32."""
     rows = []
     for name, make in (
         ("SegLoss", lambda dtype: seg_sides(BAR_SHAPES[0], logits=True, dtype=dtype)),
@@ -231,13 +231,13 @@ def half_bars() -> list[Row]:
     return rows
 
 
-# --- one axis at a time -------------------------------------------------------------------------------
+# --- sweeps -------------------------------------------------------------------------------------------
 
 
 def seg_sweep(
     section: str, shape: batches.Shape, effort: Effort, *, compiled: bool = False, **options: Any
 ) -> list[Row]:
-    """Compare SegLoss with the textbook formula at one point of a sweep."""
+    """Return the rows of SegLoss and the textbook formula at one point of a sweep."""
     compiled = compiled and effort.compiled
     sides = seg_sides(shape, compiled=compiled, **options)
     pairs: list[Pair] = [("SegLoss", "textbook", "")]
@@ -247,12 +247,12 @@ def seg_sweep(
 
 
 def frame_sweep(section: str, n: int, size: int, effort: Effort, **options: Any) -> list[Row]:
-    """Compare the frame-field set with the textbook formulation at one point of a sweep."""
+    """Return the rows of the frame field and the textbook formulas at one point of a sweep."""
     return frame_sides(n, size, **options).times(section, [("frame field", "textbook", "")], effort)
 
 
 def other_peers(effort: Effort) -> list[Row]:
-    """Compare the losses on classes, and the slopes of a segmentation, with their nearest equivalents."""
+    """Return the rows of the multi-class losses and the slopes of a segmentation, with similar functions."""
     rows = []
     for case, setting, inputs, ours, others in peers.on_classes(4, 256):
         sides = Sides({**setting, "dtype": "float32", "threads": 2, "device": "cpu"}, inputs, (), 2)
@@ -261,11 +261,11 @@ def other_peers(effort: Effort) -> list[Row]:
     return rows
 
 
-# --- all of them --------------------------------------------------------------------------------------
+# --- all comparisons ----------------------------------------------------------------------------------
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield what is to be done, with a label for the progress bar; what a bar is held against is measured longest."""
+    """Yield the comparisons with labels for the progress bar; those with a target are measured longest."""
     long = replace(effort, seconds=3 * effort.seconds)
     for shape in BAR_SHAPES if effort.sweeps else BAR_SHAPES[:1]:
         for soft in (False, True):
@@ -297,7 +297,7 @@ def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
 
 
 def gpu_cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield the same shapes for a GPU, where there is one."""
+    """Yield the comparisons on a GPU, if there is one."""
     if not torch.cuda.is_available():
         return
     for shape in BAR_SHAPES:

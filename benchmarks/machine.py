@@ -1,4 +1,4 @@
-"""The machine and the libraries that a run was taken with."""
+"""Describe the machine and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader must know of the machine and the libraries to compare a figure with one of theirs."""
+    """Return the facts about the machine and the libraries that affect the results."""
     names = ("lossreg", "torch", "numpy", "scipy", "monai", "kornia", "segmentation-models-pytorch")
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     cpu = cpuinfo.get_cpu_info()

@@ -1,4 +1,4 @@
-"""How the benchmark measures: times side by side, bytes saved for backward, and peaks."""
+"""Measure times in turns, bytes saved for the backward, and peak memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read with torch: else the profiler tells of each start and stop
+os.environ.setdefault(
+    "KINETO_LOG_LEVEL", "99"
+)  # set before torch is imported; else the profiler logs each start and stop
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -22,13 +24,13 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a run may take.
+    """The length of a run.
 
     Attributes:
-        seconds: for the rounds of one comparison.
-        rounds: the least number of rounds, however long they take.
-        compiled: whether the compiler is tried.
-        sweeps: whether sizes, batches, threads and dtypes are gone through; else the rows of the bars alone.
+        seconds: time for the rounds of one comparison.
+        rounds: minimum number of rounds.
+        compiled: whether compiled functions are measured.
+        sweeps: whether sizes, batches, threads and dtypes are varied; else only the rows for the targets are measured.
     """
 
     seconds: float = 4.0
@@ -42,7 +44,7 @@ QUICK = Effort(seconds=0.0, rounds=3, compiled=False, sweeps=False)
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds a call of one side of a comparison, one for each round."""
+    """Seconds per call of one side of a comparison, for each round."""
 
     seconds: tuple[float, ...]
 
@@ -58,27 +60,26 @@ class Times:
 
 
 def interleaved(calls: Mapping[str, Call], effort: Effort, threads: int = 1) -> dict[str, Times]:
-    """Time calls in turns by `torch.utils.benchmark`, which synchronises with a GPU.
+    """Return the times of calls, measured in turns with `torch.utils.benchmark`, which synchronises with a GPU.
 
-    Before each turn it makes two calls or more that do not count: what follows another call is not charged for
-    the cache that that one emptied.
+    At least two warm-up calls precede each turn, so that a call is not charged for the caches that another one emptied.
 
     Args:
-        calls: name -> what to call, without arguments.
-        effort: how many rounds.
-        threads: the threads of PyTorch's operators.
+        calls: functions without arguments, by name.
+        effort: the number of rounds.
+        threads: number of PyTorch threads.
     """
     timers = {name: Timer("call()", globals={"call": call}, num_threads=threads) for name, call in calls.items()}
     return in_turns({name: lambda number, t=t: t.timeit(number).mean * number for name, t in timers.items()}, effort)
 
 
 def in_turns(timers: Mapping[str, Callable[[int], float]], effort: Effort, block: float = 0.01) -> dict[str, Times]:
-    """Time in turns, A B C, B C A, ..., so that a machine that slows down slows down all of them.
+    """Return times measured in turns (A B C, B C A, ...), so that a slower machine affects all of them.
 
     Args:
-        timers: name -> function of a number of calls that makes them and returns the seconds that they took.
-        effort: how many rounds.
-        block: the least length of a turn, in seconds.
+        timers: functions by name that make a number of calls and return their time in seconds.
+        effort: the number of rounds.
+        block: minimum length of a turn in seconds.
     """
     numbers = {name: max(1, round(block / timer(1))) for name, timer in timers.items()}
     found: dict[str, list[float]] = {name: [] for name in timers}
@@ -91,9 +92,9 @@ def in_turns(timers: Mapping[str, Callable[[int], float]], effort: Effort, block
 
 
 def saved_bytes(forward: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> int:
-    """Return the bytes that autograd keeps from a forward for its backward, those of the inputs apart.
+    """Return the bytes that autograd saves for the backward, without the inputs.
 
-    Tensors that share a storage count once, with the whole storage, which is what stays in memory.
+    Tensors with a common storage count once, with the whole storage, since that stays in memory.
     """
     known = {tensor.untyped_storage().data_ptr() for tensor in inputs}
     kept: dict[int, int] = {}
@@ -107,16 +108,16 @@ def saved_bytes(forward: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> in
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         value = forward()
     total = sum(kept.values())
-    del value  # not before: a storage that is freed gives its address to the next
+    del value  # only now, because the address of a freed storage may be reused
     return total
 
 
 def peak_bytes(call: Call) -> int:
-    """Return the most bytes that a call held at once beyond what was held before it.
+    """Return the peak number of bytes during a call, without those allocated before it.
 
-    On a GPU this is the caching allocator's own figure, on the CPU the sum of the profiler's memory events.
+    On a GPU the number is from the caching allocator, on the CPU from the profiler's memory events.
     """
-    call()  # what is made once, such as compiled code, is not the call's
+    call()  # warm-up: one-time allocations such as compiled code do not count
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

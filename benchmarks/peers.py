@@ -1,4 +1,4 @@
-"""The nearest equivalents in other libraries, where they are installed."""
+"""The most similar losses of other libraries, if they are installed."""
 
 from __future__ import annotations
 

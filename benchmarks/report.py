@@ -1,4 +1,4 @@
-"""Render the results of a benchmark as tables and a plot: python benchmarks/report.py RESULTS.json FOLDER."""
+"""Write the results of a benchmark as tables and a plot: python benchmarks/report.py RESULTS.json FOLDER."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SECTIONS = {
     "startup": "Start-up",
     "gpu": "GPU",
 }
-GREY = "#80858c"  # on white and on black alike
+GREY = "#80858c"  # readable on white and on black
 COLOURS = ("#2f7ebc", "#d9772b", "#3a9a5b", "#a05fb4")
 
 
 def rows_of(results: Results, section: str | None = None) -> list[Row]:
-    """Return the rows of a section, or all."""
+    """Return the rows of a section, or all rows."""
     rows = [Row(**row) for row in results["rows"]]
     return [row for row in rows if section in (None, row.section)]
 
@@ -40,7 +40,7 @@ def rows_of(results: Results, section: str | None = None) -> list[Row]:
 
 
 def seconds(value: float) -> str:
-    """Return seconds in the unit that gives one to three digits before the point."""
+    """Return seconds in a unit with one to three digits before the point."""
     for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if value * scale >= 1:
             return f"{value * scale:.3g} {unit}"
@@ -48,7 +48,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Return bytes in the largest unit that gives at least one."""
+    """Return bytes in the largest unit in which they are at least 1."""
     for unit, scale in (("MiB", 2**20), ("KiB", 2**10)):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
@@ -79,7 +79,7 @@ def setting(row: Row) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, or a word where nothing was measured."""
+    """Return a Markdown table, or a sentence if there are no rows."""
     if not rows:
         return "Not measured in this run.\n"
     lines = [header, ["---"] * len(header), *rows]
@@ -87,7 +87,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def section_table(rows: Sequence[Row]) -> str:
-    """Return the table of a section; rows that lossreg loses are in bold."""
+    """Return the table of a section; ratios below 1 are bold."""
     cells = []
     for row in rows:
         show = size if row.unit == "B" else seconds
@@ -106,23 +106,23 @@ def section_table(rows: Sequence[Row]) -> str:
                 f"{mark}{ratio}{mark}{spread}",
             ]
         )
-    return table(["lossreg", "against", "setting", "phase", "lossreg's", "the other's", "ratio"], cells)
+    return table(["lossreg", "compared with", "setting", "phase", "lossreg's", "the other's", "ratio"], cells)
 
 
 def bars_table(results: Results) -> str:
-    """Return the table of the bars."""
+    """Return the table of the targets."""
     cells = []
-    for found in results["bars"]:
-        bar = Bar(found["what"], found["limit"], found["at_least"], found["unit"])
+    for verdict in results["bars"]:
+        bar = Bar(verdict["what"], verdict["limit"], verdict["at_least"], verdict["unit"])
         limit = f"{'at least' if bar.at_least else 'at most'} {bar.limit:g} {bar.unit}"
-        measured = "not measured" if found["measured"] is None else factor(found["measured"])
-        met = {None: "", True: "yes", False: "**no**"}[found["met"]]
+        measured = "not measured" if verdict["measured"] is None else factor(verdict["measured"])
+        met = {None: "", True: "yes", False: "**no**"}[verdict["met"]]
         cells.append([bar.what, limit, measured, met])
-    return table(["what", "bar", "worst row", "met"], cells)
+    return table(["what", "target", "worst row", "met"], cells)
 
 
 def calls_table(results: Results) -> str:
-    """Return the absolute times of single calls."""
+    """Return the table of absolute times of single calls."""
     cells = [
         [c["name"], seconds(c["median"]), seconds(c["min"]), seconds(c["iqr"]), str(c["rounds"])]
         for c in results["calls"]
@@ -131,17 +131,17 @@ def calls_table(results: Results) -> str:
 
 
 def machine_text(results: Results) -> str:
-    """Return what the figures were measured on."""
-    found = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    caches = ", ".join(f"{name.upper()} {size(value)}" for name, value in found["caches"].items())
+    """Return the description of the machine."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    caches = ", ".join(f"{name.upper()} {size(value)}" for name, value in machine["caches"].items())
     lines = [
-        f"{found['cpu']}, {found['cores']} cores, {found['instructions']}{', ' if caches else ''}{caches}, "
-        f"{found['memory_gib']} GiB of memory; {found['system']}, Python {found['python']}.",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['instructions']}{', ' if caches else ''}{caches}, "
+        f"{machine['memory_gib']} GiB of memory; {machine['system']}, Python {machine['python']}.",
         f"{versions}.",
-        f"GPU: {found['gpu'] or 'none, so the section on it was skipped'}.",
-        f"Taken on {results['date']} in {results['minutes']:.0f} minutes; "
-        f"the load of the machine before was {found['load_before']}.",
+        f"GPU: {machine['gpu'] or 'none, so its section was skipped'}.",
+        f"Measured on {results['date']} in {results['minutes']:.0f} minutes; "
+        f"the load of the machine before was {machine['load_before']}.",
     ]
     if results["quick"]:
         lines.append("This was a quick run: few rounds, no compiler, no sweeps.")
@@ -149,10 +149,10 @@ def machine_text(results: Results) -> str:
 
 
 def tables(results: Results) -> dict[str, str]:
-    """Return name -> Markdown of each part."""
+    """Return the Markdown of each part by name."""
     parts = {name: section_table(rows_of(results, name)) for name in SECTIONS}
     if not parts["gpu"] or results["machine"]["gpu"] is None:
-        parts["gpu"] = "The machine had no GPU: this section was skipped.\n"
+        parts["gpu"] = "The machine had no GPU, so this section was skipped.\n"
     return {
         "machine": machine_text(results),
         "bars": bars_table(results),
@@ -163,7 +163,7 @@ def tables(results: Results) -> dict[str, str]:
 
 def markdown(results: Results) -> str:
     """Return all parts as one page."""
-    titles = {"machine": "Machine", "bars": "Bars", **SECTIONS, "calls": "Single calls"}
+    titles = {"machine": "Machine", "bars": "Targets", **SECTIONS, "calls": "Single calls"}
     parts = tables(results)
     return "# Benchmark\n\n" + "\n".join(f"## {title}\n\n{parts[name]}" for name, title in titles.items())
 
@@ -172,7 +172,7 @@ def markdown(results: Results) -> str:
 
 
 def plot(results: Results) -> Figure:
-    """Return the ratio against the size of the image, one line for each pair of the section `sizes`."""
+    """Return a figure of the ratio over the size of the image, with a line for each pair of the section `sizes`."""
     figure = Figure(figsize=(6.5, 3.4), layout="constrained")
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Row]] = {}
@@ -203,7 +203,7 @@ def plot(results: Results) -> Figure:
 
 
 def write(results: Results, folder: Path, prefix: str = "performance-") -> None:
-    """Write each part as Markdown, and the plot as SVG; each file whole or not at all."""
+    """Write each part as Markdown, and the plot as SVG, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables(results).items():
         with replacing(folder / f"{prefix}{name}.md") as draft:

@@ -1,4 +1,4 @@
-"""What the benchmark found: rows, each a ratio, and the bars that some of them are held against."""
+"""The results of the benchmark: rows with ratios, and targets for some of them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Row:
     """One comparison.
 
     Attributes:
-        section: the table that it stands in.
-        case: what of lossreg is measured.
+        section: the table of the row.
+        case: the part of lossreg that is measured.
         against: what it is compared with.
-        setting: shape, dtype, threads and the like, for a reader and for the plot.
-        phase: what is done: a forward, a forward and a backward, or which bytes are counted.
-        unit: of the figures, `"s"` or `"B"`.
+        setting: shape, dtype, threads and so on.
+        phase: a forward, a forward and a backward, or the kind of bytes.
+        unit: the unit of the numbers, `"s"` or `"B"`.
         ours, theirs: medians.
         ours_least, theirs_least: minima over the rounds.
-        ratio: `theirs / ours`, above 1 where lossreg is faster or smaller.
-        low, high: quartiles of that ratio over the rounds.
-        rounds: how many there were.
-        bar: key of the bar that the row is held against, if any.
-        measured: the figure for that bar.
+        ratio: `theirs / ours`, above 1 if lossreg is faster or smaller.
+        low, high: quartiles of the ratio over the rounds.
+        rounds: number of rounds.
+        bar: key of the target for the row; may be empty.
+        measured: the number for the target.
     """
 
     section: str
@@ -53,13 +53,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio that lossreg sets out to reach; the worst of its rows counts.
+    """A target ratio; the worst of its rows counts.
 
     Attributes:
         what: what is compared with what.
-        limit: the number to reach, or not to exceed.
-        at_least: whether it is to be reached.
-        unit: what the number counts.
+        limit: the smallest or largest acceptable number.
+        at_least: whether `limit` is a minimum.
+        unit: the unit of the number.
     """
 
     what: str
@@ -68,11 +68,11 @@ class Bar:
     unit: str = "times faster"
 
     def worst(self, measured: Sequence[float]) -> float:
-        """Return the number that the bar is held against."""
+        """Return the worst number, which is compared with the target."""
         return min(measured) if self.at_least else max(measured)
 
     def met(self, measured: float) -> bool:
-        """Say whether a number is good enough."""
+        """Return whether a number meets the target."""
         return measured >= self.limit if self.at_least else measured <= self.limit
 
 
@@ -108,7 +108,7 @@ def timed(
     theirs: Times,
     bar: str = "",
 ) -> Row:
-    """Return the row of two interleaved times; its bar is held against the ratio, or the inverse where at most."""
+    """Return the row of two times; the number for its target is the ratio, or the inverse for a maximum."""
     ratios = [other / own for own, other in zip(ours.seconds, theirs.seconds, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (*ratios, *ratios, *ratios)
     ratio = theirs.median / ours.median
@@ -130,7 +130,7 @@ def counted(
     bar: str = "",
     measured: float | None = None,
 ) -> Row:
-    """Return the row of two numbers of bytes."""
+    """Return the row of two byte counts."""
     ratio = theirs / max(ours, 1)
     return Row(
         section, case, against, setting, phase, "B", ours, theirs, ours, theirs, ratio, ratio, ratio, 1, bar, measured
@@ -138,7 +138,7 @@ def counted(
 
 
 def verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return each bar with the worst figure of its rows; None where nothing was measured for it."""
+    """Return each target with the worst number of its rows, which is None if nothing was measured."""
     found = []
     for key, bar in BARS.items():
         measured = [row.measured for row in rows if row.bar == key and row.measured is not None]

@@ -1,7 +1,7 @@
-"""Measure lossreg against the textbook formulas and its peers: python benchmarks/run.py [--quick] [--output FOLDER].
+"""Compare lossreg with textbook formulas and other libraries: python benchmarks/run.py [--quick] [--output FOLDER].
 
-Writes `results.json`, `results.md` and `sizes.svg` into the folder, each whole or not at all, and prints the bars.
-It is a benchmark and no test: a bar that is not met does not change the exit code.
+It writes `results.json`, `results.md` and `sizes.svg` into the folder atomically, and prints the targets. It is not a
+test: a missed target does not change the exit code.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FEW_ROUNDS = ("--benchmark-max-time=0.1", "--benchmark-min-rounds=3")
 
 
 def compiles() -> bool:
-    """Say whether PyTorch finds a compiler on this machine."""
+    """Return whether PyTorch finds a compiler on this machine."""
     try:
         torch.compile(torch.sin)(torch.ones(2))
     except RuntimeError:
@@ -54,7 +54,7 @@ def compiles() -> bool:
 
 
 def single_calls(quick: bool) -> list[dict[str, Any]]:
-    """Return the absolute times that pytest-benchmark measures; none where it is not installed."""
+    """Return the absolute times from pytest-benchmark; empty if it is not installed."""
     if find_spec("pytest_benchmark") is None:
         return []
     script = Path(__file__).with_name("calls.py")
@@ -75,7 +75,7 @@ def single_calls(quick: bool) -> list[dict[str, Any]]:
 
 
 def collect(effort: Effort, parts: Sequence[str], console: Console) -> list[Row]:
-    """Measure the parts one case after the other, with a progress bar."""
+    """Measure the parts one after another, with a progress bar."""
     cases: list[tuple[str, Callable[[], list[Row]]]] = [case for part in parts for case in PARTS[part](effort)]
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows: list[Row] = []
@@ -89,7 +89,7 @@ def collect(effort: Effort, parts: Sequence[str], console: Console) -> list[Row]
 
 
 def measure_all(effort: Effort, parts: Sequence[str], console: Console) -> dict[str, Any]:
-    """Return the machine, every row, the single calls and the bars, as plain data."""
+    """Return the machine, all rows, the single calls and the targets, as JSON data."""
     start, where = time.monotonic(), machine()
     rows = collect(effort, parts, console)
     calls = single_calls(quick=effort == QUICK) if "losses" in parts else []
@@ -117,7 +117,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, measure, write, and print the bars."""
+    """Read the command line, measure, write the results, and print the targets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds, no compiler, no sweeps: about a minute")
     parser.add_argument("--output", type=Path, default=Path("bench-run"), metavar="FOLDER", help="default: bench-run")

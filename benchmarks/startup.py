@@ -1,4 +1,4 @@
-"""How long the command line takes to start, against importing torch, among few and many installed distributions."""
+"""Measure the start-up time of the command line, compared with importing torch, with few and many distributions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OURS = ("lossreg", "lossreg_seg", "lossreg_crossfield", "lossreg_wrappers", "los
 
 
 def install(folder: Path, count: int) -> list[Path]:
-    """Make a folder of packages that has the metadata of exactly `count` distributions; return the path to import.
+    """Create a folder with the metadata of exactly `count` distributions, and return the import path.
 
     The packages are links to those that are installed, and so is the metadata of as many of them as go in, ours
     first. The rest is made up.
@@ -57,14 +57,14 @@ def install(folder: Path, count: int) -> list[Path]:
 
 
 def run(path: list[Path], *arguments: str) -> Callable[[], object]:
-    """Return a call that runs Python with that path and no other packages."""
+    """Return a function that runs Python with this import path and no other packages."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-S", *arguments]
     return lambda: subprocess.run(command, env=environment, check=True, capture_output=True)
 
 
 def compare(count: int, effort: Effort) -> list[Row]:
-    """Time `lossreg list` and `lossreg check`, and what they are compared with, among so many distributions."""
+    """Time `lossreg list`, `lossreg check` and the compared commands, with `count` distributions."""
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as configs:
         path, config = install(Path(name), count), Path(configs) / "ten_terms.yaml"
         config.write_text(TEN_TERMS, encoding="utf-8")
@@ -93,6 +93,6 @@ def compare(count: int, effort: Effort) -> list[Row]:
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield what is to be done, with a label for the progress bar."""
+    """Yield the comparisons with labels for the progress bar."""
     for count in (40, 1000) if effort.sweeps else (40,):
         yield f"start-up among {count} distributions", lambda c=count: compare(c, effort)

@@ -1,4 +1,4 @@
-"""Norms made the same on all processes: one collective for all terms, against one a term."""
+"""Measure the synchronisation of norms: one collective for all terms, compared with one per term."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE = timedelta(seconds=120)
 
 
 def one_a_term(norms: list[RunningNorm]) -> None:
-    """Average each norm over the processes, weighted by its samples, in a collective of its own."""
+    """Average each norm over the processes, weighted by its samples, in one collective per norm."""
     for norm in norms:
         both = torch.stack([norm.norm_sum, norm.norm_count.double()])
         dist.all_reduce(both)
@@ -31,7 +31,7 @@ def one_a_term(norms: list[RunningNorm]) -> None:
 
 
 def rank_main(rank: int, ranks: int, terms: int, effort: Effort, folder: str) -> None:
-    """Time both on one process of a gloo group; rank 0 writes what it found."""
+    """Time both on one process of a gloo group; rank 0 writes the times."""
     torch.set_num_threads(1)
     store = (Path(folder) / "store").as_uri()
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks, timeout=PATIENCE)
@@ -54,7 +54,7 @@ def rank_main(rank: int, ranks: int, terms: int, effort: Effort, folder: str) ->
 
 
 def _time(calls: tuple[Callable[[], object], ...], effort: Effort) -> list[list[float]]:
-    """Return the seconds a call in turns; every rank does the same number of them."""
+    """Return the seconds per call, measured in turns; every rank makes the same number of calls."""
     found: list[list[float]] = [[] for _ in calls]
     for _ in range(5 * effort.rounds):
         for call, seconds in zip(calls, found, strict=True):
@@ -67,7 +67,7 @@ def _time(calls: tuple[Callable[[], object], ...], effort: Effort) -> list[list[
 
 
 def compare(ranks: int, terms: int, effort: Effort) -> list[Row]:
-    """Start a group, and return its row."""
+    """Start a process group, and return its row."""
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(rank_main, (ranks, terms, effort, folder), nprocs=ranks)
         ours, theirs = (Times(tuple(s)) for s in pickle.loads((Path(folder) / "times").read_bytes()))
@@ -76,7 +76,7 @@ def compare(ranks: int, terms: int, effort: Effort) -> list[Row]:
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield what is to be done, with a label for the progress bar."""
+    """Yield the comparisons with labels for the progress bar."""
     for ranks in (2, 4) if effort.sweeps else (2,):
         for terms in (10, 100) if effort.sweeps else (10,):
             yield f"sync of {terms} terms on {ranks} processes", lambda r=ranks, t=terms: compare(r, t, effort)

@@ -1,4 +1,4 @@
-"""What the benchmark compares is the same function, and what it reports is what it measured."""
+"""The benchmark compares functions with equal values, and reports what it measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses as a textbook writes them: what lossreg is measured against, eager and compiled.
+"""Textbook formulas of the losses, with which lossreg is compared, eager and compiled.
 
 They give the values of the plugins `seg` and `crossfield`; `assert_same` holds that before anything is timed.
 A frame field and a direction are pairs of planes, real and imaginary, on axis 1.
@@ -56,7 +56,7 @@ def focal_tversky(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def frame_field(pred: Batch, gt: Batch) -> Tensor:
-    """Return the sum of the six terms, with what they read made of `seg`, `crossfield` and the tangent's angle."""
+    """Return the sum of the six terms, computed from `seg`, `crossfield` and the angle of the tangent."""
     seg, field, gt_image = pred["seg"], pred["crossfield"], gt["gt_polygons_image"]
     c0, c2 = field[:, :2], field[:, 2:]
     edge, vertex = gt_image[:, EDGE], gt_image[:, VERTEX]
@@ -88,14 +88,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def laplacian(planes: Tensor) -> Tensor:
-    """Return the Laplacian of each plane (N, C, H, W), zeros around the image."""
+    """Return the Laplacian of each plane (N, C, H, W), with zero padding."""
     kernel = planes.new_tensor([[0.5, 1, 0.5], [1, -6, 1], [0.5, 1, 0.5]]) / 12
     channels = planes.shape[1]
     return F.conv2d(planes, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
 
 
 def seg_slopes(seg: Tensor) -> Tensor:
-    """Return twice the Scharr gradient of each channel, (N, C, 2, H, W), border pixels repeated."""
+    """Return twice the Scharr gradient of each channel, (N, C, 2, H, W), with border pixels repeated."""
     n, channels, height, width = seg.shape
     right = seg.new_tensor([[-47, 0, 47], [-162, 0, 162], [-47, 0, 47]]) / 512
     kernels = torch.stack([right.T, right])[:, None, None]  # (2, 1, 1, 3, 3)
@@ -104,14 +104,14 @@ def seg_slopes(seg: Tensor) -> Tensor:
 
 
 def edge_interior(interior: Tensor, edge: Tensor, steepness: Tensor) -> Tensor:
-    """Return how far the edge channel is from the slope of the interior, where there shall be an edge."""
+    """Return the difference between the edge channel and the slope of the interior, where an edge is expected."""
     outside = (torch.cos(math.pi * interior) + 1) / 2
     steep = (1 - torch.cos(math.pi * steepness)) / 2
     return ((edge - steepness).abs() * torch.maximum(outside, steep)).mean()
 
 
 def assert_same(what: str, value: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
-    """Stop where two values differ by more than a relative tolerance: then a ratio of their times says nothing."""
+    """Raise if two values differ by more than a relative tolerance, because then their times are not comparable."""
     found, wanted = float(value.detach()), float(expected.detach())
     if not math.isclose(found, wanted, rel_tol=tolerance):
         raise AssertionError(f"{what}: {found!r}, but the formula that it is measured against gives {wanted!r}")

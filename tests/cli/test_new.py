@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_class_name_is_refused(new, tmp_path, loss):
 def test_a_loss_that_would_hide_what_its_module_uses_is_refused(new, tmp_path, loss):
     result = new("my-losses", "--loss", loss)
     assert result.exit_code == 2
-    assert "the module that is written uses" in " ".join(result.output.split())
+    assert "the generated module uses" in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
