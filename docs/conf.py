@@ -20,10 +20,10 @@ html_theme = "furo"
 html_title = f"lossreg {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_show_copyright = False  # the license file says it
-html_math_renderer = "mathml"  # by the browser itself: pages load nothing from elsewhere
+html_show_copyright = False  # it is in the license file
+html_math_renderer = "mathml"  # rendered by the browser, without loading anything
 
-default_role = "literal"  # docstrings write code in single backticks
+default_role = "literal"  # docstrings mark code with single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -37,24 +37,24 @@ copybutton_only_copy_prompt_lines = True
 
 
 def generate(_: Sphinx) -> None:
-    """Write the pictures and tables of the pages into `generated/`."""
+    """Generate the plots and tables of the pages in `generated/`."""
     for script in sorted(Path(__file__).parent.glob("generate/*.py")):
         subprocess.run([sys.executable, str(script)], check=True)
 
 
 def write_math(translator: HTML5Translator, node: nodes.math) -> None:
-    """Write a formula within a line."""
+    """Write an inline formula."""
     translator.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def write_displayed_math(translator: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own."""
+    """Write a displayed formula."""
     translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> None:
-    """Generate before pages are read."""
+    """Connect the generator and the math renderer."""
     app.connect("builder-inited", generate)
     app.add_html_math_renderer("mathml", (write_math, None), (write_displayed_math, None))

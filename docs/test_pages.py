@@ -1,14 +1,14 @@
-"""Run every code block of every page, top to bottom, in one namespace and one temporary folder a page.
+"""Run every code block of every page in order, with one namespace and one temporary folder per page.
 
-What is done with a block stands in its language:
+The language of a block says how it is tested:
 
-- `python`: executed; with `>>>` it is a doctest. With a first line `# name.py` it is saved under that name,
-  for a command below to run.
-- `yaml`: builds a loss. A first line `# name.yaml` also saves it, for the blocks below; of `# name.yaml, with
-  mistakes` it must be refused.
-- `console`: each line after `$ ` is run, and must print what follows it (`...` stands for anything).
-- `toml`: parses.
-- `bash`, `text`, `mermaid`: shown, not run; they install things or draw them.
+- `python`: executed; with `>>>` it is a doctest. A block whose first line is `# name.py` is only saved under that name,
+  so that a command below can run it.
+- `yaml`: must build a loss. A block whose first line is `# name.yaml` is also saved under that name. With
+  `# name.yaml, with mistakes` it must raise a `ConfigError`.
+- `console`: each line after `$ ` is run and must print the lines below it (`...` matches anything).
+- `toml`: must parse.
+- `bash`, `text`, `mermaid`: not run; they install or draw something.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def build_loss(example: Example) -> None:
-    """Build a loss of a YAML block: a whole file, a `compound_loss` block, or terms of a list."""
+    """Build a loss from a YAML block: a whole file, a `compound_loss` block, or a list of terms."""
     source = str(example.parsed)
     if name := re.match(r"# (\S+\.ya?ml)(, with mistakes)?\n", source):
         Path(name[1]).write_text(source, encoding="utf-8")
@@ -60,8 +60,10 @@ def build_loss(example: Example) -> None:
 
 
 def run_session(example: Example) -> str | None:
-    """Run the commands of a console block and compare what they print."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # tox's, not a reader's
+    """Run the commands of a console block and compare their output."""
+    inherited = {
+        name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"
+    }  # tox sets it, users do not
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", str(example.parsed), re.MULTILINE):
         run = subprocess.run(
@@ -88,7 +90,7 @@ def save_script(example: Example) -> None:
 
 
 def python_blocks(document: Document) -> Iterator[Region]:
-    """Find the Python of a page, and the scripts in it, which are not executed in its namespace."""
+    """Yield the Python blocks of a page; scripts are saved and not executed."""
     for region in PythonCodeBlockParser(doctest_optionflags=OPTIONS)(document):
         if re.match(r"# \S+\.py\n", str(region.parsed)):
             region.evaluator = save_script
@@ -110,7 +112,7 @@ SYBIL = Sybil(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lossreg.registry, "_local", {})  # what a page registers, no other page sees
+    monkeypatch.setattr(lossreg.registry, "_local", {})  # registered losses must not leak into other pages
     monkeypatch.setattr(lossreg.registry, "_catalog", None)
     for example in SYBIL.parse(page).examples():
         example.evaluate()

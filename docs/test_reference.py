@@ -1,4 +1,4 @@
-"""The reference pages leave nothing out: every key of the grammar, every command, every public name."""
+"""The reference pages are complete: every key of the grammar, every command, every public name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent
 
 
 def script(name: str) -> SimpleNamespace:
-    """Return what one of the scripts that write what the pages include defines."""
+    """Return the names of a script in `docs/generate`."""
     return SimpleNamespace(**runpy.run_path(str(DOCS / "generate" / f"{name}.py")))
 
 
@@ -90,7 +90,7 @@ def test_every_command_is_shown_at_work_and_with_its_options():
 
 
 def documented(page: str) -> list[Any]:
-    """Return what a page documents by autodoc."""
+    """Return the objects that a page documents with autodoc."""
     text = (DOCS / page).read_text("utf-8")
     found: list[Any] = []
     module = "lossreg"
@@ -105,7 +105,7 @@ def documented(page: str) -> list[Any]:
 
 
 def public(module: str) -> dict[str, Any]:
-    """Return what a module calls public, or else what it defines without an underscore."""
+    """Return the names in `__all__` of a module, or else its names without an underscore."""
     contents = resolve_name(module)
     own = [name for name, value in vars(contents).items() if getattr(value, "__module__", None) == module]
     return {n: getattr(contents, n) for n in getattr(contents, "__all__", own) if not n.startswith("_")}

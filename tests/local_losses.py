@@ -1,4 +1,4 @@
-"""A registered loss of each sort, for configs to build without a plugin: what `fuzz` and `security` try theirs on."""
+"""A registered loss of each kind, for configs without a plugin; `fuzz` and `security` use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of strangers, without what a terminal would obey."""
+"""Untrusted text is escaped for terminals."""
 
 from __future__ import annotations
 

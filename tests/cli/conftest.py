@@ -1,4 +1,4 @@
-"""What the command's tests share: a way to call it, and losses for its files to name."""
+"""Fixtures: a way to call the command, and losses for its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`list`, `show` and `plugins`: what is installed."""
+"""`list`, `show` and `plugins` show what is installed."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`check`: a table of what a file describes, or every mistake at its line, with the fix."""
+"""`check` prints a table of terms, or every mistake with its line and a fix."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The guide's file, and the same with ten mistakes: all are told in one run, at their lines, without torch."""
+"""`check` reports ten mistakes in the guide's file in one run, with their lines and without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as a whole: help everywhere, exit codes, plain output where there is no terminal."""
+"""The whole command: help, exit codes, and output without styles outside a terminal."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""`graph`: what is computed from what, in four formats."""
+"""`graph` draws keys, preprocesses and terms in four formats."""
 
 import html
 import re

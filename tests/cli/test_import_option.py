@@ -1,4 +1,4 @@
-"""`--import MODULE`: a module that the user names is imported, and what it registers is known to the command."""
+"""`--import MODULE` imports a module, and the command knows the losses that it registers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lossreg new`: what it writes, and what it refuses; that the package works is tested from wheels."""
+"""`lossreg new`: the written files, and the errors. That the package works is tested from wheels."""
 
 from __future__ import annotations
 

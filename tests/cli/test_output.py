@@ -1,4 +1,4 @@
-"""Standard output belongs to the command: whatever a plugin prints, in whatever way, goes to standard error."""
+"""All output of plugins goes to standard error, and standard output has only the command's own."""
 
 from __future__ import annotations
 

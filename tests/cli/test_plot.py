@@ -1,4 +1,4 @@
-"""`plot`: each term's weight over the epochs, as a picture or in the terminal."""
+"""`plot` draws the weight of each term over the epochs, as a picture or in the terminal."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What commands write, and where they cannot: escapes, styles, closed pipes, full disks, files read once."""
+"""Output of commands: escapes, styles, closed pipes, full disks, and files that are read once."""
 
 from __future__ import annotations
 

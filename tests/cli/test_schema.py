@@ -1,4 +1,4 @@
-"""`lossreg schema`: what it prints, and what it writes."""
+"""`lossreg schema` prints and writes a JSON Schema."""
 
 from __future__ import annotations
 

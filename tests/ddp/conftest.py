@@ -1,4 +1,4 @@
-"""Process groups that live for the session, each started once, so that a property costs milliseconds."""
+"""Fixtures: process groups that are started once per session, so that a property costs milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No criterion leaves a rank waiting: whichever terms a batch lacks, whatever one rank alone holds or fails with."""
+"""No rank waits forever, for any missing terms, differences and failures of single ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration over real processes: one average over all shares, or an error on every rank; nothing hangs."""
+"""Calibration over real processes gives one average over all shares, or an error on every rank, and never hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks compare what a criterion is before its numbers: the same error on every rank, with what differs."""
+"""Ranks compare their criteria first: the same error on every rank, with the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Norms over real processes: the sample-weighted mean, the same on every rank, or the same error on each."""
+"""Norms over real processes: the mean weighted by samples on every rank, or the same error on each."""
 
 from __future__ import annotations
 

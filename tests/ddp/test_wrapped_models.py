@@ -1,4 +1,4 @@
-"""A criterion inside and outside of wrapped networks: the numbers are those of one process with the joined batch."""
+"""A criterion inside or outside wrapped networks gives the numbers of one process with the joined batch."""
 
 from __future__ import annotations
 

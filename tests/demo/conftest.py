@@ -1,4 +1,4 @@
-"""Tests of the demo need its extra: without it there is nothing to collect."""
+"""Without the extra of the demo, no test of the demo is collected."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, end to end, on few and small scenes."""
+"""The demo from end to end, on few and small scenes."""
 
 import csv
 import json

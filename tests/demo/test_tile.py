@@ -1,4 +1,4 @@
-"""A user's tile: made here, small, in map coordinates."""
+"""A user's tile, generated here, small and in map coordinates."""
 
 import json
 from pathlib import Path

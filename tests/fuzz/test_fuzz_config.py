@@ -1,4 +1,4 @@
-"""Whatever a file holds, a criterion comes of it or a `ConfigError`; `--hypothesis-profile=fuzz` tries many more."""
+"""Any file gives a criterion or a `ConfigError`; `--hypothesis-profile=fuzz` tries many more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loss: what it reads, what it returns, and what it says of a batch that it cannot take."""
+"""A loss: the keys it reads, its result, and its errors for a wrong batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an object was made with, as a text that holds nothing of one process alone."""
+"""The description of an object is the same text in every process."""
 
 from __future__ import annotations
 

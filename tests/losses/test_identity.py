@@ -1,4 +1,4 @@
-"""What a loss is, as a text: the name that it was created by, or where it is defined."""
+"""The identity of a loss: the name by which it was created, or where it is defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The running norm: a sample-weighted mean that survives casts, copies and checkpoints."""
+"""The norm: a mean weighted by samples that survives casts, copies and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notes that an exception from inside a loss carries."""
+"""The notes on an exception from a loss."""
 
 from __future__ import annotations
 

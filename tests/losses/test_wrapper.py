@@ -1,4 +1,4 @@
-"""LossWrapper: any module or function over tensors becomes a loss over batches."""
+"""LossWrapper makes a loss over batches of any module or function over tensors."""
 
 from __future__ import annotations
 

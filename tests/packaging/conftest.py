@@ -1,4 +1,4 @@
-"""Wheels built from the tree and from packages made on the spot, and environments to install them in."""
+"""Fixtures: wheels of the tree and of generated packages, and environments for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is built from the tree is whole: it works without the tree."""
+"""What is built from the tree works without the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of faults in the docs names tests that are there."""
+"""The tests that the page of tested failures names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files around the code agree with each other, and say nothing about the machine they were written on."""
+"""The files around the code agree with each other, and do not describe the machine of their author."""
 
 from __future__ import annotations
 

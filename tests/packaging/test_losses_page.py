@@ -1,4 +1,4 @@
-"""The page of losses shows every loss that is written here."""
+"""The page of losses shows every first-party loss."""
 
 from __future__ import annotations
 

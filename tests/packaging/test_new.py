@@ -1,4 +1,4 @@
-"""The package that `lossreg new` writes is built, installed from its wheel, and passes its own tests."""
+"""The package from `lossreg new` is built, installed from its wheel, and passes its tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages of strangers: three ways to offer losses, all from wheels, beside a fourth that is broken."""
+"""Third-party packages: three ways to offer losses, from wheels, with a fourth that is broken."""
 
 from __future__ import annotations
 

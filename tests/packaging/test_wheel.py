@@ -1,4 +1,4 @@
-"""What the wheels hold: the package, its data and its license, and nothing else."""
+"""The wheels contain the package, its data and its license, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real packages for discovery to find: metadata and modules in a temporary folder on the path."""
+"""Fixtures: packages with metadata and modules in a temporary folder on the path."""
 
 from __future__ import annotations
 

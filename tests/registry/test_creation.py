@@ -1,4 +1,4 @@
-"""From a registered name to a loss: adopted, wrapped by a plugin, or by LossWrapper."""
+"""Losses created by name: a `Loss`, wrapped by a plugin, or wrapped by LossWrapper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What discovery finds in package metadata, and what a broken plugin cannot break."""
+"""Discovery finds plugins in package metadata, and a broken plugin does not affect others."""
 
 from __future__ import annotations
 

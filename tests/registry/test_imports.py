@@ -1,4 +1,4 @@
-"""To describe is not to import: neither torch nor any loss is loaded until one is used."""
+"""Describing losses imports neither torch nor any loss."""
 
 from __future__ import annotations
 

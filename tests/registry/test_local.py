@@ -1,4 +1,4 @@
-"""What a process registers by itself: in a notebook, a script."""
+"""Components registered in this process, as in a notebook or a script."""
 
 from __future__ import annotations
 

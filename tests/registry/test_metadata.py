@@ -1,4 +1,4 @@
-"""Metadata as it is found on disk: odd metadata keeps its own distribution out at most, and says so."""
+"""Broken metadata affects at most its own distribution, with a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which component a name means, and what is said where it means none or several."""
+"""The component of a name, and the errors for unknown and ambiguous names."""
 
 from __future__ import annotations
 

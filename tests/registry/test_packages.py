@@ -1,4 +1,4 @@
-"""A spec may name the package that its target needs; only the metadata of that package is looked at."""
+"""A spec may name a package that its target needs; only its metadata is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of a component, read off its signature, and values of a config held against them."""
+"""Parameters of components, read from signatures, and checks of config values against them."""
 
 from __future__ import annotations
 

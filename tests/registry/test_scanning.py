@@ -1,4 +1,4 @@
-"""The scan is one act: what a plugin does in it, who waits for it, and who is named where it takes long."""
+"""The scan: what plugins may do in it, threads that wait for it, and slow plugins."""
 
 from __future__ import annotations
 

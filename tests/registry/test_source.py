@@ -1,4 +1,4 @@
-"""Signatures read off the source, held against those of the imported objects."""
+"""Signatures read from source files agree with those of the imported objects."""
 
 from __future__ import annotations
 

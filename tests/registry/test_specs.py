@@ -1,4 +1,4 @@
-"""Specs are frozen, and refuse at construction what could not be used later."""
+"""Specs are frozen, and their constructors raise for malformed fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`allow_import` lets Python code, and no file, name modules whose own classes and functions a `_target_` may mean."""
+"""`allow_import` lets Python code, but no file, name modules for `_target_`."""
 
 from __future__ import annotations
 

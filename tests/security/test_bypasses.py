@@ -1,4 +1,4 @@
-"""Every published payload is refused wherever it stands in a file, and nothing is imported, run or read for it."""
+"""Every published payload is an error at every place of a file, and nothing is imported, run or read for it."""
 
 from __future__ import annotations
 

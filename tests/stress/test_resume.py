@@ -1,4 +1,4 @@
-"""A few of the random stops of `resume.py`, which does as many as one asks for."""
+"""A few of the random stops of `resume.py`, which can do any number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses with planted faults, in a module that other processes find."""
+"""Fixtures: the losses with planted faults, in a module that other processes can import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses that break the contract, each in one place; a module of its own, since another process has to import them."""
+"""Losses that break the contract in one place each; other processes import this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For every check of the contract a loss that breaks it alone: the kit names that check, and no other."""
+"""For every check there is a loss that breaks only it, and the kit reports exactly that check."""
 
 from __future__ import annotations
 

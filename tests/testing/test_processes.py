@@ -1,4 +1,4 @@
-"""The two processes of the kit: what is said where they do not answer, and that the next loss has new ones."""
+"""The two processes of the kit: errors if they do not answer, and a restart for the next loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def test_processes_that_do_not_answer_in_time_are_ended_and_the_next_loss_has_ne
     share = ({"seg": torch.ones(1, 1, 2, 2)}, {"gt_polygons_image": torch.zeros(1, 1, 2, 2)})
     processes._end()
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "_PATIENCE", 0.05)  # less than Python takes to start
-        with pytest.raises(Broken, match=r"a process of two died, or did not answer within 0\.05 s"):
+        patched.setattr(processes, "_TIMEOUT", 0.05)  # less than Python takes to start
+        with pytest.raises(Broken, match=r"one of two processes died, or did not answer within 0\.05 s"):
             processes.ask(loss, [share, share])
     assert processes.ask(loss, [share, share]) == [(1.0, 2.0), (1.0, 2.0)]
     processes._end()

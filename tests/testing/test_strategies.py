@@ -1,4 +1,4 @@
-"""The strategies: what they draw is what they promise, each sort of it, and shrinks to something small."""
+"""The strategies draw what they promise, of every kind, and shrink to small examples."""
 
 from __future__ import annotations
 

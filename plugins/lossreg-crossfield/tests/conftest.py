@@ -1,4 +1,4 @@
-"""What the tests share: the golden batch, random batches, and the formulas as a textbook writes them."""
+"""Fixtures: the golden batch, random batches, and the textbook formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of the system that these losses implement anew."""
+"""The losses return the numbers of the original implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients written by hand, against numbers, against the plain formula, and against the textbook."""
+"""Analytic gradients agree with finite differences, the formulas and the textbook."""
 
 from __future__ import annotations
 

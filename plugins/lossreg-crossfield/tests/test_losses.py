@@ -1,4 +1,4 @@
-"""What each loss promises: invariants, errors, dtypes, and batches with nothing in them."""
+"""Invariants, errors, dtypes and empty batches of each loss."""
 # ruff: noqa: RUF043
 
 from __future__ import annotations

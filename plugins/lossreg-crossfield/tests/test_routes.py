@@ -1,4 +1,4 @@
-"""The ways a formula can be run: compiled, transformed, forward-mode, abstract, without a graph."""
+"""Formulas that are compiled, transformed, in forward mode, abstract, or without a graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two stencils, against scipy, and their adjoints."""
+"""The two stencils agree with scipy, and so do their adjoints."""
 
 from __future__ import annotations
 

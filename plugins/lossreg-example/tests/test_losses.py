@@ -1,4 +1,4 @@
-"""The losses by name, as a config uses them."""
+"""The losses by name, in a config."""
 
 from __future__ import annotations
 

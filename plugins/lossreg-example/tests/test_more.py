@@ -1,4 +1,4 @@
-"""The two other ways in, beside the first in one config."""
+"""The two other ways to offer a loss, in one config with the first."""
 
 from __future__ import annotations
 

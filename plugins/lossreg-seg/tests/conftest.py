@@ -1,4 +1,4 @@
-"""What the tests share: the golden batch, random batches, and the textbook's formula in float64."""
+"""Fixtures: the golden batch, random batches, and the textbook formula in float64."""
 
 from __future__ import annotations
 

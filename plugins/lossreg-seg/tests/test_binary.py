@@ -1,4 +1,4 @@
-"""SegLoss on binary channels: terms, logits, smoothing, ignored pixels, weights, departures from the original."""
+"""SegLoss with binary channels: terms, logits, smoothing, ignored pixels, weights, differences from the original."""
 
 from __future__ import annotations
 

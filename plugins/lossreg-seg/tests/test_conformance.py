@@ -1,4 +1,4 @@
-"""The contract of a loss, checked on each that this package offers."""
+"""Each loss of this package keeps the contract of a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cross-entropy of SegLoss keeps its digits, whatever the logit or the probability: compared with float64."""
+"""The cross-entropy of SegLoss keeps its precision for every logit and probability, compared with float64."""
 
 from __future__ import annotations
 

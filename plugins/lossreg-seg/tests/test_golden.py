@@ -1,4 +1,4 @@
-"""The numbers of the system that SegLoss implements anew."""
+"""SegLoss returns the numbers of the original implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast kernel equals the plain formula, keeps less, and gives way where it cannot stand for it."""
+"""The fast kernel equals the formula, saves less, and falls back to the formula where necessary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MixUp: the helper that makes a batch, and the loss of one. The original raises."""
+"""MixUp: the helper that mixes a batch, and the loss of a mixed batch. The original raises."""
 
 from __future__ import annotations
 

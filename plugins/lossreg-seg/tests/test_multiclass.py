@@ -1,4 +1,4 @@
-"""SegLoss on classes that exclude each other. The original raises on every one of these."""
+"""SegLoss with mutually exclusive classes. The original raises for each of these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distribution as lossreg sees it."""
+"""The installed plugin: names, specs and old paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every adapted loss, whatever the library."""
+"""Properties of all adapted losses of all libraries."""
 
 from __future__ import annotations
 

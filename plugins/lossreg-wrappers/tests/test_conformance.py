@@ -1,4 +1,4 @@
-"""The contract of a loss, checked on every adapted one; what a library leaves out is declared with its reason."""
+"""Each adapted loss keeps the contract of a loss, except for declared exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every adapted loss in half precision, at the size of a real image: as in float32."""
+"""Adapted losses agree with float32 in half precision, for images of a real size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets of every dtype, shape and range: the right value, or an error that says what to do."""
+"""Targets of every dtype, shape and range give the right value, or an error with a fix."""
 
 from __future__ import annotations
 
