@@ -89,10 +89,10 @@ def overhead(terms: int, scheduled: bool, effort: Effort) -> list[Row]:
     bar = "composition scheduled" if scheduled else "composition"
     rows = []
     for phase in (FORWARD, BOTH):
-        found = interleaved({n: backward(s) if phase == BOTH else s for n, s in sides.items()}, effort, threads=1)
+        times = interleaved({n: backward(s) if phase == BOTH else s for n, s in sides.items()}, effort, threads=1)
         for name in list(sides)[1:]:
             held = bar if phase == BOTH and terms == 20 and name.endswith("losses") else ""
-            rows.append(timed("composition", "MultiLoss", name, setting, phase, found["MultiLoss"], found[name], held))
+            rows.append(timed("composition", "MultiLoss", name, setting, phase, times["MultiLoss"], times[name], held))
     return rows
 
 
@@ -115,12 +115,12 @@ def schedule(effort: Effort) -> list[Row]:
     }
     rows = []
     for name, (own, other, bar) in sides.items():
-        found = interleaved({"ours": own, "theirs": other}, effort)
+        times = interleaved({"ours": own, "theirs": other}, effort)
         setting = {"epoch": name}
         rows.append(
             timed(
                 "composition", "a scheduled weight", "scipy interp1d", setting, "call",
-                found["ours"], found["theirs"], bar,
+                times["ours"], times["theirs"], bar,
             )
         )  # fmt: skip
     return rows

@@ -56,10 +56,10 @@ class Sides:
         rows = []
         for phase in phases:
             calls = {name: self.with_backward(name) if phase == BOTH else self.forwards[name] for name in names}
-            found = interleaved(calls, effort, self.threads)
+            times = interleaved(calls, effort, self.threads)
             for ours, theirs, bar in pairs:
                 bar = bar if phase == BOTH else ""
-                rows.append(timed(section, ours, theirs, self.setting, phase, found[ours], found[theirs], bar))
+                rows.append(timed(section, ours, theirs, self.setting, phase, times[ours], times[theirs], bar))
         return rows
 
     def saved(self, name: str) -> int:

@@ -82,13 +82,13 @@ def in_turns(timers: Mapping[str, Callable[[int], float]], effort: Effort, block
         block: minimum length of a turn in seconds.
     """
     numbers = {name: max(1, round(block / timer(1))) for name, timer in timers.items()}
-    found: dict[str, list[float]] = {name: [] for name in timers}
+    seconds_of: dict[str, list[float]] = {name: [] for name in timers}
     order, end = list(timers), time.monotonic() + effort.seconds
-    while len(found[order[0]]) < effort.rounds or time.monotonic() < end:
+    while len(seconds_of[order[0]]) < effort.rounds or time.monotonic() < end:
         for name in order:
-            found[name].append(timers[name](numbers[name]) / numbers[name])
+            seconds_of[name].append(timers[name](numbers[name]) / numbers[name])
         order.append(order.pop(0))
-    return {name: Times(tuple(seconds)) for name, seconds in found.items()}
+    return {name: Times(tuple(seconds)) for name, seconds in seconds_of.items()}
 
 
 def saved_bytes(forward: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> int:

@@ -32,20 +32,20 @@ def bce_dice() -> dict[str, Callable[[Tensor, Tensor], Forward]]:
     SegLoss; over two channels it takes the softmax's. Both are measured: as it comes, and with the channels
     moved to the batch. segmentation-models-pytorch takes Dice over the whole batch.
     """
-    found: dict[str, Callable[[Tensor, Tensor], Forward]] = {}
+    functions: dict[str, Callable[[Tensor, Tensor], Forward]] = {}
     if monai := library("monai.losses"):
         loss = monai.DiceCELoss(sigmoid=True, lambda_dice=0.5, lambda_ce=0.5, smooth_nr=1.0, smooth_dr=1.0)
-        found["MONAI DiceCELoss"] = lambda pred, target: lambda: loss(pred, target)
-        found[SAME_VALUE] = lambda pred, target: (
+        functions["MONAI DiceCELoss"] = lambda pred, target: lambda: loss(pred, target)
+        functions[SAME_VALUE] = lambda pred, target: (
             lambda: loss(pred.flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
         )
     if smp := library("segmentation_models_pytorch"):
         dice = smp.losses.DiceLoss("multilabel", smooth=1.0)
         bce = smp.losses.SoftBCEWithLogitsLoss()
-        found["smp DiceLoss + SoftBCEWithLogitsLoss"] = lambda pred, target: (
+        functions["smp DiceLoss + SoftBCEWithLogitsLoss"] = lambda pred, target: (
             lambda: 0.5 * dice(pred, target) + 0.5 * bce(pred, target)
         )
-    return found
+    return functions
 
 
 Case = tuple[str, dict[str, Any], tuple[Tensor, ...], Forward, dict[str, Forward]]

@@ -139,10 +139,10 @@ def counted(
 
 def verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return each target with the worst number of its rows, which is None if nothing was measured."""
-    found = []
+    worst_rows = []
     for key, bar in BARS.items():
         measured = [row.measured for row in rows if row.bar == key and row.measured is not None]
         worst = bar.worst(measured) if measured else None
         met = None if worst is None else bar.met(worst)
-        found.append({"bar": key, **asdict(bar), "measured": worst, "met": met})
-    return found
+        worst_rows.append({"bar": key, **asdict(bar), "measured": worst, "met": met})
+    return worst_rows

@@ -59,12 +59,12 @@ def single_calls(quick: bool) -> list[dict[str, Any]]:
         return []
     script = Path(__file__).with_name("calls.py")
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "calls.json"
-        command = [sys.executable, "-m", "pytest", "-q", str(script), f"--benchmark-json={found}"]
+        file = Path(folder) / "calls.json"
+        command = [sys.executable, "-m", "pytest", "-q", str(script), f"--benchmark-json={file}"]
         run = subprocess.run([*command, *(FEW_ROUNDS if quick else ())], capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {run.returncode}:\n{run.stdout}{run.stderr}")
-        benchmarks = json.loads(found.read_text(encoding="utf-8"))["benchmarks"]
+        benchmarks = json.loads(file.read_text(encoding="utf-8"))["benchmarks"]
     return [
         {
             "name": b["param"] or b["name"].removeprefix("test_").replace("_", " "),
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     effort = QUICK if options.quick else Effort()
     if effort.compiled and not compiles():
-        console.print("no compiler is found, so nothing is compiled", style="yellow")
+        console.print("no compiler found, so nothing is compiled", style="yellow")
         effort = replace(effort, compiled=False)
     results = measure_all(effort, options.only, console)
     write(results, options.output)

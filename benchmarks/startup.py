@@ -35,12 +35,12 @@ OURS = ("lossreg", "lossreg_seg", "lossreg_crossfield", "lossreg_wrappers", "los
 def install(folder: Path, count: int) -> list[Path]:
     """Create a folder with the metadata of exactly `count` distributions, and return the import path.
 
-    The packages are links to those that are installed, and so is the metadata of as many of them as go in, ours
-    first. The rest is made up.
+    The packages and the metadata are links to the installed ones, lossreg first. If `count` is larger, the rest is
+    made up.
     """
-    sites = list(dict.fromkeys(Path(str(found.locate_file(""))) for found in distributions()))
-    found = {path.name.partition("-")[0].lower(): path for site in sites for path in site.glob("*.dist-info")}
-    metadata = sorted(found.values(), key=lambda path: (not path.name.startswith("lossreg"), path.name))
+    sites = list(dict.fromkeys(Path(str(installed.locate_file(""))) for installed in distributions()))
+    folders = {path.name.partition("-")[0].lower(): path for site in sites for path in site.glob("*.dist-info")}
+    metadata = sorted(folders.values(), key=lambda path: (not path.name.startswith("lossreg"), path.name))
     for site in sites:
         for entry in site.iterdir():
             if entry.suffix not in {".dist-info", ".pth"} and not (folder / entry.name).exists():
@@ -75,10 +75,10 @@ def compare(count: int, effort: Effort) -> list[Row]:
             "python -c 'import lossreg'": run(path, "-c", "import lossreg"),
             "python -c pass": run(path, "-c", "pass"),
         }
-        found = in_turns({n: lambda number, c=c: timeit(c, number=number) for n, c in calls.items()}, effort, block=0)
+        times = in_turns({n: lambda number, c=c: timeit(c, number=number) for n, c in calls.items()}, effort, block=0)
     setting = {"distributions": count}
     return [
-        timed("startup", ours, other, setting, "process", found[ours], found[other], bar)
+        timed("startup", ours, other, setting, "process", times[ours], times[other], bar)
         for ours, other, bar in (
             ("lossreg list", "python -c 'import torch'", "list"),
             ("lossreg list", "python -c pass", ""),
@@ -87,7 +87,7 @@ def compare(count: int, effort: Effort) -> list[Row]:
     ] + [
         timed(
             "startup", "python -c 'import lossreg'", "python -c 'import torch'", setting, "process",
-            found["python -c 'import lossreg'"], found["python -c 'import torch'"],
+            times["python -c 'import lossreg'"], times["python -c 'import torch'"],
         )
     ]  # fmt: skip
 

@@ -41,11 +41,11 @@ def rank_main(rank: int, ranks: int, terms: int, effort: Effort, folder: str) ->
         for i, norm in enumerate(norms):
             norm.record(torch.tensor(1.0 + i + rank), nums=rank + 1)
         calls = (multi.sync, lambda: one_a_term(norms))
-        found = []
+        averages = []
         for call in calls:
             call()
-            found.append(torch.cat([norm.norm for norm in norms]))
-        torch.testing.assert_close(*found)
+            averages.append(torch.cat([norm.norm for norm in norms]))
+        torch.testing.assert_close(*averages)
         times = _time(calls, effort)
         if rank == 0:
             (Path(folder) / "times").write_bytes(pickle.dumps(times))
@@ -55,15 +55,15 @@ def rank_main(rank: int, ranks: int, terms: int, effort: Effort, folder: str) ->
 
 def _time(calls: tuple[Callable[[], object], ...], effort: Effort) -> list[list[float]]:
     """Return the seconds per call, measured in turns; every rank makes the same number of calls."""
-    found: list[list[float]] = [[] for _ in calls]
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(5 * effort.rounds):
-        for call, seconds in zip(calls, found, strict=True):
+        for call, seconds in zip(calls, times, strict=True):
             dist.barrier()
             start = time.perf_counter()
             for _ in range(CALLS):
                 call()
             seconds.append((time.perf_counter() - start) / CALLS)
-    return found
+    return times
 
 
 def compare(ranks: int, terms: int, effort: Effort) -> list[Row]:

@@ -80,9 +80,9 @@ def test_every_round_times_each_side_once_and_begins_with_the_next():
     def timer(name: str, seconds: float) -> Any:
         return lambda number: calls.append(name) or seconds * number
 
-    found = in_turns({"a": timer("a", 1.0), "b": timer("b", 2.0), "c": timer("c", 4.0)}, TINY)
+    results = in_turns({"a": timer("a", 1.0), "b": timer("b", 2.0), "c": timer("c", 4.0)}, TINY)
     assert "".join(calls[3:]) == "abcbca"
-    assert {name: times.seconds for name, times in found.items()} == {"a": (1, 1), "b": (2, 2), "c": (4, 4)}
+    assert {name: times.seconds for name, times in results.items()} == {"a": (1, 1), "b": (2, 2), "c": (4, 4)}
 
 
 def test_a_call_is_timed_on_the_threads_that_were_asked_for():
@@ -122,26 +122,26 @@ def row(section: str = "losses", bar: str = "", ours: float = 1.0, theirs: float
 
 
 def test_a_ratio_is_of_medians_and_its_spread_over_rounds():
-    found = timed("losses", "a", "b", {}, BOTH, Times((1.0, 1.0, 4.0)), Times((3.0, 2.0, 8.0)))
-    assert found.ratio == 3.0
-    assert (found.low, found.high) == (2.0, 3.0)
-    assert (found.ours_least, found.theirs_least) == (1.0, 2.0)
+    results = timed("losses", "a", "b", {}, BOTH, Times((1.0, 1.0, 4.0)), Times((3.0, 2.0, 8.0)))
+    assert results.ratio == 3.0
+    assert (results.low, results.high) == (2.0, 3.0)
+    assert (results.ours_least, results.theirs_least) == (1.0, 2.0)
 
 
 def test_a_bar_is_held_against_the_worst_row():
-    found = {v["bar"]: v for v in verdicts([row(bar="seg hard", theirs=9.0), row(bar="seg hard", theirs=4.0)])}
-    assert (found["seg hard"]["measured"], found["seg hard"]["met"]) == (4.0, False)
-    assert (found["frame"]["measured"], found["frame"]["met"]) == (None, None)
+    results = {v["bar"]: v for v in verdicts([row(bar="seg hard", theirs=9.0), row(bar="seg hard", theirs=4.0)])}
+    assert (results["seg hard"]["measured"], results["seg hard"]["met"]) == (4.0, False)
+    assert (results["frame"]["measured"], results["frame"]["met"]) == (None, None)
 
 
 def test_a_bar_on_a_cost_is_held_against_the_inverse():
-    found = {v["bar"]: v for v in verdicts([row(bar="tversky", ours=1.05, theirs=1.0)])}
-    assert found["tversky"]["measured"] == pytest.approx(1.05)
-    assert found["tversky"]["met"] is True
+    results = {v["bar"]: v for v in verdicts([row(bar="tversky", ours=1.05, theirs=1.0)])}
+    assert results["tversky"]["measured"] == pytest.approx(1.05)
+    assert results["tversky"]["met"] is True
 
 
 def test_every_bar_has_rows_that_are_held_against_it():
-    found = [
+    results = [
         *losses.seg_bars((1, 2, 8, 8), False, TINY),
         *losses.seg_bars((1, 2, 8, 8), True, TINY),
         *losses.frame_bars(1, 16, TINY),
@@ -150,23 +150,23 @@ def test_every_bar_has_rows_that_are_held_against_it():
         *composition.schedule(TINY),
     ]
     elsewhere = {"monai", "half", "list", "check", *(key for key in BARS if "compiled" in key)}
-    assert {r.bar for r in found if r.bar} == set(BARS) - elsewhere
-    assert all((r.measured is not None) == bool(r.bar) for r in found)
-    assert {r.phase for r in found} == {FORWARD, BOTH, SAVED, PEAK, "call"}
-    assert all(math.isfinite(r.ratio) and r.ours >= 0 for r in found)
+    assert {r.bar for r in results if r.bar} == set(BARS) - elsewhere
+    assert all((r.measured is not None) == bool(r.bar) for r in results)
+    assert {r.phase for r in results} == {FORWARD, BOTH, SAVED, PEAK, "call"}
+    assert all(math.isfinite(r.ratio) and r.ours >= 0 for r in results)
 
 
 @pytest.mark.needs_plugins
 def test_monai_channel_by_channel_has_the_value_of_seg_loss():
     pytest.importorskip("monai")
-    found = losses.peer_bars((2, 2, 16, 16), True, TINY)
-    assert {r.against for r in found if r.bar == "monai"} == {"MONAI DiceCELoss", losses.peers.SAME_VALUE}
+    results = losses.peer_bars((2, 2, 16, 16), True, TINY)
+    assert {r.against for r in results if r.bar == "monai"} == {"MONAI DiceCELoss", losses.peers.SAME_VALUE}
 
 
 def test_one_collective_a_term_gives_the_norms_of_sync():
-    (found,) = sync.compare(2, 3, TINY)
-    assert found.setting == {"terms": 3, "processes": 2}
-    assert found.rounds == 5 * TINY.rounds
+    (pair,) = sync.compare(2, 3, TINY)
+    assert pair.setting == {"terms": 3, "processes": 2}
+    assert pair.rounds == 5 * TINY.rounds
 
 
 # --- start-up -----------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_one_collective_a_term_gives_the_norms_of_sync():
 @pytest.mark.parametrize("count", [10, 500])
 def test_a_made_up_installation_has_that_many_distributions(tmp_path, count):
     path = startup.install(tmp_path, count)
-    names = {found.metadata["Name"] for found in distributions(path=[str(folder) for folder in path])}
+    names = {installed.metadata["Name"] for installed in distributions(path=[str(folder) for folder in path])}
     assert len(names) == count
     assert "lossreg" in names
 
@@ -205,9 +205,9 @@ def results() -> dict[str, Any]:
         "cpu": "A processor", "cores": 2, "instructions": "AVX2", "caches": {"l2": MIB}, "memory_gib": 8.0,
         "load_before": 0.1, "system": "Linux x86_64", "python": "3.11", "versions": {"torch": "2.13.0"}, "gpu": None,
     }  # fmt: skip
-    made = {"date": "2026-01-01", "minutes": 9.0, "quick": False, "machine": machine, "calls": []}
-    made |= {"rows": [vars(r) for r in rows], "bars": verdicts(rows)}
-    return json.loads(json.dumps(made))
+    data = {"date": "2026-01-01", "minutes": 9.0, "quick": False, "machine": machine, "calls": []}
+    data |= {"rows": [vars(r) for r in rows], "bars": verdicts(rows)}
+    return json.loads(json.dumps(data))
 
 
 def test_every_part_of_the_report_is_written(results, tmp_path):
@@ -242,7 +242,7 @@ def test_seconds_are_told_in_a_fitting_unit(value, text):
 def test_the_run_behind_the_page_is_one_of_this_benchmark():
     path = Path(__file__).parents[1] / "docs" / "benchmarks" / "results.json"
     committed = json.loads(path.read_text(encoding="utf-8"))
-    assert {found["bar"] for found in committed["bars"]} == set(BARS)
+    assert {verdict["bar"] for verdict in committed["bars"]} == set(BARS)
     assert report.rows_of(committed)
 
 
@@ -252,7 +252,7 @@ def test_a_run_writes_its_results_and_prints_the_bars(tmp_path, capsys, monkeypa
     monkeypatch.setattr(run, "QUICK", TINY)
     run.main(["--quick", "--only", "composition", "--output", str(tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "results.md", "sizes.svg"}
-    found = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    assert {r["section"] for r in found["rows"]} == {"composition"}
-    assert found["machine"]["versions"]["torch"] == torch.__version__
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert {r["section"] for r in results["rows"]} == {"composition"}
+    assert results["machine"]["versions"]["torch"] == torch.__version__
     assert "interp1d" in capsys.readouterr().out

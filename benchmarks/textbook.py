@@ -112,6 +112,6 @@ def edge_interior(interior: Tensor, edge: Tensor, steepness: Tensor) -> Tensor:
 
 def assert_same(what: str, value: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
     """Raise if two values differ by more than a relative tolerance, because then their times are not comparable."""
-    found, wanted = float(value.detach()), float(expected.detach())
-    if not math.isclose(found, wanted, rel_tol=tolerance):
-        raise AssertionError(f"{what}: {found!r}, but the formula that it is measured against gives {wanted!r}")
+    ours, theirs = float(value.detach()), float(expected.detach())
+    if not math.isclose(ours, theirs, rel_tol=tolerance):
+        raise AssertionError(f"{what}: {ours!r}, but the textbook formula returns {theirs!r}")

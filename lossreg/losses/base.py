@@ -146,8 +146,8 @@ class Loss(RunningNorm):
             with torch.enable_grad():
                 value = _detached(self.compute(pred_batch, gt_batch))
         if not isinstance(value, Tensor) or value.dim() != 0:
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor, found {found}")
+            actual = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor, found {actual}")
         return value
 
     @torch.no_grad()
@@ -168,8 +168,8 @@ class Loss(RunningNorm):
         if tensor is None:
             side, _, _ = key.partition(".")
             batch = pred_batch if side == "pred" else gt_batch
-            found = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
-            raise MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {found}")
+            actual = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
+            raise MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {actual}")
         return tensor
 
     def read_optional(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor | None:

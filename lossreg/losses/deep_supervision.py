@@ -158,10 +158,10 @@ class DeepSupervision(Loss):
 
     def _check_blend(self, key: str, target: Tensor, output: Tensor) -> None:
         """Raise for class indices and integers, which cannot be interpolated."""
-        found = "class indices" if self._holds_indices(target, output) else f"a target of {target.dtype}"
-        if found == "class indices" or not target.is_floating_point():
+        kind = "class indices" if self._holds_indices(target, output) else f"a target of {target.dtype}"
+        if kind == "class indices" or not target.is_floating_point():
             raise DtypeError(
-                f"loss {self.name!r}: {key!r}: expected a floating target for `resize: bilinear`, found {found}; "
+                f"loss {self.name!r}: {key!r}: expected a floating target for `resize: bilinear`, found {kind}; "
                 "set `resize: nearest`"
             )
 

@@ -18,11 +18,11 @@ STATISTICS = ("norm", "norm_sum", "norm_count")
 
 
 @torch.library.custom_op("lossreg::snapshot", mutates_args=())
-def _opaque_clone(state: Tensor) -> Tensor:
+def _clone_op(state: Tensor) -> Tensor:
     return state.clone()
 
 
-@_opaque_clone.register_fake
+@_clone_op.register_fake
 def _(state: Tensor) -> Tensor:
     return torch.empty_like(state)
 
@@ -35,7 +35,7 @@ def snapshot(state: Tensor) -> Tensor:
     """
     detached = state.detach()
     if torch.compiler.is_compiling():
-        copied: Tensor = _opaque_clone(detached)
+        copied: Tensor = _clone_op(detached)
         return copied
     return detached.clone()
 

@@ -141,19 +141,19 @@ class LossWrapper(Loss):
         for option in (option for option, value in beside.items() if value is not None):
             checks.report(option, "has no effect beside inputs", "leave out one of them")
 
-    def _check_number(self, checks: Arguments, found: int) -> None:
+    def _check_number(self, checks: Arguments, count: int) -> None:
         """Report `inputs` whose number differs from that of the wrapped loss's arguments."""
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = _parameters(self.loss_func)
         taken = [p for p in parameters if p.kind in kinds]
         least = sum(p.default is p.empty for p in taken)
         endless = not parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        if least <= found and (found <= len(taken) or endless):
+        if least <= count and (count <= len(taken) or endless):
             return
         names = ", ".join(p.name for p in taken)
         expected = f"{least} or more" if endless else str(least) if least == len(taken) else f"{least} to {len(taken)}"
         reads = f"{_own_name(self.loss_func)} is called with ({names})"
-        checks.report("inputs", f"expected {expected} keys, found {found}: {reads}", "name the key of each argument")
+        checks.report("inputs", f"expected {expected} keys, found {count}: {reads}", "name the key of each argument")
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:

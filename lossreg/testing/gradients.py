@@ -51,8 +51,8 @@ def gradients_right(subject: Subject) -> None:
     loss, (pred, gt) = subject.loss().double(), subject.batch(double, double)
     leaves = [t for t in tensors(pred) if t.requires_grad]
 
-    def of(*given: Tensor) -> Tensor:
-        places = {id(leaf): tensor for leaf, tensor in zip(leaves, given, strict=True)}
+    def of(*inputs: Tensor) -> Tensor:
+        places = {id(leaf): tensor for leaf, tensor in zip(leaves, inputs, strict=True)}
         return subject.value(loss, (mapped(pred, lambda t: places.get(id(t), t)), gt))
 
     try:

@@ -90,7 +90,7 @@ class BinaryLoss(torch.autograd.Function):
         if planes.on_cpu and not holds(value.isfinite()):
             raise OutOfRangeError
         ctx.task, ctx.masked, ctx.total = task, planes.masked, total
-        ctx.cuts, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
+        ctx.split, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
         gradient = (gradient * (total / overlap.numel())).to(planes.dtype)
         ctx.save_for_backward(pred, target, weights, gradient)
         result: Tensor = value.to(planes.dtype)
@@ -103,7 +103,7 @@ class BinaryLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is needed
             value = binary_formula(pred, target, weights, ctx.task)
             return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
-        planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.cuts)
+        planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.split)
         scale = (grad_output / ctx.total).to(planes.dtype)
         lines, share = planes.of_blocks((gradient * scale)[..., None]), ctx.task.coefs.bce * scale
         grad = torch.empty_like(planes.pred)
@@ -136,13 +136,13 @@ class _Planes:
         weights: Tensor | None,
         task: Binary,
         masked: bool | None = None,
-        cuts: tuple[int, int] | None = None,
+        split: tuple[int, int] | None = None,
     ) -> None:
         self.task, self.pred = task, pred.flatten(2)
         self.on_cpu = pred.device.type == "cpu"
         self.dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         self.exact = self.dtype if pred.device.type == "mps" else torch.float64  # for sums over blocks
-        self.groups, self.parts = cuts or self._cuts()
+        self.groups, self.parts = split or self._split_sizes()
         self._preds, self._targets = self.blocks(self.pred), self.blocks(target.flatten(2))
         self._weights = None if weights is None else self.blocks(weights.flatten(2))
         self._buffers: dict[str, Tensor] = {}
@@ -153,7 +153,7 @@ class _Planes:
         self.masked = self._ignored is not None and not a_look_tells if masked is None else masked
         self._maybe_hard = not (task.from_logits or task.smoothing)  # until a block has other values
 
-    def _cuts(self) -> tuple[int, int]:
+    def _split_sizes(self) -> tuple[int, int]:
         """Return the number of groups of samples, and of parts of their pixels."""
         n, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if self.pred.dtype == self.dtype else _BLOCK_HALF

@@ -242,10 +242,10 @@ class LibraryLoss(LossWrapper):
         return super().extra_repr() + ("" if self.input is None else f", input={self.input!r}")
 
 
-def _renamed(inputs: Sequence[str], given: dict[str, str | None]) -> tuple[str, ...]:
+def _renamed(inputs: Sequence[str], keys: dict[str, str | None]) -> tuple[str, ...]:
     """Return `inputs` with the only key of a side replaced by `pred_key` or `gt_key`."""
     renamed = list(inputs)
-    for side, key in given.items():
+    for side, key in keys.items():
         if key is None:
             continue
         places = [place for place, old in enumerate(inputs) if old.startswith(f"{side}.")]

@@ -285,7 +285,7 @@ def _images() -> Sequence[LossSpec]:
 
 
 def _others() -> Sequence[LossSpec]:
-    """Describe losses of other shapes; those around another loss name it: `{loss: monai/DiceLoss}` in `args`."""
+    """Return the specs of losses of other shapes; outer losses name the inner one in `args`."""
     inner = {"loss": "monai/DiceLoss", "loss_args": {"softmax": True}}
     by_inner = {  # what the loss inside takes
         "takes": (*(({"inner_takes": form}, form) for form in FORMS), ({}, "values")),
