@@ -64,7 +64,7 @@ def test_the_suite_needs_no_code(checked):
 def test_the_suite_without_a_plugin_says_what_to_give(package):
     done = run(package, "--pyargs", "lossreg.testing.suite")
     assert done.returncode != 0
-    assert "expected a plugin, found none: add: --lossreg-plugin" in done.stdout + done.stderr
+    assert "expected a plugin, found none: add --lossreg-plugin" in done.stdout + done.stderr
 
 
 def test_the_suite_for_what_is_not_installed_says_what_is(package):
