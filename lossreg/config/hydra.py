@@ -143,11 +143,22 @@ def _field(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
             return name, of, dataclasses.field(default_factory=lambda: default.copy())
         return name, of, dataclasses.field(default=default)
 
+    key = (kind, repr(default))
+    if key not in _taken:
+        _taken[key] = _takes([field(kind)])
+    return field(kind if _taken[key] else Any)
+
+
+_taken: dict[tuple[Any, str], bool] = {}
+"""Whether OmegaConf takes a default for a field of a type: a few dozen of both stand in thousands of fields."""
+
+
+def _takes(fields: list[tuple[str, Any, Any]]) -> bool:
     try:
-        OmegaConf.structured(dataclasses.make_dataclass("Field", [field(kind)]))
+        OmegaConf.structured(dataclasses.make_dataclass("Field", fields))
     except (OmegaConfBaseException, ValueError):
-        return field(Any)
-    return field(kind)
+        return False
+    return True
 
 
 def _omegaconf_type(kind: Any) -> Any:

@@ -1,12 +1,15 @@
-"""The Hydra app of the documentation, run as a user runs it."""
+"""The Hydra app of the documentation, run as a user runs it: in the tests' own process, but for one multirun."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,18 +30,47 @@ def app(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(app: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(app), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "pick.py", *overrides], cwd=app, env=environment, capture_output=True, text=True, timeout=300
-    )
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What a run of the app printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def total(app: Path, *overrides: str) -> float:
-    finished = run(app, *overrides)
-    assert finished.returncode == 0, finished.stderr
-    return float(finished.stdout.split()[-1])
+Run = Callable[..., Finished]
+
+
+@pytest.fixture
+def run(app: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return the function that runs the app with overrides."""
+    monkeypatch.chdir(app)
+    monkeypatch.syspath_prepend(app)
+
+    def run(*overrides: str) -> Finished:
+        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # they would outlive the run
+        monkeypatch.setattr(sys, "argv", ["pick.py", *overrides, *quiet])
+        code: Any = 0
+        try:
+            runpy.run_path("pick.py", run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        return Finished(int(code or 0), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def total(run: Run) -> Callable[..., float]:
+    """Return the function that runs the app with overrides and gives the total that it printed."""
+
+    def total(*overrides: str) -> float:
+        finished = run(*overrides)
+        assert finished.returncode == 0, finished.stderr
+        return float(finished.stdout.split()[-1])
+
+    return total
 
 
 def expected(name: str, seed: int = 0) -> float:
@@ -47,15 +79,15 @@ def expected(name: str, seed: int = 0) -> float:
     return float(getattr(torch.nn, name)()(pred, pred.round()))
 
 
-def test_a_loss_is_picked_by_its_name(app: Path) -> None:
-    assert total(app) == pytest.approx(expected("MSELoss"), abs=1e-4)
-    assert total(app, "loss=torch/L1Loss") == pytest.approx(expected("L1Loss"), abs=1e-4)
-    assert total(app, "loss=L1Loss", "loss.reduction=sum") == pytest.approx(128 * expected("L1Loss"), abs=1e-3)
+def test_a_loss_is_picked_by_its_name(total: Callable[..., float]) -> None:
+    assert total() == pytest.approx(expected("MSELoss"), abs=1e-4)
+    assert total("loss=torch/L1Loss") == pytest.approx(expected("L1Loss"), abs=1e-4)
+    assert total("loss=L1Loss", "loss.reduction=sum") == pytest.approx(128 * expected("L1Loss"), abs=1e-3)
 
 
-def test_a_parameter_is_overridden(app: Path) -> None:
-    one = total(app, "loss=seg", "loss.gt_channel_selector=0", "loss.bce_coef=1", "loss.dice_coef=0")
-    two = total(app, "loss=seg", "loss.gt_channel_selector=0", "loss.bce_coef=2", "loss.dice_coef=0")
+def test_a_parameter_is_overridden(total: Callable[..., float]) -> None:
+    one = total("loss=seg", "loss.gt_channel_selector=0", "loss.bce_coef=1", "loss.dice_coef=0")
+    two = total("loss=seg", "loss.gt_channel_selector=0", "loss.bce_coef=2", "loss.dice_coef=0")
     assert two == pytest.approx(2 * one, abs=2e-4)
 
 
@@ -70,44 +102,45 @@ def test_a_parameter_is_overridden(app: Path) -> None:
         (["loss=compound", "+losses=[seg]", "losses.seg.n_classes=x"], "could not be converted to Integer"),
     ],
 )
-def test_a_mistake_is_refused(app: Path, overrides: list[str], message: str) -> None:
-    finished = run(app, *overrides)
+def test_a_mistake_is_refused(run: Run, overrides: list[str], message: str) -> None:
+    finished = run(*overrides)
     assert finished.returncode != 0
     assert message in finished.stderr
 
 
-def test_a_term_is_added_by_its_weight(app: Path) -> None:
-    assert total(app, "loss=compound", "+losses.MSELoss.weight=2") == pytest.approx(2 * expected("MSELoss"), abs=1e-4)
+def test_a_term_is_added_by_its_weight(total: Callable[..., float]) -> None:
+    assert total("loss=compound", "+losses.MSELoss.weight=2") == pytest.approx(2 * expected("MSELoss"), abs=1e-4)
 
 
-def test_terms_are_picked_and_weighted(app: Path) -> None:
+def test_terms_are_picked_and_weighted(total: Callable[..., float]) -> None:
     picked = ["loss=compound", "+losses=[torch/L1Loss,torch/MSELoss]"]
-    weighted = total(app, *picked, "losses.L1Loss.weight=3", "+w=0.5", "losses.MSELoss.weight=${w}")
+    weighted = total(*picked, "losses.L1Loss.weight=3", "+w=0.5", "losses.MSELoss.weight=${w}")
     assert weighted == pytest.approx(3 * expected("L1Loss") + 0.5 * expected("MSELoss"), abs=2e-4)
 
 
-def test_a_weighting_and_a_schedule_are_picked(app: Path) -> None:
+def test_a_weighting_and_a_schedule_are_picked(total: Callable[..., float], run: Run) -> None:
     picked = ["loss=compound", "+losses=[torch/L1Loss]"]
     schedule = ["+schedule@losses.L1Loss.weight=constant", "losses.L1Loss.weight.value=4"]
-    assert total(app, *picked, *schedule) == pytest.approx(4 * expected("L1Loss"), abs=2e-4)
+    assert total(*picked, *schedule) == pytest.approx(4 * expected("L1Loss"), abs=2e-4)
     weighed = ["+weighting@loss.weighting=uncertainty", "loss.weighting.strategy=dwa"]
-    assert "DWA" in run(app, *picked, *weighed).stderr  # which is there, and asks for the epoch
+    assert "DWA" in run(*picked, *weighed).stderr  # which is there, and asks for the epoch
 
 
-def test_the_whole_config_builds_what_its_node_builds(app: Path) -> None:
+def test_the_whole_config_builds_what_its_node_builds(app: Path, total: Callable[..., float], run: Run) -> None:
     script = (
         (app / "pick.py").read_text().replace("instantiate(cfg.loss)", "__import__('lossreg').get_loss_function(cfg)")
     )
     (app / "pick.py").write_text(script)
-    assert total(app) == pytest.approx(expected("MSELoss"), abs=1e-4)
+    assert total() == pytest.approx(expected("MSELoss"), abs=1e-4)
     picked = ["loss=compound", "+losses=[torch/L1Loss]", "+losses.MSELoss.weight=3", "losses.L1Loss.weight=0"]
-    assert total(app, *picked) == pytest.approx(3 * expected("MSELoss"), abs=2e-4)
-    refused = run(app, "loss=compound", "+losses.MSELos.weight=2")
+    assert total(*picked) == pytest.approx(3 * expected("MSELoss"), abs=2e-4)
+    refused = run("loss=compound", "+losses.MSELos.weight=2")
     assert "loss.losses.MSELos.loss: no loss is named 'MSELos' (did you mean 'MSELoss'" in refused.stderr
 
 
 def test_a_multirun_goes_over_losses_and_seeds(app: Path) -> None:
-    finished = run(app, "--multirun", "loss=torch/L1Loss,torch/MSELoss", "seed=1,2", "hydra.sweep.dir=jobs")
+    sweep = ["--multirun", "loss=torch/L1Loss,torch/MSELoss", "seed=1,2", "hydra.sweep.dir=jobs"]
+    finished = subprocess.run([sys.executable, "pick.py", *sweep], cwd=app, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
     found = [(app / "jobs" / str(job) / "total.txt").read_text() for job in range(4)]
     jobs = [(name, seed) for name in ("L1Loss", "MSELoss") for seed in (1, 2)]
@@ -124,8 +157,8 @@ def test_a_multirun_goes_over_losses_and_seeds(app: Path) -> None:
         ["loss=compound", "+losses=[seg]", "losses.seg.gt_channel_selector={_target_: canary.sing}"],
     ],
 )
-def test_a_target_inside_a_node_is_never_imported(app: Path, overrides: list[str]) -> None:
-    finished = run(app, *overrides)
+def test_a_target_inside_a_node_is_never_imported(app: Path, run: Run, overrides: list[str]) -> None:
+    finished = run(*overrides)
     assert finished.returncode != 0
     assert "_target_" in finished.stderr
     assert not (app / "imported").exists()
