@@ -60,7 +60,9 @@ def before_forward(
         return None
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    return args, {**kwargs, "call": outside(_begun)(module, epoch, step)}
+    call = outside(_begun)(module, epoch, step)
+    # The call holds the time. Torch 2.6 compiles a graph anew for each epoch that a forward is given.
+    return args[:3], {**kwargs, "epoch": None, "step": None, "call": call}
 
 
 def _begun(module: nn.Module, epoch: Any, step: Any) -> Call:

@@ -132,7 +132,8 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     if len(on) < len(order):
         vector = vector[: len(on)]
     if len(on) < len(criterion.names):
-        weights = moment.vector_on if moment is not None and moment.on == tuple(on) else weights[on]
+        at_hand = moment is not None and not torch.compiler.is_compiling() and moment.on == tuple(on)
+        weights = moment.vector_on if at_hand else weights[on]
     shares, coefficients = weigh(criterion, vector, weights.to(vector), on, now, bool(switches.moving))
     call.parts = Parts(
         criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
