@@ -238,29 +238,29 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         wrapper,
         {"loss_func": "seg"},
-        "loss_func: expected a module or a function, found 'seg' (make one: lossreg.create_loss('seg'))",
+        "loss_func: expected a module or a function, found 'seg' (create it: lossreg.create_loss('seg'))",
     ),
     (wrapper, {"loss_func": None}, "loss_func: expected a module or a function, found None"),
     (wrapper, {"name": ""}, "name: expected a name without '/', of at most 100 printable characters, found ''"),
     (wrapper, {"pred_key": 3}, "pred_key: expected a key of the batch, found 3"),
     (wrapper, {"inputs": "pred.a"}, f"inputs: expected {KEYS}, found 'pred.a' (give a list: ['pred.a'])"),
     (wrapper, {"inputs": ["a"]}, f"inputs[0]: expected {KEY}, found 'a' (write 'pred.a' or 'gt.a')"),
-    (wrapper, {"inputs": []}, "inputs: is empty (name the key of each argument, as ['pred.seg', 'gt.mask'])"),
+    (wrapper, {"inputs": []}, "inputs: expected the key of each argument, found none (inputs=['pred.seg', 'gt.mask'])"),
     (
         wrapper,
         {"inputs": ["pred.a", "gt.a"], "target_dtype": "long"},
-        "target_dtype: has no effect beside inputs (give one of both)",
+        "target_dtype: has no effect beside inputs (leave out one of them)",
     ),
     (
         wrapper,
         {"pred_channels": 1.5},
-        "pred_channels: must be an int, a slice, a list of ints, a list of bools (not all false), or a mapping "
-        "{start, stop, step}; got 1.5",
+        "pred_channels: expected an int, a slice, a list of ints, a list of bools (not all false), or a mapping "
+        "{start, stop, step}, found 1.5",
     ),
     (
         wrapper,
         {"target_dtype": torch.long},
-        "target_dtype: expected None, 'long' or 'float', found an object of dtype (give 'long' or 'float')",
+        "target_dtype: expected None, 'long' or 'float', found an object of dtype (use 'long' or 'float')",
     ),
     (wrapper, {"reduction": "none"}, "reduction: expected 'mean' or 'sum', found 'none'"),
     (
@@ -271,7 +271,7 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         wrapper,
         {"dtype": torch.float32},
-        "dtype: expected None, 'float32' or 'input', found an object of dtype (give 'float32' or 'input')",
+        "dtype: expected None, 'float32' or 'input', found an object of dtype (use 'float32' or 'input')",
     ),
     # DeepSupervision
     (

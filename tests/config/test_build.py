@@ -317,10 +317,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("wrap", "line"),
         [
-            ({"gt_channels": {"begin": 1}}, "wrap.gt_channels: a mapping may hold 'start', 'stop' and 'step'"),
-            ({"pred_channels": []}, "wrap.pred_channels: must be an int, a slice"),
-            ({"pred_channels": [False]}, "wrap.pred_channels: must be an int, a slice"),
-            ({"gt_channels": {"step": 0}}, "wrap.gt_channels: step must not be 0"),
+            ({"gt_channels": {"begin": 1}}, "wrap.gt_channels: expected the keys 'start', 'stop' and 'step'"),
+            ({"pred_channels": []}, "wrap.pred_channels: expected an int, a slice"),
+            ({"pred_channels": [False]}, "wrap.pred_channels: expected an int, a slice"),
+            ({"gt_channels": {"step": 0}}, "wrap.gt_channels: expected a step other than 0"),
             ({"inputs": []}, "wrap.inputs: expected a list of keys of the batch, found []"),
             ({"inputs": ["x"]}, "wrap.inputs: expected a list of keys of the batch, found ['x']"),
         ],

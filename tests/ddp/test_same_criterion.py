@@ -103,5 +103,5 @@ def test_a_wrong_argument_on_one_rank_is_told_to_the_others(groups):
 
 def test_a_world_size_that_one_rank_has_wrong_is_told_to_the_others(groups):
     answers = groups(2).run("sync", [{"records": []}, {"records": [], "world_size": 3}])
-    reason = "DistributedError: sync: world_size is 3, but the process group has 2 ranks"
+    reason = "DistributedError: sync: world_size: expected 2, as in the process group, found 3"
     assert answers == [f"DistributedError: rank 1 failed with {reason}", reason]

@@ -115,5 +115,5 @@ def test_ranks_of_different_configs_raise_the_same_error(groups, ranks, names):
 
 def test_a_world_size_that_is_not_the_groups_is_refused(groups):
     answers = groups(2).run("sync", records=[], world_size=3)
-    assert answers == ["DistributedError: sync: world_size is 3, but the process group has 2 ranks"] * 2
+    assert answers == ["DistributedError: sync: world_size: expected 2, as in the process group, found 3"] * 2
     assert groups(2).run("sync", records=[(2.0, 1)], world_size=2)[0][0][0] == 2.0

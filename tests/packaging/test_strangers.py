@@ -218,7 +218,7 @@ FAULTS = {
     "wants a newer core": Fault(OFFERS_A, "it requires lossreg>=99, found lossreg", LEFT_OUT, ("lossreg>=99",)),
     "target module not there": Fault(OFFERS_A, "", "PluginError: loss 'fault/A' of plugin 'fault'"),
     "target not there": Fault(SPECS + "[LossSpec('A', 'json:A')]", "", "has no attribute 'A'"),
-    "target is no loss": Fault(SPECS + "[LossSpec('A', 'sys:maxsize')]", "", "is no loss: "),
+    "target is no loss": Fault(SPECS + "[LossSpec('A', 'sys:maxsize')]", "", "expected a loss, found int"),
 }
 
 

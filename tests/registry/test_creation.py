@@ -142,8 +142,11 @@ def test_a_loss_of_ours_is_returned_as_it_is(packages):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("library:NUMBER", r"its target 'library:NUMBER' is no loss: int cannot be called"),
-        ("library:NotCallable", r"its target 'library:NotCallable' is no loss: NotCallable cannot be called"),
+        ("library:NUMBER", r"target 'library:NUMBER': expected a loss, found int, which cannot be called"),
+        (
+            "library:NotCallable",
+            r"target 'library:NotCallable': expected a loss, found NotCallable, which cannot be called",
+        ),
         (
             "library:Missing",
             r"its target 'library:Missing' cannot be imported: AttributeError: module 'library' has no",
@@ -172,7 +175,7 @@ def test_a_target_that_is_no_loss_is_named_with_its_plugin(library, way, target,
 def test_arguments_for_what_cannot_be_called_change_nothing_of_that(library):
     library.add("acme", losses={"Broken": "library:NUMBER"})
     library.scan()
-    with pytest.raises(PluginError, match="is no loss: int cannot be called"):
+    with pytest.raises(PluginError, match="expected a loss, found int, which cannot be called"):
         lossreg.create_loss("Broken", alpha=1)
 
 
@@ -193,7 +196,7 @@ def test_an_unknown_name_is_refused(packages):
 def test_input_has_no_meaning_where_nobody_converts_it(packages):
     packages.offering("acme", "acme", "Huge", target="torch.nn:HuberLoss")
     packages.scan()
-    with pytest.raises(ValueError, match=r"^acme/Huge does not say whether it takes logits or probabilities"):
+    with pytest.raises(ValueError, match=r"^acme/Huge does not declare whether it takes logits or probabilities"):
         adopt(entry("Huge"), "x", {}, {"input": "logits"})
 
 
@@ -221,7 +224,7 @@ def test_what_the_plugin_of_a_loss_raises_surfaces(adapted):
 def test_a_hook_that_returns_no_loss_is_named(library):
     library.hooked("acme", "acme", WRAP.replace("return LossWrapper", "return 5 or LossWrapper"))
     library.scan()
-    message = r"^lossreg_wrap of acme:acme turned 'acme/Gap' into int, not a Loss$"
+    message = r"^lossreg_wrap of acme:acme for 'acme/Gap': expected a Loss, found int$"
     with pytest.raises(PluginError, match=message):
         lossreg.create_loss("Gap")
 
@@ -311,6 +314,6 @@ def test_a_hook_that_exits_as_it_wraps_is_passed_over_for_others(packages):
     packages.add("lines", losses={"Fine": "torch.nn:L1Loss"})
     packages.hooked("acme", "acme", "@hookimpl\ndef lossreg_wrap(loss, name, options):\n    raise BaseException('no')")
     packages.scan()
-    with pytest.warns(PluginWarning, match=r"lossreg_wrap of acme:acme is passed over .* BaseException: no"):
+    with pytest.warns(PluginWarning, match=r"lossreg_wrap of acme:acme is skipped .* BaseException: no"):
         made = lossreg.create_loss("lines/Fine")
     assert made(torch.ones(2), torch.zeros(2))[0] == 1
