@@ -22,7 +22,7 @@ CONFIG = "losses: [{loss: script, power: 3.0, weight: 2.0}]\n"
 
 @pytest.fixture
 def call(tmp_path: Path):
-    """Run the command as a script would be: the current directory is not on the path by itself."""
+    """Run the command like a script, without the current directory on the path."""
     (tmp_path / "mylosses.py").write_text(SCRIPT)
     (tmp_path / "loss.yaml").write_text(CONFIG)
 

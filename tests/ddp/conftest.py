@@ -38,7 +38,7 @@ class Group:
         self.orders = dict(sorted((connection.recv(), connection) for connection in found))
 
     def run(self, scenario, each=None, dead=(), **options):
-        """Ask every rank; `each` holds options that differ from rank to rank, `dead` who cannot answer."""
+        """Ask every rank; `each` has options per rank, and `dead` are the ranks that cannot answer."""
         for rank, connection in self.orders.items():
             connection.send((scenario, {**options, **(each[rank] if each is not None else {})}))
         answers = []

@@ -199,7 +199,7 @@ class Power(Loss):
 
 
 class Target(Preprocess):
-    """The target of the first key, made of another."""
+    """A target of the first key, computed from another."""
 
     requires, provides = ("gt.source",), (f"gt.{KEYS[0]}",)
 
@@ -289,7 +289,7 @@ def waited(answer):
 
 
 def alike(answers):
-    """Say whether two ranks ended alike: in equal state, with one error, or each with its own, of which the other knew.
+    """Return whether two ranks ended in equal state, with the same error, or with errors that the other knew.
 
     A rank that failed raises its own error; so each of two that failed at one time does.
     """

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.needs_plugins  # needs the extra `demo`
 
 
 def numbered(count: int) -> Samples:
-    """Make samples whose image holds their number."""
+    """Return samples whose image is their number."""
     image = torch.arange(float(count))[:, None, None, None].expand(-1, 1, 4, 4)
     return Samples({"image": image, "class_freq": torch.arange(float(count))[:, None]})
 

@@ -189,7 +189,7 @@ def is_safe(text: str) -> bool:
 
 @contextmanager
 def cheap(what: str) -> Iterator[None]:
-    """Require that something takes little processor time, whatever else the machine does."""
+    """Require that a block takes little processor time, independent of the load of the machine."""
     began = time.process_time()
     yield
     taken = time.process_time() - began

@@ -22,7 +22,7 @@ SHAPES = r"given pred\.seg float32 \(2, 3, 4, 4\) on cpu, gt\.mask int64 \(2, 4,
 
 
 class Failing(Loss):
-    """A loss that raises what it is told to."""
+    """A loss that raises a given exception."""
 
     requires = ("pred.seg", "gt.mask")
 

@@ -80,7 +80,7 @@ class Packages:
         return {name for name, file in files.items() if file.startswith(str(self.folder))}
 
     def scan(self):
-        """Scan anew, and let broken plugins pass in silence."""
+        """Scan again, and ignore warnings about broken plugins."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PluginWarning)
             return lossreg.refresh()

@@ -41,7 +41,7 @@ class NeedsAnArgument(Sound):
 
 
 class TakesATensor(Sound):
-    """A parameter that no YAML can hold."""
+    """A parameter that YAML cannot express."""
 
     def __init__(self, name, factor):
         super().__init__(name)
@@ -60,12 +60,12 @@ class Detached(Sound):
     """Its value is off the graph."""
 
     def between(self, pred, gt):
-        """Return a number without a past."""
+        """Return a number without a graph."""
         return super().between(pred, gt).detach()
 
 
 class Random(Sound):
-    """It draws a number at each call."""
+    """It draws a random number at each call."""
 
     def between(self, pred, gt):
         """Return the error times a random number."""
@@ -73,7 +73,7 @@ class Random(Sound):
 
 
 class Single(Sound):
-    """It computes in float32, whatever it gets."""
+    """It computes in float32 for every dtype."""
 
     def between(self, pred, gt):
         """Return a value of float32."""
@@ -81,7 +81,7 @@ class Single(Sound):
 
 
 class Overflows(Sound):
-    """Its squares are beyond what float16 can hold."""
+    """Its squares overflow float16."""
 
     def between(self, pred, gt):
         """Return the mean square."""
@@ -89,7 +89,7 @@ class Overflows(Sound):
 
 
 class Wide(Sound):
-    """It gives float64 whatever it gets."""
+    """It always returns float64."""
 
     def between(self, pred, gt):
         """Return the mean in float64."""
@@ -97,7 +97,7 @@ class Wide(Sound):
 
 
 class Ratio(Sound):
-    """Its sums over the pixels of a large image are beyond what float16 can hold."""
+    """Its sums over the pixels of a large image overflow float16."""
 
     def between(self, pred, gt):
         """Return one minus the Dice coefficient."""
@@ -113,7 +113,7 @@ class Logarithm(Sound):
 
 
 class Squares(Sound):
-    """It takes the width for the height."""
+    """It confuses width and height."""
 
     def between(self, pred, gt):
         """Return the error of square images."""
@@ -122,7 +122,7 @@ class Squares(Sound):
 
 
 class Unbiased(Sound):
-    """It divides by the number of pixels less one."""
+    """It divides by the number of pixels minus one."""
 
     def between(self, pred, gt):
         """Return the mean variance of the error."""
@@ -130,7 +130,7 @@ class Unbiased(Sound):
 
 
 class Views(Sound):
-    """It takes the memory for contiguous."""
+    """It assumes contiguous memory."""
 
     def between(self, pred, gt):
         """Return the error of flat tensors."""
@@ -151,7 +151,7 @@ class MeanOfNone(Sound):
 
 
 class Root(Sound):
-    """It takes the root of what is zero on the example."""
+    """It takes the root of a number that is zero in the example."""
 
     def between(self, pred, gt):
         """Return the mean root of the squares."""
@@ -179,7 +179,7 @@ class WrongGradient(Sound):
 
 
 class Reads(Sound):
-    """It asks for a number of the batch."""
+    """It reads a number of the batch."""
 
     def between(self, pred, gt):
         """Return the error, larger where the mean is above 2."""
@@ -187,7 +187,7 @@ class Reads(Sound):
 
 
 class OnTheCPU(Sound):
-    """It makes a constant on the CPU at each call."""
+    """It creates a constant on the CPU at each call."""
 
     def between(self, pred, gt):
         """Return the error with a weight for each channel."""
@@ -195,7 +195,7 @@ class OnTheCPU(Sound):
 
 
 class Sleeps(Sound):
-    """It does what the compiler cannot follow."""
+    """It uses code that cannot be compiled."""
 
     def between(self, pred, gt):
         """Return the error after a while."""
@@ -204,14 +204,14 @@ class Sleeps(Sound):
 
 
 class KeepsItsNorm(Sound):
-    """It takes no part in calibration."""
+    """It does not support calibration."""
 
     def update_norm(self, pred_batch, gt_batch, nums):
         """Do nothing."""
 
 
 class GrowsABuffer(Sound):
-    """It registers a buffer when it is used."""
+    """It registers a buffer at its first call."""
 
     def update_norm(self, pred_batch, gt_batch, nums):
         """Remember that there was a call."""
@@ -220,7 +220,7 @@ class GrowsABuffer(Sound):
 
 
 class HoldsALambda(Sound):
-    """It keeps what cannot be pickled."""
+    """It keeps an object that cannot be pickled."""
 
     def __init__(self, name="lambda"):
         super().__init__(name)
@@ -243,13 +243,13 @@ class ReadsMore(Sound):
 
 
 class RequiresMore(Sound):
-    """It declares a key that nothing provides, and reads none such."""
+    """It declares a key that nothing provides and that it does not read."""
 
     requires = (*Sound.requires, "gt.distances")
 
 
 class ByPosition(Sound):
-    """It weighs the samples by their place in the batch."""
+    """It weights the samples by their position in the batch."""
 
     def between(self, pred, gt):
         """Return the error weighted by the sample's index."""
@@ -258,7 +258,7 @@ class ByPosition(Sound):
 
 
 class SumOfSamples(Sound):
-    """It takes the sum over samples and declares the mean."""
+    """It sums over samples but declares the mean."""
 
     def between(self, pred, gt):
         """Return the sum over samples of the mean error."""
@@ -266,7 +266,7 @@ class SumOfSamples(Sound):
 
 
 class ByRank(Sound):
-    """It gives another value on another rank."""
+    """Its value depends on the rank."""
 
     def between(self, pred, gt):
         """Return the error times the rank, from 1."""

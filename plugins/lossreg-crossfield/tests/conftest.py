@@ -52,7 +52,7 @@ def losses() -> dict[str, Callable[[], Loss]]:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
-    """Inputs, values and gradients of the system that these losses implement anew."""
+    """Return inputs, values and gradients of the original implementation."""
     return json.loads((Path(__file__).parent / "data" / "frame_field.json").read_text())
 
 

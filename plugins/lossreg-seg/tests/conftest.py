@@ -22,7 +22,7 @@ def seed() -> None:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
-    """Inputs, values and gradients of the system that SegLoss implements anew."""
+    """Return inputs, values and gradients of the original implementation."""
     return json.loads((Path(__file__).parent / "data" / "segloss.json").read_text())
 
 
@@ -42,7 +42,7 @@ def _textbook(
 
 @pytest.fixture(scope="session")
 def textbook() -> Callable[..., Tensor]:
-    """The formula as it stands in the books, in float64."""
+    """Return the textbook formula in float64."""
     return _textbook
 
 
@@ -63,5 +63,5 @@ def value_and_grad() -> Callable[..., tuple[Tensor, Tensor]]:
 
 @pytest.fixture(scope="session")
 def seg() -> Callable[..., SegLoss]:
-    """Make a SegLoss over all channels, unless told otherwise."""
+    """Return a SegLoss, by default over all channels."""
     return lambda **options: SegLoss("seg", **{"gt_channel_selector": ALL, **options})

@@ -41,7 +41,7 @@ def of_probabilities(p: Tensor, t: float) -> Tensor:
 
 
 def as_given(t: float) -> float:
-    """Return a target as float32 holds it."""
+    """Return a target rounded to float32."""
     return float(np.float32(t))
 
 

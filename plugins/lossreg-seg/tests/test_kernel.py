@@ -280,7 +280,7 @@ def test_autocast_changes_nothing(seg: Make) -> None:
             assert_close(seg(**options)(pred, gt)[0], want, rtol=0, atol=0)
 
 
-# --- where the kernel gives way -------------------------------------------------------------------
+# --- where the formula is used -------------------------------------------------------------------
 
 
 # What the compiler itself does and torch warns of.

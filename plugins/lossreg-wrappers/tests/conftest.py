@@ -28,7 +28,7 @@ PLUGINS = ("torch", *DISTRIBUTIONS)
 _OF_LIBRARIES = (
     # older releases of MONAI and kornia are written for older releases of torch
     "ignore:`torch.jit:DeprecationWarning",
-    # MONAI's displacement losses index with lists, of which torch warns
+    # MONAI's displacement losses index with lists, and torch warns about it
     "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:monai",
 )
 
