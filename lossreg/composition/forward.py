@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -118,7 +119,8 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     else:
         weights, now = moment.vector, moment.now
     switches = switches_of(criterion, call)
-    found = evaluate(criterion, call, batches, active, normalize, weights, switches)
+    losses: list[Any] = list(criterion.loss_funcs)
+    found = evaluate(criterion, losses, call, batches, active, normalize, weights, switches)
     if criterion.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
         with _deferring():
             treat_nonfinite(criterion, found, batches, switches.off, f"epoch {moment.epoch}")
@@ -126,7 +128,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     present, off = list(found.raw), switches.off
     on = present if not off else [i for i in present if not off[i]]
     order = on if not off else on + [i for i in present if off[i]]
-    raw, norms = normalise(criterion, found, on, order, normalize, pred_batch)
+    raw, norms = normalise(criterion, losses, found, on, order, normalize, pred_batch)
     vector = raw if norms is None else raw / norms
     values = _values_by_path(criterion, found, order, vector)
     if len(on) < len(order):
@@ -139,7 +141,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
         criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
     )
     if criterion.track_norms is not None and criterion.training and torch.is_grad_enabled():
-        track(criterion, found)  # after the weighting, which may refuse a value
+        track(criterion, losses, found)  # after the weighting, which may refuse a value
     shares = keep_in_graph(criterion, found, batches, shares, on, order, off)
     return Result(shares, values, found.extra_info, on, present)
 
@@ -184,6 +186,7 @@ def switches_of(criterion: MultiLoss, call: Call) -> Switches:
 
 def evaluate(
     criterion: MultiLoss,
+    losses: Sequence[Any],
     call: Call,
     batches: tuple[Any, Any],
     active: Sequence[int],
@@ -192,19 +195,19 @@ def evaluate(
     switches: Switches,
 ) -> Found:
     """Compute the raw values of the active terms, and the totals of groups."""
-    found, losses = Found(), list(criterion.loss_funcs)
+    found, names, (pred_batch, gt_batch) = Found(), criterion.names, batches
     skip = switches.off if criterion.zero_weight == "skip" else ()
     keeps = not torch.compiler.is_compiling() and in_forward()
 
     def evaluate_term(i: int) -> None:
-        name, loss, (pred, gt) = criterion.names[i], losses[i], batches
+        name, loss, pred = names[i], losses[i], pred_batch
         if switches.moving and switches.moving[i]:
             pred = gated(pred, weights[i] == 0)
         if isinstance(loss, Loss):
-            found.raw[i], found.extra_info[name] = loss(pred, gt, normalize=False)
+            found.raw[i], found.extra_info[name] = loss(pred, gt_batch, normalize=False)
             return
         inner = call.of_group(i)
-        total, members, extra_info = noted(name, loss, pred, gt, normalize, call=inner)
+        total, members, extra_info = noted(name, loss, pred, gt_batch, normalize, call=inner)
         found.extra_info.update({join(name, path): info for path, info in extra_info.items()})
         found.members[i] = members
         (found.raw if members else found.empty)[i] = total
@@ -256,7 +259,13 @@ def treat_nonfinite(
 
 
 def normalise(
-    criterion: MultiLoss, found: Found, on: list[int], order: list[int], normalize: bool, pred_batch: Any
+    criterion: MultiLoss,
+    losses: Sequence[Any],
+    found: Found,
+    on: list[int],
+    order: list[int],
+    normalize: bool,
+    pred_batch: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Return (k,) the raw values in an order, of which those that are off have no graph, and (k,) their norms.
 
@@ -269,9 +278,9 @@ def normalise(
     vector = _stack(values)
     if not normalize:
         return vector, None
-    losses: list[Any] = list(criterion.loss_funcs)
-    norms = torch.cat([losses[i].norm if criterion._normalized[i] else criterion._one for i in order])
-    # a copy, since norms may move before the backward
+    one, normalized = criterion._one, criterion._normalized
+    # from `_buffers`, since an attribute of a module is found last; a copy, since norms may move before the backward
+    norms = torch.cat([losses[i]._buffers["norm"] if normalized[i] else one for i in order])
     return vector, (snapshot(norms) if torch.compiler.is_compiling() else norms).to(vector)
 
 
@@ -310,10 +319,9 @@ def _coefficients(
     return None
 
 
-def track(criterion: MultiLoss, found: Found) -> None:
+def track(criterion: MultiLoss, losses: Sequence[Any], found: Found) -> None:
     """Move the running norms toward the values of this batch."""
     tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
-    losses: list[Any] = list(criterion.loss_funcs)
     values = {k: found.raw[i] for k, i in enumerate(tracked) if i in found.raw}
     tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum)
 
@@ -388,7 +396,8 @@ def _values_by_path(criterion: MultiLoss, found: Found, order: Sequence[int], ve
 
 def _stack(values: Sequence[Tensor]) -> Tensor:
     """Stack scalars of any dtypes into a vector of at least float32."""
-    dtype = torch.float32
-    for other in {value.dtype for value in values} - {dtype}:
-        dtype = torch.promote_types(dtype, other)
-    return torch.stack([value if value.dtype == dtype else value.to(dtype) for value in values])
+    dtypes = {value.dtype for value in values} - {torch.float32}
+    if not dtypes:
+        return torch.stack(list(values))
+    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
+    return torch.stack([value.to(dtype) for value in values])

@@ -424,12 +424,13 @@ class MultiLoss(nn.Module):
         Raises:
             ValueError, ArgumentError, RecomputedError: as `forward`.
         """
-        if (len(self.loss_funcs), len(self.pre_processes)) != self._sizes:
+        losses, nodes = self.loss_funcs, self.pre_processes
+        if (len(losses), len(nodes)) != self._sizes:
             self._refuse_members()
         if self.training and (self.track_norms is not None or (self.weighting is not None and self.weighting.moves)):
             refuse_recomputing(self.clock.owner, "its weighting" if self.track_norms is None else "its norms")
-        losses = self.loss_funcs if self._groups else ()
-        inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in losses)
+        groups = losses if self._groups else ()
+        inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in groups)
         return self.clock.at(epoch, step, self.calibrated.device, inner)
 
     def _refuse_members(self) -> None:

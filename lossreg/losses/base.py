@@ -117,26 +117,28 @@ class Loss(RunningNorm):
         """
         if normalize is not True and normalize is not False:
             normalize = check_normalize(normalize, self.name)
-        value, extra_info = self._run(pred_batch, gt_batch)
+        if torch.compiler.is_compiling():  # compiled code needs no separation of threads
+            value, extra_info = self._compiled(pred_batch, gt_batch)
+        else:
+            forward = [self, {}]
+            _running.forwards.append(forward)
+            try:
+                value = self._computed(pred_batch, gt_batch)
+            except Exception as error:
+                note_loss(error, self, pred_batch, gt_batch)
+                raise
+            finally:
+                _running.forwards.pop()
+            extra_info = _detached(forward[1]) if forward[1] else {}
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
 
-    def _run(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Return the value of `compute` and its `extra_info`, and keep no reference to them."""
-        self._extra_info.clear()  # a stored graph could not be freed or copied
-        if torch.compiler.is_compiling():  # compiled code needs no separation of threads
-            try:
-                return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
-            finally:
-                self._extra_info.clear()
-        forwards = _running.forwards
-        forwards.append(forward := [self, {}])
+    def _compiled(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Return the value of `compute` and its `extra_info`, and keep no reference to them, as no copy could."""
+        self._extra_info.clear()
         try:
-            return self._computed(pred_batch, gt_batch), _detached(forward[1]) if forward[1] else {}
-        except Exception as error:
-            note_loss(error, self, pred_batch, gt_batch)
-            raise
+            return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
         finally:
-            forwards.pop()
+            self._extra_info.clear()
 
     def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return the scalar of `compute`, called with gradients on if the loss needs them."""

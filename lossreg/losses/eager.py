@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,9 +13,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def outside(function: F) -> F:
-    """Return a function that is excluded from compilation with everything it calls, if the compiler is loaded."""
-    if "torch._dynamo" not in sys.modules:
-        return function
+    """Return a function that is excluded from compilation with everything it calls, if the compiler is loaded.
+
+    The function must be one of a module: what is made of it is kept.
+    """
+    return _disabled(function) if "torch._dynamo" in sys.modules else function
+
+
+@functools.cache
+def _disabled(function: F) -> F:
     disabled: F = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
     return disabled
 
@@ -36,3 +43,4 @@ def skip_frame(function: F) -> F:
 
 
 skip_frame(outside)
+skip_frame(_disabled.__wrapped__)
