@@ -35,6 +35,7 @@ class Moment:
         vector: (n,) the weights, float64.
         on: positions of the terms whose weight is not 0.
         vector_on: (k,) the weights of those.
+        single_on: (k,) the same in float32.
         now: [] the epoch as a tensor, or None where none was given.
         inner: for each term the moment of the group that it is, or None.
     """
@@ -46,6 +47,7 @@ class Moment:
     vector: Tensor
     on: tuple[int, ...]
     vector_on: Tensor
+    single_on: Tensor
     now: Tensor | None
     inner: tuple[Moment | None, ...]
 
@@ -129,6 +131,7 @@ class Clock:
         vector = torch.tensor(weights, dtype=dtype, device=device)
         on = tuple(i for i, weight in enumerate(weights) if weight != 0)
         every = len(on) == len(weights)
+        vector_on = vector if every else torch.tensor([weights[i] for i in on], dtype=dtype, device=device)
         self._last = moment = Moment(
             epoch,
             step,
@@ -136,7 +139,8 @@ class Clock:
             off=() if every else tuple(weight == 0 for weight in weights),
             vector=vector,
             on=on,
-            vector_on=vector if every else torch.tensor([weights[i] for i in on], dtype=dtype, device=device),
+            vector_on=vector_on,
+            single_on=vector_on.float(),
             now=None if epoch is None else torch.tensor(epoch, dtype=dtype, device=device),
             inner=inner,
         )

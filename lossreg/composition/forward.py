@@ -25,6 +25,7 @@ from torch import Tensor
 from lossreg.composition import tracking
 from lossreg.composition.bare import keys_in, run_nodes
 from lossreg.composition.call import Call
+from lossreg.composition.clock import Moment
 from lossreg.composition.dependencies import needed_nodes, reachable
 from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_nonfinite
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
@@ -133,10 +134,8 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     values = _values_by_path(criterion, found, order, vector)
     if len(on) < len(order):
         vector = vector[: len(on)]
-    if len(on) < len(criterion.names):
-        at_hand = moment is not None and not torch.compiler.is_compiling() and moment.on == tuple(on)
-        weights = moment.vector_on if at_hand else weights[on]
-    shares, coefficients = weigh(criterion, vector, weights.to(vector), on, now, bool(switches.moving))
+    weights, cast_weights = _weights_of(criterion, moment, weights, on, vector)
+    shares, coefficients = weigh(criterion, vector, cast_weights, on, now, bool(switches.moving))
     call.parts = Parts(
         criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
     )
@@ -284,6 +283,17 @@ def normalise(
     return vector, (snapshot(norms) if torch.compiler.is_compiling() else norms).to(vector)
 
 
+def _weights_of(
+    criterion: MultiLoss, moment: Moment | None, weights: Tensor, on: list[int], like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (m,) the weights of the terms that are on: as they are, and in the dtype and on the device of a vector."""
+    # a compiled graph is one for all times: it must not ask which terms are on now
+    if moment is not None and not torch.compiler.is_compiling() and moment.on == tuple(on):
+        return moment.vector_on, (moment.single_on if like.dtype == torch.float32 else moment.vector_on).to(like)
+    chosen = weights if len(on) == len(criterion.names) else weights[on]
+    return chosen, chosen.to(like)
+
+
 def weigh(
     criterion: MultiLoss, vector: Tensor, weights: Tensor, on: list[int], now: Tensor | None, moving: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -385,7 +395,10 @@ def _empty(pred_batch: Any, like: Tensor) -> Tensor:
 def _values_by_path(criterion: MultiLoss, found: Found, order: Sequence[int], vector: Tensor) -> dict[str, Tensor]:
     """Return the detached value of each term by path, in the order of the terms."""
     values: dict[str, Tensor] = {}
-    by_position = dict(zip(order, vector.detach().unbind(), strict=False))
+    rows = vector.detach().unbind()
+    if not found.members and order == list(found.raw):
+        return dict(zip([criterion.names[i] for i in order], rows, strict=False))
+    by_position = dict(zip(order, rows, strict=False))
     for i in found.raw:
         if i in found.members:
             values.update({join(criterion.names[i], path): member for path, member in found.members[i].items()})

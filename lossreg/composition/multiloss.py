@@ -424,14 +424,14 @@ class MultiLoss(nn.Module):
         Raises:
             ValueError, ArgumentError, RecomputedError: as `forward`.
         """
-        losses, nodes = self.loss_funcs, self.pre_processes
-        if (len(losses), len(nodes)) != self._sizes:
+        losses, nodes = self._modules["loss_funcs"], self._modules["pre_processes"]  # quicker than attributes
+        if (len(losses), len(nodes)) != self._sizes:  # type: ignore[arg-type]
             self._refuse_members()
         if self.training and (self.track_norms is not None or (self.weighting is not None and self.weighting.moves)):
             refuse_recomputing(self.clock.owner, "its weighting" if self.track_norms is None else "its norms")
-        groups = losses if self._groups else ()
+        groups = self.loss_funcs if self._groups else ()
         inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in groups)
-        return self.clock.at(epoch, step, self.calibrated.device, inner)
+        return self.clock.at(epoch, step, cast(Tensor, self._buffers["calibrated"]).device, inner)
 
     def _refuse_members(self) -> None:
         """Refuse terms and preprocesses that were added, or taken out, after the construction: nothing would use them.
