@@ -176,7 +176,8 @@ class MultiLoss(nn.Module):
             else:
                 value = _SETTINGS[name](given, value)
             if name == "name" and self._term_of and value != self.name:
-                given.report(name, f"{self._term_of} knows it as {self.name!r}, found {value!r}", "name it beforehand")
+                problem = f"expected {self.name!r}, since it is a term of {self._term_of}, found {value!r}"
+                given.report(name, problem, "name a group before you pass it to a MultiLoss")
             if name in ("on_nonfinite", "track_norms") and self._compiled_call_impl is not None:
                 given.report(name, "cannot be set once it is compiled", "set it before compile()")
             given.done()

@@ -491,7 +491,7 @@ class TestSettings:
         loss.name, group.name = "b", "h"
         assert MultiLoss([loss, group], [1.0, 1.0]).names == ("b", "h")
         for known in (loss, group):
-            with pytest.raises(ArgumentError, match=r"MultiLoss 'multi' knows it as '[bh]', found 'c'"):
+            with pytest.raises(ArgumentError, match=r"expected '[bh]', since it is a term of MultiLoss 'multi', found 'c'"):
                 known.name = "c"
 
     @pytest.mark.parametrize("given", [0, 15, 0.5, "train", None])
