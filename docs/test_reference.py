@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from collections.abc import Collection
 from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
@@ -14,11 +15,13 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
+from lossreg import keys
 from lossreg.cli import main as program
-from lossreg.config import grammar, legacy
 from lossreg.config.build import get_loss_function
+from lossreg.config.legacy import LEGACY_BLOCKS
 from lossreg.errors import ConfigError
 from lossreg.registry import catalog
+from lossreg.values import keys_of
 
 DOCS = Path(__file__).parent
 
@@ -35,18 +38,22 @@ class TestYaml:
     @pytest.mark.parametrize(
         ("block", "keys"),
         [
-            ("compound", grammar.COMPOUND_KEYS),
-            ("group", grammar.GROUP_KEYS),
-            ("term", grammar.TERM_KEYS),
-            ("wrap", grammar.WRAP_KEYS),
-            ("deep", grammar.DEEP_KEYS),
-            ("normalization", grammar.NORMALIZATION_KEYS),
-            ("legacy", [f"seg_loss_params.{key}" for key in (*legacy.LOSS_PARAMS, *legacy.WEIGHT_PARAMS)]),
-            ("switched", [f"seg_params.compute_{channel}" for channel in legacy.CHANNELS]),
-            ("file", ["loss_params.compound_loss", *legacy.LEGACY_BLOCKS, "loss"]),
+            ("compound", keys_of(keys.Compound)),
+            ("group", keys_of(keys.Group)),
+            ("term", keys_of(keys.Term)),
+            ("wrap", keys_of(keys.Wrap)),
+            ("channels", keys_of(keys.Cut)),
+            ("deep", keys_of(keys.Deep)),
+            ("normalization", keys_of(keys.Normalization)),
+            ("legacy", [f"coefs.{key}" for key in keys_of(keys.Coefs)]),
+            ("legacy", [f"seg_loss_params.{key}" for key in keys_of(keys.SegLossParams)]),
+            ("switched", ["compute_seg", "compute_crossfield"]),
+            ("switched", [f"seg_params.{key}" for key in keys_of(keys.SegParams)]),
+            ("switched", [f"pl_trainer.{key}" for key in keys_of(keys.Trainer)]),
+            ("file", ["loss_params.compound_loss", *LEGACY_BLOCKS, "loss"]),
         ],
     )
-    def test_every_key_of_the_grammar_has_a_row(self, block: str, keys: list[str]):
+    def test_every_declared_key_has_a_row_with_its_sentence(self, block: str, keys: Collection[str]):
         rows = re.findall(r"^\| `(\S+)` \|", self.reference.table(self.BLOCKS[block], block), re.MULTILINE)
         assert set(keys) - set(rows) == set()
 
@@ -54,7 +61,7 @@ class TestYaml:
         config = {
             "compute_seg": True,
             "compute_crossfield": True,
-            "seg_params": {f"compute_{channel}": True for channel in legacy.CHANNELS},
+            "seg_params": dict.fromkeys(keys_of(keys.SegParams), True),
             "loss_params": {"multi_loss": {"coefs": {}}},
         }
         with pytest.raises(ConfigError) as error:

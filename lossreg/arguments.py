@@ -1,33 +1,97 @@
-"""Arguments given in Python, checked as a config is: every mistake at its place, with what to do about it."""
+"""Mistakes, collected in place of raising at the first; and the arguments of a call in Python, checked that way."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import operator
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from itertools import pairwise
+from dataclasses import replace
 from numbers import Real
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from lossreg.errors import ArgumentError, ConfigProblem
-from lossreg.printable import A_NAME, is_name
+from lossreg.errors import ArgumentError, ConfigError, ConfigProblem, ProblemKind
+from lossreg.keys import BatchKey, Name
+from lossreg.printable import MOST_SHOWN, is_name
+from lossreg.values import Limits, Misfit, Type, did_you_mean, keys_of, type_of
 
 T = TypeVar("T")
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
-_SIDES = ("pred", "gt")
+
+
+class Problems(list[ConfigProblem]):
+    """Mistakes, at most one a path."""
+
+    def __init__(self, problems: Iterable[ConfigProblem] = (), null: str = "nothing") -> None:
+        super().__init__(problems)
+        self._null = null  # what a message calls None
+        self._paths = {problem.path for problem in self}
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a message lists no further ones: the nearest names of these are not searched."""
+        return len(self) >= MOST_SHOWN
+
+    def report(self, path: str, message: str, hint: str = "", kind: ProblemKind = "other") -> None:
+        """Keep a mistake, unless one at the same place is known already.
+
+        Args:
+            path: where it is; a leading dot is that of a block that is the whole file.
+            message: what is wrong.
+            hint: how to fix it, such as `"optional: true"`.
+            kind: the kind of mistake.
+        """
+        self.add(ConfigProblem(path, message, hint, kind))
+
+    def wrong(self, path: str, expected: str, value: object, hint: str = "", kind: ProblemKind = "type") -> None:
+        """Keep that a value is not what was expected."""
+        found = self._null if value is None else shown(value)
+        hint = hint or how_to_give(value)
+        self.add(ConfigProblem(path, f"expected {expected}, found {found}", hint, kind, expected, found))
+
+    def misfit(self, path: str, misfit: Misfit) -> None:
+        """Keep that a value does not fit."""
+        where = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in misfit.path)
+        hint = ("" if self.crowded else did_you_mean(misfit.found, misfit.choices)) or misfit.fix
+        if misfit.kind == "missing":
+            self.report(where, "is missing", hint, misfit.kind)
+        elif misfit.kind == "unknown":
+            self.report(where, "is not a key of this block", hint or f"expected {misfit.expected}", misfit.kind)
+        else:
+            self.wrong(where, misfit.expected, misfit.found, hint, misfit.kind)
+
+    def add(self, problem: ConfigProblem) -> None:
+        """Keep a mistake, unless one at the same place is known already."""
+        problem = replace(problem, path=problem.path.removeprefix("."))
+        if problem.path not in self._paths:
+            self.append(problem)
+            self._paths.add(problem.path)
+
+    def done(self) -> None:
+        """Raise what was kept.
+
+        Raises:
+            ConfigError: there is a mistake.
+        """
+        if self:
+            raise ConfigError(self)
+
+    def move(self, index: int, path: str) -> None:
+        """Give a mistake another path."""
+        self._paths.discard(self[index].path)
+        self._paths.add(path)
+        self[index] = replace(self[index], path=path)
 
 
 class Arguments:
     """The arguments of one call: each check keeps what is wrong, and `done` raises it all together.
 
-    A check returns the value as plain Python (a list for a tuple or an array, a number for a numpy scalar). What it
-    returns of a value that it refuses is good for further checks alone.
+    A check returns the value as plain Python (a list for a tuple or an array, a number for a numpy scalar). After a
+    failed check the return value is only a placeholder.
 
     Args:
         owner: whose arguments they are, for the message.
@@ -35,15 +99,8 @@ class Arguments:
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
-        self.problems: list[ConfigProblem] = []
-
-    def report(self, path: str, message: str, hint: str = "") -> None:
-        """Keep a mistake, as of an argument `path`."""
-        self.problems.append(ConfigProblem(path, message, hint))
-
-    def wrong(self, path: str, expected: str, value: object, hint: str = "") -> None:
-        """Keep that a value is not what was expected."""
-        self.report(path, f"expected {expected}, found {shown(value)}", hint or how_to_give(value))
+        self.problems = Problems(null="None")
+        self.report, self.wrong = self.problems.report, self.problems.wrong
 
     def refuse(self, path: str, expected: str, value: object, hint: str = "") -> NoReturn:
         """Raise at once, with what was kept before."""
@@ -59,19 +116,38 @@ class Arguments:
         if self.problems:
             raise ArgumentError(self.owner, self.problems)
 
-    # --- one value --------------------------------------------------------------------------------
+    def declared(self, block: type, owner: str, argument: str, value: Any, *, ordered: bool = True) -> Any:
+        """Take an argument that a block of `lossreg.keys` declares as a key.
+
+        Args:
+            block: the block.
+            owner: the class whose argument it is, as the key names it.
+            argument: its name.
+            value: what was given.
+            ordered: whether a set is refused for a list.
+        """
+        key = next(key for key in keys_of(block).values() if key.argument(owner) == argument)
+        return self.of(argument, value, key.type, ordered=ordered)
+
+    def of(self, path: str, value: Any, kind: Type, *, ordered: bool = True) -> Any:
+        """Take a value of a type; a set for a list where its order does not matter."""
+        value = listed(value, ordered=ordered) if kind.holds([]) else plain(value)
+        if isinstance(value, Mapping):
+            value = {name: plain(item) for name, item in value.items()}
+        found = list(kind.misfits(value))
+        for misfit in found:
+            self.problems.misfit(path, misfit)
+        return None if found else value
 
     def flag(self, path: str, value: Any) -> bool:
         """Take a bool, numpy's too."""
-        value = plain(value)
-        if not isinstance(value, bool):
-            self.wrong(path, "True or False", value)
-        return bool(value is True)
+        return bool(self.of(path, value, type_of(bool)))
 
     def choice(self, path: str, value: T, choices: Sequence[T], hint: str = "") -> T:
         """Take one of some choices."""
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            self.wrong(path, _either(map(repr, choices)), value, hint or nearest(value, choices))
+        kind = type_of(Literal.__getitem__(tuple(choices)))
+        if not kind.fits(value):
+            self.wrong(path, kind.words, value, hint or did_you_mean(value, choices), "choice")
         return value
 
     def number(self, path: str, value: Any, expected: str, fits: Callable[[float], bool] = math.isfinite) -> float:
@@ -83,11 +159,11 @@ class Arguments:
             expected: the range in words.
             fits: says whether a number is in the range; NaN is in none.
         """
+        kind = type_of(Annotated[float, Limits(expected, lambda number: not math.isnan(number) and fits(number))])
         value = plain(value)
-        number = _float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-        if math.isnan(number) or not fits(number):
-            self.wrong(path, expected, value)
-        return number
+        value = float(value) if isinstance(value, Real) and not isinstance(value, (int, float)) else value
+        found = self.of(path, value, kind)
+        return math.nan if found is None else float(found)
 
     def count(self, path: str, value: Any, expected: str, least: int = 1, most: float = math.inf) -> int:
         """Take a whole number from `least` to `most`, which `expected` puts in words; a tensor may hold it."""
@@ -102,21 +178,13 @@ class Arguments:
 
     def name(self, path: str, value: Any) -> str:
         """Take a name, as `printable.is_name` says."""
-        if is_name(value):
-            return value
-        self.wrong(path, A_NAME, value)
-        return "?"
+        found = self.of(path, value, type_of(Name))
+        return found if is_name(found) else "?"
 
-    def key(self, path: str, value: Any) -> str:
-        """Take a key of the batch with its side: `pred.<key>` or `gt.<key>`."""
-        side, _, rest = value.partition(".") if isinstance(value, str) else ("", "", "")
-        if side not in _SIDES or not rest:
-            bare = isinstance(value, str) and value and value not in _SIDES
-            hint = f"write {' or '.join(repr(f'{side}.{value}') for side in _SIDES)}" if bare else ""
-            self.wrong(path, "a key such as 'pred.seg' or 'gt.mask'", value, hint)
-        return str(value)
-
-    # --- several values ---------------------------------------------------------------------------
+    def keys(self, path: str, value: Any) -> list[str]:
+        """Take a collection of keys of the batch, each with its side."""
+        kind = Annotated[list[BatchKey], Limits("a list of keys such as ['pred.seg', 'gt.mask']", lambda _: True)]
+        return self.of(path, value, type_of(kind), ordered=False) or []
 
     def items(self, path: str, value: Any, expected: str, hint: str = "", *, ordered: bool = True) -> list[Any]:
         """Take a list, or what can be gone through as one.
@@ -128,27 +196,11 @@ class Arguments:
             hint: what to do.
             ordered: whether a set, which has no order, is refused.
         """
-        value = plain(value)
-        unordered = ordered and isinstance(value, Set)
-        if (
-            not isinstance(value, Iterable)
-            or isinstance(value, (str, bytes, Mapping))
-            or unordered
-            or _is_tensor(value)
-        ):
-            listed = f"give a list: [{value!r}]" if isinstance(value, str) else ""
-            self.wrong(path, expected, value, hint or listed or ("give tensor.tolist()" if _is_tensor(value) else ""))
-            return []
-        return list(value)
-
-    def ascending(self, path: str, value: Any) -> list[float] | None:
-        """Take epochs (or steps) in strictly ascending order; None where they are none."""
-        before = len(self.problems)
-        found = self.items(path, value, "a list of epochs")
-        numbers = [self.number(f"{path}[{i}]", number, "a finite number") for i, number in enumerate(found)]
-        if len(self.problems) == before and any(b <= a for a, b in pairwise(numbers)):
-            self.wrong(path, "epochs in strictly ascending order", found)
-        return numbers if len(self.problems) == before else None
+        value = listed(value, ordered=ordered)
+        if isinstance(value, list):
+            return value
+        self.wrong(path, expected, value, hint or (f"give a list: [{value!r}]" if isinstance(value, str) else ""))
+        return []
 
     def members(self, path: str, value: Any, known: Sequence[str], kind: str) -> list[str]:
         """Take a collection of names, each among the known ones, which are of a kind (`"term"`)."""
@@ -156,30 +208,23 @@ class Arguments:
         for i, name in enumerate(found):
             if name not in known:
                 others = f"the {kind}s are {', '.join(map(repr, known))}"
-                self.wrong(f"{path}[{i}]", f"the name of a {kind}", name, nearest(name, known) or others)
+                self.wrong(
+                    f"{path}[{i}]", f"the name of a {kind}", name, did_you_mean(name, known) or others, "unknown"
+                )
         return found
-
-    def keys(self, path: str, value: Any) -> list[str]:
-        """Take a collection of keys of the batch."""
-        found = self.items(path, value, "a list of keys such as ['pred.seg', 'gt.mask']", ordered=False)
-        return [self.key(f"{path}[{i}]", key) for i, key in enumerate(found)]
-
-    def mapping(self, path: str, value: Any, known: Sequence[str]) -> dict[str, Any]:
-        """Take a mapping of some keys, each of which may be absent or None; return those that are there."""
-        if not isinstance(value, Mapping):
-            self.wrong(path, f"a mapping of {' and '.join(map(repr, known))}", value)
-            return {}
-        for key in value:
-            if key not in known:
-                hint = nearest(key, known) or f"expected one of {', '.join(map(repr, known))}"
-                self.report(f"{path}[{shown(key)}]", "is not a key of this mapping", hint)
-        return {key: value[key] for key in known if value.get(key) is not None}
 
 
 def plain(value: Any) -> Any:
     """Return numpy's arrays as lists and its scalars as numbers; all else as it is."""
     numpy = sys.modules.get("numpy")
     return value.tolist() if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) else value
+
+
+def listed(value: Any, *, ordered: bool = True) -> Any:
+    """Return an iterable as a list; a text, a mapping, a tensor, and a set where the order matters, as they are."""
+    value = plain(value)
+    is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) and not _is_tensor(value)
+    return list(value) if is_list and not (ordered and isinstance(value, Set)) else value
 
 
 def shown(value: object) -> str:
@@ -195,32 +240,13 @@ def shown(value: object) -> str:
     return f"an object of {type(value).__name__}"
 
 
-def nearest(value: object, names: Iterable[object]) -> str:
-    """Return the hint that a name was meant, or none where no name is near."""
-    texts = [name for name in names if isinstance(name, str)]
-    near = difflib.get_close_matches(value, texts, n=1) if isinstance(value, str) else []
-    return f"did you mean {near[0]!r}?" if near else ""
-
-
 def how_to_give(value: object) -> str:
-    """Return the hint that goes with a class, or with a tensor of one number, in place of what is expected."""
+    """Return the hint that goes with a class, or with a tensor, in place of what is expected."""
     if isinstance(value, type):
         return f"give an object: {value.__name__}(...)"
-    if _is_tensor(value) and not tuple(value.shape):  # type: ignore[attr-defined]
-        return "give tensor.item()"
+    if _is_tensor(value):
+        return "give tensor.tolist()" if tuple(value.shape) else "give tensor.item()"  # type: ignore[attr-defined]
     return ""
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _either(choices: Iterable[str]) -> str:
-    *others, last = choices
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _is_tensor(value: object) -> bool:

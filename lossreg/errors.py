@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from lossreg.printable import MOST_SHOWN, clipped, printable
 
@@ -131,13 +132,38 @@ class DistributedError(LossregError, RuntimeError):
 # --- config ---------------------------------------------------------------------------------------
 
 
+ProblemKind: TypeAlias = Literal[
+    "unknown",  # a key or a name that nobody knows
+    "missing",  # nothing stands where something has to
+    "type",  # a value of another type
+    "range",  # a value of the type, beyond its limits
+    "choice",  # a value that is none of those to choose from
+    "conflict",  # two values that do not go together
+    "reference",  # an interpolation that cannot be followed
+    "limit",  # more than a config may hold
+    "refused",  # a constructor, or the graph, refuses it
+    "other",
+]
+
+
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One mistake in a config or an argument: its path, what is wrong, and how to fix it."""
+    """One mistake in a config, or in an argument.
+
+    Attributes:
+        path: where it is, such as `loss_list[2].weight`.
+        message: what is wrong.
+        hint: how to fix it; may be empty.
+        kind: the kind of mistake, for code to compare.
+        expected, found: what was expected and what was found, in words; empty where the message says something else.
+    """
 
     path: str
     message: str
     hint: str = ""
+    kind: ProblemKind = "other"
+    expected: str = ""
+    found: str = ""
 
     def __str__(self) -> str:
         place = f"{printable(self.path)}: " if self.path else ""

@@ -1,4 +1,5 @@
-"""What Python code gives to constructors is checked as a config is: the text of each mistake, and all at once."""
+"""What Python code gives to constructors is checked as a config is: each mistake at its argument, and all at once."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -71,285 +72,105 @@ def calibrate(**options: Any) -> dict[str, float]:
     )
 
 
-KEYS = "a list of keys such as ['pred.seg', 'gt.mask']"
 KEY = "a key such as 'pred.seg' or 'gt.mask'"
 WEIGHT = (
     "weight must be a number, a list of numbers with epoch_thresholds, a schedule or a callable from epoch to weight"
 )
-MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
-    # MultiLoss
-    (multi, {"loss_funcs": []}, "loss_funcs: is empty (give at least one loss)"),
-    (multi, {"loss_funcs": None}, "loss_funcs: expected a list of losses, found None"),
-    (multi, {"loss_funcs": Mean("a")}, "loss_funcs: expected a list of losses, found an object of Mean (give [loss])"),
-    (
-        multi,
-        {"loss_funcs": {"a": Mean("a")}},
-        "loss_funcs: expected a list of losses, found {'a': Mean(name='a')} (give list(losses.values()))",
-    ),
-    (
-        multi,
-        {"loss_funcs": [nn.L1Loss, Mean("a")]},
-        "loss_funcs[0]: expected a loss, a module or a function, found the class L1Loss (give an object: L1Loss(...))",
-    ),
-    (
-        multi,
-        {"loss_funcs": ["seg", Mean("a")]},
-        "loss_funcs[0]: expected a loss, a module or a function, found 'seg' (make one: lossreg.create_loss('seg'))",
-    ),
-    (multi, {"loss_funcs": [Mean("a"), 3]}, "loss_funcs[1]: expected a loss, a module or a function, found 3"),
-    (
-        multi,
-        {"loss_funcs": [Nameless(), Mean("a")]},
-        "loss_funcs[0]: Nameless has no name (call super().__init__(name) in its __init__)",
-    ),
-    (
-        multi,
-        {"loss_funcs": [BareKey("a"), Mean("b")]},
-        f"loss_funcs[0].requires: expected {KEYS}, found 'pred.x' (give a list: ['pred.x'])",
-    ),
-    (
-        multi,
-        {"loss_funcs": [NoSide("a"), Mean("b")]},
-        f"loss_funcs[0].optional[0]: expected {KEY}, found 'x' (write 'pred.x' or 'gt.x')",
-    ),
-    (multi, {"weights": 1.0}, "weights: expected a list of weights, one a loss, found 1.0"),
-    (
-        multi,
-        {"weights": {"seg": 1}},
-        "weights: expected a list of weights, one a loss, found {'seg': 1} (give a list in the order of loss_funcs)",
-    ),
-    (
-        multi,
-        {"weights": torch.ones(2)},
-        "weights: expected a list of weights, one a loss, found a Tensor of shape (2,) (give tensor.tolist())",
-    ),
-    (
-        multi,
-        {"weights": [1.0]},
-        "weights: there are 2 losses ['seg', 'edge'] but 1 weights (give one weight a loss)",
-    ),
-    (
-        multi,
-        {"weights": [1.0, torch.tensor(1.0)]},
-        f"weights[1]: term 'edge': {WEIGHT}; got a Tensor of shape (); give tensor.item()",
-    ),
-    (multi, {"weights": [True, 1.0]}, f"weights[0]: term 'seg': {WEIGHT}; got True"),
-    (
-        multi,
-        {"weights": [1.0, {"schedule": "cosine"}]},
-        f"weights[1]: term 'edge': {WEIGHT}; got {{'schedule': 'cosine'}}; a mapping is for YAML: give a schedule, "
-        "such as Cosine(...)",
-    ),
-    (
-        multi,
-        {"weights": [Cosine, 1.0]},
-        f"weights[0]: term 'seg': {WEIGHT}; got the class Cosine; give an object: Cosine(...)",
-    ),
-    (multi, {"weights": [math.nan, 1.0]}, "weights[0]: term 'seg': Constant: value must be finite, got nan"),
-    (
-        multi,
-        {"weights": [[0, 1], 1.0]},
-        "weights[0]: term 'seg': a list weight needs epoch_thresholds, as many as its 2 values",
-    ),
-    (
-        multi,
-        {"weights": [[0, 1], 1.0], "epoch_thresholds": [5, 0]},
-        "epoch_thresholds: expected epochs in strictly ascending order, found [5, 0]",
-    ),
-    (multi, {"epoch_thresholds": [0, "5"]}, "epoch_thresholds[1]: expected a finite number, found '5'"),
-    (multi, {"epoch_thresholds": [0, math.nan]}, "epoch_thresholds[1]: expected a finite number, found nan"),
-    (
-        multi,
-        {"pre_processes": print},
-        "pre_processes: expected a list, each a Preprocess or a function f(pred_batch, gt_batch), "
-        "found the function print (give a list: [f])",
-    ),
-    (
-        multi,
-        {"pre_processes": [MakeX]},
-        "pre_processes[0]: expected a Preprocess or a function f(pred_batch, gt_batch), "
-        "found the class MakeX (give an object: MakeX(...))",
-    ),
-    (
-        multi,
-        {"pre_processes": [lambda batch: batch]},
-        "pre_processes[0]: expected a Preprocess or a function f(pred_batch, gt_batch), "
-        "found the function <lambda> (it takes (batch))",
-    ),
-    (multi, {"name": "a/b"}, "name: expected a name without '/', of at most 100 printable characters, found 'a/b'"),
-    (multi, {"normalize": "yes"}, "normalize: expected True or False, found 'yes'"),
-    (
-        multi,
-        {"unnormalized": ["segg"]},
-        "unnormalized[0]: expected the name of a term, found 'segg' (did you mean 'seg'?)",
-    ),
-    (
-        multi,
-        {"optional_terms": ["mask"]},
-        "optional_terms[0]: expected the name of a term, found 'mask' (the terms are 'seg', 'edge')",
-    ),
-    (
-        multi,
-        {"unnormalized": "seg"},
-        "unnormalized: expected a list of names of terms, found 'seg' (give a list: ['seg'])",
-    ),
-    (
-        multi,
-        {"weighting": "dwa"},
-        "weighting: expected a Weighting, found 'dwa' (a name is for YAML; give an object, such as DWA())",
-    ),
-    (multi, {"weighting": DWA}, "weighting: expected a Weighting, found the class DWA (give an object: DWA(...))"),
-    (
-        multi,
-        {"weighting": Uncertainty(["edgy"])},
-        "classification[0]: expected the name of a term, found 'edgy' (did you mean 'edge'?)",
-    ),
-    (multi, {"zero_weight": "kep"}, "zero_weight: expected 'keep' or 'skip', found 'kep' (did you mean 'keep'?)"),
-    (
-        multi,
-        {"on_nonfinite": "skip"},
-        "on_nonfinite: expected 'ignore', 'raise' or 'skip_term', found 'skip' (did you mean 'skip_term'?)",
-    ),
-    (multi, {"track_norms": True}, "track_norms: expected None or 'running', found True"),
-    (multi, {"norm_momentum": 0}, "norm_momentum: expected a number above 0 and at most 1, found 0"),
-    (multi, {"batch_keys": ["seg"]}, f"batch_keys[0]: expected {KEY}, found 'seg' (write 'pred.seg' or 'gt.seg')"),
-    (multi, {"batch_keys": "gt.a"}, f"batch_keys: expected {KEYS}, found 'gt.a' (give a list: ['gt.a'])"),
-    (
-        multi,
-        {"normalization_params": {"min_sample": 1}},
-        "normalization_params['min_sample']: is not a key of this mapping (did you mean 'min_samples'?)",
-    ),
-    (
-        multi,
-        {"normalization_params": {"min_samples": 2.5}},
-        "normalization_params['min_samples']: expected a number of samples above 0, found 2.5",
-    ),
-    (
-        multi,
-        {"normalization_params": {"min_samples": 5, "max_samples": 2}},
-        "normalization_params: min_samples 5 is more than max_samples 2",
-    ),
-    # LossWrapper
-    (
-        wrapper,
-        {"loss_func": nn.L1Loss},
-        "loss_func: expected a module or a function, found the class L1Loss (give an object: L1Loss(...))",
-    ),
-    (
-        wrapper,
-        {"loss_func": "seg"},
-        "loss_func: expected a module or a function, found 'seg' (create it: lossreg.create_loss('seg'))",
-    ),
-    (wrapper, {"loss_func": None}, "loss_func: expected a module or a function, found None"),
-    (wrapper, {"name": ""}, "name: expected a name without '/', of at most 100 printable characters, found ''"),
-    (wrapper, {"pred_key": 3}, "pred_key: expected a key of the batch, found 3"),
-    (wrapper, {"inputs": "pred.a"}, f"inputs: expected {KEYS}, found 'pred.a' (give a list: ['pred.a'])"),
-    (wrapper, {"inputs": ["a"]}, f"inputs[0]: expected {KEY}, found 'a' (write 'pred.a' or 'gt.a')"),
-    (wrapper, {"inputs": []}, "inputs: expected the key of each argument, found none (inputs=['pred.seg', 'gt.mask'])"),
-    (
-        wrapper,
-        {"inputs": ["pred.a", "gt.a"], "target_dtype": "long"},
-        "target_dtype: has no effect beside inputs (leave out one of them)",
-    ),
-    (
-        wrapper,
-        {"pred_channels": 1.5},
-        "pred_channels: expected an int, a slice, a list of ints, a list of bools (not all false), or a mapping "
-        "{start, stop, step}, found 1.5",
-    ),
-    (
-        wrapper,
-        {"target_dtype": torch.long},
-        "target_dtype: expected None, 'long' or 'float', found an object of dtype (use 'long' or 'float')",
-    ),
-    (wrapper, {"reduction": "none"}, "reduction: expected 'mean' or 'sum', found 'none'"),
-    (
-        wrapper,
-        {"dtype": "float16"},
-        "dtype: expected None, 'float32' or 'input', found 'float16' (did you mean 'float32'?)",
-    ),
-    (
-        wrapper,
-        {"dtype": torch.float32},
-        "dtype: expected None, 'float32' or 'input', found an object of dtype (use 'float32' or 'input')",
-    ),
-    # DeepSupervision
-    (
-        deep,
-        {"loss": nn.L1Loss()},
-        "loss: expected a Loss, found an object of L1Loss (wrap it: LossWrapper(loss))",
-    ),
-    (
-        deep,
-        {"loss": Mean},
-        "loss: expected a Loss, found the class Mean (give an object: Mean(...))",
-    ),
-    (
-        deep,
-        {"outputs": ["a", 3]},
-        "outputs: expected a key, a glob such as 'aux.*', or a list of keys, found ['a', 3]",
-    ),
-    (
-        deep,
-        {"weights": "expo"},
-        "weights: expected 'exp', 'same' or a list of numbers, found 'expo' (did you mean 'exp'?)",
-    ),
-    (deep, {"weights": [1, True]}, "weights[1]: expected a finite number, found True"),
-    (deep, {"resize": "cubic"}, "resize: expected 'nearest' or 'bilinear', found 'cubic'"),
-    # weightings
-    (DWA, {"temperature": "2"}, "temperature: expected a number above 0, found '2'"),
-    (GradNorm, {"alpha": -1}, "alpha: expected a number of 0 or more, found -1"),
-    (
-        GradNorm,
-        {"lr": torch.tensor(1.0)},
-        "lr: expected a number above 0, found a Tensor of shape () (give tensor.item())",
-    ),
-    (ReLoBRaLo, {"beta": 2}, "beta: expected a number from 0 to 1, found 2"),
-    (ReLoBRaLo, {"seed": 0.5}, "seed: expected a whole number of 0 or more, found 0.5"),
-    (SoftAdapt, {"order": 7}, "order: expected a whole number from 1 to 6, found 7"),
-    (SoftAdapt, {"normalized": 1}, "normalized: expected True or False, found 1"),
-    (
-        Uncertainty,
-        {"classification": "seg"},
-        "classification: expected a list of names of terms, found 'seg' (give a list: ['seg'])",
-    ),
-    (
-        GradNorm().set_shared_parameters,
-        {"parameters": nn.Linear(1, 1)},
-        "parameters: expected one shared parameter or more, each with requires_grad, found an object of Linear "
-        "(give module.parameters())",
-    ),
-    # what is called later
-    (multi().effective_weights, {"epoch": "3"}, "epoch: expected a finite number, found '3'"),
-    (
-        multi().effective_weights,
-        {"step": torch.ones(2)},
-        "step: expected a finite number, found a Tensor of shape (2,)",
-    ),
-    (
-        multi().update_norm,
-        {"pred_batch": {"x": torch.ones(1)}, "gt_batch": {}, "nums": 1.5},
-        "nums: expected the number of samples in the batch, an integer of 0 or more, found 1.5",
-    ),
-    (calibrate, {"multi_loss": Mean("a")}, "multi_loss: expected a MultiLoss, found an object of Mean"),
-    (
-        calibrate,
-        {"multi_loss": nn.Sequential(multi())},
-        "multi_loss: expected a MultiLoss, found an object of Sequential (it holds one: give .0)",
-    ),
-    (calibrate, {"loader": 3}, "loader: expected an iterable of batches, found 3"),
-    (calibrate, {"mode": "evaluate"}, "mode: expected 'eval' or 'train', found 'evaluate' (did you mean 'eval'?)"),
-    (calibrate, {"max_samples": 0}, "max_samples: expected a number of samples above 0, found 0"),
-    (calibrate, {"min_norm": -1}, "min_norm: expected a finite number of 0 or more, found -1"),
-]
+MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str, str, str]] = [
+    (multi, {"loss_funcs": []}, 'loss_funcs', 'other', 'give at least one loss'),
+    (multi, {"loss_funcs": None}, 'loss_funcs', 'type', ''),
+    (multi, {"loss_funcs": Mean("a")}, 'loss_funcs', 'type', 'give [loss]'),
+    (multi, {"loss_funcs": {"a": Mean("a")}}, 'loss_funcs', 'type', 'give list(losses.values())'),
+    (multi, {"loss_funcs": [nn.L1Loss, Mean("a")]}, 'loss_funcs[0]', 'type', 'give an object: L1Loss(...)'),
+    (multi, {"loss_funcs": ["seg", Mean("a")]}, 'loss_funcs[0]', 'type', "make one: lossreg.create_loss('seg')"),
+    (multi, {"loss_funcs": [Mean("a"), 3]}, 'loss_funcs[1]', 'type', ''),
+    (multi, {"loss_funcs": [Nameless(), Mean("a")]}, 'loss_funcs[0]', 'other', 'call super().__init__(name) in its __init__'),
+    (multi, {"loss_funcs": [BareKey("a"), Mean("b")]}, 'loss_funcs[0].requires', 'type', "give a list: ['pred.x']"),
+    (multi, {"loss_funcs": [NoSide("a"), Mean("b")]}, 'loss_funcs[0].optional[0]', 'range', "write 'pred.x' or 'gt.x'"),
+    (multi, {"weights": 1.0}, 'weights', 'type', ''),
+    (multi, {"weights": {"seg": 1}}, 'weights', 'type', 'give a list in the order of loss_funcs'),
+    (multi, {"weights": torch.ones(2)}, 'weights', 'type', 'give tensor.tolist()'),
+    (multi, {"weights": [1.0]}, 'weights', 'other', 'give one weight a loss'),
+    (multi, {"weights": [1.0, torch.tensor(1.0)]}, 'weights[1]', 'other', ''),
+    (multi, {"weights": [True, 1.0]}, 'weights[0]', 'other', ''),
+    (multi, {"weights": [1.0, {"schedule": "cosine"}]}, 'weights[1]', 'other', ''),
+    (multi, {"weights": [Cosine, 1.0]}, 'weights[0]', 'other', ''),
+    (multi, {"weights": [math.nan, 1.0]}, 'weights[0]', 'other', ''),
+    (multi, {"weights": [[0, 1], 1.0]}, 'weights[0]', 'other', ''),
+    (multi, {"weights": [[0, 1], 1.0], "epoch_thresholds": [5, 0]}, 'epoch_thresholds', 'range', ''),
+    (multi, {"epoch_thresholds": [0, "5"]}, 'epoch_thresholds[1]', 'type', ''),
+    (multi, {"epoch_thresholds": [0, math.nan]}, 'epoch_thresholds[1]', 'range', ''),
+    (multi, {"pre_processes": print}, 'pre_processes', 'type', 'give a list: [f]'),
+    (multi, {"pre_processes": [MakeX]}, 'pre_processes[0]', 'type', 'give an object: MakeX(...)'),
+    (multi, {"pre_processes": [lambda batch: batch]}, 'pre_processes[0]', 'type', 'it takes (batch)'),
+    (multi, {"name": "a/b"}, 'name', 'range', ''),
+    (multi, {"normalize": "yes"}, 'normalize', 'type', ''),
+    (multi, {"unnormalized": ["segg"]}, 'unnormalized[0]', 'unknown', "did you mean 'seg'?"),
+    (multi, {"optional_terms": ["mask"]}, 'optional_terms[0]', 'unknown', "the terms are 'seg', 'edge'"),
+    (multi, {"unnormalized": "seg"}, 'unnormalized', 'type', "give a list: ['seg']"),
+    (multi, {"weighting": "dwa"}, 'weighting', 'type', 'a name is for YAML; give an object, such as DWA()'),
+    (multi, {"weighting": DWA}, 'weighting', 'type', 'give an object: DWA(...)'),
+    (multi, {"weighting": Uncertainty(["edgy"])}, 'classification[0]', 'unknown', "did you mean 'edge'?"),
+    (multi, {"zero_weight": "kep"}, 'zero_weight', 'choice', "did you mean 'keep'?"),
+    (multi, {"on_nonfinite": "skip"}, 'on_nonfinite', 'choice', "did you mean 'skip_term'?"),
+    (multi, {"track_norms": True}, 'track_norms', 'type', ''),
+    (multi, {"norm_momentum": 0}, 'norm_momentum', 'range', ''),
+    (multi, {"batch_keys": ["seg"]}, 'batch_keys[0]', 'range', "write 'pred.seg' or 'gt.seg'"),
+    (multi, {"batch_keys": "gt.a"}, 'batch_keys', 'type', "give a list: ['gt.a']"),
+    (multi, {"normalization_params": {"min_sample": 1}}, 'normalization_params.min_sample', 'unknown', "did you mean 'min_samples'?"),
+    (multi, {"normalization_params": {"min_samples": 2.5}}, 'normalization_params.min_samples', 'type', 'min_samples: 10'),
+    (multi, {"normalization_params": {"min_samples": 5, "max_samples": 2}}, 'normalization_params', 'conflict', 'lower min_samples, or raise max_samples'),
+    (wrapper, {"loss_func": nn.L1Loss}, 'loss_func', 'type', 'give an object: L1Loss(...)'),
+    (wrapper, {"loss_func": "seg"}, 'loss_func', 'type', "create it: lossreg.create_loss('seg')"),
+    (wrapper, {"loss_func": None}, 'loss_func', 'type', ''),
+    (wrapper, {"name": ""}, 'name', 'range', ''),
+    (wrapper, {"pred_key": 3}, 'pred_key', 'type', ''),
+    (wrapper, {"inputs": "pred.a"}, 'inputs', 'type', "give a list: ['pred.a']"),
+    (wrapper, {"inputs": ["a"]}, 'inputs[0]', 'range', "write 'pred.a' or 'gt.a'"),
+    (wrapper, {"inputs": []}, 'inputs', 'range', ''),
+    (wrapper, {"inputs": ["pred.a", "gt.a"], "target_dtype": "long"}, 'target_dtype', 'conflict', 'leave out one of them'),
+    (wrapper, {"pred_channels": 1.5}, 'pred_channels', 'type', ''),
+    (wrapper, {"target_dtype": torch.long}, 'target_dtype', 'type', ''),
+    (wrapper, {"reduction": "none"}, 'reduction', 'choice', ''),
+    (wrapper, {"dtype": "float16"}, 'dtype', 'choice', "did you mean 'float32'?"),
+    (wrapper, {"dtype": torch.float32}, 'dtype', 'type', ''),
+    (deep, {"loss": nn.L1Loss()}, 'loss', 'type', 'wrap it: LossWrapper(loss)'),
+    (deep, {"loss": Mean}, 'loss', 'type', 'give an object: Mean(...)'),
+    (deep, {"outputs": ["a", 3]}, 'outputs[1]', 'type', ''),
+    (deep, {"weights": "expo"}, 'weights', 'choice', "did you mean 'exp'?"),
+    (deep, {"weights": [1, True]}, 'weights[1]', 'type', ''),
+    (deep, {"resize": "cubic"}, 'resize', 'choice', ''),
+    (DWA, {"temperature": "2"}, 'temperature', 'type', ''),
+    (GradNorm, {"alpha": -1}, 'alpha', 'range', ''),
+    (GradNorm, {"lr": torch.tensor(1.0)}, 'lr', 'type', 'give tensor.item()'),
+    (ReLoBRaLo, {"beta": 2}, 'beta', 'range', ''),
+    (ReLoBRaLo, {"seed": 0.5}, 'seed', 'type', ''),
+    (SoftAdapt, {"order": 7}, 'order', 'type', ''),
+    (SoftAdapt, {"normalized": 1}, 'normalized', 'type', ''),
+    (Uncertainty, {"classification": "seg"}, 'classification', 'type', "give a list: ['seg']"),
+    (GradNorm().set_shared_parameters, {"parameters": nn.Linear(1, 1)}, 'parameters', 'type', 'give module.parameters()'),
+    (multi().effective_weights, {"epoch": "3"}, 'epoch', 'type', ''),
+    (multi().effective_weights, {"step": torch.ones(2)}, 'step', 'type', 'give tensor.tolist()'),
+    (multi().update_norm, {"pred_batch": {"x": torch.ones(1)}, "gt_batch": {}, "nums": 1.5}, 'nums', 'type', ''),
+    (calibrate, {"multi_loss": Mean("a")}, 'multi_loss', 'type', ''),
+    (calibrate, {"multi_loss": nn.Sequential(multi())}, 'multi_loss', 'type', 'it holds one: give .0'),
+    (calibrate, {"loader": 3}, 'loader', 'type', ''),
+    (calibrate, {"mode": "evaluate"}, 'mode', 'choice', "did you mean 'eval'?"),
+    (calibrate, {"max_samples": 0}, 'max_samples', 'type', ''),
+    (calibrate, {"min_norm": -1}, 'min_norm', 'range', ''),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "options", "text"), MISTAKES, ids=lambda item: item if isinstance(item, str) else "")
-def test_the_text_of_a_mistake(call: Callable[..., Any], options: dict[str, Any], text: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "options", "path", "kind", "hint"), MISTAKES, ids=lambda item: item if isinstance(item, str) else ""
+)
+def test_a_mistake_has_its_path_its_kind_and_a_hint(
+    call: Callable[..., Any], options: dict[str, Any], path: str, kind: str, hint: str
+) -> None:
     with pytest.raises(ArgumentError) as raised:
         call(**options)
-    assert [str(problem) for problem in raised.value.problems] == [text]
-    assert str(raised.value) == f"{raised.value.owner}: {text}"
+    assert [(p.path, p.kind, p.hint) for p in raised.value.problems] == [(path, kind, hint)]
+    assert str(raised.value) == f"{raised.value.owner}: {raised.value.problems[0]}"
 
 
 def test_all_mistakes_of_a_call_are_told_at_once() -> None:

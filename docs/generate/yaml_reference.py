@@ -1,4 +1,4 @@
-"""Write the tables of the YAML reference, read off the JSON Schema: python docs/generate/yaml_reference.py [FOLDER].
+"""Write the tables of the YAML reference, from `lossreg.keys`: python docs/generate/yaml_reference.py [FOLDER].
 
 A key that the schema does not describe is an error, so that a build without this page's whole grammar fails.
 """
@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
-from lossreg.config.grammar import IGNORED_KEYS
-from lossreg.config.schema import REFERENCE, schema
+from lossreg import keys as declarations
+from lossreg import values
+from lossreg.config.schema import schema
+from lossreg.values import REFERENCE
 
 Node = dict[str, Any]
 SCHEMA = schema()
@@ -58,34 +60,31 @@ def resolved(node: Node) -> Node:
 
 
 def blocks() -> dict[str, dict[str, Node]]:
-    """Return the keys of each block of the grammar."""
-    compound, nested = keys_of(DEFS["compound"]), keys_of(DEFS["nested_term"])
-    args = next(node["properties"]["args"] for name, node in DEFS.items() if name.startswith("loss:"))
-    beside = {key: node for key, node in nested.items() if key not in ("loss", *IGNORED_KEYS)}
-    training = keys_of(DEFS["training"])
-    given = keys_of(training["loss_params"])
-    legacy = {**keys_of(given["multi_loss"]), "normalization_params": compound["normalization_params"]}
-    switched = {key: training[key] for key in training if key not in ("loss", "loss_params")}
+    """Return the keys of each block."""
+    params, training = keys_of(DEFS["training"])["loss_params"]["properties"], keys_of(DEFS["training"])
     return {
-        "file": {f"loss_params.{key}": given[key] for key in ("compound_loss", "multi_loss", "multiloss")}
+        "file": {f"loss_params.{key}": params[key] for key in ("compound_loss", "multi_loss", "multiloss")}
                 | {"loss": training["loss"]},
-        "compound": compound,
-        "normalization": keys_of(compound["normalization_params"]),
-        "group": keys_of(DEFS["group"]),
-        "term": {**keys_of(DEFS["loss"]), "args": args, **beside},
-        "wrap": keys_of(beside["wrap"]),
-        "channels": keys_of(keys_of(beside["wrap"])["gt_channels"]),
-        "deep": keys_of(beside["deep_supervision"]),
-        "switched": dict(_flat(switched)),
-        "legacy": dict(_flat(legacy)),
+        "compound": dict(declared(declarations.Compound)),
+        "normalization": dict(declared(declarations.Normalization)),
+        "group": dict(declared(declarations.Group)),
+        "term": dict(declared(declarations.Term)),
+        "wrap": dict(declared(declarations.Wrap)),
+        "channels": dict(declared(declarations.Cut)),
+        "deep": dict(declared(declarations.Deep)),
+        "switched": dict(declared(declarations.Switches, flat=True)),
+        "legacy": dict(declared(declarations.Legacy, flat=True)),
     }  # fmt: skip
 
 
-def _flat(keys: Mapping[str, Node], prefix: str = "") -> Iterator[tuple[str, Node]]:
-    """Return the keys of blocks within blocks by their dotted paths, in place of the blocks."""
-    for key, node in keys.items():
-        inner = node.get("properties", {})
-        yield from _flat(inner, f"{prefix}{key}.") if inner else [(prefix + key, node)]
+def declared(block: type, prefix: str = "", *, flat: bool = False) -> Iterator[tuple[str, Node]]:
+    """Yield the keys that a block declares; `flat` puts dotted paths in place of blocks within blocks."""
+    for name, key in values.keys_of(block).items():
+        inner = next((kind for kind in (key.type, *key.type.parts) if isinstance(kind, values.Block)), None)
+        if inner is None or not flat or name == "normalization_params":
+            yield prefix + name, {**key.schema(), **({REQUIRED: True} if key.required else {})}
+        else:
+            yield from declared(inner.of, f"{prefix}{name}.", flat=True)
 
 
 # --- words ----------------------------------------------------------------------------------------

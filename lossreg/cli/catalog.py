@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
+from lossreg.keys import Term
 from lossreg.printable import printable
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
@@ -20,6 +21,7 @@ from lossreg.registry.foreign import described
 from lossreg.registry.packages import distribution, install_line, unmet
 from lossreg.registry.plugins import Plugin, Switches, plugin_names
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
+from lossreg.values import keys_of
 
 if TYPE_CHECKING:
     from lossreg.registry.params import Parameter
@@ -187,9 +189,7 @@ def _default(entry: Entry[Any], parameter: Parameter) -> str:
 
 def _doc(entry: Entry[Any], parameter: Parameter) -> str:
     """Return what a parameter is, and that a term has a key of that name of its own, where it does."""
-    from lossreg.config.grammar import TERM_KEYS
-
-    clashes = entry.spec.kind == "loss" and parameter.name in TERM_KEYS and not _given(entry, parameter)
+    clashes = entry.spec.kind == "loss" and parameter.name in keys_of(Term) and not _given(entry, parameter)
     return f"(under args:) {parameter.doc}" if clashes else parameter.doc
 
 
@@ -218,10 +218,8 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
     """Return a line for a config; what has no default stands as "???", OmegaConf's mark for missing."""
     name = _shortest_name(entry)
-    from lossreg.config.grammar import TERM_KEYS  # which takes pydantic along
-
     missing = [p.name for p in parameters if p.required and not _given(entry, p)]
-    clashing = [p for p in missing if entry.spec.kind == "loss" and p in TERM_KEYS]
+    clashing = [p for p in missing if entry.spec.kind == "loss" and p in keys_of(Term)]
     arguments = "".join(f', {p}: "???"' for p in missing if p not in clashing)
     if clashing:
         arguments += ", args: {" + ", ".join(f'{p}: "???"' for p in clashing) + "}"

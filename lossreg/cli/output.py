@@ -69,9 +69,10 @@ def show_json(data: Any) -> None:
     echo(json_text(data))
 
 
-def json_text(data: Any) -> Safe:
-    """Return data as valid JSON without NaN and without unprintable characters."""
-    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+def json_text(data: Any, *, compact: bool = False) -> Safe:
+    """Return data as valid JSON without NaN and without unprintable characters; in one line if it is compact."""
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, **layout)
     lines = [
         line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
         for line in text.split("\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lossreg.cli.import_option import importing
-from lossreg.cli.output import echo, json_text, writing
+from lossreg.cli.output import Safe, echo, json_text, writing
 
 
 @click.command("schema", epilog="Example: lossreg schema -o lossreg.schema.json")
@@ -27,9 +28,16 @@ def schema_command(output: Path | None, key: str | None) -> None:
     """
     from lossreg.config.schema import schema
 
-    text = json_text(schema(key))
+    text = _written(schema(key))
     if output is None:
         echo(text)
         return
     with writing(output) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
+
+
+def _written(made: dict[str, Any]) -> str:
+    """Write a schema with one definition a line: a small file in which a new plugin changes few lines."""
+    definitions = made.pop("$defs")
+    lines = [f"{json_text(name, compact=True)}:{json_text(node, compact=True)}" for name, node in definitions.items()]
+    return Safe(json_text(made, compact=True).removesuffix("}") + ',"$defs":{\n' + ",\n".join(lines) + "\n}}")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lossreg.keys import Compound
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
 from lossreg.losses.paths import join
+from lossreg.values import keys_of
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
 
-_OPTIONS = ("normalize", "zero_weight", "on_nonfinite", "track_norms", "norm_momentum", "normalization_params")
+OPTIONS = tuple(
+    argument for key in keys_of(Compound).values() if (argument := key.argument("MultiLoss")) not in ("", "batch_keys")
+)
+"""The options of a `MultiLoss` that keys of a compound loss declare; all may be set after the construction."""
 
 
 def facts(multi_loss: MultiLoss, group: str = "") -> dict[str, str]:
@@ -23,7 +28,7 @@ def facts(multi_loss: MultiLoss, group: str = "") -> dict[str, str]:
     """
     inside = f" of group {group!r}" if group else ""
     found = {f"the list of terms{inside}": ", ".join(multi_loss.names)}
-    found |= {f"{option}{inside}": describe(getattr(multi_loss, option)) for option in _OPTIONS}
+    found |= {f"{option}{inside}": describe(getattr(multi_loss, option)) for option in OPTIONS}
     *losses, weighting, preprocesses = multi_loss.descriptions
     found |= {f"the weighting{inside}": weighting, f"the list of preprocesses{inside}": preprocesses}
     for term, loss in zip(multi_loss.terms, losses, strict=True):

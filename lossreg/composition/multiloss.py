@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,20 +19,22 @@ from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import Clock, Moment
 from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.dependencies import Node, build_nodes, check_functions, check_sources
-from lossreg.composition.facts import facts
+from lossreg.composition.facts import OPTIONS, facts
 from lossreg.composition.forward import noted, prepare, run
-from lossreg.composition.nonfinite import CHOICES, OnNonfinite
+from lossreg.composition.nonfinite import OnNonfinite
 from lossreg.composition.recomputing import refuse_recomputing
 from lossreg.composition.record import Record
 from lossreg.composition.schedules import Constant, Schedule, as_data, as_schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
+from lossreg.keys import Compound, Epochs
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
 from lossreg.losses.ranks import compare, several
 from lossreg.losses.wrapper import LossWrapper
+from lossreg.values import type_of
 
 Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
@@ -124,16 +125,16 @@ class MultiLoss(nn.Module):
         schedules = _schedules(given, weights, epoch_thresholds, names)
         pre_processes = check_functions(given, () if pre_processes is None else pre_processes)
         self.name = given.name("name", name)
-        self.normalize = given.flag("normalize", normalize)
+        self.normalize = _declared("normalize", given, normalize)
         unnormalized = given.members("unnormalized", unnormalized, names, "term")
         optional_terms = given.members("optional_terms", optional_terms, names, "term")
         self.weighting = _weighting(given, weighting)
-        self.zero_weight = given.choice("zero_weight", zero_weight, ("keep", "skip"))
-        batch_keys = None if batch_keys is None else given.keys("batch_keys", batch_keys)
-        self.normalization_params = _sample_counts(given, {} if normalization_params is None else normalization_params)
-        self.on_nonfinite = given.choice("on_nonfinite", on_nonfinite, CHOICES)
-        self.track_norms = given.choice("track_norms", track_norms, (None, "running"))
-        self.norm_momentum = _momentum(given, norm_momentum)
+        self.zero_weight = _declared("zero_weight", given, zero_weight)
+        batch_keys = _declared("batch_keys", given, batch_keys)
+        self.normalization_params = _declared("normalization_params", given, normalization_params)
+        self.on_nonfinite = _declared("on_nonfinite", given, on_nonfinite)
+        self.track_norms = _declared("track_norms", given, track_norms)
+        self.norm_momentum = _declared("norm_momentum", given, norm_momentum)
         given.done()
         _refuse_twice(names)
         self.names = names
@@ -581,15 +582,18 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
+def _declared(argument: str, given: Arguments, value: Any) -> Any:
+    """Take an argument that a key of a compound loss becomes."""
+    found = given.declared(Compound, "MultiLoss", argument, value, ordered=False)
+    if argument == "normalization_params":
+        return {name: count for name, count in (found or {}).items() if count is not None}
+    return found
+
+
 _SETTINGS: Final[dict[str, Callable[[Arguments, Any], Any]]] = {
     "name": lambda given, value: given.name("name", value),
     "weights": lambda given, value: given.items("weights", value, "a list of weights, one a term"),
-    "normalize": lambda given, value: given.flag("normalize", value),
-    "zero_weight": lambda given, value: given.choice("zero_weight", value, ("keep", "skip")),
-    "on_nonfinite": lambda given, value: given.choice("on_nonfinite", value, CHOICES),
-    "track_norms": lambda given, value: given.choice("track_norms", value, (None, "running")),
-    "norm_momentum": lambda given, value: _momentum(given, value),
-    "normalization_params": lambda given, value: _sample_counts(given, value),
+    **{option: partial(_declared, option) for option in OPTIONS},
 }
 """What may be set after the construction, and how it is checked."""
 
@@ -654,7 +658,7 @@ def _schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names: Seq
     """Take the weights, one a term."""
     hint = "give a list in the order of loss_funcs" if isinstance(weights, Mapping) else ""
     found = given.items("weights", weights, "a list of weights, one a loss", hint)
-    thresholds = None if epoch_thresholds is None else given.ascending("epoch_thresholds", epoch_thresholds)
+    thresholds = None if epoch_thresholds is None else given.of("epoch_thresholds", epoch_thresholds, type_of(Epochs))
     if given.problems:
         names = [*names, *(f"loss_funcs[{i}]" for i in range(len(names), len(found)))]
     elif len(found) != len(names):
@@ -672,26 +676,11 @@ def _schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names: Seq
     return tuple(schedules)
 
 
-def _momentum(given: Arguments, momentum: Any) -> float:
-    return given.number("norm_momentum", momentum, "a number above 0 and at most 1", lambda share: 0 < share <= 1)
-
-
 def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | None:
     if weighting is not None and not isinstance(weighting, Weighting):
         hint = "a name is for YAML; give an object, such as DWA()" if isinstance(weighting, str) else ""
         given.wrong("weighting", "a Weighting", weighting, hint)
     return weighting
-
-
-def _sample_counts(given: Arguments, params: Any) -> dict[str, int]:
-    path = "normalization_params"
-    counts = {
-        key: given.count(f"{path}[{key!r}]", value, "a number of samples above 0")
-        for key, value in given.mapping(path, params, ("min_samples", "max_samples")).items()
-    }
-    if counts.get("min_samples", 0) > counts.get("max_samples", math.inf):
-        given.report(path, f"min_samples {counts['min_samples']} is more than max_samples {counts['max_samples']}")
-    return counts
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

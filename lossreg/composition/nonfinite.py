@@ -13,7 +13,6 @@ from lossreg.errors import NonFiniteError
 from lossreg.losses.ranks import add_up
 
 OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
-CHOICES: tuple[OnNonfinite, ...] = ("ignore", "raise", "skip_term")
 
 _log = logging.getLogger("lossreg")
 

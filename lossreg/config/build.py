@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from lossreg.arguments import Arguments
+from lossreg.arguments import Arguments, Problems
 from lossreg.composition.dependencies import check_functions
 from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
-from lossreg.composition.nonfinite import OnNonfinite
-from lossreg.config.grammar import WRAP_KEYS, Component, CompoundConfig, TermConfig
+from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
-from lossreg.config.problems import Problems
 from lossreg.errors import ArgumentError, ConfigError, LossregError
+from lossreg.keys import Wrap
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
 from lossreg.registry.foreign import described, message_of
+from lossreg.values import keys_of
 
 
 def build_compound_loss_from_config(
@@ -132,7 +133,7 @@ def build_parsed(config: CompoundConfig, pre_processes: Sequence[PreprocessFunct
 def _single(component: Component) -> Any:
     builder = _Builder()
     made = builder.make(component, lambda c: instantiate(c.entry, c.arguments, c.name))
-    builder.problems.check()
+    builder.problems.done()
     return made
 
 
@@ -157,29 +158,24 @@ class _Builder:
                 [term.weight for term in config.terms],
                 pre_processes=[*nodes, *pre_processes],
                 name=name,
-                normalize=config.normalize,
                 unnormalized=[term.name for term in config.terms if not term.normalize],
                 optional_terms=[term.name for term in config.terms if term.optional],
                 weighting=weighting,
-                zero_weight=config.zero_weight,
-                batch_keys=config.batch_keys,
-                normalization_params=config.normalization_params,
-                on_nonfinite=cast(OnNonfinite, config.on_nonfinite),
-                track_norms=cast('Literal["running"] | None', config.track_norms),
-                norm_momentum=config.norm_momentum,
+                **config.settings,
             )
         except ArgumentError as error:
             for problem in error.problems:
-                self.problems.report(f"{config.path}.{problem.path}", problem.message, problem.hint)
+                self.problems.add(replace(problem, path=f"{config.path}.{problem.path}"))
             return None
         except (LossregError, ValueError, TypeError) as error:
-            self.problems.report(config.path, str(error), "`lossreg show NAME` tells what a component reads and makes")
+            hint = "`lossreg show NAME` tells what a component reads and makes"
+            self.problems.report(config.path, str(error), hint, "refused")
             return None
         if config.compile:
             try:
                 made.compile()
             except ValueError as error:  # something in it cannot be
-                self.problems.report(f"{config.path}.compile", str(error), "compile: false")
+                self.problems.report(f"{config.path}.compile", str(error), "compile: false", "conflict")
                 return None
         return made
 
@@ -203,11 +199,10 @@ class _Builder:
             problems = error.problems if isinstance(error, ArgumentError) else ()
             if isinstance(error, ArgumentError) and error.owner == "LossWrapper":
                 for problem in problems:
-                    block = ".wrap" if problem.path in WRAP_KEYS else ""
-                    self.problems.report(f"{component.path}{block}.{problem.path}", problem.message, problem.hint)
+                    block = ".wrap" if problem.path in keys_of(Wrap) else ""
+                    self.problems.add(replace(problem, path=f"{component.path}{block}.{problem.path}"))
                 return None
             reason = "; ".join(map(str, problems)) or message_of(error) or described(error)
-            self.problems.report(
-                component.path, f"{name} refused its arguments: {reason}", f"`lossreg show {name}` tells what it takes"
-            )
+            hint = f"`lossreg show {name}` tells what it takes"
+            self.problems.report(component.path, f"{name} refused its arguments: {reason}", hint, "refused")
             return None

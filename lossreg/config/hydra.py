@@ -7,32 +7,25 @@ of a compound loss. Parameters are read off the sources, so that to register imp
 from __future__ import annotations
 
 import dataclasses
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lossreg.config.grammar import SPECIAL_KEYS, TERM_KEYS
 from lossreg.config.nodes import COMPOUND, CRITERION
+from lossreg.keys import SPECIAL_KEYS, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
+from lossreg.values import keys_of
 
 _PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
-_TERM_FIELDS: tuple[tuple[str, Any, Any], ...] = (
-    ("weight", Any, 1.0),
-    ("epoch_thresholds", Any, None),
-    ("normalize", bool, True),
-    ("optional", bool, False),
-    ("pred_key", str | None, None),
-    ("gt_key", str | None, None),
-    ("input", str | None, None),
-    ("dtype", str | None, None),
-    ("deep_supervision", Any, None),
-)
+_LOSS = ("loss", "_target_", "name", "args")  # fields of their own; and `wrap` is not offered
+_TERM_FIELDS = [
+    (key.name, key.type.omegaconf, key.default) for key in keys_of(Term).values() if key.name not in (*_LOSS, "wrap")
+]
 
 
 def register_configs() -> None:
@@ -52,7 +45,7 @@ def register_configs() -> None:
     found = catalog()
     for entry in found.losses:
         made = _parameters(entry, sources)
-        fields = [("loss", str, entry.name), *_without(made, TERM_KEYS), ("args", dict[str, Any], {})]
+        fields = [("loss", str, entry.name), *_without(made, tuple(keys_of(Term))), ("args", dict[str, Any], {})]
         target = [("_target_", str, CRITERION), ("_recursive_", bool, False)]
         for name in _names(found.losses, entry):
             group, _, short = name.rpartition("/")
@@ -120,9 +113,7 @@ def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
 def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
     """Return `(name, type, default)` of parameters whose names mean nothing else beside them."""
     return [
-        (p.name, _omegaconf_type(p.type), MISSING if p.required else p.default)
-        for p in found or ()
-        if p.name not in taken
+        (p.name, p.type.omegaconf, MISSING if p.required else p.default) for p in found or () if p.name not in taken
     ]
 
 
@@ -159,23 +150,6 @@ def _takes(fields: list[tuple[str, Any, Any]]) -> bool:
     except (OmegaConfBaseException, ValueError):
         return False
     return True
-
-
-def _omegaconf_type(kind: Any) -> Any:
-    """Narrow a plain type to one that OmegaConf checks; Any where it has none."""
-    if kind in (bool, int, float, str):
-        return kind
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return str if all(isinstance(arg, str) for arg in args) else Any
-    if origin in (Union, types.UnionType):
-        members = [type(None) if arg in (None, type(None)) else _omegaconf_type(arg) for arg in args]
-        simple = all(member in (bool, int, float, str, type(None)) for member in members)
-        one = len([member for member in members if member is not type(None)]) == 1 and Any not in members
-        return Union[tuple(members)] if simple or one else Any  # noqa: UP007
-    if origin is list and _omegaconf_type(args[0]) in (bool, int, float, str):
-        return list.__class_getitem__(_omegaconf_type(args[0]))
-    return Any
 
 
 def _is_plain(value: Any) -> bool:

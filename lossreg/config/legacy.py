@@ -8,31 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lossreg.arguments import nearest
-from lossreg.config.problems import Problems, shown
+from lossreg.arguments import Problems
 from lossreg.config.reading import Data, Root, has, plain
 from lossreg.errors import ConfigProblem
+from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
+from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
-CHANNELS = ("interior", "edge", "vertex")  # the order of the polygon raster's channels
-WEIGHT_PARAMS = ("use_dist", "use_size", "w0", "sigma")
-LOSS_PARAMS = ("bce_coef", "dice_coef", "tversky_focal_coef")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
-_MAPPINGS = {  # what each mapping may look like
-    "multi_loss": "multi_loss: {coefs: {seg: 1.0}}",
-    "multiloss": "multiloss: {coefs: {seg: 1.0}}",
-    "coefs": "coefs: {seg: 1.0}",
-    "seg_loss_params": "seg_loss_params: {bce_coef: 0.5}",
-}
-COEFS = (
-    "seg",
-    "crossfield_align",
-    "crossfield_align90",
-    "crossfield_smooth",
-    "seg_interior_crossfield",
-    "seg_edge_crossfield",
-    "seg_edge_interior",
-)
+_OF_CHANNELS = {"compute_interior": "seg_interior_crossfield", "compute_edge": "seg_edge_crossfield"}
 
 
 @dataclass(frozen=True)
@@ -77,65 +61,66 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
     reader = _LegacyReader(cfg, allow_resolvers)
     terms = reader.terms()
     if not terms and not reader.problems:
-        reader.report("compute_seg", "neither compute_seg nor compute_crossfield is on", "compute_seg: true")
-    reader.problems.check()
+        message = "neither compute_seg nor compute_crossfield is on"
+        reader.problems.report("compute_seg", message, "compute_seg: true", "missing")
+    reader.problems.done()
     block: dict[str, Data] = {"loss_list": terms}
     thresholds = reader.coefs.get("epoch_thresholds")
     block |= {"epoch_thresholds": thresholds} if thresholds is not None else {}
     params = reader.block.get("normalization_params")
     block |= {"normalization_params": params} if params is not None else {}
-    if reader.on("compute_seg"):
-        block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params(WEIGHT_PARAMS)}]
+    if reader.seg:
+        block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params("seg/SegLossWeights")}]
     block |= {key: value for key, value in switches.items() if value is not None}
     return Rewritten(block, reader.path, reader.places(block))
 
 
 class _LegacyReader:
+    """Read each value that a legacy block's terms need, once."""
+
     def __init__(self, cfg: Any, allow_resolvers: Collection[str]) -> None:
         self.problems = Problems()
-        self.report = self.problems.report
         self.cfg = cfg
         self.allow_resolvers = allow_resolvers
         self.root = Root(cfg, allow_resolvers) if isinstance(cfg, DictConfig) else None
         self.path = next(path for path in LEGACY_BLOCKS if has(cfg, *path.split(".")))
-        self.block = self._mapping(self.path)
-        self.coefs = self._mapping(f"{self.path}.coefs")
-        for name in self.coefs:
-            if name not in (*COEFS, "epoch_thresholds"):
-                hint = ("" if self.problems.crowded else nearest(name, COEFS)) or f"expected {', '.join(COEFS)}"
-                self.report(f"{self.path}.coefs.{name}", "is not a coefficient", hint)
-        self.channels = [channel for channel in CHANNELS if self.on("seg_params", f"compute_{channel}")]
+        self.block = self._mapping(self._read(*self.path.split(".")), self.path, type_of(Legacy))
+        coefs = self.block.get("coefs")
+        self.coefs = self._mapping(coefs, f"{self.path}.coefs", keys_of(Legacy)["coefs"].type)
+        for misfit in misfits_of(keys_of(Coefs).values(), self.coefs):
+            if misfit.kind == "unknown":
+                self.problems.misfit(f"{self.path}.coefs", misfit)
+        self.params: dict[str, tuple[Data, str]] = {}  # of the segmentation, each with where it stands
+        beside = "loss_params.seg_loss_params"
+        for given, path in (
+            (self.block.get("seg_loss_params"), f"{self.path}.seg_loss_params"),
+            (self._read(*beside.split(".")), beside),
+        ):
+            found = self._mapping(given, path, keys_of(Legacy)["seg_loss_params"].type)
+            self.params |= {name: (value, f"{path}.{name}") for name, value in found.items()}
+        self.seg, self.crossfield = (self._on(Switches, name) for name in ("compute_seg", "compute_crossfield"))
+        self.channels = {name: self._on(SegParams, "seg_params", name) for name in keys_of(SegParams)}
 
-    def _value(self, *keys: str) -> Data:
+    def _read(self, *keys: str) -> Data:
         data, problems = plain(self.cfg, ".".join(keys), *keys, allow_resolvers=self.allow_resolvers, root=self.root)
-        self.problems.take(problems)
+        for problem in problems:
+            self.problems.add(problem)
         return data
 
-    def _mapping(self, path: str, default: dict[str, Data] | None = None) -> dict[str, Data]:
-        """Return the mapping at a path; where nothing stands there, the default, or a problem without one."""
-        found = self._value(*path.split("."))
-        if found is None and default is not None:
-            return default
-        if isinstance(found, dict):
-            return found
-        self.report(path, f"expected a mapping, found {shown(found)}", _MAPPINGS[path.rpartition(".")[2]])
-        return {}
+    def _mapping(self, data: Data, path: str, kind: Type) -> dict[str, Data]:
+        if not kind.holds(data):
+            self.problems.wrong(path, kind.words, data, f"{path.rpartition('.')[2]}: {kind.sample}")
+        return data if isinstance(data, dict) else {}
 
-    def on(self, *keys: str) -> bool:
-        value = self._value(*keys)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        self.report(".".join(keys), f"expected true or false, found {shown(value)}", f"{keys[-1]}: true")
-        return False
+    def _on(self, block: type, *keys: str) -> bool:
+        value = self._read(*keys)
+        for misfit in keys_of(block)[keys[-1]].type.misfits(value):
+            self.problems.misfit(".".join(keys), replace(misfit, fix=f"{keys[-1]}: true"))
+        return value is True
 
-    def _seg_params(self) -> dict[str, tuple[Data, str]]:
-        """Return each of `seg_loss_params`, beside the legacy block or inside it, with where it stands."""
-        paths = [f"{path}.seg_loss_params" for path in (self.path, "loss_params")]
-        return {name: (value, f"{path}.{name}") for path in paths for name, value in self._mapping(path, {}).items()}
-
-    def seg_params(self, names: tuple[str, ...]) -> dict[str, Data]:
-        """Return those of `seg_loss_params` that are given."""
-        return {name: value for name, (value, _) in self._seg_params().items() if name in names}
+    def seg_params(self, component: str) -> dict[str, Data]:
+        """Return those of `seg_loss_params` that a component takes."""
+        return arguments_of(SegLossParams, component, {name: value for name, (value, _) in self.params.items()})
 
     def places(self, block: Mapping[str, Data]) -> dict[str, str]:
         """Say for parts of the compound block, by path, where the file has what they were made of."""
@@ -143,50 +128,45 @@ class _LegacyReader:
         for i, term in enumerate(block["loss_list"]):
             at = f"{self.path}.loss_list[{i}]"
             places[f"{at}.weight"] = f"{self.path}.coefs.{term['name']}"
-            places |= {f"{at}.{name}": place for name, (_, place) in self._seg_params().items()}
-        places |= {f"{self.path}.pre_processes[0].{name}": place for name, (_, place) in self._seg_params().items()}
+            places |= {f"{at}.{name}": place for name, (_, place) in self.params.items()}
+        places |= {f"{self.path}.pre_processes[0].{name}": place for name, (_, place) in self.params.items()}
         return places
 
     def terms(self) -> list[Data]:
-        seg, crossfield = self.on("compute_seg"), self.on("compute_crossfield")
-        terms: list[Data] = []
-        if seg:
-            terms.append(self._seg())
-        if crossfield:
+        """Return the terms that are on."""
+        terms: list[Data] = [self._seg()] if self.seg else []
+        if self.crossfield:
             terms += [
                 self._term("crossfield_align", "crossfield/CrossfieldAlignLoss"),
                 self._term("crossfield_align90", "crossfield/CrossfieldAlign90Loss"),
                 self._term("crossfield_smooth", "crossfield/CrossfieldSmoothLoss"),
             ]
-        for channel in ("interior", "edge"):
-            if seg and crossfield and channel in self.channels:
-                position = self.channels.index(channel)
-                term = self._term(f"seg_{channel}_crossfield", "crossfield/SegCrossfieldLoss")
-                terms.append({**term, "pred_channel": position})
-        if seg and {"interior", "edge"} <= set(self.channels):
+        on = [name for name, is_on in self.channels.items() if is_on]
+        if self.seg and self.crossfield:
+            terms += [
+                {**self._term(coef, "crossfield/SegCrossfieldLoss"), "pred_channel": on.index(channel)}
+                for channel, coef in _OF_CHANNELS.items()
+                if channel in on
+            ]
+        if self.seg and set(_OF_CHANNELS) <= set(on):
             terms.append(self._term("seg_edge_interior", "crossfield/SegEdgeInteriorLoss"))
         return terms
 
     def _seg(self) -> dict[str, Data]:
-        if not self.channels:
-            self.report(
-                "seg_params",
-                "compute_seg is on, but none of compute_interior, compute_edge, compute_vertex is",
-                "compute_interior: true",
-            )
-        precision = str(self._value("pl_trainer", "precision"))
+        if not any(self.channels.values()):
+            message = f"compute_seg is on, but none of {', '.join(self.channels)} is"
+            self.problems.report("seg_params", message, "compute_interior: true", "missing")
         return {
             **self._term("seg", "seg/SegLoss"),
-            "gt_channel_selector": [channel in self.channels for channel in CHANNELS],
-            "use_mixed_precision": precision in _MIXED,
-            "use_mixup": self.on("pl_trainer", "use_mixup"),
-            **self.seg_params(LOSS_PARAMS),
+            "gt_channel_selector": list(self.channels.values()),
+            "use_mixed_precision": str(self._read("pl_trainer", "precision")) in _MIXED,
+            "use_mixup": self._on(Trainer, "pl_trainer", "use_mixup"),
+            **self.seg_params("seg/SegLoss"),
         }
 
     def _term(self, coef: str, loss: str) -> dict[str, Data]:
         weight = self.coefs.get(coef)
         if weight is None:
-            self.report(
-                f"{self.path}.coefs.{coef}", "is missing; it is the weight of a term that is on", f"{coef}: 1.0"
-            )
+            message = "is missing; it is the weight of a term that is on"
+            self.problems.report(f"{self.path}.coefs.{coef}", message, keys_of(Coefs)[coef].fix(), "missing")
         return {"loss": loss, "name": coef, "weight": weight}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lossreg.config.grammar import IGNORED_KEYS, LISTS
 from lossreg.config.reading import Data
+from lossreg.keys import IGNORED_KEYS, LISTS
 
 CRITERION = "lossreg.config.hydra.criterion"
 COMPOUND = "lossreg.config.hydra.compound"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lossreg.config.grammar import LISTS, Component, CompoundConfig, Grammar
+from lossreg.config.grammar import Component, CompoundConfig, Grammar
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.nodes import loss_block
 from lossreg.config.reading import Data, Source, has, plain
 from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.keys import LISTS
 
 COMPOUND = "loss_params.compound_loss"
 
@@ -63,7 +64,7 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
         return _compound(switches, problems, COMPOUND, allowed)
     blocks = [block for block in LEGACY_BLOCKS if has(cfg, *block.split("."))]
     if len(blocks) > 1:
-        raise ConfigError([ConfigProblem(blocks[1], f"is there beside {blocks[0]}", "keep one of the two")])
+        raise ConfigError([ConfigProblem(blocks[1], f"is there beside {blocks[0]}", "keep one of the two", "conflict")])
     if not blocks:
         raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
     rewritten = legacy_compound(cfg, switches or {}, allowed.resolvers)
@@ -91,7 +92,7 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
         return _compound(block, problems, "loss", allowed)
     grammar = allowed.grammar(problems)
     component = grammar.single(block, "loss")
-    grammar.problems.check()
+    grammar.problems.done()
     assert component is not None, "what is no component has been reported as a problem"
     return component
 
@@ -127,5 +128,5 @@ def parse_source(source: Source, key: str | None, allowed: Permissions) -> Compo
 def _compound(data: Data, problems: list[ConfigProblem], path: str, allowed: Permissions) -> CompoundConfig:
     grammar = allowed.grammar(problems)
     config = grammar.compound(data, path)
-    grammar.problems.check()
+    grammar.problems.done()
     return config

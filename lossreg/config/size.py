@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from lossreg.composition.schedules import FromCallable, Schedule
 from lossreg.config.bounds import MAX_COMPONENTS, MAX_EPOCH, MAX_KNOTS, MAX_WEIGHT
+from lossreg.errors import ProblemKind
 
 if TYPE_CHECKING:
     from lossreg.config.grammar import CompoundConfig, TermConfig
 
-Report = Callable[[str, str, str], None]
+Report = Callable[[str, str, str, ProblemKind], None]
 
 
 def check_size(config: CompoundConfig, report: Report) -> None:
@@ -26,19 +27,18 @@ def check_size(config: CompoundConfig, report: Report) -> None:
     count = sum(_components(config))
     if count > MAX_COMPONENTS:
         message = f"expected at most {MAX_COMPONENTS:,} losses, groups and preprocesses, found {count:,}"
-        report(config.path, message, "leave some out")
+        report(config.path, message, "leave some out", "limit")
         return
     knots = {id(term): knot_count(term.weight) for term in _terms(config)}
     total = _knots(config, knots)
     if total > MAX_KNOTS:
         message = f"expected weights that change their course at most {MAX_KNOTS:,} times, found {total:,} times"
-        report(
-            config.path, f"{message}, those of a group counted for each loss in it", "use fewer cycles or thresholds"
-        )
+        message += ", those of a group counted for each loss in it"
+        report(config.path, message, "use fewer cycles or thresholds", "limit")
         return
     for term in _terms(config):
         if any(abs(knot) > MAX_EPOCH for knot in term.weight.knots):
-            report(f"{term.path}.weight", f"expected epochs and steps of at most {MAX_EPOCH:g}", "lower the last one")
+            report(f"{term.path}.weight", f"expected epochs and steps of at most {MAX_EPOCH:g}", "lower it", "limit")
     _check_weights(config, 1.0, report)
 
 
@@ -79,13 +79,12 @@ def _check_weights(config: CompoundConfig, around: float, report: Report) -> Non
         try:
             largest = around * _largest(term.weight)
         except Exception as error:  # a third party's schedule may raise anything
-            report(
-                f"{term.path}.weight", f"cannot be computed: {type(error).__name__}: {error}", "use another schedule"
-            )
+            message = f"cannot be computed: {type(error).__name__}: {error}"
+            report(f"{term.path}.weight", message, "use another schedule", "refused")
             continue
         if not largest <= MAX_WEIGHT:
             message = f"expected weights of at most {MAX_WEIGHT:g}, those of the groups around multiplied"
-            report(f"{term.path}.weight", f"{message}, found {largest:g}", "lower it")
+            report(f"{term.path}.weight", f"{message}, found {largest:g}", "lower it", "limit")
         elif term.group is not None:
             _check_weights(term.group, largest, report)
 

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossreg.arguments import Arguments, nearest
+from lossreg.arguments import Arguments
 from lossreg.errors import DtypeError, MissingKeyError, ShapeError
+from lossreg.keys import Deep
 from lossreg.losses.base import Loss
-
-_OUTPUTS = "a key, a glob such as 'aux.*', or a list of keys"
 
 ScaleWeights: TypeAlias = Literal["exp", "same"] | list[float]
 
@@ -57,11 +56,9 @@ class DeepSupervision(Loss):
         if len(self.pred_keys) > 1:
             problem = f"expected a loss that reads one key of the predictions, found {', '.join(self.pred_keys)}"
             checks.report("loss", problem, "use another loss")
-        named = outputs if isinstance(outputs, str) else checks.items("outputs", outputs, _OUTPUTS)
-        if not checks.problems and not (named and all(isinstance(key, str) and key for key in named)):
-            checks.wrong("outputs", _OUTPUTS, outputs)
-        weights = _checked_weights(checks, weights)
-        checks.choice("resize", resize, ("nearest", "bilinear"))
+        named = checks.declared(Deep, "DeepSupervision", "outputs", outputs)
+        weights = checks.declared(Deep, "DeepSupervision", "weights", weights)
+        resize = checks.declared(Deep, "DeepSupervision", "resize", resize)
         checks.done()
         self.loss = loss
         self.registered_name = loss.registered_name
@@ -186,16 +183,6 @@ def _blended(planes: Tensor, size: Sequence[int], ignored: float | None) -> Tens
     valid = planes != ignored
     share = blend(valid.to(planes.dtype))
     return torch.where(share > 0, blend(torch.where(valid, planes, 0)) / share, ignored)
-
-
-def _checked_weights(checks: Arguments, weights: Any) -> ScaleWeights:
-    expected = "'exp', 'same' or a list of numbers"
-    if isinstance(weights, str):
-        if weights not in ("exp", "same"):
-            checks.wrong("weights", expected, weights, nearest(weights, ("exp", "same")))
-        return weights  # type: ignore[return-value]
-    items = checks.items("weights", weights, expected)
-    return [checks.number(f"weights[{i}]", weight, "a finite number") for i, weight in enumerate(items)]
 
 
 def _is_glob(key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, zip_longest
 from typing import Any, Literal
@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossreg.arguments import Arguments, plain
+from lossreg.arguments import Arguments
 from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
+from lossreg.keys import Term, Wrap
 from lossreg.losses.base import Loss, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 
@@ -22,9 +23,7 @@ DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The default key of each side."""
 _OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not check their targets
 _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
-_SHAPES = ("same", "broadcast", "any")
 _DTYPES = {"long": torch.long, "float": torch.float32}
-_WIDTHS: tuple[Literal["float32", "input"], ...] = ("float32", "input")
 
 
 class LossWrapper(Loss):
@@ -92,25 +91,26 @@ class LossWrapper(Loss):
             checks.refuse("loss_func", "a module or a function", loss_func, _how(loss_func))
         super().__init__(checks.name("name", name if name is not None else _term_name(loss_func)))
         self.loss_func = loss_func
-        self.pred_key = _key(checks, "pred_key", pred_key)
-        self.gt_key = _key(checks, "gt_key", gt_key)
-        self.inputs = None if inputs is None else tuple(checks.keys("inputs", inputs))
-        self.pred_index = _selector(checks, "pred_channels", pred_channels)
-        self.gt_index = _selector(checks, "gt_channels", gt_channels)
-        self.target_dtype = checks.choice(
-            "target_dtype", target_dtype, (None, *_DTYPES), _dtype_hint(target_dtype, _DTYPES)
-        )
-        self.target_shape = checks.choice("target_shape", target_shape, (None, *_SHAPES))
+        self.pred_key: str | None = checks.declared(Term, "LossWrapper", "pred_key", pred_key)
+        self.gt_key: str | None = checks.declared(Term, "LossWrapper", "gt_key", gt_key)
+        wrap = functools.partial(checks.declared, Wrap, "LossWrapper")
+        keys = wrap("inputs", inputs)
+        self.inputs: tuple[str, ...] | None = None if keys is None else tuple(keys)
+        self.pred_index = _selector(wrap("pred_channels", _as_mapping(pred_channels)))
+        self.gt_index = _selector(wrap("gt_channels", _as_mapping(gt_channels)))
+        self.target_dtype = wrap("target_dtype", target_dtype)
+        self.target_shape = wrap("target_shape", target_shape)
         inherited = getattr(loss_func, "needs_grad", False) is True
-        self.needs_grad = inherited if needs_grad is None else checks.flag("needs_grad", needs_grad)
+        needs_grad = wrap("needs_grad", needs_grad)
+        self.needs_grad = inherited if needs_grad is None else needs_grad
         self.ignore_index = _ignore_index(loss_func)
         self._takes_mask = _takes_mask(loss_func)
-        self.reduction = checks.choice("reduction", reduction, ("mean", "sum"))
+        self.reduction = wrap("reduction", reduction)
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
-        dtype = checks.choice("dtype", dtype, (None, *_WIDTHS), _dtype_hint(dtype, _WIDTHS))
+        dtype = checks.declared(Term, "LossWrapper", "dtype", dtype)
         self.dtype = self._own_dtype if dtype is None else dtype
-        if inputs is not None:
+        if keys is not None:
             self._check_inputs(checks)
         if self._takes_batches and target_shape is not None:
             reads = f"{_own_name(loss_func)} reads the batches itself"
@@ -126,10 +126,8 @@ class LossWrapper(Loss):
         """Report empty `inputs`, `inputs` without effect, and options without effect beside them."""
         if self._takes_batches:
             reads = f"{_own_name(self.loss_func)} reads the batches itself"
-            checks.report("inputs", f"has no effect, since {reads}", "leave it out")
-        if self.inputs == () and not checks.problems:
-            checks.report("inputs", "expected the key of each argument, found none", "inputs=['pred.seg', 'gt.mask']")
-        elif not self._takes_batches and not checks.problems:
+            checks.report("inputs", f"has no effect, since {reads}", "leave it out", "conflict")
+        elif not checks.problems:
             self._check_number(checks, len(self.inputs or ()))
         beside = {
             "pred_key": self.pred_key,
@@ -139,7 +137,7 @@ class LossWrapper(Loss):
             "target_dtype": self.target_dtype,
         }
         for option in (option for option, value in beside.items() if value is not None):
-            checks.report(option, "has no effect beside inputs", "leave out one of them")
+            checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
 
     def _check_number(self, checks: Arguments, count: int) -> None:
         """Report `inputs` whose number differs from that of the wrapped loss's arguments."""
@@ -462,19 +460,12 @@ def _how(loss_func: Any) -> str:
     return f"create it: lossreg.create_loss({loss_func!r})" if isinstance(loss_func, str) else ""
 
 
-def _dtype_hint(dtype: Any, choices: Iterable[str]) -> str:
-    return f"use {' or '.join(map(repr, choices))}" if isinstance(dtype, torch.dtype) else ""
+def _as_mapping(channels: Any) -> Any:
+    """Return a slice as a config writes it."""
+    if not isinstance(channels, slice):
+        return channels
+    return {"start": channels.start, "stop": channels.stop, "step": channels.step}
 
 
-def _key(checks: Arguments, path: str, key: str | None) -> str | None:
-    if key is not None and (not isinstance(key, str) or not key):
-        checks.wrong(path, "a key of the batch", key)
-    return key
-
-
-def _selector(checks: Arguments, path: str, channels: Any) -> Selector | None:
-    try:
-        return None if channels is None else parse_selector(plain(channels), path)
-    except (TypeError, ValueError) as error:
-        checks.report(path, str(error).removeprefix(path).removeprefix(":").lstrip())
-        return None
+def _selector(channels: Any) -> Selector | None:
+    return None if channels is None else parse_selector(channels)

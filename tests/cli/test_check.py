@@ -199,12 +199,12 @@ def test_of_a_long_line_the_part_around_the_mistake_is_shown(run, write):
 
 
 def test_what_a_constructor_refuses_is_found_where_it_is_built(run, write):
-    file = write("losses:\n  - {loss: height, scale: 1.0, deep_supervision: {outputs: aux.*, weights: [.nan]}}\n")
+    file = write("losses:\n  - {loss: height, scale: 1.0, input: logits}\n")
     assert run("check", file).exit_code == 0
     result = run("check", "--build", file)
     assert result.exit_code == 1
     assert ":2:5: losses[0]" in result.stdout
-    assert "weights[0]: expected a finite number, found nan" in result.stdout
+    assert "logits or probabilities" in result.stdout
     assert "fix: `lossreg show local/HeightLoss` tells what it takes" in result.stdout
 
 

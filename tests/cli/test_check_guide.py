@@ -62,7 +62,7 @@ MISTAKES = [  # line, path, message, fix
     (3, "normalize_loss", "is not a key of this block", "did you mean 'normalize_losses'?"),
     (5, "normalization_params.max_samples", "expected a number of samples above 0, found 'many'", "max_samples: 1000"),
     (7, "loss_list[0]._target_", "no loss is named", "base_loss.SegLoss'"),
-    (12, "loss_list[0].weight", "must be a number", "weight: 1.0"),
+    (12, "loss_list[0].weight", "expected a number, a list of numbers or a schedule", "weight: 1.0"),
     (14, "loss_list[1].nam", "is not a parameter of crossfield/CrossfieldAlignLoss", "did you mean 'name'?"),
     (
         20,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 from jsonschema import Draft202012Validator
 
@@ -16,6 +19,15 @@ def test_it_prints_a_schema_with_every_installed_loss(run: Callable[..., Result]
     made = json.loads(result.output)
     Draft202012Validator.check_schema(made)
     assert "loss:local/HeightLoss" in made["$defs"]
+
+
+@pytest.mark.needs_plugins
+def test_it_is_small_enough_for_an_editor_and_has_a_definition_a_line() -> None:
+    text = subprocess.run(
+        [sys.executable, "-m", "lossreg", "schema"], capture_output=True, text=True, check=True
+    ).stdout
+    assert len(text.encode()) <= 250_000
+    assert len(text.splitlines()) == len(json.loads(text)["$defs"]) + 2
 
 
 def test_it_takes_a_key(run: Callable[..., Result]) -> None:

@@ -22,7 +22,7 @@ def local_losses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["Plain", "Own"])
 def test_a_loss_that_does_not_say_what_it_takes_refuses_it(name):
-    with pytest.raises(lossreg.ConfigError, match="does not declare whether it takes logits or probabilities"):
+    with pytest.raises(lossreg.ConfigError, match="whether it takes logits or probabilities"):
         lossreg.build_compound_loss_from_config({"loss_list": [{"loss": f"local/{name}", "input": "logits"}]})
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
 import pytest
 
 from lossreg.registry import catalog, params
 from lossreg.registry.components import Entry
 from lossreg.registry.params import Parameter
+from lossreg.values import Choice, Type
 
-PLAIN = (bool, int, float, str, type(None), None)
-CONTAINERS = (list, dict, tuple)
+PLAIN = ("bool", "int", "float", "str", "None")
+ANY = ""
 TEXTS = {
     "* name": "the term's name",
     "* reduction": "compared with mean, sum and none",
@@ -52,16 +52,11 @@ def _settable() -> Iterator[tuple[Entry[Any], Parameter]]:
                     yield entry, parameter
 
 
-def _leaves(kind: Any) -> set[Any]:
-    """Return the types at the ends of an annotation; nothing of a closed table of choices."""
-    if get_origin(kind) is Literal:
+def _leaves(kind: Type) -> set[str]:
+    """Return the types at the ends of a type, in Python's notation; nothing of a closed table of choices."""
+    if isinstance(kind, Choice):
         return set()
-    if get_origin(kind) is Annotated:
-        return _leaves(get_args(kind)[0])
-    args = get_args(kind)
-    if get_origin(kind) in (*CONTAINERS, typing.Union):
-        return set().union(*map(_leaves, args))
-    return {kind}
+    return set().union(*map(_leaves, kind.parts)) if kind.parts else {kind.notation}
 
 
 def test_every_parameter_that_a_file_may_set_is_plain_data() -> None:
@@ -69,7 +64,7 @@ def test_every_parameter_that_a_file_may_set_is_plain_data() -> None:
         f"{entry.name} {parameter.name}: {kind}"
         for entry, parameter in _settable()
         for kind in _leaves(parameter.type)
-        if kind not in (*PLAIN, Any)
+        if kind not in (*PLAIN, ANY)
     ]
     assert strange == []
 
@@ -78,7 +73,7 @@ def test_every_parameter_that_takes_any_text_has_been_read() -> None:
     unread = [
         name
         for entry, parameter in _settable()
-        if _leaves(parameter.type) & {str, Any}
+        if _leaves(parameter.type) & {"str", ANY}
         and not any(fnmatchcase(name := f"{entry.name} {parameter.name}", pattern) for pattern in TEXTS)
     ]
     assert unread == []
@@ -139,7 +134,7 @@ def test_a_text_is_never_opened_imported_or_run(tmp_path: Path) -> None:
     found = [
         (entry.name, parameter.name)
         for entry, parameter in _settable()
-        if entry.spec.kind == "loss" and _leaves(parameter.type) & {str, Any} and parameter.name != "name"
+        if entry.spec.kind == "loss" and _leaves(parameter.type) & {"str", ANY} and parameter.name != "name"
     ]
     done = subprocess.run(
         [sys.executable, "-c", TRY, json.dumps(found), json.dumps(texts)], capture_output=True, text=True, cwd=tmp_path
