@@ -75,7 +75,7 @@ Terms: TypeAlias = Annotated[
 Preprocess: TypeAlias = Annotated[Any, Read("preprocess", "a preprocess by name, or a mapping", "{preprocess: NAME}")]
 Weighting: TypeAlias = Annotated[Any, Read("weighting", "a weighting by name, or a mapping", "{strategy: NAME}")]
 LossName: TypeAlias = Annotated[Any, Read("loss_name", "the name of a loss", "NAME")]
-Target: TypeAlias = Annotated[str, Limits("the dotted path of a loss", bool)]
+Target: TypeAlias = Annotated[str, Limits("the dotted path of a loss", bool, {"minLength": 1})]
 
 
 # --- blocks of a compound loss --------------------------------------------------------------------
@@ -298,7 +298,7 @@ class Term(Lone):
         "aux.*",
         {"outputs": "aux.*", "weights": "same"},
     )
-    wrap: Wrap = key("How a loss that is called with tensors is given them.", None, {"target_dtype": "long"})
+    wrap: Wrap | None = key("How a loss that is called with tensors is given them.", None, {"target_dtype": "long"})
 
 
 # --- the legacy block -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossreg.config.nodes import COMPOUND, CRITERION
-from lossreg.keys import SPECIAL_KEYS, Term
+from lossreg.keys import SPECIAL_KEYS, Lone, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -22,9 +22,8 @@ from lossreg.registry.source import Sources
 from lossreg.values import keys_of
 
 _PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
-_LOSS = ("loss", "_target_", "name", "args")  # fields of their own; and `wrap` is not offered
 _TERM_FIELDS = [
-    (key.name, key.type.omegaconf, key.default) for key in keys_of(Term).values() if key.name not in (*_LOSS, "wrap")
+    (key.name, key.type.omegaconf, key.default) for key in keys_of(Term).values() if key.name not in keys_of(Lone)
 ]
 
 
