@@ -4,16 +4,14 @@ What reads a file, JSON Schema, Hydra's nodes, the YAML reference and the checks
 `DeepSupervision` derive from the blocks below. A key that becomes an argument in Python names it (`python=`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from lossreg.printable import A_NAME, MAX_NAME, is_name
-from lossreg.values import Limits, Misfit, Read, key
+from lossreg.values import Limits, Misfit, Read, block, key
 
 LISTS = ("loss_list", "losses")
 """The two spellings of the key of the terms."""
@@ -81,7 +79,7 @@ Target: TypeAlias = Annotated[str, Limits("the dotted path of a loss", bool, {"m
 # --- blocks of a compound loss --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@block
 class Normalization:
     """How many samples the norms are taken over."""
 
@@ -95,7 +93,7 @@ class Normalization:
             yield Misfit((), "conflict", expected, self.min_samples, "lower min_samples, or raise max_samples")
 
 
-@dataclass(frozen=True)
+@block
 class _Shared:
     """The keys that a compound loss and a group have in common."""
 
@@ -137,7 +135,7 @@ class _Shared:
     )
 
 
-@dataclass(frozen=True)
+@block
 class Compound(_Shared):
     """A compound loss: its terms, and the switches over all of them."""
 
@@ -152,7 +150,7 @@ class Compound(_Shared):
     compile: bool = key("Whether the whole loss is compiled at its first forward.", False, True)
 
 
-@dataclass(frozen=True)
+@block
 class Group(_Shared):
     """A group of terms that counts as one."""
 
@@ -171,7 +169,7 @@ class Group(_Shared):
 # --- a term ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@block
 class Cut:
     """Channels from one to another."""
 
@@ -190,7 +188,7 @@ _Slice: TypeAlias = Annotated[Cut, Limits("a mapping of start, stop and step", b
 Channels: TypeAlias = int | _Indices | _Flags | _Slice
 
 
-@dataclass(frozen=True)
+@block
 class Wrap:
     """How a loss that is called with tensors is given them."""
 
@@ -227,7 +225,7 @@ class Wrap:
     )
 
 
-@dataclass(frozen=True)
+@block
 class Deep:
     """Outputs of the network that a loss is applied to, and their weights."""
 
@@ -245,7 +243,7 @@ class Deep:
     )
 
 
-@dataclass(frozen=True)
+@block
 class Lone:
     """The keys of a loss without a compound loss around it, beside its parameters."""
 
@@ -261,7 +259,7 @@ class Lone:
     )
 
 
-@dataclass(frozen=True)
+@block
 class Term(Lone):
     """A term: its loss, and how it enters the total; other keys are parameters of the loss."""
 
@@ -304,7 +302,7 @@ class Term(Lone):
 # --- the legacy block -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@block
 class Coefs:
     """The weight of each term of a legacy block."""
 
@@ -318,7 +316,7 @@ class Coefs:
     seg_edge_interior: Weight = key("Weight of the term seg_edge_interior.", None, 1.0)
 
 
-@dataclass(frozen=True)
+@block
 class SegLossParams:
     """The parameters of the segmentation term of a legacy block, and of the preprocess that weighs its pixels."""
 
@@ -331,7 +329,7 @@ class SegLossParams:
     sigma: float | None = key("A parameter of seg/SegLossWeights.", None, 10, python="seg/SegLossWeights")
 
 
-@dataclass(frozen=True)
+@block
 class SegParams:
     """The channels of the segmentation, in the order of the polygon raster."""
 
@@ -340,7 +338,7 @@ class SegParams:
     compute_vertex: bool | None = key("Whether the vertex is a channel.", False, True)
 
 
-@dataclass(frozen=True)
+@block
 class Trainer:
     """The keys of the trainer's config that are read."""
 
@@ -348,7 +346,7 @@ class Trainer:
     use_mixup: bool | None = key("Whether the segmentation loss mixes.", False, True)
 
 
-@dataclass(frozen=True)
+@block
 class Switches:
     """The keys of a training config that turn the terms of a legacy block on."""
 
@@ -358,7 +356,7 @@ class Switches:
     pl_trainer: Trainer = key("Two keys of the trainer's config are read.", None)
 
 
-@dataclass(frozen=True)
+@block
 class Legacy:
     """The legacy block."""
 

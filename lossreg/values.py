@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from lossreg.errors import ProblemKind
 from lossreg.printable import MAX_NAME
 
+T = TypeVar("T")
 Node: TypeAlias = dict[str, Any]
 """A JSON Schema, or a part of one."""
 Path: TypeAlias = tuple[str | int, ...]
@@ -79,7 +80,6 @@ class Type:
 
     Attributes:
         kinds: words for each kind of value that fits.
-        sample: a value that fits, as YAML writes it.
         notation: the type in Python's notation; empty where any value fits.
         omegaconf: the type that OmegaConf checks; `Any` where it has none.
         parts: the types that it is made of.
@@ -88,8 +88,13 @@ class Type:
     omegaconf: Any = Any
     parts: tuple[Type, ...] = ()
 
-    def __init__(self, kinds: Sequence[str], sample: str = "", notation: str = "") -> None:
-        self.kinds, self.sample, self.notation = tuple(dict.fromkeys(kinds)), sample, notation
+    def __init__(self, kinds: Sequence[str], sample: Callable[[], str] = str, notation: str = "") -> None:
+        self.kinds, self._sample, self.notation = tuple(dict.fromkeys(kinds)), sample, notation
+
+    @property
+    def sample(self) -> str:
+        """A value that fits, as YAML writes it."""
+        return self._sample()
 
     @property
     def words(self) -> str:
@@ -158,7 +163,7 @@ class Scalar(Type):
     """A number, a text, a boolean or null."""
 
     def __init__(self, of: Any, word: str, sample: str, node: Node) -> None:
-        super().__init__([word], sample, "None" if of is type(None) else of.__name__)
+        super().__init__([word], lambda: sample, "None" if of is type(None) else of.__name__)
         self.omegaconf, self._of, self._node = of, (int, float) if of is float else of, node
 
     def holds(self, value: Any) -> bool:
@@ -190,7 +195,7 @@ class Choice(Type):
 
     def __init__(self, values: tuple[Any, ...]) -> None:
         words = ["null" if value is None else repr(value) for value in values]
-        super().__init__(words, flow(values[0]), " | ".join(map(repr, values)))
+        super().__init__(words, lambda: flow(values[0]), " | ".join(map(repr, values)))
         self._values = values
         self.omegaconf = str if all(isinstance(value, str) for value in values) else Any
 
@@ -218,7 +223,9 @@ class OneOf(Type):
     def __init__(self, parts: Sequence[Type]) -> None:
         solid = [part for part in parts if part.notation != "None"]
         super().__init__(
-            [word for part in parts for word in part.kinds], solid[0].sample, " | ".join(p.notation for p in parts)
+            [word for part in parts for word in part.kinds],
+            lambda: solid[0].sample,
+            " | ".join(p.notation for p in parts),
         )
         self.parts = tuple(parts)
         found = [part.omegaconf for part in parts]
@@ -247,7 +254,7 @@ class Many(Type):
     def __init__(self, item: Type) -> None:
         one = re.fullmatch(r"an? (\w+)", item.words)
         words = "a list" if item is ANYTHING else f"a list of {one[1]}s" if one else f"a list, each {item.words}"
-        super().__init__([words], f"[{item.sample}]", f"list[{item.notation or 'Any'}]")
+        super().__init__([words], lambda: f"[{item.sample}]", f"list[{item.notation or 'Any'}]")
         self.parts = (item,)
         if item.omegaconf in (bool, int, float, str):
             self.omegaconf = list.__class_getitem__(item.omegaconf)
@@ -274,7 +281,7 @@ class Row(Type):
     def __init__(self, parts: Sequence[Type]) -> None:
         super().__init__(
             [f"a list of {len(parts)}: {'; '.join(part.words for part in parts)}"],
-            f"[{', '.join(part.sample for part in parts)}]",
+            lambda: f"[{', '.join(part.sample for part in parts)}]",
             f"tuple[{', '.join(part.notation or 'Any' for part in parts)}]",
         )
         self.parts = tuple(parts)
@@ -297,7 +304,7 @@ class Table(Type):
     """A mapping of any keys to values of one type."""
 
     def __init__(self, item: Type) -> None:
-        super().__init__(["a mapping"], "{}", f"dict[str, {item.notation or 'Any'}]")
+        super().__init__(["a mapping"], lambda: "{}", f"dict[str, {item.notation or 'Any'}]")
         self.parts = (item,)
 
     def holds(self, value: Any) -> bool:
@@ -318,7 +325,7 @@ class Limited(Type):
     """A type with limits."""
 
     def __init__(self, inner: Type, limits: Limits) -> None:
-        super().__init__([limits.words], inner.sample, inner.notation)
+        super().__init__([limits.words], inner._sample, inner.notation)
         self.parts, self.omegaconf, self._limits = (inner,), inner.omegaconf, limits
 
     def holds(self, value: Any) -> bool:
@@ -348,7 +355,7 @@ class Constrained(Type):
     """A type with constraints that pydantic reads."""
 
     def __init__(self, inner: Type, annotation: Any) -> None:
-        super().__init__(inner.kinds, inner.sample, inner.notation)
+        super().__init__(inner.kinds, inner._sample, inner.notation)
         self.parts, self.omegaconf, self._annotation = (inner,), inner.omegaconf, annotation
 
     @cached_property
@@ -377,7 +384,7 @@ class Read(Type):
     """What the reader of a config checks itself: its definition in the schema, and its words."""
 
     def __init__(self, definition: str, words: str, sample: str) -> None:
-        super().__init__([words], sample)
+        super().__init__([words], lambda: sample)
         self._definition = definition
 
     def schema(self) -> Node:
@@ -477,6 +484,12 @@ def key(doc: str, default: Any, *examples: Any, python: str = "") -> Any:
     return field(default=default, kw_only=True, metadata={"doc": doc, "examples": examples, "python": python})
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(key,))
+def block(declared: type[T]) -> type[T]:
+    """Make a class with keys a frozen dataclass, without what nobody asks of it: that takes time at each start."""
+    return dataclass(frozen=True, eq=False, repr=False)(declared)
+
+
 @cache
 def keys_of(block: type) -> dict[str, Key]:
     """Return the keys that a block declares, by name."""
@@ -502,7 +515,9 @@ class Block(Type):
     def __init__(self, of: Any) -> None:
         self.of, self.keys = of, keys_of(of)
         shown = [key for key in self.keys.values() if key.required] or list(self.keys.values())[:1]
-        super().__init__([f"a mapping of {', '.join(self.keys)}"], f"{{{', '.join(key.fix() for key in shown)}}}")
+        super().__init__(
+            [f"a mapping of {', '.join(self.keys)}"], lambda: f"{{{', '.join(key.fix() for key in shown)}}}"
+        )
 
     def holds(self, value: Any) -> bool:
         """Say whether a value is a mapping."""
@@ -633,4 +648,4 @@ def _has_surrogates(value: object) -> bool:
     return isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
 
 
-ANYTHING, NOTHING = Data(["plain data"], "some_value"), Nothing(["nothing: only Python code can give it"])
+ANYTHING, NOTHING = Data(["plain data"], lambda: "some_value"), Nothing(["nothing: only Python code can give it"])

@@ -16,7 +16,7 @@ from lossreg.config.hydra import _TERM_FIELDS
 from lossreg.config.schema import schema
 from lossreg.errors import ArgumentError
 from lossreg.losses.deep_supervision import DeepSupervision
-from lossreg.values import Block, Key, Read, keys_of
+from lossreg.values import Block, Key, Read, Type, keys_of
 
 BLOCKS = [
     block
