@@ -408,17 +408,24 @@ def _widened(value: Any) -> Any:
 
 def _narrow_tensors(loss_func: Any) -> dict[str, Tensor]:
     """Return the narrow parameters and buffers of a module by name."""
-    if not isinstance(loss_func, nn.Module):
+    if not isinstance(loss_func, nn.Module) or not _holds_tensors(loss_func):
         return {}
     own = chain(loss_func.named_parameters(), loss_func.named_buffers())
     return {name: tensor for name, tensor in own if _is_narrow(tensor)}
 
 
+def _holds_tensors(module: nn.Module) -> bool:
+    """Return whether a module may hold parameters or buffers; most losses hold none, and to list them takes long."""
+    own = chain(module._modules.values(), module._parameters.values(), module._buffers.values())
+    return any(member is not None for member in own)
+
+
 def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
-    """Return a context that turns autocast off on the device of the first tensor."""
+    """Return a context that turns autocast off, where it is on, on the device of the first tensor."""
     values = chain.from_iterable(a.values() if isinstance(a, Mapping) else [a] for a in arguments)
     device = next((value.device.type for value in values if isinstance(value, Tensor)), "meta")
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if is_on else nullcontext()
 
 
 def _term_name(loss_func: Any) -> str:

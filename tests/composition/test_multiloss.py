@@ -490,8 +490,9 @@ class TestSettings:
         loss, group = Scaled("a"), combine([1.0], [1.0], name="g")
         loss.name, group.name = "b", "h"
         assert MultiLoss([loss, group], [1.0, 1.0]).names == ("b", "h")
+        expected = r"expected '[bh]', since it is a term of MultiLoss 'multi', found 'c'"
         for known in (loss, group):
-            with pytest.raises(ArgumentError, match=r"expected '[bh]', since it is a term of MultiLoss 'multi', found 'c'"):
+            with pytest.raises(ArgumentError, match=expected):
                 known.name = "c"
 
     @pytest.mark.parametrize("given", [0, 15, 0.5, "train", None])
