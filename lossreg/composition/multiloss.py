@@ -6,37 +6,36 @@ import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from lossreg.arguments import Arguments, plain
+from lossreg.arguments import Arguments
 from lossreg.composition import checkpoint
 from lossreg.composition.bare import names_of_bare
 from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, keep_record
 from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import Clock, Moment
 from lossreg.composition.compiled import CompiledCall
-from lossreg.composition.dependencies import Node, build_nodes, check_functions, check_sources
-from lossreg.composition.facts import OPTIONS, facts
+from lossreg.composition.dependencies import build_nodes, check_functions, check_sources
+from lossreg.composition.facts import facts
 from lossreg.composition.forward import noted, prepare, run
 from lossreg.composition.nonfinite import OnNonfinite
+from lossreg.composition.options import FIXED, SETTINGS, Weight, read_declared, read_schedules, read_weighting
+from lossreg.composition.plan import plan_of
 from lossreg.composition.recomputing import refuse_recomputing
 from lossreg.composition.record import Record
-from lossreg.composition.schedules import Constant, Schedule, as_data, as_schedule
+from lossreg.composition.schedules import Constant, Schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.errors import GraphError
-from lossreg.keys import Compound, Epochs
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
 from lossreg.losses.ranks import compare, several
 from lossreg.losses.wrapper import LossWrapper
-from lossreg.values import type_of
 
-Weight: TypeAlias = float | Sequence[float] | Schedule | Callable[[float], float]
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -122,19 +121,19 @@ class MultiLoss(nn.Module):
         given = Arguments("MultiLoss")
         losses = _terms(given, loss_funcs)
         names = tuple(loss.name for loss in losses)
-        schedules = _schedules(given, weights, epoch_thresholds, names)
+        schedules = read_schedules(given, weights, epoch_thresholds, names)
         pre_processes = check_functions(given, () if pre_processes is None else pre_processes)
         self.name = given.name("name", name)
-        self.normalize = _declared("normalize", given, normalize)
+        self.normalize = read_declared("normalize", given, normalize)
         unnormalized = given.members("unnormalized", unnormalized, names, "term")
         optional_terms = given.members("optional_terms", optional_terms, names, "term")
-        self.weighting = _weighting(given, weighting)
-        self.zero_weight = _declared("zero_weight", given, zero_weight)
-        batch_keys = _declared("batch_keys", given, batch_keys)
-        self.normalization_params = _declared("normalization_params", given, normalization_params)
-        self.on_nonfinite = _declared("on_nonfinite", given, on_nonfinite)
-        self.track_norms = _declared("track_norms", given, track_norms)
-        self.norm_momentum = _declared("norm_momentum", given, norm_momentum)
+        self.weighting = read_weighting(given, weighting)
+        self.zero_weight = read_declared("zero_weight", given, zero_weight)
+        batch_keys = read_declared("batch_keys", given, batch_keys)
+        self.normalization_params = read_declared("normalization_params", given, normalization_params)
+        self.on_nonfinite = read_declared("on_nonfinite", given, on_nonfinite)
+        self.track_norms = read_declared("track_norms", given, track_norms)
+        self.norm_momentum = read_declared("norm_momentum", given, norm_momentum)
         given.done()
         _refuse_twice(names)
         self.names = names
@@ -170,12 +169,12 @@ class MultiLoss(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check what is set after the construction as the constructor does, and refuse what it alone can set."""
-        if "clock" in self.__dict__ and (name in _SETTINGS or name in _FIXED):
+        if "clock" in self.__dict__ and (name in SETTINGS or name in FIXED):
             given = Arguments(self.clock.owner)
-            if name in _FIXED:
-                given.report(name, "cannot be set after the construction", _FIXED[name])
+            if name in FIXED:
+                given.report(name, "cannot be set after the construction", FIXED[name])
             else:
-                value = _SETTINGS[name](given, value)
+                value = SETTINGS[name](given, value)
             if name == "name" and self._term_of and value != self.name:
                 problem = f"expected {self.name!r}, since it is a term of {self._term_of}, found {value!r}"
                 given.report(name, problem, "name a group before you pass it to a MultiLoss")
@@ -201,7 +200,7 @@ class MultiLoss(nn.Module):
     @weights.setter
     def weights(self, weights: Sequence[Weight]) -> None:
         given = Arguments(self.clock.owner)
-        schedules = _schedules(given, weights, self._thresholds, self.names)
+        schedules = read_schedules(given, weights, self._thresholds, self.names)
         given.done()
         self.clock.schedules = schedules
 
@@ -228,7 +227,7 @@ class MultiLoss(nn.Module):
         if rest:
             given.wrong("name", "the name of a term", name, f"{first!r} is no group")
         thresholds = self._thresholds if epoch_thresholds is None else epoch_thresholds
-        schedules = _schedules(given, [weight], thresholds, [first])
+        schedules = read_schedules(given, [weight], thresholds, [first])
         given.done()
         self.clock.schedules = (*self.schedules[:position], *schedules, *self.schedules[position + 1 :])
 
@@ -273,7 +272,7 @@ class MultiLoss(nn.Module):
         name, or its class), `weight` and `normalize`; a group its `weight` and its own `plan`. A weight is what a
         config would hold: a number, or `{"schedule": name, ...}`.
         """
-        return [*map(_planned_node, self._nodes), *map(_planned_term, self.terms)]
+        return plan_of(self._nodes, self.terms)
 
     @property
     def last_record(self) -> Record | None:
@@ -444,7 +443,7 @@ class MultiLoss(nn.Module):
         given = Arguments(self.clock.owner)
         for name, size in zip(("loss_funcs", "pre_processes"), self._sizes, strict=True):
             if (found := len(getattr(self, name))) != size:
-                given.report(name, f"changed its length: expected {size}, found {found}", _FIXED[name])
+                given.report(name, f"changed its length: expected {size}, found {found}", FIXED[name])
         given.done()
 
     def compare_ranks(self) -> None:
@@ -582,52 +581,6 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
-def _declared(argument: str, given: Arguments, value: Any) -> Any:
-    """Take an argument that a key of a compound loss becomes."""
-    found = given.declared(Compound, "MultiLoss", argument, value, ordered=False)
-    if argument == "normalization_params":
-        return {name: count for name, count in (found or {}).items() if count is not None}
-    return found
-
-
-_SETTINGS: Final[dict[str, Callable[[Arguments, Any], Any]]] = {
-    "name": lambda given, value: given.name("name", value),
-    "weights": lambda given, value: given.items("weights", value, "a list of weights, one a term"),
-    **{option: partial(_declared, option) for option in OPTIONS},
-}
-"""What may be set after the construction, and how it is checked."""
-
-_FIXED: Final = {
-    "schedules": "set `weights`, or call set_weight(name, weight)",
-    "epoch_thresholds": "call set_weight(name, weight, epoch_thresholds)",
-    **dict.fromkeys(
-        ("names", "terms", "loss_funcs", "pre_processes", "unnormalized", "optional_terms", "weighting", "batch_keys"),
-        "give it to MultiLoss(...)",
-    ),
-}
-"""What may not, and what to do."""
-
-
-def _planned_node(node: Node) -> dict[str, Any]:
-    return {
-        "kind": "preprocess",
-        "name": node.name,
-        "requires": list(node.requires),
-        "optional": [],
-        "provides": list(node.provides),
-        "automatic": node.automatic,
-    }
-
-
-def _planned_term(term: Term) -> dict[str, Any]:
-    keys = {"requires": list(term.loss.requires), "optional": list(term.loss.optional)}
-    item = {"name": term.name, **keys, "weight": as_data(term.schedule)}
-    if isinstance(term.loss, MultiLoss):
-        return {"kind": "group", **item, "plan": term.loss.plan()}
-    loss = term.loss.registered_name or type(term.loss).__name__
-    return {"kind": "term", **item, "loss": loss, "normalize": term.normalize}
-
-
 def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
     """Take the terms; what is no `Loss` is wrapped."""
     hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
@@ -652,35 +605,6 @@ def _term(given: Arguments, path: str, loss: Any) -> Loss | MultiLoss | None:
         given.keys(f"{path}.requires", term.requires)
         given.keys(f"{path}.optional", term.optional)
     return term
-
-
-def _schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names: Sequence[str]) -> tuple[Schedule, ...]:
-    """Take the weights, one a term."""
-    hint = "give a list in the order of loss_funcs" if isinstance(weights, Mapping) else ""
-    found = given.items("weights", weights, "a list of weights, one a loss", hint)
-    thresholds = None if epoch_thresholds is None else given.of("epoch_thresholds", epoch_thresholds, type_of(Epochs))
-    if given.problems:
-        names = [*names, *(f"loss_funcs[{i}]" for i in range(len(names), len(found)))]
-    elif len(found) != len(names):
-        given.report(
-            "weights", f"there are {len(names)} losses {list(names)} but {len(found)} weights", "give one weight a loss"
-        )
-    schedules = []
-    for i, (name, weight) in enumerate(zip(names, found, strict=False)):
-        if thresholds is None and epoch_thresholds is not None and isinstance(plain(weight), Sequence):
-            continue  # what is wrong is said of the thresholds
-        try:
-            schedules.append(as_schedule(weight, thresholds, name=name))
-        except (TypeError, ValueError) as error:
-            given.report(f"weights[{i}]", str(error))
-    return tuple(schedules)
-
-
-def _weighting(given: Arguments, weighting: Weighting | None) -> Weighting | None:
-    if weighting is not None and not isinstance(weighting, Weighting):
-        hint = "a name is for YAML; give an object, such as DWA()" if isinstance(weighting, str) else ""
-        given.wrong("weighting", "a Weighting", weighting, hint)
-    return weighting
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
