@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ from omegaconf import grammar_parser
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
 
-from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
 from lossreg.printable import printable
 
 MAX_BYTES = 256 * 1024
@@ -205,13 +205,20 @@ class Unfolding:
     """Tell how large a part of a config becomes once its references are followed, before any is.
 
     Args:
-        root: the whole config as plain data, references as text.
+        root: the whole config as plain data of its own, references as text.
+        mark: returns a text, or another in its place that is no reference.
+
+    Attributes:
         path: where the part stands, for errors.
+        refers: whether a text has a reference, or an escaped one.
+        marked: whether a text was replaced, or marks a missing value.
     """
 
-    def __init__(self, root: Any, path: str) -> None:
+    def __init__(self, root: Any, mark: Callable[[str], str]) -> None:
         self.root = root
-        self.path = path
+        self.path = ""
+        self.refers = self.marked = False
+        self._mark = mark
         self._known: dict[Way, tuple[int, int]] = {}
         self._open: set[Way] = set()
         self._ends: dict[Way, Way | None] = {}
@@ -225,7 +232,7 @@ class Unfolding:
         if way in self._known:
             return self._known[way]
         if way in self._open:
-            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself", "give it a value")
+            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself", "give it a value", "reference")
         self._open.add(way)
         values, depth = self._measured(way)
         self._open.remove(way)
@@ -236,8 +243,8 @@ class Unfolding:
         self._known[way] = values, depth
         return values, depth
 
-    def _refuse(self, message: str, hint: str) -> NoReturn:
-        raise ConfigError([ConfigProblem(self.path, message, hint)])
+    def _refuse(self, message: str, hint: str, kind: ProblemKind = "limit") -> NoReturn:
+        raise ConfigError([ConfigProblem(self.path, message, hint, kind)])
 
     def _measured(self, way: Way) -> tuple[int, int]:
         data = self._value(way)
@@ -246,7 +253,8 @@ class Unfolding:
         elif isinstance(data, list):
             own, inside = 1, [self.check((*way, i)) for i in range(len(data))]
         elif isinstance(data, str):
-            own, inside = 1 + len(data) // _TEXT_AS_ONE, [self.check(target) for target in self._targets(data, way)]
+            text = self._text(data, way)
+            own, inside = 1 + len(text) // _TEXT_AS_ONE, [self.check(target) for target in self._targets(text, way)]
         else:
             if isinstance(data, int) and abs(data) > sys.float_info.max:
                 self._refuse(
@@ -256,6 +264,15 @@ class Unfolding:
             own, inside = 1, []
         nested = isinstance(data, (dict, list)) or bool(inside)
         return own + sum(values for values, _ in inside), nested + max((depth for _, depth in inside), default=0)
+
+    def _text(self, text: str, way: Way) -> str:
+        """Return a text of the config, or the mark that it gets."""
+        marked = self._mark(text) if "${" in text else text
+        self.refers |= "${" in marked
+        self.marked |= marked != text or text == "???"
+        if marked != text:
+            self._value(way[:-1])[way[-1]] = marked
+        return marked
 
     def _value(self, way: Way) -> Any:
         data = self.root
@@ -271,9 +288,8 @@ class Unfolding:
                 continue  # a backslash makes it a text
             target = self._target(match[0], way)
             if target is None:
-                self._refuse(
-                    f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers", "correct it"
-                )
+                message = f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers"
+                self._refuse(message, "correct it", "reference")
             yield target
 
     def _target(self, reference: str, way: Way) -> Way | None:

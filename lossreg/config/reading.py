@@ -170,15 +170,14 @@ def plain(
         except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
             hint = "give it numbers, text, lists and mappings"
-            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}", hint)]) from None
+            raise ConfigError([ConfigProblem(path, f"is not plain data: {reason}", hint, "type")]) from None
         keys = ("value",)
         root = None
-    data = (root or Root(cfg, allow_resolvers)).read(keys, path)
-    return data, _refused(data, path)
+    return (root or Root(cfg, allow_resolvers)).read(keys, path)
 
 
 class Root:
-    """A whole config in which every resolver that may not run is marked; it is copied once and read often.
+    """A whole config, of which parts are read: each value is looked at once.
 
     Args:
         cfg: the config, or a part of it.
@@ -190,17 +189,21 @@ class Root:
         self._allowed = frozenset(allowed)
 
     @functools.cached_property
-    def data(self) -> Any:
-        """The whole as plain data, references as text."""
-        return _without_resolvers(OmegaConf.to_container(self._cfg._get_root(), resolve=False), self._allowed)
+    def _unfolding(self) -> Unfolding:
+        return Unfolding(OmegaConf.to_container(self._cfg._get_root(), resolve=False), self._marked)
 
-    @functools.cached_property
-    def config(self) -> Any:
-        """The whole as a config that resolves its references, or None where it has none."""
-        return OmegaConf.create(self.data) if _refers(self.data) else None
+    def _marked(self, text: str) -> str:
+        """Return a text with a mark if it has an interpolation that is not a plain reference to another key."""
+        rest = NODE.sub("\0", text)
+        if "${" not in _ESCAPED.sub("\0", rest):
+            return text  # with references to other keys alone, or texts that begin like one
+        names = _RESOLVER.findall(rest)
+        if "${" in rest and not (names and set(names) <= self._allowed and rest.count("${") == len(names)):
+            return _REFUSED + text.replace("${", "$ {")
+        return text
 
-    def read(self, keys: Sequence[str], path: str) -> Data:
-        """Return what stands at some keys, resolved.
+    def read(self, keys: Sequence[str], path: str) -> tuple[Data, list[ConfigProblem]]:
+        """Return what stands at some keys, resolved, and a problem for each value that is missing or refused.
 
         Args:
             keys: the way from `cfg`.
@@ -211,27 +214,27 @@ class Root:
         """
         try:
             way = (*_way(self._cfg), *keys)
-            Unfolding(self.data, path).check(way)
-            if self.config is None:
-                return functools.reduce(operator.getitem, way, self.data)
-            own = self.config
-            for key in way:
-                own = own._get_node(key)
-            if not isinstance(own, (DictConfig, ListConfig)) or own._is_interpolation():
-                own = own._dereference_node()
-            return OmegaConf.to_container(own, resolve=True) if OmegaConf.is_config(own) else own._value()
+            self._unfolding.path = path
+            self._unfolding.check(way)
+            data = self._resolved(way)
         except RecursionError:
-            raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)]) from None
+            raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN, "limit")]) from None
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError([ConfigProblem(path, f"cannot be resolved: {reason}", "correct the reference")]) from None
+            problem = ConfigProblem(path, f"cannot be resolved: {reason}", "correct the reference", "reference")
+            raise ConfigError([problem]) from None
+        return data, _refused(data, path) if self._unfolding.marked else []
 
-
-def _refers(data: Any) -> bool:
-    """Say whether plain data holds a reference anywhere, or what is escaped to be none."""
-    if isinstance(data, dict):
-        return any(map(_refers, data.values()))
-    return any(map(_refers, data)) if isinstance(data, list) else isinstance(data, str) and "${" in data
+    def _resolved(self, way: Sequence[Any]) -> Data:
+        """Return what stands at some keys of the root, its references followed."""
+        if not self._unfolding.refers:
+            return functools.reduce(operator.getitem, way, self._unfolding.root)
+        own: Any = OmegaConf.create(self._unfolding.root)
+        for key in way:
+            own = own._get_node(key)
+        if not isinstance(own, (DictConfig, ListConfig)) or own._is_interpolation():
+            own = own._dereference_node()
+        return OmegaConf.to_container(own, resolve=True) if OmegaConf.is_config(own) else own._value()
 
 
 def _way(cfg: Any) -> list[Any]:
@@ -243,44 +246,28 @@ def _way(cfg: Any) -> list[Any]:
     return keys
 
 
-def _without_resolvers(data: Any, allowed: frozenset[str]) -> Any:
-    """Put a mark in place of every interpolation that is not a plain reference to another key."""
-    if isinstance(data, dict):
-        return {key: _without_resolvers(value, allowed) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_without_resolvers(value, allowed) for value in data]
-    if isinstance(data, str) and "${" in data:
-        rest = NODE.sub("\0", data)
-        if "${" not in _ESCAPED.sub("\0", rest):
-            return data  # with references to other keys alone, and texts that begin so and are none
-        names = set(_RESOLVER.findall(rest))
-        if "${" in rest and not (names and names <= allowed and rest.count("${") == len(_RESOLVER.findall(rest))):
-            return _REFUSED + data.replace("${", "$ {")
-    return data
-
-
 def _refused(data: Any, path: str) -> list[ConfigProblem]:
     if isinstance(data, dict):
         return [p for key, value in data.items() for p in _refused(value, f"{path}.{key}" if path else str(key))]
     if isinstance(data, list):
         return [p for i, value in enumerate(data) for p in _refused(value, f"{path}[{i}]")]
     if data == "???":
-        return [ConfigProblem(path, "is marked as missing ('???')", "give it a value")]
+        return [ConfigProblem(path, "is marked as missing ('???')", "give it a value", "missing")]
     if isinstance(data, str) and _REFUSED in data:
         text = data.replace(_REFUSED, "").replace("$ {", "${")
         hint = "Python code may allow it: allow_resolvers"
-        return [ConfigProblem(path, f"interpolation {text!r} reaches outside the config", hint)]
+        return [ConfigProblem(path, f"interpolation {text!r} reaches outside the config", hint, "reference")]
     return []
 
 
 def _unwrapped(cfg: Any, values: Iterator[int], path: str, depth: int = 0) -> Any:
     """Take namespaces apart, at any depth, and count what is there."""
     if next(values) >= MAX_VALUES:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_MANY}", SHORTEN)])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_MANY}", SHORTEN, "limit")])
     if depth > MAX_DEPTH:
-        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN)])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_DEEP}", FLATTEN, "limit")])
     if isinstance(cfg, str) and is_long_reference(cfg):
-        raise ConfigError([ConfigProblem(path, f"has {TOO_LONG}", SHORTEN)])
+        raise ConfigError([ConfigProblem(path, f"has {TOO_LONG}", SHORTEN, "limit")])
     if isinstance(cfg, (DictConfig, ListConfig, str, bytes)) or cfg is None:
         return cfg
     if isinstance(cfg, Mapping):
