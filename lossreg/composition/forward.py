@@ -194,22 +194,23 @@ def evaluate(
     switches: Switches,
 ) -> Found:
     """Compute the raw values of the active terms, and the totals of groups."""
-    found, names, (pred_batch, gt_batch) = Found(), criterion.names, batches
+    found, names, (pred_batch, gt_batch), moving = Found(), criterion.names, batches, switches.moving
+    raw, extra_info = found.raw, found.extra_info
     skip = switches.off if criterion.zero_weight == "skip" else ()
     keeps = not torch.compiler.is_compiling() and in_forward()
 
     def evaluate_term(i: int) -> None:
         name, loss, pred = names[i], losses[i], pred_batch
-        if switches.moving and switches.moving[i]:
+        if moving and moving[i]:
             pred = gated(pred, weights[i] == 0)
         if isinstance(loss, Loss):
-            found.raw[i], found.extra_info[name] = loss(pred, gt_batch, normalize=False)
+            raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False)
             return
         inner = call.of_group(i)
-        total, members, extra_info = noted(name, loss, pred, gt_batch, normalize, call=inner)
-        found.extra_info.update({join(name, path): info for path, info in extra_info.items()})
+        total, members, told_inside = noted(name, loss, pred, gt_batch, normalize, call=inner)
+        extra_info.update({join(name, path): info for path, info in told_inside.items()})
         found.members[i] = members
-        (found.raw if members else found.empty)[i] = total
+        (raw if members else found.empty)[i] = total
         if inner.parts is not None:
             found.parts[i] = inner.parts
 
