@@ -15,7 +15,7 @@ from lossreg.cli.output import echo, styled
 from lossreg.config.bounds import RefusedError
 from lossreg.config.positions import Position, Positions, error_position
 from lossreg.config.reading import Source
-from lossreg.errors import ConfigError, ConfigProblem
+from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
 from lossreg.printable import MOST_SHOWN, clipped, counted, printable
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Mistake:
         path: the config path (`loss_list[2].weight`); empty where the mistake is the file's as a whole.
         message: what is wrong.
         fix: what to do about it; may be empty.
+        kind: the kind of mistake.
         line, column: where, from 1; None where the file has no such place.
         text: that line; of a long one, what is around the place.
         skipped: how much of the line stands before `text`.
@@ -52,6 +53,7 @@ class Mistake:
     path: str
     message: str
     fix: str
+    kind: ProblemKind = "other"
     line: int | None = None
     column: int | None = None
     text: str = ""
@@ -126,17 +128,17 @@ def mistakes(file: Source, error: ConfigError) -> list[Mistake]:
 def _located(problem: ConfigProblem, positions: Positions) -> Mistake:
     place = positions.find(problem.path) if problem.path else None
     path = problem.path.lstrip(".")
-    return _placed(Mistake(path, problem.message, problem.hint), place, positions.lines)
+    return _placed(Mistake(path, problem.message, problem.hint, problem.kind), place, positions.lines)
 
 
 def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
-    reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
-    message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
     if isinstance(error, RefusedError):
-        message, fix = reason.removesuffix(f"; {error.hint}"), error.hint
+        mistake = Mistake("", error.refused, error.hint, "limit")
     else:
-        fix = next((fix for words, fix in _SYNTAX.items() if words in message), "")
-    return _placed(Mistake("", message, fix), error_position(error, text), text.splitlines())
+        reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
+        message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
+        mistake = Mistake("", message, next((fix for words, fix in _SYNTAX.items() if words in message), ""))
+    return _placed(mistake, error_position(error, text), text.splitlines())
 
 
 def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mistake:

@@ -183,13 +183,14 @@ class RefusedError(yaml.MarkedYAMLError):
     """YAML that is well formed, and more than a config may hold.
 
     Attributes:
-        hint: what to do about it; the end of `problem`.
+        refused: what is wrong; the beginning of `problem`.
+        hint: how to fix it; the end of `problem`.
     """
 
     def __init__(self, problem: str, hint: str, event: yaml.Event) -> None:
         problem = printable(problem)
         super().__init__(problem=f"{problem}; {hint}", problem_mark=event.start_mark)  # type: ignore[arg-type]
-        self.hint = hint
+        self.refused, self.hint = problem, hint
 
 
 def _refuse(event: yaml.Event, problem: str, hint: str) -> NoReturn:

@@ -137,7 +137,7 @@ def test_mistakes_as_json(run, write):
     assert [(e["line"], e["column"]) for e in data["errors"]] == [planted[:2] for planted in PLANTED]
     assert data["errors"][0] == {
         "path": "loss_params.compound_loss.normalise_losses", "line": 4, "column": 5,
-        "message": "is not a key of this block", "fix": "did you mean 'normalize_losses'?",
+        "message": "is not a key of this block", "fix": "did you mean 'normalize_losses'?", "kind": "unknown",
         "text": "    normalise_losses: true",
     }  # fmt: skip
 
