@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 def draw_pictures(run: Run, output: Path) -> None:
     """Write both pictures into the folder of a run."""
-    for name, figure in ((TERMS, draw_terms(run)), (PANEL, draw_panel(run))):
+    for name, figure in ((TERMS, _draw_terms(run)), (PANEL, _draw_panel(run))):
         FigureCanvasAgg(figure)
         with replacing(output / name) as draft:
             figure.savefig(draft, format="png", dpi=110, metadata={"Software": None})
@@ -37,7 +37,7 @@ def draw_pictures(run: Run, output: Path) -> None:
 # --- terms ----------------------------------------------------------------------------------------
 
 
-def draw_terms(run: Run) -> Figure:
+def _draw_terms(run: Run) -> Figure:
     """Return a figure of each term divided by its norm, the weights, and the held-out IoU over the epochs."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     values, weights, iou = figure.subplots(1, 3)
@@ -71,7 +71,7 @@ def draw_terms(run: Run) -> Figure:
 
 
 @torch.no_grad()
-def draw_panel(run: Run) -> Figure:
+def _draw_panel(run: Run) -> Figure:
     """Return a figure of held-out images with their targets, predictions and frame fields."""
     chosen = _with_buildings(run.held_out.tensors["gt_polygons_image"])
     batch = run.held_out.batch(chosen)

@@ -80,11 +80,11 @@ class Report:
     def epoch(self, row: Row) -> None:
         """Print the table of an epoch, a row of `metrics.csv`."""
         self.finished += 1
-        self.console.print(terms_table(row, self.epochs))
+        self.console.print(_terms_table(row, self.epochs))
         self._bar.update(self._task, epoch=min(self.finished, self.epochs - 1))
 
 
-def terms_table(row: Row, epochs: int) -> Table:
+def _terms_table(row: Row, epochs: int) -> Table:
     """Return a table of the terms of an epoch: raw value, norm, their ratio, weight, and share of the total.
 
     Epochs count from 0, like thresholds in the YAML.

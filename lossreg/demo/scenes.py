@@ -14,7 +14,7 @@ from lossreg.demo.samples import Samples
 from lossreg.demo.targets import Array, draw_targets
 
 Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
+_Indices = NDArray[np.intp]
 
 _ROOFS = np.array([[0.62, 0.33, 0.24], [0.46, 0.44, 0.45], [0.50, 0.36, 0.27], [0.76, 0.73, 0.68], [0.38, 0.42, 0.50]])
 _GRASS, _SOIL, _TREE, _ASPHALT = (
@@ -35,7 +35,7 @@ def generate_scenes(count: int, size: int, seed: int, stream: int = 0) -> Sample
     for k in range(count):
         rng = np.random.default_rng([seed, stream, k])
         buildings = place_buildings(rng, size)
-        scenes.append({"image": paint(rng, buildings, size), **draw_targets(buildings, size, size)})
+        scenes.append({"image": _paint(rng, buildings, size), **draw_targets(buildings, size, size)})
     return Samples.stack(scenes)
 
 
@@ -72,7 +72,7 @@ def _outline(rng: Generator) -> Polygon:
     return whole
 
 
-def paint(rng: Generator, buildings: list[Polygon], size: int) -> Array:
+def _paint(rng: Generator, buildings: list[Polygon], size: int) -> Array:
     """Return the image of a scene from above, (3, size, size) in 0 to 1."""
     image = _ground(rng, size)  # (size, size, 3)
     sun = rng.uniform(0, 2 * np.pi)
@@ -141,7 +141,7 @@ def _trees(rng: Generator, image: Floats, sunward: Floats, buildings: list[Polyg
         image[rows, columns] = _TREE * (1.2 + 0.5 * lit + rng.normal(0, 0.15, len(lit)))[:, None]
 
 
-def _inside(area: Polygon, size: int) -> tuple[Indices, Indices]:
+def _inside(area: Polygon, size: int) -> tuple[_Indices, _Indices]:
     """Return rows and columns of the pixels inside a polygon without holes."""
     x, y = np.asarray(area.exterior.coords).T - 0.5  # skimage has pixel centres at integers
     rows, columns = draw_polygon(y, x, (size, size))

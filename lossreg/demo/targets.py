@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 EDGE_WIDTH = 3.0
 """Width of the lines of the edge channel, in pixels."""
-VERTEX_RADIUS = 2.0
+_VERTEX_RADIUS = 2.0
 """Radius of the dots of the vertex channel, in pixels."""
 _ROUND = 3  # segments per quarter circle, enough for a few pixels
 
@@ -37,20 +37,20 @@ def draw_targets(polygons: Sequence[Polygon], height: int, width: int) -> dict[s
     """
     rings = [ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
     edges = [edge for ring in rings for edge in _edges(np.asarray(ring.coords)[:, :2])]
-    dots = [MultiPoint(np.asarray(ring.coords)[:, :2]).buffer(VERTEX_RADIUS, quad_segs=_ROUND) for ring in rings]
+    dots = [MultiPoint(np.asarray(ring.coords)[:, :2]).buffer(_VERTEX_RADIUS, quad_segs=_ROUND) for ring in rings]
     lines = [(_wider(LineString(edge)), edge) for edge in edges]
     shape = (height, width)
     return {
         "gt_polygons_image": np.stack(
             [
-                burn(((polygon, 1.0) for polygon in polygons), shape),
-                burn(((line, 1.0) for line, _ in lines), shape),
-                burn(((dot, 1.0) for dot in dots), shape),
+                _burn(((polygon, 1.0) for polygon in polygons), shape),
+                _burn(((line, 1.0) for line, _ in lines), shape),
+                _burn(((dot, 1.0) for dot in dots), shape),
             ]
         ),
-        "gt_crossfield_angle": burn(((line, _angle(edge)) for line, edge in lines), shape)[None],
+        "gt_crossfield_angle": _burn(((line, _angle(edge)) for line, edge in lines), shape)[None],
         "distances": _distances(polygons, shape)[None],
-        "sizes": burn(
+        "sizes": _burn(
             ((polygon.buffer(EDGE_WIDTH / 2), polygon.area / (height * width)) for polygon in polygons),
             shape,
             1.0,
@@ -73,7 +73,7 @@ def _angle(edge: NDArray[np.float64]) -> float:
     return float(np.arctan2(dx, dy))
 
 
-def burn(shapes: Iterable[tuple[Any, float]], shape: tuple[int, int], fill: float = 0.0) -> Array:
+def _burn(shapes: Iterable[tuple[Any, float]], shape: tuple[int, int], fill: float = 0.0) -> Array:
     """Return an image of `shape` (H, W) with the value of the geometry that covers each pixel's centre, else `fill`.
 
     Later geometries cover earlier ones.
@@ -89,7 +89,7 @@ def _distances(polygons: Sequence[Polygon], shape: tuple[int, int]) -> Array:
     far = float(sum(shape))
     first, second = np.full(shape, far), np.full(shape, far)
     for polygon in polygons:
-        outside = burn([(polygon, 1.0)], shape) == 0
+        outside = _burn([(polygon, 1.0)], shape) == 0
         if not outside.all():
             distance = distance_transform_edt(outside)
             second = np.minimum(second, np.maximum(first, distance))

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def outside(function: F) -> F:
     """Return a function that is excluded from compilation with everything it calls, if the compiler is loaded.
 
-    The function must be one of a module: what is made of it is kept.
+    The result is cached, so pass a function of a module, not one created for each call.
     """
     return _disabled(function) if "torch._dynamo" in sys.modules else function
 

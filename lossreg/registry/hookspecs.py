@@ -12,34 +12,34 @@ from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Weigh
 PROJECT = "lossreg"
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
-hookspec = pluggy.HookspecMarker(PROJECT)
+_hookspec = pluggy.HookspecMarker(PROJECT)
 
 
-@hookspec
+@_hookspec
 def lossreg_losses() -> Sequence[LossSpec]:
     """Return the specs of the plugin's losses."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
     """Return the specs of the plugin's preprocesses."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def lossreg_weightings() -> Sequence[WeightingSpec]:
     """Return the specs of the plugin's adaptive weightings."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def lossreg_schedules() -> Sequence[ScheduleSpec]:
     """Return the specs of the plugin's schedules."""
     raise NotImplementedError
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def lossreg_wrap(loss: Any, name: str, options: Mapping[str, Any]) -> Any:
     """Return a `lossreg.Loss` that wraps a loss object of another library, or None to leave it to another plugin.
 

@@ -21,8 +21,8 @@ from lossreg.registry.hookspecs import PROJECT
 from lossreg.registry.packages import Installation, Package, first_of, packages
 from lossreg.registry.specs import LONGEST_NAME, LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
-HOOK_GROUP = "lossreg"
-LOSS_GROUP = "lossreg.losses"
+_HOOK_GROUP = "lossreg"
+_LOSS_GROUP = "lossreg.losses"
 
 RESERVED = ("core", "local")
 """Names that no plugin may have: `core` is lossreg itself, `local` is for `lossreg.register`."""
@@ -154,9 +154,9 @@ class _Scan:
         if unreadable and not switches.block(package.title, package.title):
             yield replace(whole, error=PluginError(f"its entry_points.txt cannot be read: {unreadable}"))
         for entry_point in entry_points:
-            if entry_point.group == HOOK_GROUP and not switches.block(entry_point.name, package.title):
+            if entry_point.group == _HOOK_GROUP and not switches.block(entry_point.name, package.title):
                 yield self.load(replace(whole, name=entry_point.name), entry_point.load, package)
-        lines = [entry_point for entry_point in entry_points if entry_point.group == LOSS_GROUP]
+        lines = [entry_point for entry_point in entry_points if entry_point.group == _LOSS_GROUP]
         if lines and not switches.block(package.title, package.title):
             yield _read(whole, lines, package)
 
@@ -203,10 +203,10 @@ class _Scan:
 def plugin_names() -> dict[str, str]:
     """Return the names of the installed plugins and their distributions; nothing is imported."""
     return {
-        entry_point.name if entry_point.group == HOOK_GROUP else installation.package.title: installation.package.title
+        entry_point.name if entry_point.group == _HOOK_GROUP else installation.package.title: installation.package.title
         for installation in _installations()
         for entry_point in _entry_points(installation.package)[0]
-        if entry_point.group in (HOOK_GROUP, LOSS_GROUP)
+        if entry_point.group in (_HOOK_GROUP, _LOSS_GROUP)
     }
 
 

@@ -15,7 +15,7 @@ from lossreg.registry.packages import parsed
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
-CAPABILITIES = ("permutable", "mean_of_samples")
+_CAPABILITIES = ("permutable", "mean_of_samples")
 """Properties that a loss may declare beyond the contract of every loss."""
 
 LONGEST_NAME, LONGEST_LINE = 100, 1_000
@@ -158,8 +158,8 @@ class LossSpec(Spec):
             if value is not None and not is_target(value):
                 self._refuse(attribute, value, "'package.module:function'")
         for capability in self._strings("capabilities"):
-            if capability not in CAPABILITIES:
-                self._refuse("capabilities", capability, " or ".join(CAPABILITIES))
+            if capability not in _CAPABILITIES:
+                self._refuse("capabilities", capability, " or ".join(_CAPABILITIES))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lossreg.testing.subject import Subject
 
-CheckFunction = Callable[["Subject"], None]
+_CheckFunction = Callable[["Subject"], None]
 
 
 class Broken(Exception):  # noqa: N818 (a finding, not an error of the program)
@@ -39,7 +39,7 @@ class Check:
     name: str
     promise: str
     advice: str
-    run: CheckFunction
+    run: _CheckFunction
     after: tuple[str, ...]
 
 
@@ -47,10 +47,10 @@ CHECKS: dict[str, Check] = {}
 """All checks by name."""
 
 
-def check(*after: str) -> Callable[[CheckFunction], CheckFunction]:
+def check(*after: str) -> Callable[[_CheckFunction], _CheckFunction]:
     """Return a decorator that adds a check; it is skipped if one of the checks `after` fails."""
 
-    def add(function: CheckFunction) -> CheckFunction:
+    def add(function: _CheckFunction) -> _CheckFunction:
         name = function.__name__.strip("_")
         promise, _, advice = (inspect.getdoc(function) or "").partition("\n\n")
         CHECKS[name] = Check(name, " ".join(promise.split()), " ".join(advice.split()), function, after)

@@ -21,7 +21,7 @@ from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint, sch
 
 Complex: TypeAlias = tuple[Tensor, Tensor]
 
-EPSILON = 1e-6
+_EPSILON = 1e-6
 """Added to the magnitude of a gradient before the gradient is divided by it."""
 
 
@@ -258,7 +258,7 @@ class Slopes(Formula):
         tiny = torch.finfo(planes.dtype).tiny  # keeps the gradient of the square root finite in flat planes
         norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
         grads = torch.stack([down, right], dim=-3)
-        outputs = grads, norm, grads / (norm + EPSILON).unsqueeze(-3)
+        outputs = grads, norm, grads / (norm + _EPSILON).unsqueeze(-3)
         return tuple(tensor.to(inputs[0].dtype) for tensor in outputs)
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -275,7 +275,7 @@ class Slopes(Formula):
         down, right = grads.unbind(2)
         scharr_to(planes, down, right)
         norm = (down * down).addcmul_(right, right).sqrt_()
-        scale = (norm + EPSILON).reciprocal_()
+        scale = (norm + _EPSILON).reciprocal_()
         for part, out in zip((down, right), normed.unbind(2), strict=True):
             torch.mul(part, scale, out=out)
         return tuple(tensor.to(inputs[0].dtype) for tensor in (grads, norm, normed))
@@ -290,7 +290,7 @@ class Slopes(Formula):
         """Return the derivative by the planes."""
         norm, normed = _wide(kept)
         by_grads, by_norm, by_normed = (s if s is None else s.to(norm.dtype) for s in slopes)
-        scale = (norm + EPSILON).reciprocal_()
+        scale = (norm + _EPSILON).reciprocal_()
         z = normed.unbind(2)
         along = torch.zeros_like(norm) if by_norm is None else by_norm
         if by_normed is None:

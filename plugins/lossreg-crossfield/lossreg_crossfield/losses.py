@@ -18,7 +18,7 @@ INTERIOR, EDGE, VERTEX = 0, 1, 2
 CHANNELS = ("interior", "edge", "vertex")
 
 
-class FrameFieldLoss(Loss):
+class _FrameFieldLoss(Loss):
     """Base class of the frame-field losses, with methods to read and check their tensors."""
 
     def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
@@ -48,7 +48,7 @@ class FrameFieldLoss(Loss):
         return mask
 
 
-class CrossfieldAlignLoss(FrameFieldLoss):
+class CrossfieldAlignLoss(_FrameFieldLoss):
     """Alignment of a frame field with the tangents of the polygons' edges.
 
     `mean(|f(z)|^2 * edge)` over samples and pixels, with `f(z) = z^4 + c2 z^2 + c0` and the unit tangent `z`. It is 0
@@ -76,7 +76,7 @@ class CrossfieldAlignLoss(FrameFieldLoss):
         field = self.read_field(pred_batch, gt_batch)
         tangent = self.read_tangent(pred_batch, gt_batch, field)
         edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE]
-        return mean_of(Alignment(), field, tangent, edge)
+        return _mean_of(Alignment(), field, tangent, edge)
 
     def read_tangent(self, pred_batch: Any, gt_batch: Any, field: Tensor) -> Tensor:
         """Return `gt.gt_field`, floating-point (N, 2, H, W) with the size of the field."""
@@ -110,10 +110,10 @@ class CrossfieldAlign90Loss(CrossfieldAlignLoss):
         tangent = self.read_tangent(pred_batch, gt_batch, field)
         mask = self.read_mask(pred_batch, gt_batch, VERTEX, field)
         edge, vertex = (_floating(mask[:, channel]) for channel in (EDGE, VERTEX))
-        return mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp(0, 1))
+        return _mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp(0, 1))
 
 
-class CrossfieldSmoothLoss(FrameFieldLoss):
+class CrossfieldSmoothLoss(_FrameFieldLoss):
     """Smoothness of a frame field away from the polygons' edges.
 
     `mean(|laplacian(c)| * (1 - edge))` over samples, the four real planes `c` and pixels, with the Laplacian
@@ -139,10 +139,10 @@ class CrossfieldSmoothLoss(FrameFieldLoss):
         """Return the mean curvature away from the edges, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE : EDGE + 1]
-        return mean_of(Smoothness(), field, edge)
+        return _mean_of(Smoothness(), field, edge)
 
 
-class SegCrossfieldLoss(FrameFieldLoss):
+class SegCrossfieldLoss(_FrameFieldLoss):
     """Alignment of the slopes of a segmentation channel with a direction of the frame field.
 
     `mean(|f(z)|^2 * r)` over samples and pixels, with `r = seg_grad_norm[:, k]` and `z = seg_grads_normed[:, k]` for
@@ -181,7 +181,7 @@ class SegCrossfieldLoss(FrameFieldLoss):
             grads = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads", field, 2)
             self.extra_info["seg_slice_grads"] = grads[:, self.pred_channel]
         slope = slope.detach() if self.detach_grad_norm else slope
-        return mean_of(Alignment(channel=self.pred_channel), field, direction, slope)
+        return _mean_of(Alignment(channel=self.pred_channel), field, direction, slope)
 
     def read_slopes(self, pred_batch: Any, gt_batch: Any, key: str, field: Tensor, *axes: int) -> Tensor:
         """Return floating-point planes (N, C, *axes, H, W) with the size of the field and the channel."""
@@ -202,7 +202,7 @@ class SegCrossfieldLoss(FrameFieldLoss):
         return f"{super().extra_repr()}, {options}"
 
 
-class SegEdgeInteriorLoss(FrameFieldLoss):
+class SegEdgeInteriorLoss(_FrameFieldLoss):
     """Difference between the edge channel and the slope of the interior channel.
 
     `mean(|e - g| * max((1 + cos(pi i)) / 2, (1 - cos(pi g)) / 2))` over samples and pixels. `i` and `e` are the
@@ -232,10 +232,10 @@ class SegEdgeInteriorLoss(FrameFieldLoss):
         slopes = self.read_channels(pred_batch, gt_batch, "pred.seg_grad_norm", INTERIOR)
         self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
         self.check_float("pred.seg_grad_norm", slopes)
-        return mean_of(EdgeInterior(), seg, slopes)
+        return _mean_of(EdgeInterior(), seg, slopes)
 
 
-def mean_of(formula: Formula, *inputs: Tensor) -> Tensor:
+def _mean_of(formula: Formula, *inputs: Tensor) -> Tensor:
     """Return the mean of a formula over samples; a zero on the graph if there are none."""
     (of_sample,) = formula(*inputs)
     return of_sample.sum() / max(len(of_sample), 1)

@@ -42,7 +42,7 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
     `(p - t) / max(p (1 - p), 1e-12)`. So value and gradient are finite for every `p` in 0 to 1.
     """
     valid = where_valid(target, task.ignore_index)
-    pred, target, weights = in_one_dtype(pred, target, weights)
+    pred, target, weights = _in_one_dtype(pred, target, weights)
     if task.smoothing:
         target = target * (1 - task.smoothing) + task.smoothing / 2
     if valid is not None:  # a pixel with p = t = 0 adds nothing to any sum
@@ -60,8 +60,8 @@ def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: B
         if valid is not None and task.from_logits:  # for z = 0 it would be log 2
             entropy = torch.where(valid, entropy, 0)
         entropy = entropy if weights is None else entropy * weights
-        loss = loss + task.coefs.bce * mean_over(entropy, count)
-    return loss + overlap_loss(p, target, count, task.coefs)
+        loss = loss + task.coefs.bce * _mean_over(entropy, count)
+    return loss + _overlap_loss(p, target, count, task.coefs)
 
 
 def cross_entropy_of_logits(z: Tensor, t: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def multiclass_formula(
     any. Dice and Tversky use `softmax(logits)` and the unsmoothed target. A class with the logit -inf and the target 0
     adds nothing.
     """
-    logits, target, weights = in_one_dtype(logits, target, weights)
+    logits, target, weights = _in_one_dtype(logits, target, weights)
     if valid is not None:  # (N, 1, H, W)
         logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
         weights = None if weights is None else torch.where(valid, weights, 0)
@@ -136,12 +136,12 @@ def multiclass_formula(
         entropy = entropy if weights is None else entropy * weights
         entropy = entropy.sum(dim=1, keepdim=True)
         entropy = entropy if valid is None else torch.where(valid, entropy, 0)
-        loss = loss + coefs.bce * mean_over(entropy, count)
+        loss = loss + coefs.bce * _mean_over(entropy, count)
     p = log_p.exp()
-    return loss + overlap_loss(p if valid is None else torch.where(valid, p, 0), target, count, coefs)
+    return loss + _overlap_loss(p if valid is None else torch.where(valid, p, 0), target, count, coefs)
 
 
-def overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coefficients) -> Tensor:
+def _overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coefficients) -> Tensor:
     """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`.
 
     A plane without a valid pixel, by `count` (N, C or 1), adds exactly 0.
@@ -173,7 +173,7 @@ def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
     return torch.where(perfect, 0, torch.where(perfect, 1, off) ** 0.25)
 
 
-def mean_over(values: Tensor, count: Tensor | None) -> Tensor:
+def _mean_over(values: Tensor, count: Tensor | None) -> Tensor:
     """Return the mean over the `count` valid values, where ignored values are 0; 0 if there are none.
 
     It first sums each plane, as Dice does, so that the compiler fuses all sums into one loop.
@@ -198,7 +198,7 @@ def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
     return torch.iinfo(dtype).min <= ignore_index <= torch.iinfo(dtype).max
 
 
-def in_one_dtype(pred: Tensor, target: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def _in_one_dtype(pred: Tensor, target: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return all three tensors in float64 if `pred` is float64, else in float32."""
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     return pred.to(dtype), target.to(dtype), None if weights is None else weights.to(dtype)

@@ -30,8 +30,8 @@ from typing import Any, Literal, TypeAlias
 
 Rules: TypeAlias = str | Sequence[tuple[Mapping[str, Any], str]]
 
-PREDICTIONS = ("values", "nothing", "logits", "probabilities", "log-probabilities")
-FORMS = ("values", *(f"{a} {k}".strip() for k in PREDICTIONS[2:] for a in ("sigmoid", "softmax", "")))
+_PREDICTIONS = ("values", "nothing", "logits", "probabilities", "log-probabilities")
+FORMS = ("values", *(f"{a} {k}".strip() for k in _PREDICTIONS[2:] for a in ("sigmoid", "softmax", "")))
 INDICES = ("indices", "indices or distribution", "channel indices", "label lists")
 RANGES: Mapping[str, tuple[float, float]] = {
     "mask": (0, 1),
@@ -65,8 +65,8 @@ class Form:
             ValueError: the text is not one of the forms.
         """
         activation, _, kind = text.rpartition(" ")
-        if kind not in PREDICTIONS or activation not in ("", "sigmoid", "softmax"):
-            raise ValueError(f"takes: expected [sigmoid|softmax] {'|'.join(PREDICTIONS)}, found {text!r}")
+        if kind not in _PREDICTIONS or activation not in ("", "sigmoid", "softmax"):
+            raise ValueError(f"takes: expected [sigmoid|softmax] {'|'.join(_PREDICTIONS)}, found {text!r}")
         return cls(kind, activation)  # type: ignore[arg-type]  # narrowed by the line above
 
 
