@@ -282,7 +282,10 @@ class TestRefusals:
         [
             ({"epoch_thresholds": [0, 5, 5]}, "epoch_thresholds: .*ascending"),
             ({"norm_momentum": 0}, "norm_momentum: expected a number above 0 and at most 1, found 0"),
-            ({"normalization_params": {"min_samples": 5, "max_samples": 4}}, "min_samples.*max_samples, which is 4, found 5"),
+            (
+                {"normalization_params": {"min_samples": 5, "max_samples": 4}},
+                "min_samples.*max_samples, which is 4, found 5",
+            ),
         ],
     )
     def test_options_at_the_edge_of_their_range_are_refused(self, options: dict[str, Any], message: str) -> None:
