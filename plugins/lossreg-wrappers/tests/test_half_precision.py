@@ -10,7 +10,7 @@ from torch import Tensor
 
 import lossreg
 
-SIDE = 1024
+SIDE = 512
 PIXELS = SIDE * SIDE
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -52,7 +52,7 @@ def enlarged(batch: dict[str, Tensor], samples: int, size: tuple[int, ...], time
 
 
 def real(pred: dict[str, Tensor], gt: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return a batch of 1024 x 1024 pixels, or as many elements."""
+    """Return a batch of 512 x 512 pixels, or as many elements."""
     first = next(iter(pred.values()))
     size = tuple(first.shape[2:]) if first.dim() > 3 else ()
     times = math.ceil((PIXELS / math.prod(size)) ** (1 / len(size))) if size else math.ceil(PIXELS / first.numel())
