@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
@@ -268,7 +269,7 @@ def test_whatever_is_given_is_taken_or_told(call: Callable[..., Any]) -> None:
             try:
                 call(**{**GOOD[call], **options})
             except ArgumentError as error:
-                named = {problem.path.partition("[")[0] for problem in error.problems}
+                named = {re.split(r"[.\[]", problem.path)[0] for problem in error.problems}
                 if not named <= {*options, "weights", "loss_funcs"}:
                     raise
 
