@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 import pickle
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
