@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import pickle
 import re
 from collections.abc import Callable
