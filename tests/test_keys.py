@@ -60,6 +60,7 @@ def accepts(made: dict[str, Any], node: dict[str, Any], value: Any) -> bool:
     return Draft202012Validator({"$defs": made["$defs"], "allOf": [node]}).is_valid(value)
 
 
+@pytest.mark.needs_plugins  # the examples name losses of theirs
 @pytest.mark.parametrize(("block", "key"), FIELDS)
 def test_a_key_has_a_sentence_and_examples_that_fit(block: type, key: Key, made: dict[str, Any]) -> None:
     assert key.doc.endswith(".")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lossreg import calibrate_norms
 
-RANKS = [2, 4]
+RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 
 def close(norms):

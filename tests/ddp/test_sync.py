@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-RANKS = [2, 4]
+RANKS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 VALUES = st.floats(-1e3, 1e3, width=32)
 RECORDS = st.lists(st.tuples(VALUES, st.integers(0, 40)), max_size=4)

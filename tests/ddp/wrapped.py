@@ -131,19 +131,15 @@ def whole(tensor):
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def main(folder):
+def main(folder, weighting):
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     try:
         rank, ranks = dist.get_rank(), dist.get_world_size()
-        answers = {
-            f"{name}, {weighting}": train(name, weighting, rank, ranks)
-            for name in (*INSIDE, *OUTSIDE)
-            for weighting in WEIGHTINGS
-        }
+        answers = {name: train(name, weighting, rank, ranks) for name in (*INSIDE, *OUTSIDE)}
         Path(folder, f"{rank}.json").write_text(json.dumps(answers))
     finally:
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -20,6 +20,7 @@ def load(name):
 resume = load("resume")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_the_uninterrupted_one(tmp_path):
     # the weighting with the largest state; `tox run -e stress` tries all of them, and more often
     assert len(resume.compare(tmp_path, "relobralo", 2, random.Random(0))) == 2

@@ -138,12 +138,14 @@ class TestBatchesLikeAnExample:
         strategy = batches(LossSpec("L1Loss", "torch.nn:L1Loss", example=f"{__name__}:one_hot"))
         find(strategy, lambda batch: set(batch[0]["seg"].flatten().tolist()) - example, settings=found)
 
+    @pytest.mark.slow
     def test_they_shrink_to_a_sample_of_one_value(self) -> None:
         pred, gt = find(batches(nn.MSELoss), lambda batch: True)
         assert pred["seg"].shape == gt["gt_polygons_image"].shape == (1, 3, 8, 8)
         for tensor in (pred["seg"], gt["gt_polygons_image"]):
             assert bool((tensor == tensor[:, :, :1, :1]).all())
 
+    @pytest.mark.slow
     def test_where_samples_are_not_one_number_the_sizes_are_the_examples(self) -> None:
         lossreg.register("Pairs", example=f"{__name__}:unequal")(nn.MSELoss)
         for pred, gt in (find(batches("Pairs"), lambda batch: True), find(batches("Pairs"), lambda b: b[1]["a"].any())):
@@ -238,6 +240,7 @@ class TestLossConfigs:
     def test_those_of_all_installed_losses_build(self, config: object) -> None:
         lossreg.build_compound_loss_from_config(config)
 
+    @pytest.mark.slow
     def test_arguments_are_drawn_where_the_author_says_how(self) -> None:
         strategy = loss_configs("local", arguments={"local/Huber": st.fixed_dictionaries({"delta": st.floats(1, 9)})})
         config = find(strategy, lambda config: members(config)[0].get("args", {}).get("delta", 0) > 4)
@@ -259,6 +262,7 @@ class TestLossConfigs:
     def test_every_part_of_the_grammar_occurs(self, occurs: object) -> None:
         find(loss_configs("local"), occurs, settings=found)
 
+    @pytest.mark.slow
     def test_they_shrink_to_one_loss(self) -> None:
         config = find(loss_configs("local"), lambda config: True)
         assert config == {"losses": [{"loss": "local/Huber", "args": {"delta": 2.0}, "name": "term0"}]}
@@ -277,7 +281,7 @@ def test_without_hypothesis_the_checks_are_there_and_a_strategy_says_what_to_ins
         "except ImportError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "the strategies need Hypothesis: pip install 'lossreg[testing]'\n"
+    assert done.stdout == "the strategies of lossreg.testing need Hypothesis: pip install 'lossreg[testing]'\n"
 
 
 def test_akima_alone_may_leave_the_bounds() -> None:

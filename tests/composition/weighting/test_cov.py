@@ -70,6 +70,7 @@ def test_a_term_that_comes_late_weighs_as_the_mean_of_the_others():
     assert late == pytest.approx((a + b) / 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_stay_exact_over_a_long_run():
     run = np.random.default_rng(4).uniform(0.9, 1.1, size=(20000, 2)).astype(np.float32)
     weighting = bound(2)
