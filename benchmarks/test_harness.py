@@ -231,7 +231,7 @@ def test_bytes_and_bars_are_told_in_their_units(results):
 
 
 def test_a_machine_without_a_gpu_says_that_its_section_was_skipped(results):
-    assert report.tables(results)["gpu"] == "The machine had no GPU: this section was skipped.\n"
+    assert report.tables(results)["gpu"] == "The machine had no GPU, so this section was skipped.\n"
 
 
 @pytest.mark.parametrize(("value", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.2e-5, "42 µs"), (7.1e-8, "71 ns")])

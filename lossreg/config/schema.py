@@ -302,12 +302,10 @@ def _legacy_params() -> Node:
 def _terms() -> dict[str, Node]:
     keys = {name: key.schema() for name, key in keys_of(Term).items() if name not in ("loss", "_target_", "args")}
     term = _at("term")
+    name = {"required": ["name"], "properties": {"name": {"not": NULL}}}
     own_name = {
         "type": "object",
-        "anyOf": [
-            {"required": ["name"]},
-            {"required": ["loss"], "properties": {"loss": {"type": "object", "required": ["name"]}}},
-        ],
+        "anyOf": [name, {"required": ["loss"], "properties": {"loss": {"type": "object", **name}}}],
     }
     some_term = {"if": {"not": NULL}, "then": term}
     mapping = {
@@ -319,7 +317,6 @@ def _terms() -> dict[str, Node]:
         "not": {"type": "object", "additionalProperties": NULL},
     }
     twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", *IGNORED_KEYS)}
-    name = {"required": ["name"], "properties": {"name": {"not": NULL}}}
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}
     nested = {"required": ["loss"], "properties": {"loss": {"type": "object"}}}
     listed = _either(LISTS)

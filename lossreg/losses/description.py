@@ -24,6 +24,7 @@ _WRITTEN_OUT = 16  # largest number of elements of a tensor that is written as n
 _STATE = frozenset({"norm", "norm_sum", "norm_count"})
 _PER_RANK = frozenset({"training", "rank", "local_rank", "global_rank", "device", "device_id"})
 _OF_A_TERM = frozenset({"name", "registered_name", "extra_info"})
+_BUILT_WITH = frozenset({"registered_arguments", "pred_index", "gt_index"})  # the channels of a wrapper
 _NOTHING = ("None", "[]", "{}")
 
 
@@ -95,7 +96,7 @@ def _attributes(value: Any, parents: tuple[int, ...]) -> dict[str, str]:
     if isinstance(value, nn.Module):
         state = _STATE if isinstance(value, RunningNorm) else frozenset()
         attributes |= {key: buffer for key, buffer in value.named_buffers(recurse=False) if key not in state}
-        arguments = _parameters(type(value)) | {"registered_arguments"}
+        arguments = _parameters(type(value)) | _BUILT_WITH
         attributes = {key: item for key, item in attributes.items() if key in arguments}
         attributes |= dict(value.named_children())
     texts = {key: _text(item, parents) for key, item in sorted(attributes.items()) if key not in excluded}

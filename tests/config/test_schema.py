@@ -357,7 +357,7 @@ def test_it_is_valid_by_the_meta_schema() -> None:
 
 
 @pytest.mark.needs_plugins  # it needs none, but takes a minute: once is enough
-@pytest.mark.parametrize("part", range(4))  # for two workers to share, each with examples of its own
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 4))])
 def test_it_agrees_with_the_builder(agree: Callable[[Any], None], part: int) -> None:
     seen.clear()
     settings(quick, max_examples=375)(seed(part)(given(BLOCKS)(agree)))()

@@ -82,6 +82,7 @@ def test_nor_is_anything_with_every_plugin_installed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_plugins
 def test_the_page_shows_a_fresh_run(core: dict[str, Any]) -> None:
     """After a change: `LOSSREG_DISABLE_AUTOLOAD=1 python tests/security/audit.py FOLDER --page docs/security.md`."""
