@@ -93,7 +93,7 @@ def test_input_without_meaning_is_an_error_at_build(term):
 
 
 def test_an_unknown_input_is_an_error_at_build(term):
-    with pytest.raises(lossreg.ConfigError, match="input: expected logits or probabilities"):
+    with pytest.raises(lossreg.ConfigError, match="input: expected 'logits' or 'probabilities'"):
         term({"loss": "torch/BCELoss", "input": "sigmoid"})
 
 
