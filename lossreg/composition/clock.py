@@ -24,7 +24,8 @@ _numbers = itertools.count()
 _by_number: WeakValueDictionary[int, Clock] = WeakValueDictionary()  # an operator takes no objects
 
 
-@dataclass(frozen=True, eq=False)
+# not frozen: torch 2.6 reads all fields of a frozen one, the epoch too, and compiles a forward again for each
+@dataclass(eq=False)
 class Moment:
     """The weights of the terms of one `MultiLoss` at one time. Nothing changes it, so that threads may share it.
 
