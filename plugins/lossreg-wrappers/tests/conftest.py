@@ -32,6 +32,9 @@ _OF_LIBRARIES = (
     "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:monai",
 )
 
+# tests that take seconds for each loss; those of `torch` are enough for every run of the suite
+_SLOW = ("test_conformance", "test_half_precision")
+
 # the libraries' names for the prediction and for the target, where a loss has one of each
 _PREDICTION = {"input", "inputs", "input_", "log_input", "pred", "y_pred", "img", "img1", "image", "boxes1"}
 _TARGET = {"target", "targets", "target_", "y_true", "img2", "boxes2"}
@@ -45,13 +48,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("entry", entries, ids=[entry.name for entry in entries])
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests of libraries that are not installed, and of losses that need further ones."""
+    """Skip the tests of libraries that are not installed; mark as slow what goes through a library loss by loss."""
     for item in items:
         if not item.path.is_relative_to(Path(__file__).parent):
             continue
         for warning in _OF_LIBRARIES:
             item.add_marker(pytest.mark.filterwarnings(warning))
+        if item.path.stem in _SLOW and any(f"[{plugin}/" in item.name for plugin in DISTRIBUTIONS):
+            item.add_marker(pytest.mark.slow)
         named = getattr(item, "callspec", None)
         plugins = [getattr(getattr(item, "module", None), "PLUGIN", "")]
         plugins += [str(value).partition("/")[0] for value in named.params.values()] if named else []
