@@ -195,6 +195,7 @@ losses:
 
 @pytest.mark.parametrize("options", [[], ["--epochs", "1e-6"], ["--epochs", "1e15"], ["--steps-per-epoch", "1e15"]])
 def test_any_name_any_weight_and_any_epoch_can_be_drawn(run, write, tmp_path, options):
+    pytest.importorskip("matplotlib")
     file = write(HARD)
     text = run("plot", file, "--text", *options)
     assert text.exit_code == 0
