@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "security.md"
 ADVICE = re.compile(
     r"expected|write|did you mean|leave (it )?out|registered components, never imported|allow_resolvers|it takes"
-    r"|shorten|flatten|give (it|one)|correct it|quote|turn one on|keep one|needs|must be|duplicate key"
+    r"|wrap: |shorten|flatten|give (it|one)|correct it|quote|turn one on|keep one|needs|must be|duplicate key"
     r"|lossreg list|undefined alias|stands inside what it repeats|it needs|is not a parameter"
 )
 
