@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import enum
 import functools
 import hashlib
@@ -24,17 +25,16 @@ _WRITTEN_OUT = 16  # largest number of elements of a tensor that is written as n
 _STATE = frozenset({"norm", "norm_sum", "norm_count"})
 _PER_RANK = frozenset({"training", "rank", "local_rank", "global_rank", "device", "device_id"})
 _OF_A_TERM = frozenset({"name", "registered_name", "extra_info"})
-_BUILT_WITH = frozenset({"registered_arguments", "pred_index", "gt_index"})  # the channels of a wrapper
 _NOTHING = ("None", "[]", "{}")
 
 
 def describe(value: Any) -> str:
     """Return a text of a value; equal values have equal texts in all processes.
 
-    A module, such as a loss, is described by its name, its children, and the attributes and buffers that are arguments
-    of its constructor; another object by its name and all public attributes. A function is described by its name, its
-    defaults, its closure and a digest of its code. State that a forward changes, parameters, running norms, devices and
-    ranks are not described, since they may differ between ranks.
+    An object is described by its name and its public attributes; a module, such as a loss, also by its buffers and
+    children. A function is described by its name, its defaults, its closure and a digest of its code. Not described is
+    what may differ between ranks: parameters, running norms, devices, ranks, and the attributes of a module that its
+    methods set, such as its last value.
     """
     return _text(value, ())
 
@@ -87,7 +87,7 @@ def _inside(wrapped: Any, parents: tuple[int, ...]) -> dict[str, str]:
 
 
 def _attributes(value: Any, parents: tuple[int, ...]) -> dict[str, str]:
-    """Return the public attributes of an object as texts; of a module its children and constructor arguments."""
+    """Return the public attributes of an object as texts; of a module its buffers and children too."""
     if dataclasses.is_dataclass(value):
         attributes = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
     else:
@@ -96,20 +96,21 @@ def _attributes(value: Any, parents: tuple[int, ...]) -> dict[str, str]:
     if isinstance(value, nn.Module):
         state = _STATE if isinstance(value, RunningNorm) else frozenset()
         attributes |= {key: buffer for key, buffer in value.named_buffers(recurse=False) if key not in state}
-        arguments = _parameters(type(value)) | _BUILT_WITH
-        attributes = {key: item for key, item in attributes.items() if key in arguments}
+        excluded |= _set_by_methods(type(value))
         attributes |= dict(value.named_children())
     texts = {key: _text(item, parents) for key, item in sorted(attributes.items()) if key not in excluded}
     return {key: text for key, text in texts.items() if text not in _NOTHING}
 
 
-def _parameters(kind: type[nn.Module]) -> frozenset[str]:
-    """Return the names of the arguments of a module's constructor, and of those that it calls."""
-    names: set[str] = set()
-    for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
-        if "__init__" in vars(base):
-            names.update(inspect.signature(vars(base)["__init__"]).parameters)
-    return frozenset(names)
+@functools.cache
+def _set_by_methods(kind: type[nn.Module]) -> frozenset[str]:
+    """Return the names of the attributes that methods set: they are state. `__init__` and the like only begin them."""
+    bases = kind.__mro__[: kind.__mro__.index(nn.Module)]
+    methods = [item for base in bases for name, item in vars(base).items() if not name.startswith("__")]
+    codes = [method.__code__ for method in map(inspect.unwrap, methods) if inspect.isfunction(method)]
+    return frozenset(
+        step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"
+    )
 
 
 def _tensor(tensor: Tensor) -> str:

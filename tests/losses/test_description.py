@@ -77,11 +77,12 @@ class KeepsItsLast(Loss):
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__("keeps")
-        self.scale = scale
+        self.factor = scale  # an argument under a name of its own
+        self.last = None
         self.register_buffer("center", torch.zeros(3))
 
     def compute(self, pred_batch, gt_batch):
-        self.last = self.scale * pred_batch["x"].mean()
+        self.last = self.factor * pred_batch["x"].mean()
         self.mean, self.calls = float(self.last), 1
         self.center = self.center + pred_batch["x"].detach()
         return self.last
