@@ -102,7 +102,6 @@ def _attributes(value: Any, parents: tuple[int, ...]) -> dict[str, str]:
     return {key: text for key, text in texts.items() if text not in _NOTHING}
 
 
-@functools.cache
 def _set_by_methods(kind: type[nn.Module]) -> frozenset[str]:
     """Return the names of the attributes that methods set: they are state. `__init__` and the like only begin them."""
     bases = kind.__mro__[: kind.__mro__.index(nn.Module)]
