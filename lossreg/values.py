@@ -442,7 +442,8 @@ def misfits_of(slots: Iterable[Slot], values: Mapping[Any, Any], rest: Type | No
     for key, value in _named(values):
         if key in known:
             for misfit in known[key].type.misfits(value, (key,)):
-                yield replace(misfit, fix=misfit.fix or known[key].fix())
+                fix = "" if misfit.kind == "unknown" else known[key].fix()  # the keys to choose from say more
+                yield replace(misfit, fix=misfit.fix or fix)
         elif rest is None:
             names = tuple(slot.name for slot in known.values() if slot.type is not NOTHING)
             yield Misfit((key,), "unknown", f"one of {', '.join(names)}", key, choices=names)
@@ -648,4 +649,4 @@ def _has_surrogates(value: object) -> bool:
     return isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
 
 
-ANYTHING, NOTHING = Data(["plain data"], lambda: "some_value"), Nothing(["nothing: only Python code can give it"])
+ANYTHING, NOTHING = Data(["plain data"], lambda: "some_value"), Nothing(["an object that only Python code can give"])

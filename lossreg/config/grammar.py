@@ -195,7 +195,7 @@ class Grammar:
         present = [key for key in LISTS if data.get(key) is not None]
         hint = "loss_list: [{loss: NAME, weight: 1.0}]"
         if len(present) > 1:
-            self.report(path, f"has both {' and '.join(LISTS)}", f"leave out {present[1]}", "conflict")
+            self.problems.wrong(path, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
             return []
         if not present:
             self.report(path, f"has no terms; expected {' or '.join(LISTS)}", hint, "missing")
@@ -295,7 +295,7 @@ class Grammar:
     def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
         given = [key for key in ("loss", "_target_") if key in data]
         if len(given) > 1:
-            self.report(path, "has both loss and _target_", f"leave out {given[1]}", "conflict")
+            self.problems.wrong(path, "one of loss and _target_", given, f"leave out {given[1]}", "conflict")
             return None
         if not given:
             close = difflib.get_close_matches("loss", map(str, data), n=1)
@@ -482,7 +482,7 @@ class Grammar:
             self.problems.wrong(path, expected, None, hint, "missing")
         elif isinstance(weight, list) and len(weight) != len(thresholds):
             expected = f"{len(thresholds)} weights, one for each of epoch_thresholds"
-            self.report(path, f"expected {expected}, found {len(weight)}", hint, "conflict")
+            self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
         return as_schedule(1.0, name=path)
