@@ -246,7 +246,7 @@ class TestMistakes:
                 ],
             }
         )
-        assert {line.partition(": ")[0] for line in found} == {
+        assert [line.partition(": ")[0] for line in found] == [
             "loss_list[4].weight",
             "normalise_losses",
             "normalization_params.max_samples",
@@ -260,9 +260,14 @@ class TestMistakes:
             "loss_list[6].weight",
             "loss_list[7]",
             "loss_list[8]",
-        }
-        assert len(found) == 13
+        ]
+        text = "\n".join(found)
         assert all(line.endswith(")") for line in found), "each says what to do"
+        assert "did you mean 'normalize_losses'?" in text
+        assert "did you mean 'offset'?" in text
+        assert "expected a number, found 'much'" in text
+        assert "expected 'abs' or 'square', found 'cube'" in text
+        assert "write `loss` for 'lost'" in text
 
     @pytest.mark.parametrize(
         ("block", "path", "kind", "fix"),
