@@ -100,7 +100,9 @@ def test_value_in_a_multi_loss_is_the_librarys(entry, example, expected, term):
 def test_a_function_is_given_from_python_alone(term):
     if not _offered("SURELoss"):
         pytest.skip("this release's is not offered")
-    with pytest.raises(lossreg.ConfigError, match="operator: expected an object that only Python code can give, found 'net'"):
+    with pytest.raises(
+        lossreg.ConfigError, match="operator: expected an object that only Python code can give, found 'net'"
+    ):
         term({"loss": "monai/SURELoss", "operator": "net"})
 
 
