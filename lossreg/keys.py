@@ -54,6 +54,7 @@ BatchKey: TypeAlias = Annotated[
         _with_side,
     ),
 ]
+Outputs: TypeAlias = Output | Annotated[list[Output], Limits("a list of keys", bool, {"minItems": 1})]
 Finite: TypeAlias = Annotated[float, Limits("a finite number", math.isfinite)]
 Share: TypeAlias = Annotated[
     float, Limits("a number above 0 and at most 1", lambda x: 0 < x <= 1, {"exclusiveMinimum": 0, "maximum": 1})
@@ -78,6 +79,9 @@ Target: TypeAlias = Annotated[str, Limits("the dotted path of a loss", bool, {"m
 
 # --- blocks of a compound loss --------------------------------------------------------------------
 
+_THRESHOLDS = ("The epochs at which lists of weights have their values, in ascending order.", None, [0, 5, 10])
+_NORMALIZATION = ("How many samples the norms are taken over.", None, {"min_samples": 10, "max_samples": 1000})
+
 
 @block
 class Normalization:
@@ -99,9 +103,7 @@ class _Shared:
 
     loss_list: Terms = key("The terms.", None, ["torch/L1Loss"])
     losses: Terms = key("The terms; another spelling of loss_list.", None, {"height": {"loss": "torch/L1Loss"}})
-    epoch_thresholds: Epochs | None = key(
-        "The epochs at which lists of weights have their values, in ascending order.", None, [0, 5, 10]
-    )
+    epoch_thresholds: Epochs | None = key(*_THRESHOLDS)
     pre_processes: list[Preprocess] | None = key(
         "Preprocesses that make keys of the batch before the losses read them.",
         None,
@@ -140,9 +142,7 @@ class Compound(_Shared):
     """A compound loss: its terms, and the switches over all of them."""
 
     normalize_losses: bool = key("Whether each term is divided by its norm.", True, False, python="MultiLoss.normalize")
-    normalization_params: Normalization | None = key(
-        "How many samples the norms are taken over.", None, {"min_samples": 10, "max_samples": 1000}, python="MultiLoss"
-    )
+    normalization_params: Normalization | None = key(*_NORMALIZATION, python="MultiLoss")
     track_norms: Literal["running"] | None = key(
         "running: norms follow the values in training.", None, "running", python="MultiLoss"
     )
@@ -229,7 +229,7 @@ class Wrap:
 class Deep:
     """Outputs of the network that a loss is applied to, and their weights."""
 
-    outputs: Output | Annotated[list[Output], Limits("a list of keys", bool, {"minItems": 1})] = key(
+    outputs: Outputs = key(
         "A key, a glob such as aux.*, or a list of keys.", MISSING, "aux.*", python="DeepSupervision"
     )
     weights: Literal["exp", "same"] | list[Finite] = key(
@@ -271,9 +271,7 @@ class Term(Lone):
         [0.0, 0.0, 1.0],
         {"schedule": "cosine", "start": 0.0, "end": 1.0, "end_epoch": 20},
     )
-    epoch_thresholds: Epochs | None = key(
-        "The epochs at which lists of weights have their values, in ascending order.", None, [0, 5, 10]
-    )
+    epoch_thresholds: Epochs | None = key(*_THRESHOLDS)
     normalize: bool = key("Whether the term is divided by its norm.", True, False)
     optional: bool = key("Whether it is left out of a batch that lacks its keys.", False, True)
     pred_key: Place | None = key("Key of the prediction that the loss is given.", None, "height", python="LossWrapper")
@@ -288,9 +286,7 @@ class Term(Lone):
         "input",
         python="LossWrapper",
     )
-    deep_supervision: (
-        Output | Annotated[list[Output], Limits("a list of keys", bool, {"minItems": 1})] | Deep | None
-    ) = key(
+    deep_supervision: Outputs | Deep | None = key(
         "Outputs of the network that the loss is applied to, or these with further options.",
         None,
         "aux.*",
@@ -361,7 +357,5 @@ class Legacy:
     """The legacy block."""
 
     coefs: Coefs = key("The weight of each term, and their epoch_thresholds.", MISSING, {"seg": 1.0})
-    normalization_params: Normalization | None = key(
-        "How many samples the norms are taken over.", None, {"min_samples": 10, "max_samples": 1000}
-    )
+    normalization_params: Normalization | None = key(*_NORMALIZATION)
     seg_loss_params: SegLossParams | None = key("Parameters of the segmentation term.", None, {"bce_coef": 0.5})

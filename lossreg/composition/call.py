@@ -60,12 +60,13 @@ def before_forward(
         return None
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    call = outside(_begun)(module, epoch, step)
+    call = outside(begin)(module, epoch, step)
     # The call holds the time. Torch 2.6 compiles a graph anew for each epoch that a forward is given.
     return args[:3], {**kwargs, "epoch": None, "step": None, "call": call}
 
 
-def _begun(module: nn.Module, epoch: Any, step: Any) -> Call:
+def begin(module: nn.Module, epoch: Any, step: Any) -> Call:
+    """Return a call, after the ranks have compared their criteria: before the first collective."""
     criterion = cast("MultiLoss", module)
     criterion.compare_ranks()
     return Call(criterion.moment(epoch, step))

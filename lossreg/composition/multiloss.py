@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.composition import checkpoint
 from lossreg.composition.bare import names_of_bare
-from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, keep_record
+from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, begin, keep_record
 from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import Clock, Moment
 from lossreg.composition.compiled import CompiledCall
@@ -151,10 +151,10 @@ class MultiLoss(nn.Module):
         if self.weighting is not None:
             self.weighting.bind(names)
         self._bare = names_of_bare(self._asked(), batch_keys or ())
-        self._group_places = tuple(i for i, loss in enumerate(losses) if isinstance(loss, MultiLoss))
+        groups = {i: loss for i, loss in enumerate(losses) if isinstance(loss, MultiLoss)}
+        self._group_places, self._groups = tuple(groups), tuple(groups.values())
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
         self._compared = False  # whether the ranks were found to hold the same criterion
-        self._groups = tuple(loss for loss in losses if isinstance(loss, MultiLoss))
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
         self.register_buffer("_one", torch.ones(1), persistent=False)
@@ -392,9 +392,7 @@ class MultiLoss(nn.Module):
 
     def _call(self, epoch: float | None, step: float | None) -> Call:
         """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
-        if torch.compiler.is_compiling():
-            return Call(None, epoch, step)
-        return Call(self.moment(epoch, step))
+        return Call(None, epoch, step) if torch.compiler.is_compiling() else begin(self, epoch, step)
 
     def weighted_terms(
         self,
