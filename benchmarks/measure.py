@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault(
-    "KINETO_LOG_LEVEL", "99"
-)  # set before torch is imported; else the profiler logs each start and stop
+# set before torch is imported; else the profiler logs each start and stop
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile

@@ -85,12 +85,10 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(
-                errors="backslashreplace"
-            )  # a file may contain characters that the terminal cannot show
-        gc.set_threshold(
-            100_000
-        )  # a command is short; collecting garbage of its imports took a tenth of the time of `check`
+            # a file may contain characters that the terminal cannot show
+            sys.stdout.reconfigure(errors="backslashreplace")
+        # a command is short; collecting garbage of its imports took a tenth of the time of `check`
+        gc.set_threshold(100_000)
         with warnings.catch_warnings(), _one_line():
             warnings.showwarning = _show_warning
             return super().invoke(ctx)

@@ -154,9 +154,8 @@ def _descriptor_of(visible: TextIO) -> Iterator[TextIO]:
     finally:
         visible.flush()  # output that was printed to a reference of the stream
         os.dup2(kept, descriptor)
-        atexit.register(
-            _to_stderr, descriptor
-        )  # runs before the exit functions of plugins, which were registered earlier
+        # runs before the exit functions of plugins, which were registered earlier
+        atexit.register(_to_stderr, descriptor)
         try:
             copy.close()
         finally:

@@ -158,10 +158,9 @@ class _Planes:
         n, c, pixels = self.pred.shape
         elements = _BLOCK * torch.get_num_threads() if self.pred.dtype == self.dtype else _BLOCK_HALF
         elements = elements if self.on_cpu else _BLOCK_ELSEWHERE
-        parts = -(-c * pixels // elements)
-        return -(-n // max(1, elements // (c * pixels))), -(
-            -pixels // -(-pixels // parts)
-        )  # the number of chunks of `chunk`
+        groups = -(-n // max(1, elements // (c * pixels)))
+        length = -(-pixels // -(-c * pixels // elements))
+        return groups, -(-pixels // length)  # `Tensor.chunk` may return fewer parts than it is asked for
 
     def blocks(self, planes: Tensor) -> Sequence[Tensor]:
         """Return planes (N, C, pixels) as blocks, without a copy."""
