@@ -80,9 +80,9 @@ def test_every_round_times_each_side_once_and_begins_with_the_next():
     def timer(name: str, seconds: float) -> Any:
         return lambda number: calls.append(name) or seconds * number
 
-    results = in_turns({"a": timer("a", 1.0), "b": timer("b", 2.0), "c": timer("c", 4.0)}, TINY)
+    measured = in_turns({"a": timer("a", 1.0), "b": timer("b", 2.0), "c": timer("c", 4.0)}, TINY)
     assert "".join(calls[3:]) == "abcbca"
-    assert {name: times.seconds for name, times in results.items()} == {"a": (1, 1), "b": (2, 2), "c": (4, 4)}
+    assert {name: times.seconds for name, times in measured.items()} == {"a": (1, 1), "b": (2, 2), "c": (4, 4)}
 
 
 def test_a_call_is_timed_on_the_threads_that_were_asked_for():
@@ -122,26 +122,26 @@ def row(section: str = "losses", bar: str = "", ours: float = 1.0, theirs: float
 
 
 def test_a_ratio_is_of_medians_and_its_spread_over_rounds():
-    results = timed("losses", "a", "b", {}, BOTH, Times((1.0, 1.0, 4.0)), Times((3.0, 2.0, 8.0)))
-    assert results.ratio == 3.0
-    assert (results.low, results.high) == (2.0, 3.0)
-    assert (results.ours_least, results.theirs_least) == (1.0, 2.0)
+    compared = timed("losses", "a", "b", {}, BOTH, Times((1.0, 1.0, 4.0)), Times((3.0, 2.0, 8.0)))
+    assert compared.ratio == 3.0
+    assert (compared.low, compared.high) == (2.0, 3.0)
+    assert (compared.ours_least, compared.theirs_least) == (1.0, 2.0)
 
 
 def test_a_bar_is_held_against_the_worst_row():
-    results = {v["bar"]: v for v in verdicts([row(bar="seg hard", theirs=9.0), row(bar="seg hard", theirs=4.0)])}
-    assert (results["seg hard"]["measured"], results["seg hard"]["met"]) == (4.0, False)
-    assert (results["frame"]["measured"], results["frame"]["met"]) == (None, None)
+    by_bar = {v["bar"]: v for v in verdicts([row(bar="seg hard", theirs=9.0), row(bar="seg hard", theirs=4.0)])}
+    assert (by_bar["seg hard"]["measured"], by_bar["seg hard"]["met"]) == (4.0, False)
+    assert (by_bar["frame"]["measured"], by_bar["frame"]["met"]) == (None, None)
 
 
 def test_a_bar_on_a_cost_is_held_against_the_inverse():
-    results = {v["bar"]: v for v in verdicts([row(bar="tversky", ours=1.05, theirs=1.0)])}
-    assert results["tversky"]["measured"] == pytest.approx(1.05)
-    assert results["tversky"]["met"] is True
+    by_bar = {v["bar"]: v for v in verdicts([row(bar="tversky", ours=1.05, theirs=1.0)])}
+    assert by_bar["tversky"]["measured"] == pytest.approx(1.05)
+    assert by_bar["tversky"]["met"] is True
 
 
 def test_every_bar_has_rows_that_are_held_against_it():
-    results = [
+    rows = [
         *losses.seg_bars((1, 2, 8, 8), False, TINY),
         *losses.seg_bars((1, 2, 8, 8), True, TINY),
         *losses.frame_bars(1, 16, TINY),
@@ -150,17 +150,17 @@ def test_every_bar_has_rows_that_are_held_against_it():
         *composition.schedule(TINY),
     ]
     elsewhere = {"monai", "half", "list", "check", *(key for key in BARS if "compiled" in key)}
-    assert {r.bar for r in results if r.bar} == set(BARS) - elsewhere
-    assert all((r.measured is not None) == bool(r.bar) for r in results)
-    assert {r.phase for r in results} == {FORWARD, BOTH, SAVED, PEAK, "call"}
-    assert all(math.isfinite(r.ratio) and r.ours >= 0 for r in results)
+    assert {r.bar for r in rows if r.bar} == set(BARS) - elsewhere
+    assert all((r.measured is not None) == bool(r.bar) for r in rows)
+    assert {r.phase for r in rows} == {FORWARD, BOTH, SAVED, PEAK, "call"}
+    assert all(math.isfinite(r.ratio) and r.ours >= 0 for r in rows)
 
 
 @pytest.mark.needs_plugins
 def test_monai_channel_by_channel_has_the_value_of_seg_loss():
     pytest.importorskip("monai")
-    results = losses.peer_bars((2, 2, 16, 16), True, TINY)
-    assert {r.against for r in results if r.bar == "monai"} == {"MONAI DiceCELoss", losses.peers.SAME_VALUE}
+    rows = losses.peer_bars((2, 2, 16, 16), True, TINY)
+    assert {r.against for r in rows if r.bar == "monai"} == {"MONAI DiceCELoss", losses.peers.SAME_VALUE}
 
 
 def test_one_collective_a_term_gives_the_norms_of_sync():

@@ -221,8 +221,8 @@ def _cropped(size: tuple[int, ...], crop: tuple[int, ...]) -> Change:
     return lambda t: t[cut].contiguous() if tuple(t.shape[-len(size) :]) == size else t
 
 
-def _finite(actual: list[Tensor]) -> bool:
-    return all(bool(gradient.isfinite().all()) for gradient in actual)
+def _finite(slopes: list[Tensor]) -> bool:
+    return all(bool(slope.isfinite().all()) for slope in slopes)
 
 
 def _image_size(subject: Subject) -> tuple[int, ...]:

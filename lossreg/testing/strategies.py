@@ -104,8 +104,8 @@ def _tensors(values: Values, shape: tuple[int, ...]) -> st.SearchStrategy[Tensor
 
 def _like_example(loss: Any, samples: tuple[int, int]) -> st.SearchStrategy[Batches]:
     pred, gt = subject_of(loss).batch()
-    actual = [len(t) for t in tensors(pred, gt) if t.dim()]
-    shared = len(actual) > 1 and len(set(actual)) == 1  # with one tensor, axis 0 may not be the samples
+    lengths = [len(t) for t in tensors(pred, gt) if t.dim()]
+    shared = len(lengths) > 1 and len(set(lengths)) == 1  # with one tensor, axis 0 may not be the samples
     number = st.integers(*samples) if shared else st.none()
     sides = number.flatmap(lambda n: st.tuples(_side_like(pred, n, mixed=True), _side_like(gt, n)))
     return _shown(sides)

@@ -150,11 +150,8 @@ def mapped(batch: Batch, change: Change) -> Batch:
 
 def tensors(*batches: Batch) -> list[Tensor]:
     """Return the tensors of batches."""
-    actual: list[Tensor] = []
-    for batch in batches:
-        values = batch.values() if isinstance(batch, Mapping) else [batch]
-        actual += [value for value in values if isinstance(value, Tensor)]
-    return actual
+    sides = [batch.values() if isinstance(batch, Mapping) else [batch] for batch in batches]
+    return [value for side in sides for value in side if isinstance(value, Tensor)]
 
 
 def floating(dtype: torch.dtype) -> Change:
