@@ -133,15 +133,15 @@ class DistributedError(LossregError, RuntimeError):
 
 
 ProblemKind: TypeAlias = Literal[
-    "unknown",  # a key or a name that nobody knows
-    "missing",  # nothing stands where something has to
-    "type",  # a value of another type
-    "range",  # a value of the type, beyond its limits
-    "choice",  # a value that is none of those to choose from
-    "conflict",  # two values that do not go together
-    "reference",  # an interpolation that cannot be followed
-    "limit",  # more than a config may hold
-    "refused",  # a constructor, or the graph, refuses it
+    "unknown",  # an unknown key or name
+    "missing",  # a required key or value is missing
+    "type",  # the value has the wrong type
+    "range",  # the type is right, but the value is out of range
+    "choice",  # the value is not one of the choices
+    "conflict",  # two keys or values do not work together
+    "reference",  # an interpolation cannot be resolved
+    "limit",  # the config exceeds a size limit
+    "refused",  # a constructor, the graph or a plugin raises an error
     "other",
 ]
 
@@ -155,7 +155,7 @@ class ConfigProblem:
         message: what is wrong.
         hint: how to fix it; may be empty.
         kind: the kind of mistake, for code to compare.
-        expected, found: what was expected and what was found, in words; empty where the message says something else.
+        expected, found: the two parts of a message "expected ..., found ..."; empty for other messages.
     """
 
     path: str
