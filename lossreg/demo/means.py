@@ -37,6 +37,11 @@ def process_group() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def term_columns(paths: Iterable[str]) -> list[str]:
+    """Return the columns of `metrics.csv` for terms: raw value, norm, and the weight with adaptive coefficients."""
+    return [f"{column}/{path}" for path in paths for column in ("value", "norm", "weight")]
+
+
 class StepMeans:
     """The mean of the total, and of each term's value, norm and weight, over the steps of an epoch.
 
@@ -47,10 +52,10 @@ class StepMeans:
     def __init__(self, paths: Iterable[str]) -> None:
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._keys = ["total", *sorted(f"{column}/{path}" for path in paths for column in ("value", "norm", "weight"))]
+        self._keys = ["total", *sorted(term_columns(paths))]
 
     def add(self, record: Record) -> None:
-        """Take in a step by the record of its forward; a term's weight holds what adaptive weightings did."""
+        """Add the record of a step's forward."""
         self._add("total", record.total)
         for path, term in record.items():
             self._add(f"value/{path}", term.value)
@@ -66,7 +71,7 @@ class StepMeans:
             self._counts = {key: int(both[i, 1]) for i, key in enumerate(self._keys)}
 
     def row(self) -> dict[str, float]:
-        """Return each mean by its column in `metrics.csv`, over the steps that had the term."""
+        """Return the means by their columns in `metrics.csv`; a term counts only in the steps that had it."""
         return {key: self._sums[key] / self._counts[key] for key in self._keys if self._counts[key]}
 
     def _add(self, key: str, number: Tensor) -> None:

@@ -21,7 +21,7 @@ from lossreg.composition.record import Record
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.config.reading import plain, read_file
 from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
-from lossreg.demo.means import StepMeans, rank, world_size
+from lossreg.demo.means import StepMeans, rank, term_columns, world_size
 from lossreg.demo.network import FrameFieldUNet
 from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
@@ -216,14 +216,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
 
 
 def metric_columns(criterion: MultiLoss) -> list[str]:
-    """Return the columns of `metrics.csv`: per term its raw value, its norm, and its weight in the end."""
-    paths = [path for path, _ in criterion.leaves()]
-    return [
-        "epoch",
-        "total",
-        "iou",
-        *(f"{column}/{p}" for p in paths for column in ("value", "norm", "weight")),
-    ]
+    """Return the columns of `metrics.csv`."""
+    return ["epoch", "total", "iou", *term_columns(path for path, _ in criterion.leaves())]
 
 
 # --- training -------------------------------------------------------------------------------------
