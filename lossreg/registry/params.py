@@ -15,20 +15,20 @@ from lossreg.registry.specs import LossSpec, Spec
 from lossreg.values import ANYTHING, NOTHING, Misfit, Slot, Type, misfits_of, type_of
 
 TENSOR = type_of(float | list[float] | list[list[float]] | list[list[list[float]]] | None)
-"""What a config gives for a tensor."""
+"""The type of a tensor parameter in a config."""
 _QUOTED = re.compile(r"""["'`]([\w-]+)["'`]""")
 _LISTED = re.compile(rf"""`*{_QUOTED.pattern}`*(?:\s*(?:\||,|,?\s*or)\s*`*{_QUOTED.pattern}`*)+""")  # 'none' | 'mean'
 
 
 @dataclass(frozen=True)
 class Parameter(Slot):
-    """One parameter of a component; its annotation and its docstring are read where they are asked for.
+    """One parameter of a component; its annotation and its docstring are read on first use.
 
     Attributes:
-        name: its name.
-        default: its default, or `REQUIRED`.
-        hint: evaluates its annotation.
-        docs: reads what the component's docstring says, by parameter.
+        name: the name.
+        default: the default, or `REQUIRED`.
+        hint: returns the evaluated annotation.
+        docs: returns the descriptions of all parameters in the component's docstring, by name.
     """
 
     name: str
@@ -44,41 +44,41 @@ class Parameter(Slot):
 
     @property
     def settable(self) -> bool:
-        """Whether a config may set it at all: callables, modules and other objects it may not."""
+        """Whether a config can set the parameter; it cannot set callables, modules and other objects."""
         return self.type is not NOTHING
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The texts that the docstring lists for it, its default among them, where its annotation says `str` alone."""
+        """The values that the docstring lists, if the annotation is `str` and the default is among them; else empty."""
         listed = _LISTED.search(self.doc) if self.type is type_of(str) else None
         found = tuple(_QUOTED.findall(listed[0])) if listed else ()
         return () if isinstance(self.default, str) and self.default not in found else found
 
     @property
     def annotation(self) -> str:
-        """The type that a config may give, in Python's notation; empty where any plain value may."""
+        """The type in a config, in Python's notation; empty if every plain value is valid."""
         if self.choices:
             return " | ".join(map(repr, self.choices))
         return self.type.notation if self.settable else inspect.formatannotation(self.hint())
 
     @property
     def doc(self) -> str:  # type: ignore[override]
-        """What the component's docstring says of it."""
+        """The description in the component's docstring."""
         return self.docs().get(self.name, "")
 
 
 def parameters(
     target: Any, *, hidden: typing.Collection[str] = (), tensors: typing.Collection[str] = ()
 ) -> list[Parameter]:
-    """Read the parameters of a class's constructor, or of a function behind its leading tensors.
+    """Return the parameters of a class's constructor, or of a function after its leading tensors.
 
     Args:
-        target: a class or a function, or the signature of one.
+        target: a class or a function, or its signature.
         hidden: parameters to leave out.
-        tensors: parameters that are tensors, which a config gives as (nested) lists of numbers.
+        tensors: parameters that are tensors; a config sets them with (nested) lists of numbers.
 
     Returns:
-        in the order of the signature; `*args` and `**kwargs` are left out.
+        the parameters in the order of the signature, without `*args` and `**kwargs`.
     """
     signature = target if isinstance(target, Signature) else signature_of(target)
     read: list[Mapping[str, str]] = []
@@ -96,21 +96,18 @@ def parameters(
 
 
 def parameters_of(spec: Spec, signature: Signature, *, hidden: typing.Collection[str] = ()) -> list[Parameter]:
-    """Read the parameters that a config meets: not those that the spec hides, nor a loss's name, its term's."""
+    """Return the parameters that a config can set, without hidden ones and without `name`, which is the term's."""
     own = (*spec.hidden, *(("name",) if signature.is_loss else ()), *hidden)
     return parameters(signature, hidden=own, tensors=spec.tensors if isinstance(spec, LossSpec) else ())
 
 
 def check(found: Iterable[Parameter], values: Mapping[str, Any], *, open_ended: bool = False) -> Iterator[Misfit]:
-    """Compare values from a config with parameters: unknown, missing, of a wrong type, out of choices.
+    """Yield the mistakes in values from a config: unknown or missing names, wrong types and wrong choices.
 
     Args:
-        found: what `parameters` returned.
-        values: plain data, as a YAML file holds it.
-        open_ended: whether unknown names are let through (`Signature.open_ended`).
-
-    Yields:
-        what does not fit; nothing where all fits.
+        found: the result of `parameters`.
+        values: plain data, as in a YAML file.
+        open_ended: whether unknown names are valid (`Signature.open_ended`).
     """
     yield from misfits_of(found, values, ANYTHING if open_ended else None)
 
@@ -123,7 +120,7 @@ def _docs(text: str) -> dict[str, str]:
 
 
 def _without_strays(text: str) -> str:
-    """Join under-indented continuation lines to the entry above, at which the parser gives up."""
+    """Join under-indented continuation lines to the entry above; the parser cannot read them."""
     head, section, rest = text.partition("Args:\n")
     stray = r" {4}(?! |\w+(?: \(.*\))?:)"
     rest = re.sub(rf"\A(?:{stray}.*\n|\n)+", "", rest)

@@ -1,4 +1,4 @@
-"""What a component's target takes: its arguments with their defaults and annotations, read off the object."""
+"""Read the arguments of a component's target, with defaults and annotations, from the imported object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lossreg.errors import PluginError
 from lossreg.registry.foreign import described
 
 REQUIRED = inspect.Parameter.empty
-"""Default of a parameter that has none."""
+"""The default of a parameter without a default."""
 
 LOSS = ("lossreg.losses.base", "Loss")
 """Module and name of the class that takes the term's name."""
@@ -24,9 +24,9 @@ class Argument:
     """A named argument.
 
     Attributes:
-        name: its name.
-        default: its default, or `REQUIRED`.
-        hint: evaluates its annotation; `REQUIRED` where it has none.
+        name: the name.
+        default: the default, or `REQUIRED`.
+        hint: returns the evaluated annotation, or `REQUIRED` if there is none.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a class's constructor, or of a function behind its leading tensors.
+    """The arguments of a class's constructor, or of a function after its leading tensors.
 
     Attributes:
-        arguments: in order; `*args` and `**kwargs` are left out.
-        open_ended: whether there is a `**kwargs`, so that unknown names cannot be refused.
+        arguments: the arguments in order, without `*args` and `**kwargs`.
+        open_ended: whether there is a `**kwargs`, so that every name is valid.
         is_loss: whether the target is a subclass of `lossreg.Loss`.
-        doc: returns its docstring, that of the constructor behind it.
+        doc: returns the docstring of the target, followed by that of its constructor.
     """
 
     arguments: tuple[Argument, ...]
@@ -52,10 +52,10 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature:
-    """Read the signature of a class or a function; of what has none, no arguments.
+    """Return the signature of a class or a function; without arguments if Python finds none.
 
     Raises:
-        PluginError: the target raises an error of its own when it is looked at.
+        PluginError: the target raises an error when its signature is read.
     """
     try:
         return _signature_of(target)
@@ -91,7 +91,7 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 
 def _hints(target: Any) -> dict[str, Any]:
-    """Evaluate annotations one by one: a name that only the type checker knows spoils its own alone."""
+    """Evaluate annotations one by one, so that a name that only type checkers know affects only its own annotation."""
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     known = getattr(function, "__globals__", {})
     hints: dict[str, Any] = {}

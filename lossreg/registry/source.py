@@ -1,8 +1,8 @@
-"""Signatures read off the source, so that neither the component nor a package around it is imported.
+"""Read signatures from source files, without importing the component or its packages.
 
-A target is followed through re-exports to the class or function itself, and from there to the base class whose
-constructor it inherits. What a reader of the source alone cannot be sure of (a decorator, a metaclass, a name that
-is bound twice or under a condition) is refused: the component has to be imported then.
+A target is followed through re-exports to its class or function, and then to the base class whose constructor it
+inherits. If the source does not determine the signature (a decorator, a metaclass, a name that is bound twice or under
+a condition), `UnreadableError` is raised, and the component has to be imported.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lossreg.registry.signature import LOSS, REQUIRED, Argument, Signature, sign
 
 
 class UnreadableError(Exception):
-    """The source alone does not say what a component takes."""
+    """The source does not determine the arguments of a component."""
 
 
-# whose members are taken as they are: their import is cheap, and done already
+# modules whose members are used directly: they are already imported
 _PLAIN_MODULES = ("typing", "typing_extensions", "collections.abc", "types", "numbers", "abc")
 _ROOTS: tuple[Any, ...] = (object, import_module("abc").ABC, import_module("typing").Generic)
 _MODULE = type("Module", (), {})
-# where following would mean to parse the largest files of torch
+# names that are not followed, because that would parse the largest files of torch
 _TORCH: dict[tuple[str, str], Any] = {
     ("torch", "nn"): "torch.nn",
     ("torch", "Tensor"): type("Tensor", (), {}),
@@ -42,7 +42,7 @@ _TORCH: dict[tuple[str, str], Any] = {
 
 @dataclass(frozen=True)
 class Opaque:
-    """A default that is no literal: its text stands for it."""
+    """A default that is not a literal, represented by its source text."""
 
     text: str
 
@@ -52,7 +52,7 @@ class Opaque:
 
 @dataclass
 class _Module:
-    """What a module binds at its top level: each name with the one statement or expression that binds it."""
+    """The names at the top level of a module, each with the statement or expression that binds it."""
 
     name: str
     package: str
@@ -67,7 +67,7 @@ class _Module:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a name stands for: a module (by its name), a definition in a module, or an object."""
+    """The value of a name: a module (as its name), a definition in a module, or an object."""
 
     kind: Literal["module", "definition", "object"]
     value: Any
@@ -75,7 +75,7 @@ class _Found:
 
 
 class Sources:
-    """Signatures of targets, from the source files of this process's import path; each file is read once."""
+    """Reads signatures from the source files on the import path; each file is read once."""
 
     def __init__(self) -> None:
         self._modules: dict[str, _Module] = {}
@@ -85,7 +85,7 @@ class Sources:
         """Return the signature of `"package.module:Attribute"`.
 
         Raises:
-            UnreadableError: only the object itself can say. An annotation may raise it later, when it is evaluated.
+            UnreadableError: the source does not determine the signature. Evaluating an annotation may raise it later.
         """
         if target not in self._signatures:
             module, _, attribute = target.partition(":")
@@ -97,10 +97,11 @@ class Sources:
         return self._signatures[target]
 
     def of(self, entry: Entry[Any]) -> Signature | None:
-        """Return the signature of a component: off the object where it is imported already, else off its source.
+        """Return the signature of a component, from the object if it is already imported, else from its source.
 
         Returns:
-            one whose annotations can all be evaluated; None where the source does not say, or the object fails.
+            a signature whose annotations can all be evaluated; None if the source does not determine it, or if the
+            object raises an error.
         """
         if entry.local is not None or entry.spec.target.partition(":")[0] in sys.modules:
             try:
@@ -134,7 +135,7 @@ class Sources:
         return Signature((), is_module, is_loss, lambda: self._doc(lineage))
 
     def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[tuple[ast.ClassDef | None, _Module | None]]:
-        """Yield a class and its bases, one behind the other; `(None, None)` for `torch.nn.Module`."""
+        """Yield a class and then its bases in order; `(None, None)` for `torch.nn.Module`."""
         yield node, module
         if node.decorator_list or node.keywords:
             raise UnreadableError(f"{node.name} has a decorator or a metaclass")
@@ -183,7 +184,7 @@ class Sources:
     # --- annotations ------------------------------------------------------------------------------
 
     def _hint(self, node: ast.expr | None, module: _Module) -> Any:
-        """Evaluate an annotation; a class of the component's own becomes an empty class of that name."""
+        """Return the evaluated annotation; a class from a source file becomes an empty class of that name."""
         if node is None:
             return REQUIRED
         if isinstance(node, ast.Constant):
@@ -227,7 +228,7 @@ class Sources:
         raise UnreadableError(f"{ast.unparse(node)} is computed")
 
     def _name(self, module: _Module, name: str) -> _Found:
-        """Look a name up as the module itself does."""
+        """Look up a name as code in the module does."""
         if name in module.names:
             node = module.names[name]
             if node is None:
@@ -235,7 +236,7 @@ class Sources:
             if isinstance(node, ast.alias):
                 home, attribute = module.imports[name]
                 return self._member(home, attribute) if attribute else _Found("module", home)
-            if isinstance(node, ast.Name | ast.Attribute):  # another name of the same
+            if isinstance(node, ast.Name | ast.Attribute):  # an alias
                 return self._resolve(node, module)
             return _Found("definition", node, module)
         for star in reversed(module.stars):
@@ -246,7 +247,7 @@ class Sources:
         raise UnreadableError(f"{module.name} does not say what {name} is")
 
     def _member(self, home: str, name: str) -> _Found:
-        """Look an attribute of a module up from outside."""
+        """Look up an attribute of a module as other modules do."""
         if (home, name) in _TORCH:
             known = _TORCH[home, name]
             return _Found("module", known) if isinstance(known, str) else _Found("object", known)
@@ -268,7 +269,7 @@ class Sources:
         return any(self._exports(self._module(star), name) for star in module.stars)
 
     def _exports(self, module: _Module, name: str) -> bool:
-        """Say whether `from module import *` brings a name."""
+        """Return whether `from module import *` imports a name."""
         if "__all__" not in module.names:
             return not name.startswith("_") and (name in module.names or self._starred(module, name))
         listed = module.names["__all__"]
@@ -293,7 +294,7 @@ class Sources:
 
 
 def _bind(module: _Module, statement: ast.stmt) -> None:
-    """Note what a statement at the top level of a module binds."""
+    """Record the names that a top-level statement of a module binds."""
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         _import(module, statement)
     elif isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -347,7 +348,7 @@ def _home(module: _Module, statement: ast.ImportFrom) -> str:
 
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
-    """Return the `__init__` in a class's body, if it has one."""
+    """Return the `__init__` in the body of a class, if there is one."""
     found: ast.FunctionDef | None = None
     for statement in node.body:
         plain = isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef))
@@ -373,7 +374,7 @@ def _parsed(text: str) -> ast.expr:
 
 
 def _text(spec: Any) -> str | None:
-    """Return a module's source; its loader may be one that has none to give, as pytest's, which rewrites asserts."""
+    """Return the source of a module; also if its loader has no `get_source`, like the one of pytest."""
     loader = spec.loader if hasattr(spec.loader, "get_source") else SourceFileLoader(spec.name, spec.origin)
     found: str | None = loader.get_source(spec.name)
     return found
@@ -384,7 +385,7 @@ def _unsure(name: str) -> bool:
 
 
 def _spec(name: str) -> Any:
-    """Find a module as an import would, but without importing the packages that it lies in; None where it is not."""
+    """Return the spec of a module without importing its packages; None if there is no such module."""
     loaded = getattr(sys.modules.get(name), "__spec__", None)
     if loaded is not None:
         return loaded

@@ -164,7 +164,7 @@ class LossSpec(Spec):
 
 @dataclass(frozen=True)
 class PreprocessSpec(Spec):
-    """Describes a preprocess; `requires` and `provides` are keys `pred.<key>` or `gt.<key>`."""
+    """Describes a preprocess; `requires` and `provides` list keys such as `pred.<key>` or `gt.<key>`."""
 
     requires: tuple[str, ...] = field(default=(), kw_only=True)
     provides: tuple[str, ...] = field(default=(), kw_only=True)
