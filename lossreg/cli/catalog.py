@@ -157,7 +157,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
 
 
 def _find(name: str, kind: str | None) -> Entry[Any]:
-    """Find a component of one kind, or of any: an error tells of the kinds that were searched."""
+    """Return the component with a name, of one kind or of any."""
     found: list[Entry[Any]] = []
     errors: list[UnknownNameError | AmbiguousNameError] = []
     for section in catalog().sections:
@@ -171,13 +171,13 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
     if found:
         kinds = " and ".join(f"{entry.name} is a {entry.spec.kind}" for entry in found)
         raise click.ClickException(f"{kinds}; choose with --kind")
-    # an ambiguity, or a suggestion, says more than that a schedule is not named so either
+    # prefer an error that names candidates or suggests a name
     telling = [e for e in errors if isinstance(e, AmbiguousNameError) or "did you mean" in str(e)]
     raise (telling or errors)[0]
 
 
 def _given(entry: Entry[Any], parameter: Parameter) -> bool:
-    """Say whether the term itself gives this parameter: its own name."""
+    """Return whether the term sets this parameter: the name of a loss."""
     return entry.spec.kind == "loss" and parameter.name == "name"
 
 
@@ -188,7 +188,7 @@ def _default(entry: Entry[Any], parameter: Parameter) -> str:
 
 
 def _doc(entry: Entry[Any], parameter: Parameter) -> str:
-    """Return what a parameter is, and that a term has a key of that name of its own, where it does."""
+    """Return the description of a parameter, marked if it has the name of a term's key and belongs under `args`."""
     clashes = entry.spec.kind == "loss" and parameter.name in keys_of(Term) and not _given(entry, parameter)
     return f"(under args:) {parameter.doc}" if clashes else parameter.doc
 
@@ -205,7 +205,7 @@ def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
 
 
 def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
-    """Return the batch keys that a component reads and makes, where it says so."""
+    """Return the batch keys that a component declares to read and to provide."""
     source = spec if isinstance(spec, PreprocessSpec) else target
     keys = {name: getattr(source, name, ()) for name in ("requires", "optional", "provides")}
     return {
@@ -216,7 +216,7 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
 
 
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
-    """Return a line for a config; what has no default stands as "???", OmegaConf's mark for missing."""
+    """Return a line for a config; required values are "???", OmegaConf's mark for missing values."""
     name = _shortest_name(entry)
     missing = [p.name for p in parameters if p.required and not _given(entry, p)]
     clashing = [p for p in missing if entry.spec.kind == "loss" and p in keys_of(Term)]
@@ -232,7 +232,7 @@ def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
 
 
 def _shortest_name(entry: Entry[Any]) -> str:
-    """Return the first alias, or the bare name, that means this component alone; else its full name."""
+    """Return the first unambiguous alias, or the bare name if it is unambiguous, else the full name."""
     return next(iter(_section(entry.spec.kind).names_of(entry)), entry.name)
 
 
@@ -261,8 +261,8 @@ def plugins_command(as_json: bool) -> None:
     for plugin in found.plugins:
         if plugin.error is not None:
             echo(f"\n{plugin.origin} is skipped:\n  {described(plugin.error)}")
-    for odd in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
-        echo(f"\n{odd}")
+    for note in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
+        echo(f"\n{note}")
     if blocked["blocked"]:
         echo(f"\nBlocked by LOSSREG_DISABLE: {', '.join(blocked['blocked'])}")
     if blocked["unknown"]:
@@ -270,7 +270,7 @@ def plugins_command(as_json: bool) -> None:
 
 
 def _blocked() -> dict[str, list[str]]:
-    """Return what LOSSREG_DISABLE names: what is installed, and what is not."""
+    """Return the names in LOSSREG_DISABLE: those that are installed, and those that are not."""
     installed = {canonicalize_name(name) for pair in plugin_names().items() for name in pair}
     disabled = sorted(Switches.from_environment().disabled)
     return {

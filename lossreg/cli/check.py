@@ -1,4 +1,4 @@
-"""`lossreg check`: every mistake of a file at its line, or a table of what it describes."""
+"""`lossreg check`: print the mistakes of a file with their lines, or a table of its terms."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_command(file: Source, key: str | None, build: bool, as_json: bool) -> 
 
 
 def _built(config: CompoundConfig | Component) -> dict[str, Any]:
-    """Build a config, and return what only then is known: the preprocesses that run."""
+    """Build a config and return the preprocesses that run, which are known only then."""
     from lossreg.cli.graph import flat, running
     from lossreg.composition.multiloss import MultiLoss
     from lossreg.config.build import build
@@ -71,7 +71,7 @@ def _built(config: CompoundConfig | Component) -> dict[str, Any]:
 
 
 def _described(config: CompoundConfig) -> dict[str, Any]:
-    """Return what a config describes, as data: terms with weights at their knots, weighting."""
+    """Return the terms of a config with their weights at the knots, and its weighting, as data."""
     from lossreg.cli.curves import curves_of
 
     terms = [
@@ -89,7 +89,7 @@ def _described(config: CompoundConfig) -> dict[str, Any]:
 
 
 def _times(curves: list[Curve]) -> list[float]:
-    """Return the times at which to tell weights: 0 and every knot; 0 alone where nothing moves."""
+    """Return the times for which weights are shown: 0 and every knot; only 0 if all weights are constant."""
     from lossreg.cli.curves import knots_within, last_epoch
 
     last = max((knot for curve in curves for knot in curve.knots), default=0.0)
@@ -142,7 +142,7 @@ def _notes(term: dict[str, Any]) -> str:
 
 
 def _thinned(times: list[float]) -> list[float]:
-    """Keep at most so many times as a table has room for, the first and the last among them."""
+    """Return at most as many times as fit into a table, including the first and the last."""
     if len(times) <= _MOST_COLUMNS:
         return times
     last = len(times) - 1

@@ -1,4 +1,4 @@
-"""A graph as boxes and arrows, for `lossreg graph` to write in any format."""
+"""The boxes and arrows of a graph, which `lossreg graph` writes in several formats."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Box:
     """A node of the drawing.
 
     Attributes:
-        id: its identity, a plain word.
-        kind: what it stands for; a `key` is made by a preprocess, a `batch key` comes with the batch.
-        title: its first line.
-        detail: its second line; may be empty.
+        id: the identifier, a word of ASCII letters and digits.
+        kind: what the box represents; a preprocess computes a `key`, and the batch contains a `batch key`.
+        title: the first line.
+        detail: the second line; may be empty.
     """
 
     id: str
@@ -27,7 +27,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """An edge of the drawing, dashed where a key is used only if it is there."""
+    """An edge of the drawing; it is dashed if a key is optional."""
 
     start: str
     end: str
@@ -36,13 +36,13 @@ class Arrow:
 
 @dataclass
 class Drawing:
-    """Boxes and arrows; every arrow leads from a box to a later one."""
+    """Boxes and arrows; every arrow goes from a box to a later one."""
 
     boxes: list[Box] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)
 
     def box(self, kind: Kind, title: str, detail: str = "") -> str:
         """Add a box and return its id."""
-        made = Box(f"n{len(self.boxes)}", kind, title, detail)
-        self.boxes.append(made)
-        return made.id
+        box = Box(f"n{len(self.boxes)}", kind, title, detail)
+        self.boxes.append(box)
+        return box.id

@@ -1,4 +1,4 @@
-"""`lossreg graph`: what a criterion computes from what, for a terminal, Mermaid, Graphviz or a browser."""
+"""`lossreg graph`: draw the graph of a criterion for a terminal, Mermaid, Graphviz or a browser."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lossreg.printable import printable
 
 
 def running(plan: Sequence[Mapping[str, Any]], made: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-    """Return a plan without the nodes of groups that never run, since the graph around makes their keys.
+    """Return a plan without preprocesses of groups that never run, because an outer preprocess computes their keys.
 
     Args:
-        plan: what `MultiLoss.plan()` returned.
-        made: the keys that the graph around makes.
+        plan: the result of `MultiLoss.plan()`.
+        made: the keys that preprocesses of outer groups compute.
     """
     items = []
     inside = made | {key for item in plan for key in item.get("provides", ())}
@@ -37,14 +37,14 @@ def running(plan: Sequence[Mapping[str, Any]], made: frozenset[str] = frozenset(
 
 
 def flat(plan: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the items of a plan and of the groups in it."""
+    """Yield the items of a plan and of its groups."""
     for item in plan:
         yield item
         yield from flat(item.get("plan", ()))
 
 
 def drawing_of(plan: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Lay a plan (`MultiLoss.plan()`) out as boxes and arrows, from the keys of the batch to the total."""
+    """Return the boxes and arrows of a plan (`MultiLoss.plan()`), from the keys of the batch to the total."""
     drawing = Drawing()
     sources: dict[str, str] = {}
     ends = _add(drawing, plan, sources, "")
@@ -54,16 +54,16 @@ def drawing_of(plan: Sequence[Mapping[str, Any]]) -> Drawing:
 
 
 def _add(drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str, str], group: str) -> list[str]:
-    """Add the items of a plan and return the ids of its terms; `sources` says which box holds a key."""
+    """Add the items of a plan and return the ids of its terms; `sources` maps each key to its box."""
     ends = []
     for item in plan:
         if item["kind"] == "preprocess":
             keys = _read(drawing, item, sources)
-            made = drawing.box("preprocess", item["name"], "added automatically" if item["automatic"] else "")
-            drawing.arrows += [Arrow(key, made, dashed) for key, dashed in keys]
+            box = drawing.box("preprocess", item["name"], "added automatically" if item["automatic"] else "")
+            drawing.arrows += [Arrow(key, box, dashed) for key, dashed in keys]
             for key in item["provides"]:
                 sources[key] = drawing.box("key", key)
-                drawing.arrows.append(Arrow(made, sources[key]))
+                drawing.arrows.append(Arrow(box, sources[key]))
         elif item["kind"] == "group":
             members = _add(drawing, item["plan"], sources, join(group, item["name"]))
             box = drawing.box("group", join(group, item["name"]), _weight(item))
@@ -78,7 +78,7 @@ def _add(drawing: Drawing, plan: Sequence[Mapping[str, Any]], sources: dict[str,
 
 
 def _read(drawing: Drawing, item: Mapping[str, Any], sources: dict[str, str]) -> list[tuple[str, bool]]:
-    """Return the boxes of the keys that an item reads, and whether it can do without."""
+    """Return the boxes of the keys that an item reads, each with whether the key is optional."""
     found = []
     for kind in ("requires", "optional"):
         for key in item[kind]:
@@ -89,7 +89,7 @@ def _read(drawing: Drawing, item: Mapping[str, Any], sources: dict[str, str]) ->
 
 
 def _weight(item: Mapping[str, Any]) -> str:
-    """Write a weight short: the number of a constant, else the name of its schedule."""
+    """Return a weight in short form: the number of a constant, else the name of the schedule."""
     weight = item["weight"]
     if isinstance(weight, Mapping):
         return f"weight {weight['schedule'].replace('.', '/').rpartition('/')[2].lower()}"
@@ -100,7 +100,7 @@ def _weight(item: Mapping[str, Any]) -> str:
 
 
 def text(plan: Sequence[Mapping[str, Any]]) -> str:
-    """Write a plan as an outline: the order in which things run, each with the keys that it reads."""
+    """Return a plan as an outline in the order of execution, with the keys that each item reads."""
     return "\n".join(map(printable, _outline(plan, "")))
 
 
@@ -134,7 +134,7 @@ _MERMAID = {
 
 
 def mermaid(drawing: Drawing) -> str:
-    """Write a Mermaid flowchart, which GitHub and many editors draw."""
+    """Return a Mermaid flowchart, which GitHub and many editors draw."""
     lines = ["flowchart LR"]
     for box in drawing.boxes:
         opening, closing = _MERMAID[box.kind]
@@ -145,9 +145,9 @@ def mermaid(drawing: Drawing) -> str:
 
 
 def _entities(line: str) -> str:
-    """Write all that Mermaid might read as syntax as entities: `#34;` is a quotation mark.
+    """Return a line with all characters that Mermaid may read as syntax as entities: `#34;` is a quotation mark.
 
-    Directives (`%%{init}%%`) and ends of labels are found before quotation marks are looked at.
+    Mermaid looks for directives (`%%{init}%%`) and ends of labels before it looks for quotation marks.
     """
     return "".join(char if char.isalnum() or char in _MERMAID_PLAIN else f"#{ord(char)};" for char in printable(line))
 
@@ -163,7 +163,7 @@ _DOT = {
 
 
 def dot(drawing: Drawing) -> str:
-    """Write a Graphviz digraph."""
+    """Return a Graphviz digraph."""
     lines = [
         "digraph loss {",
         "    rankdir=LR;",

@@ -1,4 +1,4 @@
-"""A file to a checked config, or a criterion, for the commands that take one; its mistakes are shown at their lines."""
+"""Load a config or a criterion from a file for a command, and print mistakes with their lines."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
     from lossreg.config.grammar import CompoundConfig
 
-_LONGEST = 120  # characters of a line that are kept
-_SYNTAX = {  # words of a YAML error, and what to do about it
+_LONGEST = 120  # maximum number of characters of a line to show
+_SYNTAX = {  # words of a YAML error, and how to fix it
     "duplicate key": "keep one of the two",
     "cannot start any token": "indent with spaces, and quote a text that begins with such a character",
     "expected ',' or": "close the bracket, or put a comma between the items",
@@ -40,14 +40,14 @@ class Mistake:
     """One mistake in a file.
 
     Attributes:
-        path: the config path (`loss_list[2].weight`); empty where the mistake is the file's as a whole.
+        path: the config path (`loss_list[2].weight`); empty for a mistake of the whole file.
         message: what is wrong.
-        fix: what to do about it; may be empty.
+        fix: how to fix it; may be empty.
         kind: the kind of mistake.
-        line, column: where, from 1; None where the file has no such place.
-        text: that line; of a long one, what is around the place.
-        skipped: how much of the line stands before `text`.
-        width: how much of the line it covers.
+        line, column: the position, from 1; None if it is not known.
+        text: the line; of a long line the part around the column.
+        skipped: the number of characters of the line before `text`.
+        width: the number of characters to mark.
     """
 
     path: str
@@ -62,7 +62,7 @@ class Mistake:
 
 
 def source(command: F) -> F:
-    """Give a command its arguments FILE, which is read once, and --key."""
+    """Return a command with the argument FILE, which is read once, and the option --key."""
     command = click.option(
         "--key",
         metavar="PATH",
@@ -74,7 +74,7 @@ def source(command: F) -> F:
 
 
 def _read(context: click.Context, parameter: click.Parameter, file: str) -> Source:  # noqa: ARG001
-    """Read a file, or standard input where it is `-`."""
+    """Read a file, or standard input for `-`."""
     if file != "-":
         return Source.read(file)
     if sys.stdin is None:
@@ -83,7 +83,7 @@ def _read(context: click.Context, parameter: click.Parameter, file: str) -> Sour
 
 
 def load_config(file: Source, key: str | None) -> CompoundConfig:
-    """Parse the compound loss of a file; nothing of it is built."""
+    """Return the checked compound loss of a file, without building it."""
     from lossreg.config.grammar import Component
     from lossreg.config.parsing import Permissions, parse_source
 
@@ -96,7 +96,7 @@ def load_config(file: Source, key: str | None) -> CompoundConfig:
 
 
 def load_multi_loss(file: Source, key: str | None) -> MultiLoss:
-    """Build the `MultiLoss` of a file."""
+    """Build and return the `MultiLoss` of a file."""
     from lossreg.config.build import build_parsed
 
     config = load_config(file, key)
@@ -106,7 +106,7 @@ def load_multi_loss(file: Source, key: str | None) -> MultiLoss:
 
 @contextmanager
 def mistakes_shown(file: Source) -> Iterator[None]:
-    """Show the mistakes of a file and exit with 1."""
+    """Print the mistakes of a `ConfigError` and exit with 1."""
     try:
         yield
     except ConfigError as error:
@@ -115,7 +115,7 @@ def mistakes_shown(file: Source) -> Iterator[None]:
 
 
 def mistakes(file: Source, error: ConfigError) -> list[Mistake]:
-    """Find the place of each problem in the file, the first at each path; in the order of its lines."""
+    """Return the first problem of each path with its position in the file, sorted by position."""
     text = file.text
     if isinstance(error.__cause__, yaml.YAMLError):
         return [_syntax(error.__cause__, text)]
@@ -151,12 +151,12 @@ def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mista
 
 
 def as_data(mistake: Mistake) -> dict[str, Any]:
-    """Return a mistake for JSON."""
+    """Return a mistake as data for JSON."""
     return {key: value for key, value in asdict(mistake).items() if key not in ("width", "skipped")}
 
 
 def show_mistakes(file: Source, found: list[Mistake]) -> None:
-    """Print each mistake as `file:line:column: path`, what is wrong, the line itself, and the fix; the first fifty."""
+    """Print the first fifty mistakes: `file:line:column: path`, the message, the line and the fix; count the others."""
     name = printable(file.name)
     for mistake in found[:MOST_SHOWN]:
         place = f"{name}:{mistake.line}:{mistake.column}: " if mistake.line else f"{name}: "
@@ -172,7 +172,7 @@ def show_mistakes(file: Source, found: list[Mistake]) -> None:
 
 
 def _show_line(mistake: Mistake, column: int) -> None:
-    """Print the line, or what is around its mistake, with marks under what is meant."""
+    """Print the line of a mistake, or a part of it, with marks below the mistake."""
     shown = "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in mistake.text)
     before = column - 1 - mistake.skipped
     marks = max(min(mistake.width, len(shown) - before), 1)

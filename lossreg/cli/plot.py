@@ -1,4 +1,4 @@
-"""`lossreg plot`: each term's weight over the epochs, before a run is paid for."""
+"""`lossreg plot`: draw the weight of each term over the epochs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from lossreg.config.reading import Source
 
 _SUFFIXES = (".png", ".svg", ".pdf")
-_MOST_PANELS, _MOST_LABELS = 20, 160  # of as many, matplotlib takes seconds
+_MOST_PANELS, _MOST_LABELS = 20, 160  # matplotlib takes seconds to draw these
 
 
 class _Count(click.FloatRange):
-    """A number above 0 that is no NaN, which no range of click's leaves out."""
+    """A number in a range that is not NaN; the ranges of click accept NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -73,7 +73,7 @@ def plot_command(
     config = load_config(file, key)
     curves = curves_of(config, steps_per_epoch)
     unit = _one_unit(curves)
-    labels = sum(min(len(curve.knots) + 1, 20) for curve in curves)  # a panel has room for so many
+    labels = sum(min(len(curve.knots) + 1, 20) for curve in curves)  # a panel shows at most 20
     if output is not None and not text and (len(curves) > _MOST_PANELS or labels > _MOST_LABELS):
         raise click.ClickException(
             f"{file.name}: expected at most {_MOST_PANELS} losses and {_MOST_LABELS} thresholds for a picture, "
@@ -95,7 +95,7 @@ def plot_command(
 
 
 def _one_unit(curves: list[Curve]) -> str:
-    """Return what the axis counts, where all moving weights count the same."""
+    """Return the unit of the axis; raise if the changing weights have several units."""
     units = {curve.unit for curve in curves if curve.moves}
     if len(units) > 1 or "both" in units:
         steps = ", ".join(curve.name for curve in curves if curve.moves and curve.unit != "epoch")
@@ -104,7 +104,7 @@ def _one_unit(curves: list[Curve]) -> str:
 
 
 def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
-    """Write the picture; False where there is no matplotlib."""
+    """Write the picture; return False if matplotlib is not installed."""
     from lossreg.cli.curves import draw_file
 
     try:
@@ -125,7 +125,7 @@ def _width() -> int:
 
 
 def _prints_blocks() -> bool:
-    """Say whether standard output can encode block characters."""
+    """Return whether standard output can encode block characters."""
     try:
         "█".encode(getattr(stream(), "encoding", None) or "ascii")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`lossreg schema`: what a file may hold, for the editor that it is written in."""
+"""`lossreg schema`: print the JSON Schema of a file, for an editor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def schema_command(output: Path | None, key: str | None) -> None:
     """
     from lossreg.config.schema import schema
 
-    text = _written(schema(key))
+    text = _text(schema(key))
     if output is None:
         echo(text)
         return
@@ -36,8 +36,8 @@ def schema_command(output: Path | None, key: str | None) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def _written(made: dict[str, Any]) -> str:
-    """Write a schema with one definition a line: a small file in which a new plugin changes few lines."""
-    definitions = made.pop("$defs")
+def _text(document: dict[str, Any]) -> str:
+    """Return a schema as compact JSON with one definition per line, so that a new plugin changes few lines."""
+    definitions = document.pop("$defs")
     lines = [f"{json_text(name, compact=True)}:{json_text(node, compact=True)}" for name, node in definitions.items()]
-    return Safe(json_text(made, compact=True).removesuffix("}") + ',"$defs":{\n' + ",\n".join(lines) + "\n}}")
+    return Safe(json_text(document, compact=True).removesuffix("}") + ',"$defs":{\n' + ",\n".join(lines) + "\n}}")

@@ -1,4 +1,4 @@
-"""A drawing as SVG: boxes in columns by their distance from the batch, arrows from left to right."""
+"""Write a drawing as SVG: boxes in columns by their distance from the batch, arrows from left to right."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Place:
 
 
 def svg(drawing: Drawing) -> str:
-    """Draw boxes and arrows; a box is as wide as its text, the picture as large as it must be."""
+    """Return the SVG of a drawing; boxes have the width of their text, and the picture fits the boxes."""
     level = _levels(drawing)
     routes = [_route(arrow, level) for arrow in drawing.arrows]
     places, width, height = _places(drawing, _columns(drawing, level, routes))
@@ -50,7 +50,7 @@ def svg(drawing: Drawing) -> str:
 
 
 def _levels(drawing: Drawing) -> dict[str, int]:
-    """Return each box's column: behind all that it reads, terms in one, keys near their readers."""
+    """Return the column of each box, after all that it reads; terms share one, batch keys are next to their readers."""
     level = {box.id: 0 for box in drawing.boxes}
     reads, readers = defaultdict(list), defaultdict(list)
     for arrow in drawing.arrows:
@@ -68,13 +68,13 @@ def _levels(drawing: Drawing) -> dict[str, int]:
 
 
 def _route(arrow: Arrow, level: Mapping[str, int]) -> list[str]:
-    """Return the stops of an arrow: its boxes, and a free place in each column between."""
+    """Return the stops of an arrow: its two boxes, and a free place in each column between them."""
     between = range(level[arrow.start] + 1, level[arrow.end])
     return [arrow.start, *(f"{arrow.start}>{arrow.end}@{i}" for i in between), arrow.end]
 
 
 def _columns(drawing: Drawing, level: Mapping[str, int], routes: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Sort boxes and the free places between them into columns, and each column so that little crosses."""
+    """Return the boxes and free places of each column, sorted so that few arrows cross."""
     columns: list[list[str]] = [[] for _ in range(max(level.values()) + 1)]
     before: dict[str, list[str]] = defaultdict(list)
     after: dict[str, list[str]] = defaultdict(list)
@@ -95,7 +95,7 @@ def _columns(drawing: Drawing, level: Mapping[str, int], routes: Sequence[Sequen
 
 
 def _places(drawing: Drawing, columns: list[list[str]]) -> tuple[dict[str, _Place], float, float]:
-    """Return the place of each box and free place, and the width and the height of the picture."""
+    """Return the places of all boxes and free places, and the width and height of the picture."""
     widths = {box.id: 22 + _LETTER * max(len(box.title), len(box.detail), 3) for box in drawing.boxes}
     heights = [sum(_HEIGHT if stop in widths else _FREE for stop in c) + _GAP * (len(c) - 1) for c in columns]
     places = {}
@@ -112,7 +112,7 @@ def _places(drawing: Drawing, columns: list[list[str]]) -> tuple[dict[str, _Plac
 
 
 def _arrow(stops: Sequence[_Place], dashed: bool) -> str:
-    """Draw a curve from the right of the first stop to the left of the last, level through others."""
+    """Return a curve from the right of the first stop to the left of the last, horizontal at the stops between."""
     path = f"M{stops[0].left + stops[0].width:.1f} {stops[0].middle:.1f}"
     for start, end in pairwise(stops):
         x0, x1 = start.left + start.width, end.left
