@@ -15,7 +15,7 @@ from lossreg.composition.record import Record
 
 
 def rank() -> int:
-    """Return the number of this process; 0 where it is the only one."""
+    """Return the rank of this process; 0 if it is the only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -63,7 +63,7 @@ class StepMeans:
             self._add(f"weight/{path}", term.weight * term.coefficient)
 
     def gather(self) -> None:
-        """Join the steps of all processes; each must call it."""
+        """Add up the steps of all processes; every process must call it."""
         if world_size() > 1:
             both = torch.tensor([[self._sums[k], self._counts[k]] for k in self._keys], dtype=torch.float64)
             dist.all_reduce(both)

@@ -1,4 +1,4 @@
-"""The training run: norms first, then epochs under the loss, with a checkpoint after each."""
+"""The training run: calibrate the norms, then train, with a checkpoint after each epoch."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from lossreg.errors import ConfigError, LossregError
 from lossreg.training.findings import Diagnosis
 
 _LEARNING_RATE = 4e-3
-_DECAY = 0.9  # of the learning rate, each epoch; of no other length than an epoch, so that a run can be prolonged
+_DECAY = 0.9  # factor of the learning rate per epoch; independent of the number of epochs, so a run can be extended
 _HELD_OUT = 32
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the numbers of a run, beside its loss.
+    """The settings that determine the results of a run, apart from its loss.
 
     Attributes:
-        epochs: passes over the training images.
-        seed: of the images, the network's parameters and the order; not negative.
+        epochs: number of epochs.
+        seed: seed of the images, the network's parameters and the order; not negative.
         image, labels: a tile and its footprints; None for generated scenes.
         count: number of training images.
-        size: their side in pixels, a multiple of 8.
-        batch_size: images a step, over all processes.
+        size: width and height of the images in pixels, a multiple of 8.
+        batch_size: images per step, over all processes.
     """
 
     epochs: int = 12
@@ -69,17 +69,17 @@ class Objective(nn.Module):
 
 @dataclass
 class Run:
-    """A run between two epochs.
+    """The state of a run between two epochs.
 
     Attributes:
-        settings: what it was told.
-        config: the YAML of its loss, references resolved.
+        settings: the settings.
+        config: the YAML of the loss with resolved references.
         objective: the network and the criterion.
-        optimizer: over the parameters of both.
+        optimizer: the optimizer of the parameters of both.
         training, held_out: the images.
-        epoch: the next one, from 0.
-        untrained_iou: of the network before training, on the held-out images.
-        history: a row of `metrics.csv` for each epoch that is done.
+        epoch: the next epoch, from 0.
+        untrained_iou: the IoU before training, on the held-out images.
+        history: a row of `metrics.csv` for each finished epoch.
     """
 
     settings: Settings
@@ -94,25 +94,25 @@ class Run:
 
     @property
     def network(self) -> FrameFieldUNet:
-        """The network alone."""
+        """The network."""
         return self.objective.network
 
     @property
     def criterion(self) -> MultiLoss:
-        """The loss alone."""
+        """The criterion."""
         return self.objective.criterion
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Number of steps per epoch."""
         return len(self.training) // self.settings.batch_size
 
 
 def resolved_config(path: Path) -> str:
-    """Return the YAML of a loss config with its references resolved, once it builds what a run can use.
+    """Return the YAML of a loss config with resolved references, after checking that a run can use it.
 
     Raises:
-        ConfigError: with every mistake of the file.
+        ConfigError: the file has mistakes; the message lists all.
     """
     criterion = load_loss(path)
     if not isinstance(criterion, MultiLoss):
@@ -129,11 +129,11 @@ def resolved_config(path: Path) -> str:
 
 
 def build_run(settings: Settings, config: str) -> Run:
-    """Make the images, the network and the criterion of a run that has not begun.
+    """Return a new run with its images, network, criterion and optimizer.
 
     Args:
-        settings: what decides its numbers.
-        config: what `resolved_config` returned.
+        settings: the settings.
+        config: the result of `resolved_config`.
     """
     training, held_out = _samples(settings)
     torch.manual_seed(settings.seed)
@@ -169,7 +169,7 @@ def _samples(settings: Settings) -> tuple[Samples, Samples]:
 
 
 def save(run: Run, output: Path) -> None:
-    """Write the checkpoint and `metrics.csv`, from the first process alone."""
+    """Write the checkpoint and `metrics.csv`, only in the first process."""
     if rank() != 0:
         return
     state = {
@@ -192,22 +192,22 @@ def save(run: Run, output: Path) -> None:
 
 
 def read_checkpoint(output: Path) -> dict[str, Any]:
-    """Read the checkpoint of a run.
+    """Return the checkpoint of a run.
 
     Raises:
-        LossregError: it is not one.
+        LossregError: the file is not a checkpoint of the demo.
     """
     path = output / CHECKPOINT
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         Settings(**state["settings"])
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
+    except Exception as error:  # torch.load may raise any error
         raise LossregError(f"{path}: not a checkpoint of this demo: {error}") from error
     return dict(state)
 
 
 def restore(run: Run, state: dict[str, Any]) -> None:
-    """Put a run that was just built where its checkpoint was taken."""
+    """Load a checkpoint into a run that was just built."""
     run.network.load_state_dict(state["network"])
     run.criterion.load_state_dict(state["criterion"])
     run.optimizer.load_state_dict(state["optimizer"])
@@ -229,19 +229,19 @@ def train(
     on_step: Callable[[float], None] = lambda _: None,
     on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> None:
-    """Train to the last epoch, from wherever the run stands.
+    """Train until the last epoch.
 
-    Under a process group, each process takes its share of every batch, and all end with the same numbers.
+    In a process group each process trains on its share of every batch, and all get the same results.
 
     Args:
-        run: a run that was just built, or restored.
-        output: folder of the checkpoint and `metrics.csv`.
-        on_step: called with each step's total on this process.
-        on_epoch: called with each epoch's row of `metrics.csv`.
+        run: a run that was just built or restored.
+        output: folder for the checkpoint and `metrics.csv`.
+        on_step: called with the total of each step in this process.
+        on_epoch: called with the row of `metrics.csv` of each epoch.
 
     Raises:
-        NormError: a term's average cannot divide it.
-        LossregError: a term is not finite any more.
+        NormError: the norm of a term is invalid.
+        LossregError: a term is not finite.
     """
     parallel: nn.Module = run.objective
     if run.epoch == 0 and not run.history:
@@ -309,7 +309,7 @@ def heldout_iou(run: Run) -> float:
 
 
 def diagnose_run(run: Run, output: Path) -> Diagnosis:
-    """Take the terms apart on the first training images, at the last epoch, and write what is found.
+    """Run `diagnose` on the first training images at the last epoch, write the results and return them.
 
     Gradients are compared at the layer that both heads share.
     """
