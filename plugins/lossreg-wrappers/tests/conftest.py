@@ -41,7 +41,7 @@ _TARGET = {"target", "targets", "target_", "y_true", "img2", "boxes2"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `entry` for every loss of its module's `PLUGIN` (all plugins, without) offered here."""
+    """Run a test with the argument `entry` for every offered loss of its module's `PLUGIN`, or else of all plugins."""
     if "entry" in metafunc.fixturenames:
         plugins = (metafunc.module.PLUGIN,) if hasattr(metafunc.module, "PLUGIN") else PLUGINS
         entries = [entry for entry in catalog().losses if entry.plugin.name in plugins]
@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests of libraries that are not installed; mark as slow what goes through a library loss by loss."""
+    """Skip tests of libraries that are not installed; mark tests that run for each loss of a library as slow."""
     for item in items:
         if not item.path.is_relative_to(Path(__file__).parent):
             continue
