@@ -1,15 +1,18 @@
-"""Each installed component in Hydra's ConfigStore: groups to pick from, typed where OmegaConf can be.
+"""Each installed component in Hydra's ConfigStore: groups to pick from, with the types that OmegaConf has.
 
 `loss` holds criteria for `hydra.utils.instantiate`; `losses`, `schedule`, `weighting` and `preprocess` hold the parts
-of a compound loss. Parameters are read off the sources, so that to register imports neither torch nor a component.
+of a compound loss. Registering lists the names. When Hydra reads a node, its parameters are read from source files, so
+neither torch nor the component is imported.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeAlias
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +23,9 @@ from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
 from lossreg.values import keys_of
+
+Fields: TypeAlias = Sequence[tuple[str, Any, Any]]
+"""Name, type and default of the fields of a node."""
 
 _PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
 _TERM_FIELDS = [
@@ -39,30 +45,17 @@ def register_configs() -> None:
     - `schedule`, `weighting`, `preprocess`: parts of a compound loss, for a place that the user names
       (`+weighting@loss.weighting=uncertainty`).
     """
-    store = ConfigStore.instance()
-    sources = Sources()
-    found = catalog()
+    sources, found = Sources(), catalog()
     for entry in found.losses:
-        made = _parameters(entry, sources)
-        fields = [("loss", str, entry.name), *_without(made, tuple(keys_of(Term))), ("args", dict[str, Any], {})]
-        target = [("_target_", str, CRITERION), ("_recursive_", bool, False)]
         for name in _names(found.losses, entry):
-            group, _, short = name.rpartition("/")
-            own = [("name", str, short)]
-            lone = _node(entry, [*target, *own, *fields], closed=made is not None)
-            store.store(short, lone, _group("loss", group), package="loss", provider="lossreg")
-            term = _node(entry, [*fields, *_TERM_FIELDS], closed=made is not None)
-            store.store(short, term, _group("losses", group), package=f"losses.{short}", provider="lossreg")
-    block = {"_target_": COMPOUND, "_recursive_": False, "losses": "${losses}"}
-    store.store("compound", block, "loss", package="loss", provider="lossreg")
+            short = name.rpartition("/")[2]
+            _offer("loss", name, "loss", partial(_criterion, entry, sources, short))
+            _offer("losses", name, f"losses.{short}", partial(_term, entry, sources))
+    _offer("loss", "compound", "loss", lambda: {"_target_": COMPOUND, "_recursive_": False, "losses": "${losses}"})
     for section in found.sections[1:]:
-        key = _PART_KEYS[section.kind]
         for part in section:
-            made = _parameters(part, sources)
-            node = _node(part, [(key, str, part.name), *_without(made, (key,))], closed=made is not None)
             for name in _names(section, part):
-                group, _, short = name.rpartition("/")
-                store.store(short, node, _group(section.kind, group), package=section.kind, provider="lossreg")
+                _offer(section.kind, name, section.kind, partial(_part, part, sources, _PART_KEYS[section.kind]))
 
 
 def criterion(**node: Any) -> Any:
@@ -91,8 +84,48 @@ def compound(**block: Any) -> Any:
     return get_loss_function({"loss": {"_target_": COMPOUND, **block}})
 
 
-def _group(kind: str, namespace: str) -> str:
-    return f"{kind}/{namespace}" if namespace else kind
+class _Node(ConfigNode):
+    """A node of the ConfigStore that is made when Hydra first reads it: an app picks a few of hundreds."""
+
+    def __init__(self, name: str, group: str, package: str, make: Callable[[], Any]) -> None:
+        self.name, self.group, self.package, self.provider = name, group, package, "lossreg"
+        self._make = make
+
+    @cached_property
+    def node(self) -> Any:  # type: ignore[override]
+        return OmegaConf.structured(self._make())
+
+    def __deepcopy__(self, memo: Any) -> _Node:
+        return self  # Hydra copies the store, but changes a copy of the node alone
+
+
+def _offer(kind: str, name: str, package: str, make: Callable[[], Any]) -> None:
+    """Put a component into the ConfigStore; its name may begin with a group of its own."""
+    *groups, short = f"{kind}/{name}".split("/")
+    place = ConfigStore.instance().repo
+    for group in groups:
+        place = place.setdefault(group, {})
+    place[f"{short}.yaml"] = _Node(f"{short}.yaml", "/".join(groups), package, make)
+
+
+def _criterion(entry: Entry[Any], sources: Sources, short: str) -> Any:
+    fields = [("_target_", str, CRITERION), ("_recursive_", bool, False), ("name", str, short)]
+    return _loss(entry, sources, before=fields)
+
+
+def _term(entry: Entry[Any], sources: Sources) -> Any:
+    return _loss(entry, sources, after=_TERM_FIELDS)
+
+
+def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:
+    made = _parameters(entry, sources)
+    own = [("loss", str, entry.name), *_without(made, tuple(keys_of(Term))), ("args", dict[str, Any], {})]
+    return _structured(entry, [*before, *own, *after], closed=made is not None)
+
+
+def _part(entry: Entry[Any], sources: Sources, key: str) -> Any:
+    made = _parameters(entry, sources)
+    return _structured(entry, [(key, str, entry.name), *_without(made, (key,))], closed=made is not None)
 
 
 def _names(section: Section[Any], entry: Entry[Any]) -> list[str]:
@@ -109,14 +142,14 @@ def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
     return None if signature.open_ended or not all(p.required or _is_plain(p.default) for p in found) else found
 
 
-def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
+def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> Fields:
     """Return `(name, type, default)` of parameters whose names mean nothing else beside them."""
     return [
         (p.name, p.type.omegaconf, MISSING if p.required else p.default) for p in found or () if p.name not in taken
     ]
 
 
-def _node(entry: Entry[Any], fields: list[tuple[str, Any, Any]], *, closed: bool) -> Any:
+def _structured(entry: Entry[Any], fields: Fields, *, closed: bool) -> Any:
     """Make a structured node, which refuses other keys and types; a plain one where not all keys are known."""
     if not closed:
         return {name: default for name, _, default in fields}
@@ -133,19 +166,13 @@ def _field(name: str, kind: Any, default: Any) -> tuple[str, Any, Any]:
             return name, of, dataclasses.field(default_factory=lambda: default.copy())
         return name, of, dataclasses.field(default=default)
 
-    key = (kind, repr(default))
-    if key not in _taken:
-        _taken[key] = _takes([field(kind)])
-    return field(kind if _taken[key] else Any)
+    return field(kind if _takes(field(kind)) else Any)
 
 
-_taken: dict[tuple[Any, str], bool] = {}
-"""Whether OmegaConf takes a default for a field of a type: a few dozen of both stand in thousands of fields."""
-
-
-def _takes(fields: list[tuple[str, Any, Any]]) -> bool:
+def _takes(field: tuple[str, Any, Any]) -> bool:
+    """Return whether OmegaConf accepts a field's default for its type."""
     try:
-        OmegaConf.structured(dataclasses.make_dataclass("Field", fields))
+        OmegaConf.structured(dataclasses.make_dataclass("Field", [field]))
     except (OmegaConfBaseException, ValueError):
         return False
     return True

@@ -171,6 +171,14 @@ def test_registering_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_registering_reads_no_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossreg.config.hydra import register_configs
+    from lossreg.registry.source import Sources
+
+    monkeypatch.setattr(Sources, "of", lambda *_: pytest.fail("parameters are read when a node is chosen"))
+    register_configs()
+
+
 def test_every_registered_loss_is_offered() -> None:
     from hydra.core.config_store import ConfigStore
 
