@@ -75,7 +75,7 @@ def calibrate(**options: Any) -> dict[str, float]:
 
 KEY = "a key such as 'pred.seg' or 'gt.mask'"
 WEIGHT = (
-    "weight must be a number, a list of numbers with epoch_thresholds, a schedule or a callable from epoch to weight"
+    "weight: expected a number, a list of numbers with epoch_thresholds, a schedule or a callable from epoch to weight"
 )
 MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str, str, str]] = [
     (multi, {"loss_funcs": []}, 'loss_funcs', 'other', 'give at least one loss'),
@@ -179,7 +179,7 @@ def test_all_mistakes_of_a_call_are_told_at_once() -> None:
         multi(weights=[1, "x"], unnormalized=["segg"], zero_weight="drop", norm_momentum=2, batch_keys=["mask"], name=3)
     assert str(raised.value).splitlines() == [
         "MultiLoss: 6 arguments are wrong:",
-        f"  - weights[1]: term 'edge': {WEIGHT}; got 'x'",
+        f"  - weights[1]: term 'edge': {WEIGHT}, found 'x'",
         "  - name: expected a name without '/', of at most 100 printable characters, found 3",
         "  - unnormalized[0]: expected the name of a term, found 'segg' (did you mean 'seg'?)",
         "  - zero_weight: expected 'keep' or 'skip', found 'drop'",

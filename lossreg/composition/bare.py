@@ -91,5 +91,7 @@ def _call(node: Node, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
             note_preprocess(error, node.name, node.requires, pred_batch, gt_batch)
         raise
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"preprocess {node.name!r} must return (pred_batch, gt_batch), got {type(result).__name__}")
+        raise TypeError(
+            f"preprocess {node.name!r}: expected (pred_batch, gt_batch) from compute, found {type(result).__name__}"
+        )
     return result

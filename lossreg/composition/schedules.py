@@ -81,7 +81,7 @@ class _Moving(Schedule):
 
     def __post_init__(self) -> None:
         if self.unit not in ("epoch", "step"):
-            raise ValueError(f"{type(self).__name__}: unit must be 'epoch' or 'step', got {self.unit!r}")
+            raise ValueError(f"{type(self).__name__}: unit: expected 'epoch' or 'step', found {self.unit!r}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FromCallable(_Moving):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.function):
-            raise TypeError(f"FromCallable: function must be callable, got {type(self.function).__name__}")
+            raise TypeError(f"FromCallable: function: expected a callable, found {shown(self.function)}")
 
     def __call__(self, epoch: float) -> float:
         """Return what the function returns, as a float.
@@ -113,9 +113,9 @@ class FromCallable(_Moving):
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise TypeError(f"{self._asked(epoch)} must return a number, got {shown(value)}") from None
+            raise TypeError(f"{self._asked(epoch)}: expected a number, found {shown(value)}") from None
         if not math.isfinite(number):
-            raise ValueError(f"{self._asked(epoch)} must return a finite number, got {number}")
+            raise ValueError(f"{self._asked(epoch)}: expected a finite number, found {number}")
         return number
 
     def _asked(self, epoch: float) -> str:
@@ -138,8 +138,8 @@ class _Points(_Moving):
         thresholds = _ascending(self, "epoch_thresholds", self.epoch_thresholds)
         if len(values) != len(thresholds):
             raise ValueError(
-                f"{type(self).__name__}: values and epoch_thresholds must be of one length, "
-                f"got {len(values)} values and {len(thresholds)} thresholds"
+                f"{type(self).__name__}: expected as many values as epoch_thresholds, "
+                f"found {len(values)} values and {len(thresholds)} thresholds"
             )
         _set(self, values=values, epoch_thresholds=thresholds)
 
@@ -323,8 +323,8 @@ class _Ramp(_Moving):
             _set(self, **{name: _number(self, name, getattr(self, name))})
         if self.end_epoch <= self.start_epoch:
             raise ValueError(
-                f"{type(self).__name__}: end_epoch must come after start_epoch, "
-                f"got {self.end_epoch:g} and {self.start_epoch:g}"
+                f"{type(self).__name__}: end_epoch: expected a number above start_epoch, {self.start_epoch:g}, "
+                f"found {self.end_epoch:g}"
             )
 
     @abstractmethod
@@ -484,11 +484,11 @@ class Cyclic(_Ramp):
         super().__post_init__()
         _set(self, cycles=plain(self.cycles))
         if isinstance(self.cycles, bool) or not isinstance(self.cycles, int):
-            raise TypeError(f"Cyclic: cycles must be a whole number, got {self.cycles!r}")
+            raise TypeError(f"Cyclic: cycles: expected a whole number, found {shown(self.cycles)}")
         if not 1 <= self.cycles <= _MOST_CYCLES:
-            raise ValueError(f"Cyclic: cycles must be from 1 to {_MOST_CYCLES:,}, got {self.cycles}")
+            raise ValueError(f"Cyclic: cycles: expected a number from 1 to {_MOST_CYCLES:,}, found {self.cycles}")
         if _positive(self, "ratio", self.ratio) > 1.0:
-            raise ValueError(f"Cyclic: ratio must be above 0 and at most 1, got {self.ratio:g}")
+            raise ValueError(f"Cyclic: ratio: expected a number above 0 and at most 1, found {self.ratio:g}")
         _set(self, ratio=float(self.ratio))
 
     def __call__(self, epoch: float) -> float:
@@ -539,14 +539,14 @@ class Chain(_Moving):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.schedules, (str, bytes)) or not isinstance(self.schedules, Sequence):
-            raise TypeError(f"Chain: schedules must be a list of schedules, got {type(self.schedules).__name__}")
+            raise TypeError(f"Chain: schedules: expected a list of schedules, found {shown(self.schedules)}")
         if not self.schedules:
-            raise ValueError("Chain: schedules is empty; give one or more")
+            raise ValueError("Chain: schedules: expected one schedule or more, found none")
         parts = tuple(_part(i, schedule) for i, schedule in enumerate(self.schedules))
         boundaries = _ascending(self, "boundaries", self.boundaries, empty=True)
         if len(boundaries) != len(parts) - 1:
             raise ValueError(
-                f"Chain: {len(parts)} schedules need {len(parts) - 1} boundaries between them, got {len(boundaries)}"
+                f"Chain: boundaries: expected {len(parts) - 1} for {len(parts)} schedules, found {len(boundaries)}"
             )
         for i, part in enumerate(parts):
             if part.needs_epoch and part.unit != self.unit:
@@ -633,11 +633,13 @@ def as_schedule(weight: object, epoch_thresholds: Sequence[float] | None = None,
         return _for_term(name, lambda: Constant(weight))  # type: ignore[arg-type]
     if not isinstance(weight, Sequence) or isinstance(weight, (str, bytes)):
         raise TypeError(
-            f"term {name!r}: weight must be a number, a list of numbers with epoch_thresholds, a schedule "
-            f"or a callable from epoch to weight; got {shown(weight)}{_remedy(weight)}"
+            f"term {name!r}: weight: expected a number, a list of numbers with epoch_thresholds, a schedule "
+            f"or a callable from epoch to weight, found {shown(weight)}{_remedy(weight)}"
         )
     if epoch_thresholds is None:
-        raise ValueError(f"term {name!r}: a list weight needs epoch_thresholds, as many as its {len(weight)} values")
+        raise ValueError(
+            f"term {name!r}: weight: expected epoch_thresholds for a list, as many as its {len(weight)} values"
+        )
     return _for_term(name, lambda: Piecewise(weight, plain(epoch_thresholds)))
 
 
@@ -678,29 +680,29 @@ def _is_number(value: object) -> bool:
 
 def _number(owner: Schedule, argument: str, value: Any) -> float:
     if not _is_number(value):
-        raise TypeError(f"{type(owner).__name__}: {argument} must be a number, got {shown(value)}")
+        raise TypeError(f"{type(owner).__name__}: {argument}: expected a number, found {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{type(owner).__name__}: {argument} must be finite, got {number}")
+        raise ValueError(f"{type(owner).__name__}: {argument}: expected a finite number, found {number}")
     return number
 
 
 def _positive(owner: Schedule, argument: str, value: Any) -> float:
     number = _number(owner, argument, value)
     if number <= 0.0:
-        raise ValueError(f"{type(owner).__name__}: {argument} must be above 0, got {number:g}")
+        raise ValueError(f"{type(owner).__name__}: {argument}: expected a number above 0, found {number:g}")
     return number
 
 
 def _numbers(owner: Schedule, argument: str, values: Any, empty: bool = False) -> tuple[float, ...]:
     values = plain(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-        raise TypeError(f"{type(owner).__name__}: {argument} must be a list of numbers, got {shown(values)}")
+        raise TypeError(f"{type(owner).__name__}: {argument}: expected a list of numbers, found {shown(values)}")
     if not values and not empty:
-        raise ValueError(f"{type(owner).__name__}: {argument} is empty; give one number or more")
+        raise ValueError(f"{type(owner).__name__}: {argument}: expected one number or more, found none")
     return tuple(_number(owner, f"{argument}[{i}]", value) for i, value in enumerate(values))
 
 
@@ -709,8 +711,8 @@ def _ascending(owner: Schedule, argument: str, values: Any, empty: bool = False)
     for before, after in pairwise(numbers):
         if after <= before:
             raise ValueError(
-                f"{type(owner).__name__}: {argument} must be strictly ascending, "
-                f"got {after:g} {'twice' if after == before else f'after {before:g}'}"
+                f"{type(owner).__name__}: {argument}: expected strictly ascending numbers, "
+                f"found {after:g} {'twice' if after == before else f'after {before:g}'}"
             )
     return numbers
 
@@ -726,7 +728,7 @@ def _part(index: int, schedule: object) -> Schedule:
         return schedule
     if _is_number(schedule):
         return Constant(schedule)  # type: ignore[arg-type]
-    raise TypeError(f"Chain: schedules[{index}] must be a schedule or a number, got {shown(schedule)}")
+    raise TypeError(f"Chain: schedules[{index}]: expected a schedule or a number, found {shown(schedule)}")
 
 
 def _for_term(name: str, make: Callable[[], Schedule]) -> Schedule:

@@ -129,7 +129,7 @@ class Grammar:
 
     def __init__(self, allow_import: Collection[str] = (), problems: Iterable[ConfigProblem] = ()) -> None:
         if isinstance(allow_import, str):
-            raise TypeError(f"allow_import takes a tuple of module paths, got the string {allow_import!r}")
+            raise TypeError(f"allow_import: expected a tuple of module paths, found the string {allow_import!r}")
         self.allow_import = frozenset(allow_import)
         self.problems = Problems(problems)
         self.report = self.problems.report

@@ -45,7 +45,7 @@ def default_batch(model: nn.Module, batch: Any) -> tuple[Any, Any, int]:
         return model(batch[0]), batch[1], len(batch[0])
     found = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
     raise TypeError(
-        f"calibrate_norms: a batch is a mapping with 'image' or an (image, target) pair, got {found}; "
+        f"calibrate_norms: expected a batch that is a mapping with 'image' or an (image, target) pair, found {found}; "
         "pass batch_fn(model, batch) -> (pred_batch, gt_batch, samples) for another form"
     )
 

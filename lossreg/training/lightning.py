@@ -200,8 +200,8 @@ def _training_loader(trainer: Trainer) -> Iterable[Any]:
     loader: Any = trainer.train_dataloader
     if isinstance(loader, (Mapping, Sequence)):
         raise TypeError(
-            f"norms are calibrated over one training loader, got {type(loader).__name__} of {len(loader)}; call "
-            "lossreg.calibrate_norms with a loader of your choice before fit, and leave the callback out"
+            f"expected one training loader to calibrate norms over, found {type(loader).__name__} of {len(loader)}; "
+            "call lossreg.calibrate_norms with a loader of your choice before fit, and leave the callback out"
         )
     return cast("Iterable[Any]", loader)
 

@@ -118,7 +118,9 @@ def test_a_plain_function_keeps_its_place_and_always_runs() -> None:
 def test_a_function_that_returns_something_else_is_a_type_error() -> None:
     def forgetful(pred: dict[str, Any], gt: dict[str, Any]) -> None: ...
 
-    with pytest.raises(TypeError, match=r"preprocess 'forgetful' must return \(pred_batch, gt_batch\), got NoneType"):
+    with pytest.raises(
+        TypeError, match=r"preprocess 'forgetful': expected \(pred_batch, gt_batch\) from compute, found NoneType"
+    ):
         MultiLoss([Read("t", [])], [1.0], pre_processes=[forgetful])(PRED, {})
 
 

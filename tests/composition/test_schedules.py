@@ -279,62 +279,78 @@ def test_chains_nest():
 # --- bad numbers ----------------------------------------------------------------------------------
 
 BAD = [
-    (lambda: Constant(math.nan), ValueError, "Constant: value must be finite, got nan"),
-    (lambda: Constant(10**400), ValueError, "Constant: value must be finite, got inf"),
-    (lambda: Constant(True), TypeError, "Constant: value must be a number, got True"),
-    (lambda: Constant("1"), TypeError, "Constant: value must be a number, got '1'"),
-    (lambda: Constant(None), TypeError, "Constant: value must be a number, got None"),
-    (lambda: Piecewise([1, 2], [0]), ValueError, "one length, got 2 values and 1 thresholds"),
-    (lambda: Piecewise([], []), ValueError, "Piecewise: values is empty"),
+    (lambda: Constant(math.nan), ValueError, "Constant: value: expected a finite number, found nan"),
+    (lambda: Constant(10**400), ValueError, "Constant: value: expected a finite number, found inf"),
+    (lambda: Constant(True), TypeError, "Constant: value: expected a number, found True"),
+    (lambda: Constant("1"), TypeError, "Constant: value: expected a number, found '1'"),
+    (lambda: Constant(None), TypeError, "Constant: value: expected a number, found None"),
+    (
+        lambda: Piecewise([1, 2], [0]),
+        ValueError,
+        "expected as many values as epoch_thresholds, found 2 values and 1 thresholds",
+    ),
+    (lambda: Piecewise([], []), ValueError, "Piecewise: values: expected one number or more, found none"),
     (
         lambda: Piecewise([1, 2], [3, 3]),
         ValueError,
-        "epoch_thresholds must be strictly ascending, got 3 twice",
+        "epoch_thresholds: expected strictly ascending numbers, found 3 twice",
     ),
     (
         lambda: Piecewise([1, 2], [3, 1]),
         ValueError,
-        "epoch_thresholds must be strictly ascending, got 1 after 3",
+        "epoch_thresholds: expected strictly ascending numbers, found 1 after 3",
     ),
-    (lambda: Piecewise([1, math.inf], [0, 1]), ValueError, r"values\[1\] must be finite, got inf"),
-    (lambda: Piecewise([1, True], [0, 1]), TypeError, r"values\[1\] must be a number, got True"),
-    (lambda: Piecewise("12", [0, 1]), TypeError, "values must be a list of numbers, got '12'"),
-    (lambda: Piecewise(1.0, [0, 1]), TypeError, "values must be a list of numbers, got 1.0"),
-    (lambda: Step([1, 2], [0, math.nan]), ValueError, r"Step: epoch_thresholds\[1\] must be finite, got nan"),
-    (lambda: Pchip([1, 2], [1, 0]), ValueError, "Pchip: epoch_thresholds must be strictly ascending"),
+    (lambda: Piecewise([1, math.inf], [0, 1]), ValueError, r"values\[1\]: expected a finite number, found inf"),
+    (lambda: Piecewise([1, True], [0, 1]), TypeError, r"values\[1\]: expected a number, found True"),
+    (lambda: Piecewise("12", [0, 1]), TypeError, "values: expected a list of numbers, found '12'"),
+    (lambda: Piecewise(1.0, [0, 1]), TypeError, "values: expected a list of numbers, found 1.0"),
+    (
+        lambda: Step([1, 2], [0, math.nan]),
+        ValueError,
+        r"Step: epoch_thresholds\[1\]: expected a finite number, found nan",
+    ),
+    (lambda: Pchip([1, 2], [1, 0]), ValueError, "Pchip: epoch_thresholds: expected strictly ascending"),
     (
         lambda: Akima([1, 2], [0, 1], unit="epochs"),
         ValueError,
-        "unit must be 'epoch' or 'step', got 'epochs'",
+        "unit: expected 'epoch' or 'step', found 'epochs'",
     ),
     (
         lambda: Cosine(0, 1, end_epoch=0),
         ValueError,
-        "Cosine: end_epoch must come after start_epoch, got 0 and 0",
+        "Cosine: end_epoch: expected a number above start_epoch, 0, found 0",
     ),
-    (lambda: Cosine(0, "1", end_epoch=5), TypeError, "Cosine: end must be a number, got '1'"),
-    (lambda: Exponential(0, 1, end_epoch=5), ValueError, "Exponential: start must be above 0, got 0"),
-    (lambda: Exponential(1, -1, end_epoch=5), ValueError, "Exponential: end must be above 0, got -1"),
-    (lambda: Polynomial(0, 1, 5, power=0), ValueError, "Polynomial: power must be above 0, got 0"),
-    (lambda: Cyclic(0, 1, 5, cycles=0), ValueError, "Cyclic: cycles must be from 1 to 1,000, got 0"),
-    (lambda: Cyclic(0, 1, 5, cycles=10**18), ValueError, "cycles must be from 1 to 1,000, got 1000000000000000000"),
-    (lambda: Cyclic(0, 1, 5, cycles=2.5), TypeError, "Cyclic: cycles must be a whole number, got 2.5"),
-    (lambda: Cyclic(0, 1, 5, ratio=1.5), ValueError, "Cyclic: ratio must be above 0 and at most 1, got 1.5"),
-    (lambda: Chain([], []), ValueError, "Chain: schedules is empty"),
-    (lambda: Chain(Constant(1), []), TypeError, "Chain: schedules must be a list of schedules, got Constant"),
+    (lambda: Cosine(0, "1", end_epoch=5), TypeError, "Cosine: end: expected a number, found '1'"),
+    (lambda: Exponential(0, 1, end_epoch=5), ValueError, "Exponential: start: expected a number above 0, found 0"),
+    (lambda: Exponential(1, -1, end_epoch=5), ValueError, "Exponential: end: expected a number above 0, found -1"),
+    (lambda: Polynomial(0, 1, 5, power=0), ValueError, "Polynomial: power: expected a number above 0, found 0"),
+    (lambda: Cyclic(0, 1, 5, cycles=0), ValueError, "Cyclic: cycles: expected a number from 1 to 1,000, found 0"),
+    (
+        lambda: Cyclic(0, 1, 5, cycles=10**18),
+        ValueError,
+        "cycles: expected a number from 1 to 1,000, found 1000000000000000000",
+    ),
+    (lambda: Cyclic(0, 1, 5, cycles=2.5), TypeError, "Cyclic: cycles: expected a whole number, found 2.5"),
+    (
+        lambda: Cyclic(0, 1, 5, ratio=1.5),
+        ValueError,
+        "Cyclic: ratio: expected a number above 0 and at most 1, found 1.5",
+    ),
+    (lambda: Chain([], []), ValueError, "Chain: schedules: expected one schedule or more, found none"),
+    (lambda: Chain(Constant(1), []), TypeError, "Chain: schedules: expected a list of schedules, found "),
     (
         lambda: Chain([1, "2"], [3]),
         TypeError,
-        r"Chain: schedules\[1\] must be a schedule or a number, got '2'",
+        r"Chain: schedules\[1\]: expected a schedule or a number, found '2'",
     ),
-    (lambda: Chain([1, 2], []), ValueError, "Chain: 2 schedules need 1 boundaries between them, got 0"),
-    (lambda: Chain([1, 2, 3], [5, 5]), ValueError, "boundaries must be strictly ascending, got 5 twice"),
+    (lambda: Chain([1, 2], []), ValueError, "Chain: boundaries: expected 1 for 2 schedules, found 0"),
+    (lambda: Chain([1, 2, 3], [5, 5]), ValueError, "boundaries: expected strictly ascending numbers, found 5 twice"),
     (
         lambda: Chain([Cosine(0, 1, 5, unit="step")], []),
         ValueError,
         r"schedules\[0\] counts in unit 'step' and the chain in 'epoch'",
     ),
-    (lambda: FromCallable(3), TypeError, "FromCallable: function must be callable, got int"),
+    (lambda: FromCallable(3), TypeError, "FromCallable: function: expected a callable, found 3"),
 ]
 
 
@@ -371,12 +387,12 @@ def test_another_callable_is_wrapped():
 
 @pytest.mark.parametrize("returned", [None, "much", [1.0]])
 def test_a_callable_that_returns_no_number_is_told_so(returned):
-    with pytest.raises(TypeError, match="at epoch 3 must return a number, got"):
+    with pytest.raises(TypeError, match="at epoch 3: expected a number, found"):
         as_schedule(lambda epoch: returned, name="seg")(3)
 
 
 def test_a_callable_that_returns_nan_is_told_so():
-    with pytest.raises(ValueError, match="at epoch 3 must return a finite number, got nan"):
+    with pytest.raises(ValueError, match="at epoch 3: expected a finite number, found nan"):
         as_schedule(lambda epoch: math.nan, name="seg")(3)
 
 
@@ -385,7 +401,7 @@ def test_a_callable_that_returns_nan_is_told_so():
     ["1.0", True, None, {"a": 1}, torch.tensor(1.0), torch.ones(2), np.bool_(True), 1j, Cosine, {1.0}],
 )
 def test_anything_else_is_refused_with_the_terms_name(weight):
-    with pytest.raises(TypeError, match=r"term 'seg': weight must be a number, a list .* got "):
+    with pytest.raises(TypeError, match=r"term 'seg': weight: expected a number, a list .* found "):
         as_schedule(weight, [0, 1], name="seg")
 
 
@@ -396,16 +412,16 @@ def test_anything_else_is_refused_with_the_terms_name(weight):
             [0, 1],
             None,
             ValueError,
-            "term 'seg': a list weight needs epoch_thresholds, as many as its 2 values",
+            "term 'seg': weight: expected epoch_thresholds for a list, as many as its 2 values",
         ),
         ([0, 1], [0], ValueError, "term 'seg': .*2 values and 1 thresholds"),
-        ([0, 1], [1, 0], ValueError, "term 'seg': .*strictly ascending, got 0 after 1"),
-        ([0, 1], [1, 1], ValueError, "term 'seg': .*strictly ascending, got 1 twice"),
-        ([0, True], [0, 1], TypeError, r"term 'seg': .*values\[1\] must be a number, got True"),
-        ([0, [1]], [0, 1], TypeError, r"term 'seg': .*values\[1\] must be a number, got \[1\]"),
-        (np.eye(2), [0, 1], TypeError, r"term 'seg': .*values\[0\] must be a number, got \[1.0, 0.0\]"),
-        ([], [], ValueError, "term 'seg': .*values is empty"),
-        (math.nan, None, ValueError, "term 'seg': .*value must be finite, got nan"),
+        ([0, 1], [1, 0], ValueError, "term 'seg': .*strictly ascending numbers, found 0 after 1"),
+        ([0, 1], [1, 1], ValueError, "term 'seg': .*strictly ascending numbers, found 1 twice"),
+        ([0, True], [0, 1], TypeError, r"term 'seg': .*values\[1\]: expected a number, found True"),
+        ([0, [1]], [0, 1], TypeError, r"term 'seg': .*values\[1\]: expected a number, found \[1\]"),
+        (np.eye(2), [0, 1], TypeError, r"term 'seg': .*values\[0\]: expected a number, found \[1.0, 0.0\]"),
+        ([], [], ValueError, "term 'seg': .*values: expected one number or more, found none"),
+        (math.nan, None, ValueError, "term 'seg': .*value: expected a finite number, found nan"),
     ],
 )
 def test_a_bad_weight_is_refused_with_the_terms_name(values, thresholds, error, message):

@@ -195,5 +195,5 @@ def test_no_file_can_allow_an_import(package: Path) -> None:
 
 
 def test_a_text_in_place_of_a_collection_is_a_mistake_of_python() -> None:
-    with pytest.raises(TypeError, match="takes a tuple of module paths, got the string 'mine'"):
+    with pytest.raises(TypeError, match="allow_import: expected a tuple of module paths, found the string 'mine'"):
         build_compound_loss_from_config({"losses": ["x"]}, allow_import="mine")

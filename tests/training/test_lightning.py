@@ -280,7 +280,10 @@ def test_batches_pass_through_the_hooks_of_the_module(fit, lightning, tmp_path):
 
 def test_several_loaders_are_refused_with_what_to_do(fit, lightning, tmp_path):
     package = import_module("lightning.pytorch")
-    with pytest.raises(TypeError, match=r"one training loader, got dict of 2; call lossreg\.calibrate_norms"):
+    with pytest.raises(
+        TypeError,
+        match=r"expected one training loader to calibrate norms over, found dict of 2; call lossreg\.calibrate_norms",
+    ):
         run(
             fit, package, tmp_path, fit.build_module(package), [lightning.ComputeWeightNormLossesCallback()],
             data={"a": fit.loader(), "b": fit.loader()},
