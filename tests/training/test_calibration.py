@@ -486,8 +486,10 @@ def test_pairs_and_mappings_with_an_image_need_no_function(batch):
     ],
 )
 def test_other_batches_need_a_function(batch, found):
-    message = f"calibrate_norms: expected a batch that is a mapping with 'image' or an (image, target) pair, "
+    message = (
+        "calibrate_norms: expected a batch that is a mapping with 'image' or an (image, target) pair, "
         f"found {found}; pass batch_fn"
+    )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
         calibrate(MultiLoss([Mean("a")], [1.0]), [batch])
 
