@@ -49,7 +49,7 @@ class Subject:
     def loss(self) -> Loss:
         """Return a new loss; the random numbers are the same each time, and the global random state is kept."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            self.seed()
             return self.make()
 
     def batch(self, pred: Change | None = None, gt: Change | None = None) -> Batches:
@@ -62,13 +62,16 @@ class Subject:
         loss = self.loss() if loss is None else loss
         pred, gt = self.batch() if batch is None else batch
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            self.seed()
             value: Tensor = loss(pred, gt, normalize=False)[0]
             return value
 
     def seed(self) -> None:
         """Seed the random numbers of a loss."""
-        torch.manual_seed(0)
+        if torch.accelerator.is_available():
+            torch.manual_seed(0)
+        else:  # the same without the traces that torch formats for each kind of device that may come
+            torch.default_generator.manual_seed(0)
 
     def samples(self) -> int:
         """Return the number of samples, the size of axis 0 of the predictions."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lossreg
-from lossreg.testing import check_loss, promises
+from lossreg.testing import check_loss, declaration, promises
 
 FAULTS = {
     "documented": ("Undocumented", {}),
@@ -82,7 +82,15 @@ def test_arguments_that_yaml_cannot_hold(planted):
     assert [result.check for result in report.failures] == ["builds_from_yaml"], report
 
 
-def test_a_plugin_that_imports_torch(tmp_path: Path):
+@pytest.mark.usefixtures("planted", "heavy")
+def test_a_plugin_that_imports_torch():
+    report = check_loss("heavy/Sound")
+    assert [result.check for result in report.failures] == ["described_without_torch"], report
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch):
+    """A package of a plugin that imports torch, on the path of this process and of those that it starts."""
     (tmp_path / "heavy.py").write_text(
         "import torch\nfrom planted import Sound\nfrom lossreg import LossSpec, hookimpl\n\n"
         "@hookimpl\ndef lossreg_losses():\n"
@@ -92,11 +100,12 @@ def test_a_plugin_that_imports_torch(tmp_path: Path):
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: heavy\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[lossreg]\nheavy = heavy\n")
-    code = (
-        f"import sys; sys.path[:0] = {[str(tmp_path), str(Path(__file__).parent)]!r}\n"
-        "import os; os.environ['PYTHONPATH'] = os.pathsep.join(sys.path[:2])\n"
-        "from lossreg.testing import check_loss\n"
-        "print(*(result.check for result in check_loss('heavy/Sound').failures))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["described_without_torch"], done.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parent)]))
+    declaration._failing_without_torch.cache_clear()
+    lossreg.refresh()
+    yield
+    monkeypatch.undo()
+    sys.modules.pop("heavy", None)
+    declaration._failing_without_torch.cache_clear()
+    lossreg.refresh()
