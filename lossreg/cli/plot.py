@@ -61,8 +61,7 @@ def plot_command(
 ) -> None:
     """Plot the weight of each term of FILE over the epochs, with its values at the thresholds.
 
-    Without -o, or without matplotlib, or with --text, the plot is drawn in the terminal. An adaptive
-    weighting is not shown: it multiplies these weights by what it learns in training.
+    Without -o, the plot is drawn in the terminal. An adaptive weighting is not shown: it multiplies these weights by what it learns in training.
     """
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
@@ -81,15 +80,14 @@ def plot_command(
         )
     reach = epochs if epochs is not None else last_epoch(curves)
     if output is not None and not text:
-        if _write(curves, reach, output, unit):
-            return
-        echo("matplotlib is not installed (pip install 'lossreg[plot]'); drawing here instead\n", err=True)
-    drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
-    if output is not None and text:
-        with writing(output) as draft:
-            draft.write_text(drawing + "\n", encoding="utf-8")
+        _write(curves, reach, output, unit)
     else:
-        echo(drawing)
+        drawing = draw_text(curves, reach, width=_width(), ascii_only=not _prints_blocks(), unit=unit)
+        if output is None:
+            echo(drawing)
+        else:
+            with writing(output) as draft:
+                draft.write_text(drawing + "\n", encoding="utf-8")
     if config.weighting is not None:
         echo(f"\nWeighting: {config.weighting.entry.spec.name}, multiplied by these weights", err=True)
 
@@ -103,8 +101,8 @@ def _one_unit(curves: list[Curve]) -> str:
     return units.pop() if units else "epoch"
 
 
-def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
-    """Write the picture; return False if matplotlib is not installed."""
+def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> None:
+    """Write the picture."""
     from lossreg.cli.curves import draw_file
 
     try:
@@ -113,8 +111,10 @@ def _write(curves: list[Curve], epochs: float, output: Path, unit: str) -> bool:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        return False
-    return True
+        raise click.ClickException(
+            f"{output} is not written, since matplotlib is not installed: pip install 'lossreg[plot]', or draw in the "
+            "terminal with --text"
+        ) from None
 
 
 def _width() -> int:
