@@ -61,7 +61,8 @@ def plot_command(
 ) -> None:
     """Plot the weight of each term of FILE over the epochs, with its values at the thresholds.
 
-    Without -o, the plot is drawn in the terminal. An adaptive weighting is not shown: it multiplies these weights by what it learns in training.
+    Without -o, the plot is drawn in the terminal. An adaptive weighting is not shown: it multiplies these weights by
+    what it learns in training.
     """
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
