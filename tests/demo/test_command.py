@@ -1,10 +1,13 @@
 """The demo from end to end, on few and small scenes."""
 
 import csv
+import functools
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,9 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 
+from lossreg.demo import pictures, scenes
 from lossreg.demo.command import DEMO_CONFIG, demo_command
-from lossreg.demo.pictures import field_directions
+from lossreg.demo.pictures import draw_pictures, field_directions
 from lossreg.demo.train import Settings, build_run, read_checkpoint, resolved_config, restore, train
 
 pytestmark = pytest.mark.needs_plugins
@@ -28,6 +32,15 @@ TERMS = [
     "seg_edge_crossfield",
     "seg_edge_interior",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scenes_once_and_no_pictures() -> Iterator[None]:
+    """Make the scenes of a seed once, and draw no pictures: both take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "generate_scenes", functools.cache(scenes.generate_scenes))
+        patch.setattr(pictures, "draw_pictures", lambda run, output: None)
+        yield
 
 
 def demo(output: Path, *arguments: object) -> Result:
@@ -53,7 +66,10 @@ def with_weighting(path: Path, line: str) -> Path:
     return path
 
 
-def test_a_run_leaves_its_metrics_config_checkpoint_and_pictures(tmp_path: Path) -> None:
+def test_a_run_leaves_its_metrics_config_checkpoint_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "draw_pictures", draw_pictures)
     result = demo(tmp_path / "run", "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
@@ -107,7 +123,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: 
 
 
 def test_training_raises_the_iou_and_brings_the_heaviest_terms_below_their_norms(tmp_path: Path) -> None:
-    table = trained(tmp_path, "--epochs", 6, "--scenes", 64, "--size", 48)
+    table = trained(tmp_path, "--epochs", 6, "--scenes", 32)
     untrained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["untrained_iou"]
     assert float(table[-1]["iou"]) > untrained + 0.15
     assert float(table[-1]["total"]) < float(table[0]["total"])
@@ -127,22 +143,26 @@ _WEIGHTINGS = ["uncertainty", "dwa", "gradnorm", "softadapt", "relobralo", "cov"
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", "--epochs", 4)
+    whole = trained(tmp_path / "whole", "--epochs", 3)
     trained(tmp_path / "parts", "--epochs", 2)
-    assert trained(tmp_path / "parts", "--epochs", 4, "--resume") == whole
+    assert trained(tmp_path / "parts", "--epochs", 3, "--resume") == whole
 
 
 @pytest.mark.parametrize("weighting", _WEIGHTINGS)
 def test_a_weighting_swapped_in_by_one_line_trains_and_resumes_in_mid_run(tmp_path: Path, weighting: str) -> None:
     config = resolved_config(with_weighting(tmp_path / "c.yaml", f"weighting: {weighting}"))
+    settings = Settings(epochs=3, count=16, size=32, batch_size=4)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    for output, parts in ((whole, [4]), (resumed, [2, 4])):
-        output.mkdir()
-        for epochs in parts:
-            run = build_run(Settings(epochs=epochs, count=16, size=32, batch_size=4), config)
-            if epochs != parts[0]:
-                restore(run, read_checkpoint(output))
-            train(run, output)
+    whole.mkdir()
+
+    def copy_after_two(row: dict[str, float]) -> None:
+        if row["epoch"] == 1:
+            shutil.copytree(whole, resumed)
+
+    train(build_run(settings, config), whole, on_epoch=copy_after_two)
+    run = build_run(settings, config)
+    restore(run, read_checkpoint(resumed))
+    train(run, resumed)
     assert (resumed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     states = [read_checkpoint(output) for output in (whole, resumed)]
     for key in ("network", "criterion"):
@@ -261,22 +281,27 @@ def test_help_imports_no_torch() -> None:
 # --- processes ------------------------------------------------------------------------------------
 
 
-def test_two_processes_end_with_the_norms_and_losses_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torchrun", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_end_with_the_norms_and_losses_of_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    in_two_forks: Callable[..., None],
+    torchrun: bool,
+) -> None:
+    def forked(arguments: list[str]) -> None:
+        assert arguments[:4] == ["--standalone", "--nproc-per-node=2", "-m", "lossreg.demo"]
+        in_two_forks(demo_command, arguments[4:], standalone_mode=False)
+
     alone = trained(tmp_path / "one", "--epochs", 2)
-    command = [
-        sys.executable,
-        "-m",
-        "lossreg.demo",
-        *SMALL,
-        "--epochs",
-        "2",
-        "--output",
-        str(tmp_path / "two"),
-        "--nproc",
-        "2",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    arguments = ["--epochs", "2", "--nproc", "2"]
+    if torchrun:
+        command = [sys.executable, "-m", "lossreg.demo", *SMALL, "--output", str(tmp_path / "two"), *arguments]
+        subprocess.run(command, check=True, timeout=300)
+    else:
+        monkeypatch.setattr("torch.distributed.run.main", forked)
+        trained(tmp_path / "two", *arguments)
+    assert capfd.readouterr().out.count("IoU on the held-out images") == 1
     together = rows(tmp_path / "two")
     for one, two in zip(alone, together, strict=True):
         assert float(one["total"]) == pytest.approx(float(two["total"]), rel=5e-4)
@@ -284,7 +309,6 @@ def test_two_processes_end_with_the_norms_and_losses_of_one(tmp_path: Path) -> N
             assert float(one[f"norm/{name}"]) == pytest.approx(float(two[f"norm/{name}"]), rel=1e-6)
     for name in TERMS:  # later epochs: Adam lets a rounding grow, most in terms that have no weight yet
         assert float(alone[0][f"value/{name}"]) == pytest.approx(float(together[0][f"value/{name}"]), rel=1e-3)
-    assert done.stdout.count("IoU on the held-out images") == 1
 
 
 # --- the frame field of the panel -----------------------------------------------------------------
