@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
+import re
+import runpy
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -458,21 +460,27 @@ def test_after_a_run_nothing_listens(fit, package, lightning, tmp_path):
 # --- two processes --------------------------------------------------------------------------------
 
 
-def torchrun(package, scenario, folder):
-    script = Path(__file__).with_name("fit.py")
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
-        package, scenario, str(folder),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+@pytest.fixture
+def two_ranks(fit, in_two_forks, tmp_path):
+    """Have two processes do what a scenario of `fit.py` says; return what each ended with."""
+
+    def run(package, scenario, torchrun=False):
+        if torchrun:
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+            command += [fit.__file__, package, scenario, str(tmp_path)]
+            subprocess.run(command, env=environment, check=True, timeout=300)
+        else:
+            in_two_forks(fit.main, package, scenario, tmp_path)
+        return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+
+    return run
 
 
+@pytest.mark.parametrize("torchrun", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
-def test_two_processes_calibrate_log_and_resume_as_one(fit, tmp_path, name):
-    ranks = torchrun(name, "both", tmp_path)
+def test_two_processes_calibrate_log_and_resume_as_one(fit, two_ranks, name, torchrun):
+    ranks = two_ranks(name, "both", torchrun)
     first, second = ranks
     assert first["norms"] == second["norms"] == close(averages(fit, import_module(name)))
     assert first["asked"] == second["asked"] == fit.SAMPLES // 2
@@ -489,8 +497,8 @@ def test_two_processes_calibrate_log_and_resume_as_one(fit, tmp_path, name):
     assert val == close(sum(n * v for n, v in seen) / sum(n for n, _ in seen))
 
 
-def test_a_term_that_one_rank_lacks_is_logged_and_nothing_hangs(tmp_path):
-    first, _ = torchrun("lightning.pytorch", "absent", tmp_path)
+def test_a_term_that_one_rank_lacks_is_logged_and_nothing_hangs(two_ranks):
+    first, _ = two_ranks("lightning.pytorch", "absent")
     rows = [row for _, row in first["rows"] if "losses/train_near" in row]
     assert len(rows) == 3
     assert all("losses/train_far" in row for row in rows)
@@ -507,17 +515,15 @@ def test_a_term_that_one_rank_lacks_is_logged_and_nothing_hangs(tmp_path):
         ("", ["lightning.pytorch"]),
     ],
 )
-def test_the_base_is_that_of_the_lightning_in_use(imported, expected):
-    code = f"""
-{f"import {imported}" if imported else ""}
-import sys
-from lossreg.training.lightning import LogTermsCallback, _PACKAGES
-print([name for name in _PACKAGES if name in sys.modules])
-for name in {expected}:
-    assert issubclass(LogTermsCallback, sys.modules[name].Callback)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.strip()) == (0, str(expected)), done.stderr
+def test_the_base_is_that_of_the_lightning_in_use(lightning, monkeypatch, imported, expected):
+    monkeypatch.setattr(import_module("lightning"), "pytorch", import_module("lightning.pytorch"))  # restored after
+    for name in lightning._PACKAGES:
+        if name != imported:
+            monkeypatch.delitem(sys.modules, name)
+    callback = runpy.run_path(lightning.__file__)["LogTermsCallback"]
+    assert [name for name in lightning._PACKAGES if name in sys.modules] == expected
+    for name in expected:
+        assert issubclass(callback, sys.modules[name].Callback)
 
 
 def test_with_both_imported_it_serves_both(lightning):
@@ -525,15 +531,10 @@ def test_with_both_imported_it_serves_both(lightning):
         assert issubclass(lightning.LogTermsCallback, import_module(name).Callback)
 
 
-def test_without_any_the_extra_is_named():
-    code = """
-import sys
-sys.modules["lightning"] = sys.modules["pytorch_lightning"] = None
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if "lightning" in name and "lossreg" not in name else found(name)
-sys.modules.pop("pytorch_lightning"), sys.modules.pop("lightning")
-import lossreg.training.lightning
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert 'ImportError: lossreg.training.lightning needs Lightning: pip install "lossreg[lightning]"' in done.stderr
+def test_without_any_the_extra_is_named(lightning, monkeypatch):
+    for name in lightning._PACKAGES:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    told = 'lossreg.training.lightning needs Lightning: pip install "lossreg[lightning]"'
+    with pytest.raises(ImportError, match=re.escape(told)):
+        runpy.run_path(lightning.__file__)
