@@ -33,11 +33,12 @@ class NameLookupError(LossregError, LookupError):
     Attributes:
         problem: what is wrong with the name.
         hint: what to write or install instead; may be empty.
+        near: names that may be meant; those of the hint.
     """
 
-    def __init__(self, problem: str, hint: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", near: Iterable[str] = ()) -> None:
         super().__init__(f"{problem}; {hint}" if hint else problem)
-        self.problem, self.hint = problem, hint
+        self.problem, self.hint, self.near = problem, hint, tuple(near)
 
 
 class UnknownNameError(NameLookupError):
@@ -142,6 +143,7 @@ ProblemKind: TypeAlias = Literal[
     "reference",  # an interpolation cannot be resolved
     "limit",  # the config exceeds a size limit
     "refused",  # a constructor, the graph or a plugin raises an error
+    "syntax",  # the file is not valid YAML
     "other",
 ]
 

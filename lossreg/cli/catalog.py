@@ -172,7 +172,7 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
         kinds = " and ".join(f"{entry.name} is a {entry.spec.kind}" for entry in found)
         raise click.ClickException(f"{kinds}; choose with --kind")
     # prefer an error that names candidates or suggests a name
-    telling = [e for e in errors if isinstance(e, AmbiguousNameError) or "did you mean" in str(e)]
+    telling = [error for error in errors if isinstance(error, AmbiguousNameError) or error.near]
     raise (telling or errors)[0]
 
 

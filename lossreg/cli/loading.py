@@ -137,7 +137,7 @@ def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
     else:
         reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
         message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
-        mistake = Mistake("", message, next((fix for words, fix in _SYNTAX.items() if words in message), ""))
+        mistake = Mistake("", message, next((fix for words, fix in _SYNTAX.items() if words in message), ""), "syntax")
     return _placed(mistake, error_position(error, text), text.splitlines())
 
 

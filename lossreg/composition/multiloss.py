@@ -172,14 +172,14 @@ class MultiLoss(nn.Module):
         if "clock" in self.__dict__ and (name in SETTINGS or name in FIXED):
             given = Arguments(self.clock.owner)
             if name in FIXED:
-                given.report(name, "cannot be set after the construction", FIXED[name])
+                given.report(name, "cannot be set after the construction", FIXED[name], "conflict")
             else:
                 value = SETTINGS[name](given, value)
             if name == "name" and self._term_of and value != self.name:
                 problem = f"expected {self.name!r}, since it is a term of {self._term_of}, found {value!r}"
-                given.report(name, problem, "name a group before you pass it to a MultiLoss")
+                given.report(name, problem, "name a group before you pass it to a MultiLoss", "conflict")
             if name in ("on_nonfinite", "track_norms") and self._compiled_call_impl is not None:
-                given.report(name, "cannot be set once it is compiled", "set it before compile()")
+                given.report(name, "cannot be set once it is compiled", "set it before compile()", "conflict")
             given.done()
             if name == "name":
                 self.clock.owner = f"MultiLoss {value!r}"
@@ -441,7 +441,7 @@ class MultiLoss(nn.Module):
         given = Arguments(self.clock.owner)
         for name, size in zip(("loss_funcs", "pre_processes"), self._sizes, strict=True):
             if (found := len(getattr(self, name))) != size:
-                given.report(name, f"changed its length: expected {size}, found {found}", FIXED[name])
+                given.report(name, f"changed its length: expected {size}, found {found}", FIXED[name], "conflict")
         given.done()
 
     def compare_ranks(self) -> None:
@@ -586,7 +586,7 @@ def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
         "loss_funcs", loss_funcs, "a list of losses", hint or ("give [loss]" if callable(loss_funcs) else "")
     )
     if not found and not given.problems:
-        given.report("loss_funcs", "is empty", "give at least one loss")
+        given.report("loss_funcs", "is empty", "give at least one loss", "range")
     return [term for i, loss in enumerate(found) if (term := _term(given, f"loss_funcs[{i}]", loss)) is not None]
 
 
@@ -596,7 +596,9 @@ def _term(given: Arguments, path: str, loss: Any) -> Loss | MultiLoss | None:
         given.wrong(path, "a loss, a module or a function", loss, hint)
         return None
     if isinstance(loss, Loss) and not hasattr(loss, "name"):
-        given.report(path, f"{type(loss).__name__} has no name", "call super().__init__(name) in its __init__")
+        given.report(
+            path, f"{type(loss).__name__} has no name", "call super().__init__(name) in its __init__", "missing"
+        )
         return None
     term = loss if isinstance(loss, (Loss, MultiLoss)) else LossWrapper(loss)
     if isinstance(term, Loss):

@@ -33,7 +33,10 @@ def read_schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names:
         names = [*names, *(f"loss_funcs[{i}]" for i in range(len(names), len(found)))]
     elif len(found) != len(names):
         given.report(
-            "weights", f"there are {len(names)} losses {list(names)} but {len(found)} weights", "give one weight a loss"
+            "weights",
+            f"expected {len(names)}, for {list(names)}, found {len(found)}",
+            "give one weight a loss",
+            "range",
         )
     schedules = []
     for i, (name, weight) in enumerate(zip(names, found, strict=False)):
@@ -42,7 +45,7 @@ def read_schedules(given: Arguments, weights: Any, epoch_thresholds: Any, names:
         try:
             schedules.append(as_schedule(weight, thresholds, name=name))
         except (TypeError, ValueError) as error:
-            given.report(f"weights[{i}]", str(error))
+            given.report(f"weights[{i}]", str(error), kind="type" if isinstance(error, TypeError) else "range")
     return tuple(schedules)
 
 

@@ -80,7 +80,7 @@ class Loss(RunningNorm):
         name = checks.name("name", name)
         if self._term_of and name != self._name:
             problem = f"expected {self._name!r}, since it is a term of {self._term_of}, found {name!r}"
-            checks.report("name", problem, "name a loss before you pass it to a MultiLoss")
+            checks.report("name", problem, "name a loss before you pass it to a MultiLoss", "conflict")
         checks.done()
         self._name = name
 

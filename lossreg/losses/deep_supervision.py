@@ -55,7 +55,7 @@ class DeepSupervision(Loss):
         self.pred_keys = [key for key in loss.requires if key.startswith("pred.")]
         if len(self.pred_keys) > 1:
             problem = f"expected a loss that reads one key of the predictions, found {', '.join(self.pred_keys)}"
-            checks.report("loss", problem, "use another loss")
+            checks.report("loss", problem, "use another loss", "conflict")
         named = checks.declared(Deep, "DeepSupervision", "outputs", outputs)
         weights = checks.declared(Deep, "DeepSupervision", "weights", weights)
         resize = checks.declared(Deep, "DeepSupervision", "resize", resize)

@@ -114,7 +114,7 @@ class LossWrapper(Loss):
             self._check_inputs(checks)
         if self._takes_batches and target_shape is not None:
             reads = f"{_own_name(loss_func)} reads the batches itself"
-            checks.report("target_shape", f"has no effect, since {reads}", "leave it out")
+            checks.report("target_shape", f"has no effect, since {reads}", "leave it out", "conflict")
         checks.done()
         self._places = self._places_in(loss_func) if self._takes_batches else {}
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
@@ -151,7 +151,8 @@ class LossWrapper(Loss):
         names = ", ".join(p.name for p in taken)
         expected = f"{least} or more" if endless else str(least) if least == len(taken) else f"{least} to {len(taken)}"
         reads = f"{_own_name(self.loss_func)} is called with ({names})"
-        checks.report("inputs", f"expected {expected} keys, found {count}: {reads}", "name the key of each argument")
+        problem = f"expected {expected} keys, found {count}: {reads}"
+        checks.report("inputs", problem, "name the key of each argument", "range")
 
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:

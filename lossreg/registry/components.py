@@ -187,7 +187,7 @@ class Section(Generic[S]):
             hint = "`lossreg plugins` shows the errors of plugins"
         else:
             hint = f"`lossreg list --kind {self.kind}` shows what is installed"
-        raise UnknownNameError(problem, hint) from (suspects[0].error if suspects else None)
+        raise UnknownNameError(problem, hint, near) from (suspects[0].error if suspects else None)
 
     def _nearest(self, name: str, known: Iterable[str]) -> list[str]:
         lowered = {candidate.lower(): candidate for candidate in known if ("/" in candidate) <= ("/" in name)}

@@ -149,7 +149,9 @@ def _checked(
     if fewest is None:
         fewest = min(10, most)
     elif fewest > most > 0:
-        given.report("min_samples", f"expected at most max_samples, which is {most}, found {fewest}", "lower it")
+        given.report(
+            "min_samples", f"expected at most max_samples, which is {most}, found {fewest}", "lower it", "conflict"
+        )
     given.choice("mode", mode, ("eval", "train"))
     min_norm = given.number("min_norm", min_norm, "a finite number of 0 or more", lambda n: 0.0 <= n < math.inf)
     given.flag("progress", progress)

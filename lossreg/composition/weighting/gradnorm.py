@@ -87,7 +87,7 @@ class GradNorm(Weighting):
             if not isinstance(parameter, Tensor) or not parameter.requires_grad:
                 given.wrong(f"parameters[{i}]", "a parameter with requires_grad", parameter, "give model.parameters()")
         if not shared and not given.problems:
-            given.report("parameters", "is empty", "give one shared parameter or more")
+            given.report("parameters", "is empty", "give one shared parameter or more", "range")
         given.done()
         self._shared = tuple(shared)
 
