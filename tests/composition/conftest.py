@@ -64,5 +64,5 @@ def _batch(seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 @pytest.fixture(scope="session")
 def first_party() -> SimpleNamespace:
-    """`build(**options of a compound loss)` and `batch(seed)`; needs the first-party plugins."""
-    return SimpleNamespace(build=_build, batch=_batch)
+    """`build(**options of a compound loss)`, `batch(seed)` and `terms`; needs the first-party plugins."""
+    return SimpleNamespace(build=_build, batch=_batch, terms=TERMS)

@@ -25,11 +25,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"zero_weight": "skip"},
     {"normalize_losses": False},
 ]
-EPOCHS = (0, 1, 1, 2.5)  # DWA has been through two by the last
+FEW = ("seg", "align", "edge_interior", "mse")  # for GradNorm, whose time grows with the square of their number
 
 
 def _forwards(first_party: SimpleNamespace, options: dict[str, Any], device: str) -> list[Tensor]:
     """Return what forwards and a backward give on a device, for batches with all terms and with some."""
+    weighting = options.get("weighting")
+    if weighting == "gradnorm":
+        options = {**options, "losses": {name: first_party.terms[name] for name in FEW}}
     multi_loss = first_party.build(**options)
     multi_loss.make_optional()
     if device != "cpu":  # a module cannot move a parameter that is fake, not even to where it is
@@ -41,7 +44,7 @@ def _forwards(first_party: SimpleNamespace, options: dict[str, Any], device: str
     pred = {key: tensor * shared for key, tensor in pred.items()}
     without_field = {key: tensor for key, tensor in pred.items() if key != "crossfield"}
     found: list[Tensor] = []
-    for epoch in EPOCHS:
+    for epoch in (0, 1, 1, 2.5) if weighting == "dwa" else (0, 2.5):  # DWA weighs from its third epoch
         for some in (pred, without_field):
             total, values, _ = multi_loss(some, gt, epoch=epoch)
             found += [total, *values.values()]
