@@ -266,9 +266,11 @@ class Pchip(_Cubic):
     """
 
     def _fit(self) -> tuple[tuple[float, ...], ...]:
+        import numpy as np
         from scipy.interpolate import PchipInterpolator
 
-        return _rows(PchipInterpolator(self.epoch_thresholds, self.values).c)
+        with np.errstate(over="ignore"):  # a slope near 0 has no finite inverse; scipy takes 0 for its derivative
+            return _rows(PchipInterpolator(self.epoch_thresholds, self.values).c)
 
     def __call__(self, epoch: float) -> float:
         """Return the weight at `epoch`, between the values of its neighbours."""
