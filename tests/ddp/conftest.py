@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import os
-import subprocess
+import multiprocessing
 import sys
-from multiprocessing.connection import Listener
+import warnings
 from pathlib import Path
 
 import pytest
 
-RANK = Path(__file__).with_name("rank.py")
-sys.path.insert(0, str(RANK.parent))  # `rank.py` imports what lies beside it
-START, ANSWER = 120, 60  # seconds
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))  # `rank.py` imports what lies beside it
+ANSWER = 60  # seconds
+
+
+def _load(file):
+    spec = importlib.util.spec_from_file_location(f"lossreg_tests_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RANK = _load(FOLDER / "rank.py")
 
 
 class Group:
-    """Real processes under gloo; `run` has each do the same thing and returns what each answered."""
+    """Real processes under gloo; `run` has each do the same thing and returns what each answered.
+
+    They are forks, because a new process takes seconds to import torch.
+    """
 
     def __init__(self, ranks: int, store: Path, timeout: float = 30) -> None:
         self.ranks = ranks
-        with Listener(("127.0.0.1", 0)) as listener:
-            listener._listener._socket.settimeout(START)
-            command = [sys.executable, str(RANK), str(listener.address[1])]
-            path = os.pathsep.join([str(RANK.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-            self.processes = [
-                subprocess.Popen([*command, str(rank), str(ranks), str(store), str(timeout)], env=environment)
-                for rank in range(ranks)
-            ]
-            try:
-                found = [listener.accept() for _ in range(ranks)]
-            except BaseException:
-                self.kill()
-                raise
-        self.orders = dict(sorted((connection.recv(), connection) for connection in found))
+        self.processes, self.orders = [], {}
+        context = multiprocessing.get_context("fork")
+        for rank in range(ranks):
+            self.orders[rank], theirs = context.Pipe()
+            self.processes.append(
+                context.Process(target=RANK.main, args=(theirs, rank, ranks, store, timeout), daemon=True)
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of a fork of a process with threads
+                self.processes[-1].start()
+            theirs.close()
 
     def run(self, scenario, each=None, dead=(), **options):
         """Ask every rank; `each` has options per rank, and `dead` are the ranks that cannot answer."""
@@ -51,35 +60,38 @@ class Group:
 
     def close(self):
         for rank, connection in self.orders.items():
-            if self.processes[rank].poll() is None:
+            if self.processes[rank].is_alive():
                 connection.send(("stop", {}))
-        try:
-            for process in self.processes:
-                process.wait(ANSWER)
-        finally:
-            self.kill()
-        for connection in self.orders.values():
-            connection.close()
+        for process in self.processes:
+            process.join(ANSWER)
+        self.kill()
 
     def kill(self):
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
+        for connection in self.orders.values():
+            connection.close()
 
 
 @pytest.fixture(scope="session")
-def groups(tmp_path_factory):
-    """Return a group of so many ranks, the same at each call."""
-    started = {}
+def start(tmp_path_factory):
+    """Start a group of so many ranks."""
+    started = []
 
     def of(ranks):
-        if ranks not in started:
-            started[ranks] = Group(ranks, tmp_path_factory.mktemp("group") / "store")
-        return started[ranks]
+        started.append(Group(ranks, tmp_path_factory.mktemp("group") / "store"))
+        return started[-1]
 
     yield of
-    for group in started.values():
+    for group in started:
         group.close()
+
+
+@pytest.fixture(scope="session")
+def groups(start):
+    """Return a group of so many ranks, the same at each call."""
+    return functools.cache(start)
 
 
 @pytest.fixture
@@ -94,14 +106,9 @@ def short_lived(tmp_path):
     yield of
     for group in made:
         group.kill()
-        for connection in group.orders.values():
-            connection.close()
 
 
 @pytest.fixture(scope="session")
 def rank():
     """What the ranks run, in this process."""
-    spec = importlib.util.spec_from_file_location("lossreg_tests_rank", RANK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return RANK

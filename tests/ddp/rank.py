@@ -1,4 +1,4 @@
-"""One rank of a gloo process group that does what the tests ask: `python rank.py PORT RANK RANKS STORE TIMEOUT`.
+"""What the ranks of a gloo process group do when the tests ask.
 
 The tests import this file too, for `build`, so that they and the ranks speak of the same criterion.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import sys
+import warnings
 from contextlib import contextmanager
 from datetime import timedelta
-from multiprocessing.connection import Client
 from pathlib import Path
 
 import random_criteria
@@ -336,6 +335,13 @@ def shard(rank, ranks, inside):
     return calibrated
 
 
+def train_wrapped(rank, ranks, name, weighting):
+    """Train a network in one of the wrappings of `wrapped.py`."""
+    import wrapped
+
+    return wrapped.train(name, weighting, rank, ranks)
+
+
 def alive(rank, ranks):
     """Show that the group still works."""
     one = torch.ones(1)
@@ -355,19 +361,16 @@ def process_group(rank, ranks, store, timeout):
         dist.destroy_process_group()
 
 
-def main(port, rank, ranks, store, timeout):
-    with Client(("127.0.0.1", int(port))) as orders, process_group(int(rank), int(ranks), store, float(timeout)):
-        orders.send(int(rank))
+def main(orders, rank, ranks, store, timeout):
+    torch.set_num_threads(1)  # threads do not survive a fork
+    warnings.resetwarnings()  # here, as in a process of its own, a warning is no error
+    with process_group(rank, ranks, str(store), timeout):
         while True:
             name, options = orders.recv()
             if name == "stop":
                 return
             try:
-                answer = globals()[name](int(rank), int(ranks), **options)
+                answer = globals()[name](rank, ranks, **options)
             except Exception as error:
                 answer = f"{type(error).__name__}: {error}"
             orders.send(answer)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -100,7 +100,8 @@ def test_where_one_rank_is_killed_the_others_end_with_an_error(short_lived):
     gone = "DistributedError: calibrate_norms: another rank is gone or did not answer: "
     assert all(a.startswith(gone) for a in answers)
     assert len(answers) == 2
-    assert group.processes[victim].wait(5) == -9
+    group.processes[victim].join(5)
+    assert group.processes[victim].exitcode == -9
 
 
 # --- under DistributedDataParallel ------------------------------------------------------------------

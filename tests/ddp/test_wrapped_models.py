@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+import wrapped
 
-SCRIPT = Path(__file__).with_name("wrapped.py")
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("lossreg_tests_wrapped", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-wrapped = load()
+SLOW = ("compiled ddp",)  # the criterion is compiled within a network in "ddp of a compiled network" too
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in (*wrapped.INSIDE, *wrapped.OUTSIDE)]
 
 
 @pytest.fixture(
@@ -34,22 +19,24 @@ def weighting(request):
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory, weighting):
-    """What two processes ended with, for each wrapping."""
-    folder = tmp_path_factory.mktemp("wrapped")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [*command, str(SCRIPT), str(folder), weighting], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+def alone(weighting):
+    """What one process ends with."""
+    return wrapped.train("", weighting)
 
 
-@pytest.mark.parametrize("name", [*wrapped.INSIDE, *wrapped.OUTSIDE])
-def test_a_wrapped_network_trains_as_one_process_would(ranks, name, weighting):
-    first, second = (rank[name] for rank in ranks)
-    alone = wrapped.train("", weighting)
+@pytest.fixture(scope="module")
+def ranks(start):
+    """Two ranks that need not import the compiler, since this process has."""
+    compiled = torch.compile(wrapped.build("none"), backend="aot_eager")
+    compiled(torch.ones(2, requires_grad=True), torch.ones(2), epoch=0)[0].backward()
+    torch._dynamo.reset()
+    return start(2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrapped_network_trains_as_one_process_would(ranks, name, weighting, alone):
+    first, second = ranks.run("train_wrapped", name=name, weighting=weighting)
+    assert isinstance(first, dict), first
     assert first["norms"] == second["norms"] == pytest.approx(alone["norms"], rel=1e-6)
     assert first["weighting"] == second["weighting"]
     assert first["parameters"] == second["parameters"]

@@ -1,14 +1,6 @@
-"""Train a wrapped network under torchrun, each wrapping in turn: `wrapped.py FOLDER` writes `RANK.json`.
-
-The test imports this file too, to train the same network in one process on the joined batches.
-"""
+"""Train a wrapped network on each rank of a group; the test trains it alone on the joined batches."""
 
 from __future__ import annotations
-
-import json
-import sys
-from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -129,17 +121,3 @@ def norms(criterion):
 
 def whole(tensor):
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def main(folder, weighting):
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    try:
-        rank, ranks = dist.get_rank(), dist.get_world_size()
-        answers = {name: train(name, weighting, rank, ranks) for name in (*INSIDE, *OUTSIDE)}
-        Path(folder, f"{rank}.json").write_text(json.dumps(answers))
-    finally:
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
