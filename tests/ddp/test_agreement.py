@@ -44,7 +44,7 @@ def agree(groups, tmp_path):
     return ask
 
 
-@pytest.mark.parametrize("number_of_cases", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number_of_cases", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_criteria_end_in_equal_state_or_with_the_same_error(agree, number_of_cases):
     ends = Counter()
     for start in range(0, number_of_cases, AT_ONCE):
