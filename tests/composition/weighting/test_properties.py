@@ -68,19 +68,14 @@ def test_the_scale_of_all_terms_is_nothing_where_promised(driver, run, exponent)
 
 @given(run=runs)
 @no_deadline
-def test_weights_are_numbers_of_0_or_more(driver, run):
-    weights = driver.weights(driver.make(), run)
-    assert (weights >= 0).all()
-    assert weights.isfinite().all()
-
-
-@where(lambda weighting: type(weighting).__name__ in SUM)
-@given(run=runs)
-@no_deadline
-def test_weights_have_the_sum_that_is_promised(driver, run):
+def test_weights_are_numbers_of_0_or_more_with_the_sum_that_is_promised(driver, run):
     weighting = driver.make()
     weights = driver.weights(weighting, run)
-    torch.testing.assert_close(weights.sum(1), torch.full((len(run),), float(SUM[type(weighting).__name__])))
+    assert (weights >= 0).all()
+    assert weights.isfinite().all()
+    promised = SUM.get(type(weighting).__name__)
+    if promised is not None:
+        torch.testing.assert_close(weights.sum(1), torch.full((len(run),), float(promised)))
 
 
 def test_a_checkpoint_in_mid_run_goes_on_with_the_same_numbers(driver, losses):
