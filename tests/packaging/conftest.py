@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import textwrap
 import venv
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("seg", "crossfield", "wrappers", "example")
@@ -67,10 +68,9 @@ def _run(command: Iterable[str | Path], cwd: Path | None = None) -> None:
 
 def build(project: Path, folder: Path, target: str = "wheel") -> Path:
     """Build one artifact of a project and return its path."""
-    before = set(folder.glob("*")) if folder.exists() else set()
-    _run([sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder], cwd=project)
-    (built,) = set(folder.glob("*")) - before
-    return built
+    builder = {"wheel": WheelBuilder, "sdist": SdistBuilder}[target](str(project))
+    (built,) = builder.build(directory=str(folder))
+    return Path(built)
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +112,8 @@ def _link_dependencies(site_packages: Path) -> None:
                 (site_packages / item.name).symlink_to(item)
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that makes a package on the spot and builds its wheel.
 
     `package("acme-losses", {"acme.py": ...}, {"lossreg.losses": {"AcmeLoss": "acme:AcmeLoss"}})`
@@ -125,7 +125,7 @@ def package(tmp_path: Path) -> Callable[..., Path]:
         entry_points: Mapping[str, Mapping[str, str]],
         requires: Iterable[str] = ("lossreg",),
     ) -> Path:
-        project = Path(tempfile.mkdtemp(dir=tmp_path))
+        project = tmp_path_factory.mktemp("package")
         for name, text in files.items():
             (project / name).write_text(textwrap.dedent(text))
         lines = [

@@ -72,7 +72,7 @@ ONE_LINE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def acme(package):
     return package("acme-losses", ONE_LINE, {"lossreg.losses": {"AcmeLoss": "acme_losses:AcmeLoss"}})
 
@@ -182,7 +182,7 @@ loss_list:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def strangers(wheels, new_environment, package, acme):
     birch = package("birch-losses", HOOKS, {"lossreg": {"birch": "birch"}})
     cedar = package("cedar-adapters", ADAPTER, {"lossreg": {"cedar": "cedar"}}, ("lossreg", "oldlib"))
