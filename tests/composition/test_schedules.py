@@ -6,6 +6,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
@@ -31,6 +32,7 @@ from lossreg.composition.schedules import (
     Schedule,
     Sigmoid,
     Step,
+    as_data,
     as_schedule,
 )
 from lossreg.testing import thresholds
@@ -390,9 +392,9 @@ def test_another_callable_is_wrapped():
     assert schedule.needs_epoch
 
 
-@pytest.mark.parametrize("returned", [None, "much", [1.0]])
-def test_a_callable_that_returns_no_number_is_told_so(returned):
-    with pytest.raises(TypeError, match="at epoch 3: expected a number, found"):
+@pytest.mark.parametrize(("returned", "shown"), [(None, "None"), ("much", "'much'"), ([1.0], r"\[1.0\]")])
+def test_a_callable_that_returns_no_number_is_told_so(returned, shown):
+    with pytest.raises(TypeError, match=f"at epoch 3: expected a number, found {shown}$"):
         as_schedule(lambda epoch: returned, name="seg")(3)
 
 
@@ -408,6 +410,21 @@ def test_a_callable_that_returns_nan_is_told_so():
 def test_anything_else_is_refused_with_the_terms_name(weight):
     with pytest.raises(TypeError, match=r"term 'seg': weight: expected a number, a list .* found "):
         as_schedule(weight, [0, 1], name="seg")
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"),
+    [
+        ({"a": 1}, "{'a': 1}; a mapping is for YAML: give a schedule, such as Cosine(...)"),
+        (torch.tensor(1.0), "a Tensor of shape (); give tensor.item()"),
+        (Cosine, "the class Cosine; give an object: Cosine(...)"),
+        (1j, "1j"),
+    ],
+)
+def test_a_refusal_ends_with_what_was_found_and_what_to_give(weight, found):
+    with pytest.raises(TypeError) as refused:
+        as_schedule(weight, name="seg")
+    assert str(refused.value).partition(" or a callable from epoch to weight, found ")[2] == found
 
 
 @pytest.mark.parametrize(
@@ -464,3 +481,47 @@ def test_the_core_plugin_names_every_schedule():
     for spec in specs:
         module, _, attribute = spec.target.partition(":")
         assert issubclass(getattr(import_module(module), attribute), Schedule)
+
+
+# --- as data --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Halving(Schedule):
+    """A schedule of another package."""
+
+    every: float = 10.0
+    of: tuple[float, ...] = (1.0,)
+
+    def __call__(self, epoch):
+        return self.of[0] * 0.5 ** (epoch // self.every)
+
+
+class Plain(Schedule):
+    """One that is no dataclass."""
+
+    def __call__(self, epoch):
+        return epoch
+
+
+def halved(epoch):
+    return epoch / 2
+
+
+def test_a_schedule_of_another_package_has_its_path_and_the_fields_that_are_set():
+    here = Halving.__module__
+    assert as_data(Halving(of=(2.0, None))) == {"schedule": f"{here}.Halving", "of": [2.0, None]}
+    assert as_data(Plain()) == {"schedule": f"{here}.Plain"}
+
+
+def test_what_a_config_cannot_hold_is_text():
+    made = as_data(FromCallable(halved, unit="step"))
+    assert made == {"schedule": "core/FromCallable", "unit": "step", "function": str(halved)}
+
+
+def test_a_chain_holds_its_schedules_as_data():
+    assert as_data(Chain([1, Cosine(0, 1, 5)], [3])) == {
+        "schedule": "core/Chain",
+        "schedules": [1.0, {"schedule": "core/Cosine", "start": 0.0, "end": 1.0, "end_epoch": 5.0}],
+        "boundaries": [3.0],
+    }
