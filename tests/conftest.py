@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import socket
 import sys
-import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,10 @@ from hypothesis import settings
 
 import lossreg
 from lossreg import registry
+
+sys.path.insert(0, str(Path(__file__).parent))  # other processes import `start_rank.py` from there
+
+from start_rank import run_as_rank
 
 # A property's first example imports and compiles; its time says nothing about the property.
 settings.register_profile("lossreg", deadline=None)
@@ -34,33 +37,36 @@ def local_registrations_end() -> Iterator[None]:
         lossreg.refresh()
 
 
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "lossreg.composition.multiloss"])
+
+
 @pytest.fixture(scope="session")
-def in_two_forks() -> Callable[..., None]:
-    """Return what calls a function in two processes, as torchrun would start them.
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Return what starts processes; they are forks of one that has imported torch, which takes seconds."""
+    return PROCESSES
 
-    They are forks, because a new process takes seconds to import torch.
-    """
 
-    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+@pytest.fixture
+def in_two_processes(tmp_path: Path) -> Callable[..., list[str]]:
+    """Return what calls `module:function`, or `file.py:function`, in two processes as torchrun would; it gives their output."""
+
+    def call(function: str, *args: Any, **kwargs: Any) -> list[str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        context = multiprocessing.get_context("fork")
-        ranks = [context.Process(target=be, args=(rank, port, function, args, kwargs)) for rank in range(2)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12, where there are threads
-            for process in ranks:
-                process.start()
+        outputs = [tmp_path / f"rank{rank}.txt" for rank in range(2)]
+        ranks = [
+            PROCESSES.Process(target=run_as_rank, args=(rank, port, output, function, args, kwargs))
+            for rank, output in enumerate(outputs)
+        ]
+        for process in ranks:
+            process.start()
         for process in ranks:
             process.join(100)
             process.kill()
-        assert [process.exitcode for process in ranks] == [0, 0]
-
-    def be(rank: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests"}
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-        warnings.resetwarnings()  # here, as in a process of its own, a warning is no error
-        function(*args, **kwargs)
+        told = [output.read_text() for output in outputs]
+        assert [process.exitcode for process in ranks] == [0, 0], told
+        return told
 
     return call

@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import multiprocessing
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER))  # `rank.py` imports what lies beside it
+sys.path.insert(0, str(Path(__file__).parent))  # the ranks import `rank.py` from there
+
+import rank as what_ranks_do
+
 ANSWER = 60  # seconds
 
 
-def _load(file):
-    spec = importlib.util.spec_from_file_location(f"lossreg_tests_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RANK = _load(FOLDER / "rank.py")
-
-
 class Group:
-    """Real processes under gloo; `run` has each do the same thing and returns what each answered.
+    """Real processes under gloo; `run` has each do the same thing and returns what each answered."""
 
-    They are forks, because a new process takes seconds to import torch.
-    """
-
-    def __init__(self, ranks: int, store: Path, timeout: float = 30) -> None:
+    def __init__(self, processes, ranks: int, store: Path, timeout: float = 30) -> None:
         self.ranks = ranks
         self.processes, self.orders = [], {}
-        context = multiprocessing.get_context("fork")
         for rank in range(ranks):
-            self.orders[rank], theirs = context.Pipe()
-            self.processes.append(
-                context.Process(target=RANK.main, args=(theirs, rank, ranks, store, timeout), daemon=True)
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of a fork of a process with threads
-                self.processes[-1].start()
+            self.orders[rank], theirs = processes.Pipe()
+            arguments = (theirs, rank, ranks, store, timeout)
+            self.processes.append(processes.Process(target=what_ranks_do.main, args=arguments, daemon=True))
+            self.processes[-1].start()
             theirs.close()
 
     def run(self, scenario, each=None, dead=(), **options):
@@ -75,12 +57,12 @@ class Group:
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
+def start(processes, tmp_path_factory):
     """Start a group of so many ranks."""
     started = []
 
     def of(ranks):
-        started.append(Group(ranks, tmp_path_factory.mktemp("group") / "store"))
+        started.append(Group(processes, ranks, tmp_path_factory.mktemp("group") / "store"))
         return started[-1]
 
     yield of
@@ -95,12 +77,12 @@ def groups(start):
 
 
 @pytest.fixture
-def short_lived(tmp_path):
+def short_lived(processes, tmp_path):
     """Return a group of one's own, for a test that breaks it."""
     made = []
 
     def of(ranks, timeout):
-        made.append(Group(ranks, tmp_path / "store", timeout))
+        made.append(Group(processes, ranks, tmp_path / "store", timeout))
         return made[-1]
 
     yield of
@@ -111,4 +93,4 @@ def short_lived(tmp_path):
 @pytest.fixture(scope="session")
 def rank():
     """What the ranks run, in this process."""
-    return RANK
+    return what_ranks_do

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -362,8 +361,7 @@ def process_group(rank, ranks, store, timeout):
 
 
 def main(orders, rank, ranks, store, timeout):
-    torch.set_num_threads(1)  # threads do not survive a fork
-    warnings.resetwarnings()  # here, as in a process of its own, a warning is no error
+    torch.set_num_threads(1)
     with process_group(rank, ranks, str(store), timeout):
         while True:
             name, options = orders.recv()

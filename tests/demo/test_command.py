@@ -286,22 +286,24 @@ def test_two_processes_end_with_the_norms_and_losses_of_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    in_two_forks: Callable[..., None],
+    in_two_processes: Callable[..., list[str]],
     torchrun: bool,
 ) -> None:
-    def forked(arguments: list[str]) -> None:
+    def start(arguments: list[str]) -> None:
         assert arguments[:4] == ["--standalone", "--nproc-per-node=2", "-m", "lossreg.demo"]
-        in_two_forks(demo_command, arguments[4:], standalone_mode=False)
+        said.extend(in_two_processes("lossreg.demo.command:demo_command", arguments[4:], standalone_mode=False))
 
+    said: list[str] = []
     alone = trained(tmp_path / "one", "--epochs", 2)
     arguments = ["--epochs", "2", "--nproc", "2"]
     if torchrun:
         command = [sys.executable, "-m", "lossreg.demo", *SMALL, "--output", str(tmp_path / "two"), *arguments]
         subprocess.run(command, check=True, timeout=300)
     else:
-        monkeypatch.setattr("torch.distributed.run.main", forked)
+        monkeypatch.setattr("torch.distributed.run.main", start)
         trained(tmp_path / "two", *arguments)
-    assert capfd.readouterr().out.count("IoU on the held-out images") == 1
+    said.append(capfd.readouterr().out)
+    assert "".join(said).count("IoU on the held-out images") == 1
     together = rows(tmp_path / "two")
     for one, two in zip(alone, together, strict=True):
         assert float(one["total"]) == pytest.approx(float(two["total"]), rel=5e-4)

@@ -461,7 +461,7 @@ def test_after_a_run_nothing_listens(fit, package, lightning, tmp_path):
 
 
 @pytest.fixture
-def two_ranks(fit, in_two_forks, tmp_path):
+def two_ranks(fit, in_two_processes, tmp_path):
     """Have two processes do what a scenario of `fit.py` says; return what each ended with."""
 
     def run(package, scenario, torchrun=False):
@@ -471,7 +471,7 @@ def two_ranks(fit, in_two_forks, tmp_path):
             command += [fit.__file__, package, scenario, str(tmp_path)]
             subprocess.run(command, env=environment, check=True, timeout=300)
         else:
-            in_two_forks(fit.main, package, scenario, tmp_path)
+            in_two_processes(f"{fit.__file__}:main", package, scenario, tmp_path)
         return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
 
     return run
