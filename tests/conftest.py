@@ -49,7 +49,10 @@ def processes() -> multiprocessing.context.ForkServerContext:
 
 @pytest.fixture
 def in_two_processes(tmp_path: Path) -> Callable[..., list[str]]:
-    """Return what calls `module:function`, or `file.py:function`, in two processes as torchrun would; it gives their output."""
+    """Return a function that calls `module:function` or `file.py:function` in two processes, as torchrun does.
+
+    It returns what each of them printed.
+    """
 
     def call(function: str, *args: Any, **kwargs: Any) -> list[str]:
         with socket.socket() as free:

@@ -31,7 +31,7 @@ def fresh_compiler() -> Any:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's own
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=pytest.mark.slow), "inductor"])
 def test_compiles_in_one_graph(multi: MultiLoss, batch: Any, backend: str) -> None:
     pred, gt = batch(2, 9, 16)
     compiled = torch.compile(multi, fullgraph=True, backend=backend)
