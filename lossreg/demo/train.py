@@ -251,7 +251,8 @@ def train(
             calibrate_norms(run.criterion, run.network, shares, progress=False)
         save(run, output)
     if world_size() > 1:
-        parallel = DistributedDataParallel(run.objective, broadcast_buffers=False)
+        parallel = DistributedDataParallel(run.objective)
+        parallel.broadcast_buffers = False  # set here, since torch 2.13 warns of the argument
     while run.epoch < run.settings.epochs:
         row = _train_epoch(run, parallel, on_step)
         run.epoch += 1
