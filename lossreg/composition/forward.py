@@ -134,7 +134,9 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     if len(on) < len(order):
         vector = vector[: len(on)]
     weights, cast_weights = _weights_of(criterion, moment, weights, on, vector)
-    shares, coefficients = weigh(criterion, vector, cast_weights, on, now, bool(switches.moving))
+    shares, coefficients = weigh(
+        criterion, vector, lambda: _one_by_one(found, on, norms, vector), cast_weights, on, now, bool(switches.moving)
+    )
     call.parts = Parts(
         criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
     )
@@ -295,7 +297,13 @@ def _weights_of(
 
 
 def weigh(
-    criterion: MultiLoss, vector: Tensor, weights: Tensor, on: list[int], now: Tensor | None, moving: bool
+    criterion: MultiLoss,
+    vector: Tensor,
+    terms: Callable[[], list[Tensor]],
+    weights: Tensor,
+    on: list[int],
+    now: Tensor | None,
+    moving: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
@@ -305,19 +313,30 @@ def weigh(
     coefficients = None
     if criterion.weighting is not None:
         values = vector if off is None else torch.where(off, math.nan, vector)
-        found = _coefficients(criterion.weighting, values, None if len(on) == len(criterion.names) else on, now)
+        active = None if len(on) == len(criterion.names) else on
+        found = _coefficients(criterion.weighting, values, terms, active, now)
         if found is not None:
             vector, coefficients = found.of(values), found.weights.detach()
     shares = vector * weights
     return (shares if off is None else torch.where(off, 0.0, shares)), coefficients
 
 
+def _one_by_one(found: Found, on: Sequence[int], norms: Tensor | None, like: Tensor) -> list[Tensor]:
+    """Return the normalised values of the terms that are on, each with a graph of its own."""
+    values = [found.raw[i].to(like) for i in on]
+    return values if norms is None else [value / norms[i] for i, value in enumerate(values)]
+
+
 def _coefficients(
-    weighting: Weighting, values: Tensor, active: list[int] | None, now: Tensor | None
+    weighting: Weighting,
+    values: Tensor,
+    terms: Callable[[], list[Tensor]],
+    active: list[int] | None,
+    now: Tensor | None,
 ) -> Coefficients | None:
     """Ask a weighting, which may be a stranger's, for its coefficients; None where its error waits to be raised."""
     with _deferring():
-        found = weighting(values, active, now)
+        found = weighting(values, active, now, **({"terms": terms()} if weighting.differentiates else {}))
         if not isinstance(found, Coefficients):
             raise TypeError(
                 f"{type(weighting).__name__}.forward: expected Coefficients, found {type(found).__name__}; return "

@@ -83,6 +83,8 @@ class Weighting(nn.Module):
         compiles: whether `forward` can be part of a compiled graph.
         moves: whether a forward moves a state, in training.
         moves_first: whether the weights of a forward are those after its move, or before.
+        differentiates: whether `forward` takes `terms`, the values one by one: the gradient of an element of `values`
+            goes back through all terms, that of one of `terms` through its own.
         names: the terms.
     """
 
@@ -91,6 +93,7 @@ class Weighting(nn.Module):
     counters: ClassVar[tuple[str, ...]] = ()
     moves: ClassVar[bool] = True
     moves_first: ClassVar[bool] = True
+    differentiates: ClassVar[bool] = False
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Domain, Weighting, ratio
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, ratio
 from lossreg.errors import WeightingError
 
 
@@ -48,7 +48,7 @@ class GradNorm(Weighting):
         reason="with an alpha above 0 it weighs by the ratio of a value to the first one",
     )
     compiles = False
-    moves_first = False
+    differentiates = True
 
     w: Tensor  # (n,)
     first: Tensor  # (n,) L(0)
@@ -95,37 +95,47 @@ class GradNorm(Weighting):
         """Return (n,) `w`."""
         return self.w
 
-    def advance(
+    def forward(
         self,
         values: Tensor,
-        active: Sequence[int] | None,
-        epoch: float | Tensor | None,  # noqa: ARG002
-    ) -> None:
-        """Move the state, in training and where there is a graph.
+        active: Sequence[int] | None = None,
+        epoch: float | Tensor | None = None,  # noqa: ARG002
+        terms: Sequence[Tensor] | None = None,
+    ) -> Coefficients:
+        """Return the coefficients before this step, and move the state, in training and where there is a graph.
+
+        Args:
+            values: (k,) values of the active terms, on the graph.
+            active: their positions among the n bound terms; None where all are there.
+            epoch: not used.
+            terms: the k values one by one, on the graph.
 
         Raises:
             WeightingError: the shared parameters are not set, all of them are frozen, or no term depends on them.
         """
+        coefficients = self._current(active)
         if self.training and torch.is_grad_enabled():
-            norms = self._gradient_norms(values, whole=active is None)
+            norms = self._gradient_norms(values, values if terms is None else terms, whole=active is None)
             with torch.no_grad():
                 losses, present = self.observe(values, active)
                 norms, reached = self.observe(norms, active)
                 self.first.copy_(torch.where(present & ~self.seen, losses, self.first))
                 self.seen.logical_or_(present)
                 self._step(losses, norms, present & reached)
+        return coefficients
 
-    def _gradient_norms(self, values: Tensor, whole: bool) -> Tensor:
+    def _gradient_norms(self, values: Tensor, terms: Iterable[Tensor], whole: bool) -> Tensor:
         """Return (k,) norms of the gradient of each value at the shared parameters.
 
         Args:
-            values: (k,) on the graph.
+            values: (k,) values.
+            terms: the same one by one, on the graph.
             whole: whether all terms are there, so that one of them must depend on these parameters.
         """
         shared = self._trained()
         if not values.requires_grad:
             return torch.zeros_like(values)
-        rows = [torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True) for value in values]
+        rows = [_gradients(term, shared) for term in terms]
         if whole and all(gradient is None for row in rows for gradient in row):
             raise WeightingError(
                 "GradNorm: no term depends on the shared parameters; where the model has new ones (a layer replaced, a "
@@ -163,6 +173,12 @@ class GradNorm(Weighting):
     def extra_repr(self) -> str:
         """Show the options."""
         return f"alpha={self.alpha}, lr={self.lr}"
+
+
+def _gradients(term: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    if not term.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
 
 
 def _length(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:

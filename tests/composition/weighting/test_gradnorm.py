@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lossreg import LossWrapper, MultiLoss
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.errors import WeightingError
 
@@ -101,6 +102,38 @@ def test_the_backward_of_the_total_is_left_alone():
     values = torch.stack([shared.square().sum(), 3 * shared.sum()])
     weighting(values).of(values).sum().backward()
     np.testing.assert_allclose(shared.grad, 2 * shared.detach() + 3, rtol=1e-6)
+
+
+class Counted(torch.autograd.Function):
+    """The sum, which counts how often its gradient is asked for."""
+
+    asked = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx, slope):
+        Counted.asked += 1
+        return slope.expand_as(ctx.saved_tensors[0])
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_step_takes_one_backward_of_each_term(normalize, monkeypatch):
+    monkeypatch.setattr(Counted, "asked", 0)
+    shared = torch.nn.Parameter(torch.ones(4))
+    terms = [LossWrapper(lambda x, _: Counted.apply(x), name) for name in "abc"]
+    criterion = MultiLoss(terms, [1.0, 1.0, 1.0], normalize=normalize, weighting=GradNorm(alpha=0.0, lr=0.1))
+    criterion.weighting.set_shared_parameters([shared])
+    for scale, term in zip((1.0, 2.0, 4.0), criterion.loss_funcs, strict=True):
+        term.norm.fill_(scale)
+    criterion({"x": shared}, {"y": torch.zeros(4)})
+    assert Counted.asked == 3
+    norms = np.array([2.0, 1.0, 0.5] if normalize else [2.0, 2.0, 2.0])  # of a gradient of four ones
+    expected = step_by_hand(np.ones(3), np.ones(3), np.ones(3), norms, 0.0, 0.1)
+    np.testing.assert_allclose(criterion.weighting.w, expected, rtol=1e-6)
 
 
 def test_a_term_that_does_not_reach_the_shared_parameters_is_let_be():
