@@ -1,4 +1,4 @@
-"""Sphinx configuration: `sphinx-build -W docs OUT`, or `tox run -e docs`."""
+"""Sphinx configuration: `sphinx-build -W docs OUT`; `tox run -e docs` checks that the pages build."""
 
 import subprocess
 import sys
