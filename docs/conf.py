@@ -1,4 +1,4 @@
-"""Sphinx configuration: `sphinx-build -W docs OUT`; `tox run -e docs` checks that the pages build."""
+"""Sphinx configuration: `sphinx-build -W docs OUT`, or `tox run -e docs`."""
 
 import subprocess
 import sys
