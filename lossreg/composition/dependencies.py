@@ -190,7 +190,7 @@ def needed_nodes(nodes: Sequence[Node], readers: Iterable[Reader], present: Coll
     wanted: set[str] = set()
     anything = False
     for reader in readers:
-        wanted.update(reader.requires, reader.optional)
+        wanted.update((*reader.requires, *reader.optional))
         anything = anything or not (reader.requires or reader.optional)
     run: list[Node] = []
     for node in reversed(nodes):

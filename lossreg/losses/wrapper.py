@@ -423,10 +423,19 @@ def _holds_tensors(module: nn.Module) -> bool:
 
 def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
     """Return a context that turns autocast off, where it is on, on the device of the first tensor."""
-    values = chain.from_iterable(a.values() if isinstance(a, Mapping) else [a] for a in arguments)
-    device = next((value.device.type for value in values if isinstance(value, Tensor)), "meta")
-    is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if is_on else nullcontext()
+    for argument in arguments:
+        for value in argument.values() if isinstance(argument, Mapping) else [argument]:
+            if isinstance(value, Tensor):
+                device = value.device.type
+                is_on = _has_autocast(device) and torch.is_autocast_enabled(device)
+                return torch.autocast(device, enabled=False) if is_on else nullcontext()
+    return nullcontext()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_autocast(device: str) -> bool:
+    """Return whether a kind of device has autocast; the compiler of torch 2.6 cannot ask."""
+    return torch.amp.is_autocast_available(device)
 
 
 def _term_name(loss_func: Any) -> str:

@@ -263,6 +263,7 @@ def test_norms_are_read_by_the_compiled_graph() -> None:
 
 
 @pytest.mark.needs_plugins
+@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
 @pytest.mark.parametrize("way", [pytest.param("torch.compile", marks=pytest.mark.slow), "compile: true"])
 def test_all_of_the_first_party_together(first_party: SimpleNamespace, way: str) -> None:
     eager, compiled = first_party.build(), first_party.build(compile=way == "compile: true")

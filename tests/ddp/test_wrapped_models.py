@@ -32,6 +32,8 @@ def ranks(start):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrapped_network_trains_as_one_process_would(ranks, name, weighting, alone):
+    if name.startswith("fsdp") and not hasattr(torch.cpu.Stream, "record_event"):
+        pytest.skip("torch 2.6 shards no network on the CPU")
     first, second = ranks.run("train_wrapped", name=name, weighting=weighting)
     assert isinstance(first, dict), first
     assert first["norms"] == second["norms"] == pytest.approx(alone["norms"], rel=1e-6)
