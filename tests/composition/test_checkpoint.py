@@ -602,7 +602,7 @@ def test_a_state_dict_that_aliases_the_criterion_is_copied_before_it_moves():
     assert same(numbers(target), expected)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is ")  # disabled, or in torch 2.6 unavailable
+@pytest.mark.filterwarnings("ignore:torch.distributed is ", "ignore:TypedStorage is deprecated")  # the latter: 2.6
 def test_distributed_checkpoints_load_by_name(tmp_path):
     from torch.distributed import checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
