@@ -147,6 +147,13 @@ class Compound(_Shared):
         "running: norms follow the values in training.", None, "running", python="MultiLoss"
     )
     norm_momentum: Share = key("The share of a new value in a running norm.", 0.01, 0.05, python="MultiLoss")
+    reduce_over: Literal["ranks"] | None = key(
+        "ranks: in training, means are taken over the elements of all ranks, so that the gradient is that of the "
+        "joined batch.",
+        None,
+        "ranks",
+        python="MultiLoss",
+    )
     compile: bool = key("Whether the whole loss is compiled at its first forward.", False, True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import threading
@@ -60,6 +61,7 @@ class Loss(RunningNorm):
             then on in `compute`, and calibration calls the model with gradients on.
         ignore_index: the target value of elements that the loss ignores, or None.
         masks: whether `compute` takes the weights of elements (`elements`), so that a term may have a mask.
+        is_reduced: whether the value is a scalar, as that of a term must be.
         parts: how many means `compute` returns.
         mask: keys of the batch whose product says which elements count, set by `take_mask`.
         sample_weight: keys of the batch whose product weighs elements, set by `take_mask`.
@@ -81,7 +83,7 @@ class Loss(RunningNorm):
     registered_name: str = ""
     registered_arguments: str = ""
     _name: str
-    _is_scalar = True  # whether `compute` must return a scalar
+    is_reduced: bool = True
     _term_of = ""  # the `MultiLoss` that has this loss as a term
 
     def __init__(self, name: str) -> None:
@@ -103,6 +105,12 @@ class Loss(RunningNorm):
             checks.report("name", problem, "name a loss before you pass it to a MultiLoss", "conflict")
         checks.done()
         self._name = name
+
+    @property
+    def tells_means(self) -> bool:
+        """Whether `forward` takes `means`; one that a subclass overrides may not."""
+        own = type(self).forward
+        return own is Loss.forward or "means" in inspect.signature(own).parameters
 
     @property
     def extra_info(self) -> dict[str, Any]:
@@ -196,7 +204,7 @@ class Loss(RunningNorm):
             result = (result,)
         several = isinstance(result, (tuple, list)) and result and all(isinstance(mean, Mean) for mean in result)
         for value in [mean.value for mean in result] if several else [result]:
-            if not isinstance(value, Tensor) or (value.dim() != 0 and self._is_scalar):
+            if not isinstance(value, Tensor) or (value.dim() != 0 and self.is_reduced):
                 actual = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor or a Mean, found {actual}")
         return result if isinstance(result, Tensor) else tuple(result)

@@ -44,7 +44,8 @@ class Mean(NamedTuple):
     @classmethod
     def of_sum(cls, total: Tensor, count: Count) -> Mean:
         """Return the mean of elements from their sum, a scalar that is 0 where the count is."""
-        return cls(total / safe(count), count)
+        divisor = safe(count)
+        return cls(total / (divisor.to(total.dtype) if isinstance(divisor, Tensor) else divisor), count)
 
 
 def safe(count: Count) -> Count:
@@ -95,7 +96,7 @@ class Elements(NamedTuple):
             return float(self._number() if reduction != "per_sample" else self.shape[0] if self.shape else 1)
         if reduction != "per_sample":
             return self._sum(product(self.inner, self.share, self._samples()))
-        return _number_of(self._of_samples(product(self.inner, self.share))[1]).sum()
+        return _added(self._of_samples(product(self.inner, self.share))[1])
 
     def mean(self, values: Tensor, reduction: str = "mean") -> Mean:
         """Reduce values (shape) of the elements.
@@ -123,8 +124,7 @@ class Elements(NamedTuple):
         totals = _times(values, self.inner).flatten(1).sum(1) if values.dim() > 1 else _times(values, self.inner)
         counts, weights = self._of_samples(product(self.inner, self.share))
         means = totals / safe(counts)
-        weights = _number_of(weights).to(means.dtype)
-        return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), weights.sum())
+        return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), _added(weights))
 
     def _of_samples(self, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (N,) the sums of weights in each sample, and (N,) what each sample counts."""
@@ -146,13 +146,21 @@ class Elements(NamedTuple):
 
     def _sum(self, weights: Tensor | None) -> Tensor:
         assert weights is not None
-        total = weights.count_nonzero().float() if weights.dtype == torch.bool else _number_of(weights).sum()
+        total = _added(weights)
         return total if weights.numel() == self._number() else total * (self._number() / max(weights.numel(), 1))
 
 
 def _number_of(weights: Tensor) -> Tensor:
     """Return weights as float32, or float64 where they are."""
     return weights.detach() if weights.dtype in (torch.float32, torch.float64) else weights.float()
+
+
+def _added(weights: Tensor) -> Tensor:
+    """Return the sum of weights in float64, so that it does not depend on how a batch is cut; on MPS in float32."""
+    exact = torch.float32 if weights.device.type == "mps" else torch.float64
+    if weights.dtype == torch.bool:
+        return weights.count_nonzero().to(exact)
+    return weights.detach().sum(dtype=exact)
 
 
 def product(*weights: Tensor | None) -> Tensor | None:
