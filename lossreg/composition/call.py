@@ -109,6 +109,7 @@ def keep_record(module: nn.Module, call: Call) -> None:
             call.window.add(call.parts)
             if call.window.single:
                 call.window.check(cast("MultiLoss", module))
+                call.window.settle(cast("MultiLoss", module))
 
 
 @contextmanager

@@ -160,8 +160,12 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
         tuple(found.means.get(i, ()) for i in order),
         None if call.window is None else raw.detach(),
     )
-    in_window = call.window is not None and not call.window.single
-    if criterion.track_norms is not None and criterion.training and torch.is_grad_enabled() and not in_window:
+    if (
+        criterion.track_norms is not None
+        and criterion.training
+        and torch.is_grad_enabled()
+        and call.window is None  # at its end
+    ):
         track(criterion, losses, found)  # after the weighting, which may refuse a value
     shares = keep_in_graph(criterion, found, batches, shares, on, order, off)
     return Result(shares, values, found.extra_info, on, present)
@@ -427,7 +431,7 @@ def _coefficients(
 def track(criterion: MultiLoss, losses: Sequence[Any], found: Found) -> None:
     """Move the running norms toward the values of this batch."""
     tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
-    values = {k: found.own.get(i, found.raw[i]) for k, i in enumerate(tracked) if i in found.raw}
+    values = {k: found.raw[i] for k, i in enumerate(tracked) if i in found.raw}
     counts = {k: largest(found.means[i]) for k, i in enumerate(tracked) if i in found.means}
     tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum, counts)
 

@@ -33,7 +33,7 @@ from lossreg.composition.window import CurrentWindow, Window, open_window
 from lossreg.errors import GraphError, WeightingError, WindowError
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
-from lossreg.losses.mean import Count, Mean, largest
+from lossreg.losses.mean import Count, Mean, portion
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
 from lossreg.losses.ranks import compare, several
@@ -457,7 +457,8 @@ class MultiLoss(nn.Module):
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
-        if self._current.window is not None or self.reduce_over is None or not self.training:
+        alone = self.reduce_over is None or not (self.training and torch.is_grad_enabled())
+        if self._current.window is not None or alone:
             return self._current.window
         return open_window(self, [targets], single=True)
 
@@ -566,15 +567,15 @@ class MultiLoss(nn.Module):
         updates: list[Callable[[], None]] = []
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             if type(loss).update_norm is Loss.update_norm:
-                value, count = _raw_value(path, loss, pred, gt)
-                updates.append(partial(loss.record, value, nums, count))
+                value, part = _raw_value(path, loss, pred, gt)
+                updates.append(partial(loss.record, value, nums, part))
             else:
                 updates.append(partial(loss.update_norm, pred, gt, nums))
         for update in updates:
             update()
 
-    def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor, Count | None]]:
-        """Yield each normalised loss of this batch with its raw value, and what that is a mean over, where it says."""
+    def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor, Count]]:
+        """Yield each normalised loss of this batch with its raw value, and which portion of the batch counts for it."""
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             yield loss, *_raw_value(path, loss, pred, gt)
 
@@ -655,12 +656,12 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
-def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, Count | None]:
-    """Return the raw value of a loss, and what it is a mean over, where it says."""
+def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, Count]:
+    """Return the raw value of a loss, and which portion of the batch counts for it."""
     means: list[Mean] = []
     options = {"means": means} if loss.tells_means else {}
     value, _ = noted(group_of(path), loss, pred_batch, gt_batch, False, **options)
-    return value, largest(means) if means else None
+    return value, portion(means) if means else 1.0
 
 
 def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:

@@ -131,6 +131,8 @@ class Window:
     def settle(self, criterion: MultiLoss) -> None:
         """Move the state of a criterion and of its groups by the means of the window; one collective where it has some.
 
+        In a window of one forward that has moved the weightings.
+
         Raises:
             WeightingError: a mean is outside of the domain of a weighting.
         """
@@ -144,14 +146,15 @@ class Window:
             window._move(mover, own)
 
     def _movers(self, criterion: MultiLoss) -> Iterator[tuple[Window, MultiLoss]]:
-        if criterion.training and (criterion.weighting is not None or criterion.track_norms is not None):
+        moves = criterion.track_norms is not None or (criterion.weighting is not None and not self.single)
+        if criterion.training and moves:
             yield self, criterion
         for position, inner in self.inner.items():
             yield from inner._movers(cast("MultiLoss", criterion.loss_funcs[position]))
 
     @torch.no_grad()
     def _move(self, criterion: MultiLoss, means: Tensor) -> None:
-        if criterion.weighting is not None:
+        if criterion.weighting is not None and not self.single:
             one = means.new_ones(())
             norms = torch.stack([self._norms.get(i, one).to(means) for i in range(len(means))])
             criterion.weighting.settle(means / norms, self.present, self.now)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lossreg.arguments import Arguments, plain
 from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
-from lossreg.losses.mean import Count, Elements, Mean, aligned, largest, product
+from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -211,10 +211,10 @@ class Loss(RunningNorm):
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
-        """Add a batch of `nums` samples to the norm; a loss with counts weighs it by them."""
+        """Add a batch of `nums` samples to the norm, of which a portion may count."""
         means: list[Mean] = []
         value, _ = self(pred_batch, gt_batch, normalize=False, means=means)
-        self.record(value, nums, largest(means) if means else None)
+        self.record(value, nums, portion(means) if means else 1.0)
 
     # --- the elements that count ------------------------------------------------------------------
 

@@ -24,11 +24,13 @@ class Mean(NamedTuple):
         value: scalar on the graph; a zero on the graph where the count is 0.
         count: the number of elements, or the sum of their weights.
         is_sum: whether the value is a sum: the sums of parts of a batch add up, where means are averaged.
+        size: how many elements there are, whether they count or not; None where that is not known.
     """
 
     value: Tensor
     count: Count
     is_sum: bool = False
+    size: float | None = None
 
     @classmethod
     def of(cls, values: Tensor, weights: Tensor | None = None) -> Mean:
@@ -42,10 +44,10 @@ class Mean(NamedTuple):
         return Elements(tuple(values.shape), inner=weights).mean(values)
 
     @classmethod
-    def of_sum(cls, total: Tensor, count: Count) -> Mean:
+    def of_sum(cls, total: Tensor, count: Count, size: float | None = None) -> Mean:
         """Return the mean of elements from their sum, a scalar that is 0 where the count is."""
         divisor = safe(count)
-        return cls(total / (divisor.to(total.dtype) if isinstance(divisor, Tensor) else divisor), count)
+        return cls(total / (divisor.to(total.dtype) if isinstance(divisor, Tensor) else divisor), count, False, size)
 
 
 def safe(count: Count) -> Count:
@@ -61,6 +63,17 @@ def largest(means: Sequence[Mean]) -> Count:
     for count in moving:
         most = torch.maximum(most, count) if isinstance(most, Tensor) else count.clamp_min(most)
     return most
+
+
+def portion(means: Sequence[Mean]) -> Count:
+    """Return which portion of a batch counts, by the mean of which most does; 0 only if nothing counts for any."""
+    return largest([mean._replace(count=_portion(mean)) for mean in means])
+
+
+def _portion(mean: Mean) -> Count:
+    if mean.size:
+        return mean.count / mean.size
+    return (mean.count > 0).to(mean.value.dtype) if isinstance(mean.count, Tensor) else float(mean.count > 0)
 
 
 class Elements(NamedTuple):
@@ -108,13 +121,16 @@ class Elements(NamedTuple):
         if values.numel() == 0:
             return Mean(values.sum(), 0.0, reduction == "sum")
         if not self.weighted:
-            total = values.sum() if reduction == "sum" else values.mean()
-            return Mean(total, self.count(reduction), reduction == "sum")
+            return self.known(values.sum() if reduction == "sum" else values.mean(), reduction)
         if reduction == "per_sample":
             return self._mean_of_samples(values)
-        total = self.weigh(values).sum()
-        count = self.count()
-        return Mean(total, count, True) if reduction == "sum" else Mean.of_sum(total, count)
+        total, count = self.weigh(values).sum(), self.count()
+        return self.known(total, "sum") if reduction == "sum" else Mean.of_sum(total, count, float(self._number()))
+
+    def known(self, value: Tensor, reduction: str = "mean") -> Mean:
+        """Return a value that is reduced already, with its count."""
+        size = self.shape[0] if reduction == "per_sample" and self.shape else self._number()
+        return Mean(value, self.count(reduction), reduction == "sum", float(size))
 
     def weigh(self, values: Tensor) -> Tensor:
         """Return (shape) values times their weights, without the graph of those of weight 0."""
@@ -124,7 +140,7 @@ class Elements(NamedTuple):
         totals = _times(values, self.inner).flatten(1).sum(1) if values.dim() > 1 else _times(values, self.inner)
         counts, weights = self._of_samples(product(self.inner, self.share))
         means = totals / safe(counts)
-        return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), _added(weights))
+        return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), _added(weights), float(self.shape[0]))
 
     def _of_samples(self, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (N,) the sums of weights in each sample, and (N,) what each sample counts."""
@@ -133,8 +149,8 @@ class Elements(NamedTuple):
             assert self.outer is not None
             return _number_of(self.outer).new_full(self.shape[:1], float(inside)), self.outer
         weights = _number_of(weights).expand(self.shape[0], *weights.shape[1:])
-        rest = weights.flatten(1)
-        counts = rest.sum(1) * (inside / rest.shape[1])
+        rest = weights.flatten(1) if weights.dim() > 1 else weights.unsqueeze(1)
+        counts = rest.sum(1) * (inside / max(rest.shape[1], 1))
         return counts, (counts != 0) if self.outer is None else _number_of(self.outer) * (counts != 0)
 
     def _samples(self) -> Tensor | None:
@@ -192,7 +208,7 @@ def aligned(weights: Tensor, shape: Sequence[int]) -> Tensor | None:
     """
     own, axes = tuple(weights.shape), len(shape)
     candidates = [own] if len(own) == axes else []
-    if len(own) == axes + 1 and own[1] == 1:
+    if len(own) == axes + 1 > 1 and own[1] == 1:
         candidates.append((own[0], *own[2:]))
     if 3 <= len(own) == axes - 1:
         candidates.append((own[0], 1, *own[1:]))

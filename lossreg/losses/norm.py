@@ -1,4 +1,4 @@
-"""The norm of a loss: the average of its raw value, weighted by counts, the same on every rank."""
+"""The norm of a loss: the average of its raw value, weighted by samples that count, the same on every rank."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class RunningNorm(nn.Module):
 
     name: str
     norm: Tensor  # [1], float32: the divisor of a normalised forward
-    norm_sum: Tensor  # [], float64: sum of value * count on this rank
-    norm_count: Tensor  # [], float64: sum of the counts on this rank: of samples, or of what the loss is a mean over
+    norm_sum: Tensor  # [], float64: sum of value * samples on this rank
+    norm_count: Tensor  # [], float64: number of samples on this rank, of a sample with half a mask a half
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,21 +66,20 @@ class RunningNorm(nn.Module):
         self.norm_count.zero_()
 
     @torch.no_grad()
-    def record(self, value: Tensor, nums: int, count: Tensor | float | None = None) -> None:
-        """Add the mean `value` of a batch to the norm; 0 samples, and a count of 0, change nothing.
+    def record(self, value: Tensor, nums: int, portion: Tensor | float = 1.0) -> None:
+        """Add the mean `value` of a batch to the norm; 0 samples, and a portion of 0, change nothing.
 
         Args:
             value: scalar, the raw loss of a batch.
             nums: number of samples in the batch, 0 or more.
-            count: what the value is a mean over, if that is not its samples.
+            portion: which portion of the batch the value is a mean over.
         """
         checks = Arguments(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__)
         nums = checks.count("nums", nums, "the number of samples in the batch, an integer of 0 or more", least=0)
         checks.done()
-        count = nums if count is None else count
-        if nums == 0 or (not isinstance(count, Tensor) and count == 0):
+        if nums == 0 or (not isinstance(portion, Tensor) and portion == 0):
             return
-        value = value.detach().to(self.norm_sum)
+        value, count = value.detach().to(self.norm_sum), nums * portion
         if isinstance(count, Tensor):
             count = count.detach().to(self.norm_sum)
             value = torch.where(count > 0, value, 0.0)
@@ -191,7 +190,7 @@ def _described(tensor: Tensor) -> str:
 def sync_norms(
     norms: Mapping[str, RunningNorm], world_size: int | None = None, facts: Mapping[str, str] | None = None
 ) -> None:
-    """Average norms over all ranks, weighted by their counts, in one collective.
+    """Average norms over all ranks, weighted by the samples that count, in one collective.
 
     Every rank gathers the same numbers and adds them in the order of the ranks, so the norms are the same on all ranks,
     bit for bit. If no rank has a count for a term (its norm was set by hand), its norm becomes the unweighted

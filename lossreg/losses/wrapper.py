@@ -274,10 +274,10 @@ class LossWrapper(Loss):
             return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
         alone = elements.inner is None and elements.outer is None and not option_of(self.loss_func, "label_smoothing")
         if alone and reduction == option_of(self.loss_func, "reduction", "mean"):
-            value, count = self._value_of(self._called(self.loss_func, arguments)), elements.count()
-            if isinstance(count, Tensor):  # a mean of nothing is NaN
-                value = torch.where(count == 0, 0.0, value)
-            return Mean(value, count, reduction == "sum")
+            mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
+            if not isinstance(mean.count, Tensor):
+                return mean
+            return mean._replace(value=torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
         kept = elements.kept
         if kept is not None:
             arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
