@@ -112,7 +112,7 @@ class Elements(NamedTuple):
         return _added(self._of_samples(product(self.inner, self.share))[1])
 
     def mean(self, values: Tensor, reduction: str = "mean") -> Mean:
-        """Reduce values (shape) of the elements.
+        """Reduce values (shape) of the elements, in float32 or wider.
 
         Args:
             values: on the graph; at elements of weight 0 they may be anything.
@@ -121,10 +121,11 @@ class Elements(NamedTuple):
         if values.numel() == 0:
             return Mean(values.sum(), 0.0, reduction == "sum")
         if not self.weighted:
-            return self.known(values.sum() if reduction == "sum" else values.mean(), reduction)
+            total = values.sum(dtype=_wide(values)) if reduction == "sum" else values.mean(dtype=_wide(values))
+            return self.known(total, reduction)
         if reduction == "per_sample":
             return self._mean_of_samples(values)
-        total, count = self.weigh(values).sum(), self.count()
+        total, count = self.weigh(values).sum(dtype=_wide(values)), self.count()
         return self.known(total, "sum") if reduction == "sum" else Mean.of_sum(total, count, float(self._number()))
 
     def known(self, value: Tensor, reduction: str = "mean") -> Mean:
@@ -137,7 +138,8 @@ class Elements(NamedTuple):
         return _times(_times(values, self.inner), self._samples())
 
     def _mean_of_samples(self, values: Tensor) -> Mean:
-        totals = _times(values, self.inner).flatten(1).sum(1) if values.dim() > 1 else _times(values, self.inner)
+        rows = _times(values, self.inner)
+        totals = (rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)).sum(1, dtype=_wide(values))
         counts, weights = self._of_samples(product(self.inner, self.share))
         means = totals / safe(counts)
         return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), _added(weights), float(self.shape[0]))
@@ -164,6 +166,11 @@ class Elements(NamedTuple):
         assert weights is not None
         total = _added(weights)
         return total if weights.numel() == self._number() else total * (self._number() / max(weights.numel(), 1))
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """Return the dtype of sums: float32 for halves, whose sums would overflow."""
+    return torch.float32 if values.dtype.itemsize < 4 else values.dtype
 
 
 def _number_of(weights: Tensor) -> Tensor:
