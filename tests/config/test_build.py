@@ -24,7 +24,7 @@ from lossreg import (
     load_loss,
 )
 from lossreg.errors import ArgumentError, ConfigError, ConfigWarning
-from lossreg.keys import Lone, Term
+from lossreg.keys import Lone, Term, Wrap
 from lossreg.values import keys_of
 
 PRED = {"x": torch.full((2, 3), 2.0)}
@@ -370,13 +370,20 @@ class TestMistakes:
             ({"gt_channels": {"step": 0}}, "gt_channels.step", "range"),
             ({"inputs": []}, "inputs", "range"),
             ({"inputs": ["x"]}, "inputs[0]", "range"),
-            ({"reduction": None}, "reduction", "type"),
+            ({"reduction": "median"}, "reduction", "choice"),
             ({"target_dtype": "int"}, "target_dtype", "choice"),
         ],
     )
     def test_mistakes_of_a_wrapper_stand_at_their_key(self, wrap: Any, path: str, kind: str) -> None:
         ((place, found, _),) = told({"losses": [{"loss": "Foreign", "wrap": wrap}]})
         assert (place, found) == (f"losses[0].wrap.{path}", kind)
+
+    def test_null_leaves_a_key_of_a_wrapper_out(self) -> None:
+        null = dict.fromkeys(keys_of(Wrap))
+        assert build({"losses": [{**TERM, "wrap": null}]}).loss_funcs[0].offset == 1.0
+        lossreg.register("Summed", wrap={"reduction": "sum", "target_shape": "any"})(nn.L1Loss)
+        found = build({"losses": [{"loss": "Summed", "wrap": {**null, "gt_channels": 0}}]}).loss_funcs[0]
+        assert (found.reduction, found.target_shape, found.gt_index) == ("sum", "any", 0)
 
     def test_inputs_of_a_loss_that_reads_batches_are_refused(self) -> None:
         wrap = {"inputs": ["pred.x", "gt.t", "gt.t"]}
