@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,12 +289,8 @@ def test_it_works_where_gradients_are_off() -> None:
         assert lossreg.diagnose(multi, pred, {}, [w]).gradient_norm == pytest.approx(2.0)
 
 
-def test_one_rank_may_call_it_alone(tmp_path: Path) -> None:
-    program = Path(__file__).with_name("one_of_two_ranks.py")
-    commands = [[sys.executable, program, str(rank), tmp_path / "store"] for rank in range(2)]
-    ranks = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
-    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+def test_one_rank_may_call_it_alone(in_two_processes: Callable[..., list[str]]) -> None:
+    in_two_processes(f"{Path(__file__).with_name('one_of_two_ranks.py')}:main")
 
 
 # --- odd batches ----------------------------------------------------------------------------------
