@@ -130,8 +130,11 @@ def _term(entry: Entry[Any], sources: Sources) -> Any:
 
 def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:
     made = _parameters(entry, sources)
-    own = [("loss", str, entry.name), *_without(made, tuple(keys_of(Term))), ("args", dict[str, Any], {})]
-    return _structured(entry, [*before, *own, *after], closed=made is not None)
+    own = _without(made, tuple(key for key in keys_of(Term) if key != "reduction"))
+    if any(name == "reduction" for name, _, _ in own):  # the loss's own is meant, as in a file
+        after = [field for field in after if field[0] != "reduction"]
+    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *after]
+    return _structured(entry, fields, closed=made is not None)
 
 
 def _part(entry: Entry[Any], sources: Sources, key: str) -> Any:
