@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from torch import Tensor, nn
 
 import lossreg
@@ -351,76 +350,3 @@ def test_half_precision_does_not_overflow_its_own_norms() -> None:
     big = lossreg.LossWrapper(lambda pred: (pred * 300.0).sum(), "big")
     found = lossreg.diagnose(lossreg.MultiLoss([big], [1.0]), w * 1.0, torch.ones(64), [w])
     assert found.terms[0].gradient_norm == pytest.approx(300.0 * 8.0, rel=1e-3)
-
-
-# --- showing --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def found() -> Any:
-    w, pred = at(1.0, 1.0)
-    losses = [Along("strong", 50.0, 0.0), Along("against", -1.0, 0.1), Along("still", 0.0, 0.0)]
-    return lossreg.diagnose(lossreg.MultiLoss(losses, [1.0, 1.0, 1.0]), pred, {}, [w])
-
-
-def test_printed_it_is_two_tables_and_what_stands_out(found: Any) -> None:
-    text = str(found)
-    lines = [line.split() for line in text.splitlines() if line]
-    heads = "Term Value Norm Weight Contribution Share Gradient norm Along total"
-    assert heads.split() in lines
-    assert ["strong", "100", "1", "1", "100", "98.2%", "100", "1.00"] in lines
-    assert ["Cosine", "1", "2", "3"] in lines
-    assert ["3", "still", "-", "-", "-"] in lines
-    assert text.endswith(
-        "- strong has 98% of all gradient norm\n"
-        "- still has no gradient at the shared parameters\n"
-        "- strong and against pull apart (cosine -1.00)"
-    )
-    assert "\x1b" not in text
-
-
-def test_rich_prints_the_same(found: Any) -> None:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(found)
-    console.file.close()
-    assert [line.rstrip() for line in console.export_text().splitlines()] == str(found).splitlines()
-
-
-def test_a_column_for_coefficients_is_there_where_a_weighting_moves_them() -> None:
-    w, pred = at(1.0, 1.0)
-    multi = lossreg.MultiLoss([Along("a", 1.0, 0.0)], [1.0], weighting=Uncertainty())
-    assert "Coefficient" in str(lossreg.diagnose(multi, pred, {}, [w]))
-
-
-def test_json_holds_everything(found: Any, tmp_path: Any) -> None:
-    data = json.loads(found.to_json(tmp_path / "found.json"))
-    assert data == json.loads((tmp_path / "found.json").read_text())
-    assert data["terms"][1]["gradient_norm"] == pytest.approx(found.terms[1].gradient_norm)
-    assert data["cosines"][2] == [None, None, None]
-    assert data["total"] == pytest.approx(found.total)
-
-
-@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_the_heat_map(found: Any, tmp_path: Any, suffix: str, magic: bytes) -> None:
-    pytest.importorskip("matplotlib")
-    file = tmp_path / f"cosines.{suffix}"
-    found.plot(file)
-    assert file.read_bytes().startswith(magic)
-
-
-@pytest.mark.parametrize(("write", "suffix"), [("to_json", "json"), ("plot", "png")])
-def test_a_write_that_fails_leaves_the_old_file(found: Any, tmp_path: Any, write: str, suffix: str) -> None:
-    if write == "plot":
-        pytest.importorskip("matplotlib")
-    resource = pytest.importorskip("resource", reason="there is no limit on file sizes to fail at")
-    file = tmp_path / f"found.{suffix}"
-    file.write_text("old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            getattr(found, write)(file)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
