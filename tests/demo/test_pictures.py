@@ -1,8 +1,11 @@
 """The pictures of the demo."""
 
+import pytest
 import torch
 
 from lossreg.demo.pictures import field_directions
+
+pytestmark = pytest.mark.needs_plugins  # the extra `demo`, without which nothing here is collected
 
 
 def test_directions_are_the_roots_of_the_polynomial() -> None:
