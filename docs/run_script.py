@@ -1,4 +1,4 @@
-"""Run a script in a process that has imported torch, which takes longer than most scripts of the pages."""
+"""Run the commands of the pages in processes that have imported torch, which takes longer than most of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from tempfile import TemporaryDirectory
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["hydra", "torch", "torch.utils.data", "lossreg", "lossreg.composition.multiloss"])
-COMMAND = re.compile(r"python (?P<script>\S+\.py.*?)(?: (?:2>(?P<both>&1)|2>(?P<file>\S+)))?(?: \| (?P<rest>.+))?")
+COMMAND = re.compile(
+    r"(?:python (?=\S+\.py)|(?=lossreg ))(?P<script>[^;&<>|]+?)"
+    r"(?: 2>(?:(?P<both>&1)|(?P<file>\S+)))?(?: \| (?P<rest>.+))?"
+)
 
 
 def run_command(command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a line of a shell as a reader does; where it begins with `python SCRIPT.py`, the script in a fork."""
+    """Run a line of a shell as a reader does; where it begins with `python SCRIPT.py` or `lossreg`, that in a fork."""
     found = COMMAND.fullmatch(command)
     if not found:
         return _shell(command, env)
@@ -28,11 +31,12 @@ def run_command(command: str, env: dict[str, str]) -> subprocess.CompletedProces
         process = PROCESSES.Process(target=_run, args=(shlex.split(found["script"]), Path.cwd(), env, out, told))
         process.start()
         process.join(300)
-        process.kill()
+        process.kill()  # where it has not ended
+        process.join()
         printed = out.read_text(encoding="utf-8")
         errors = err.read_text(encoding="utf-8") if told == err else ""
     if not found["rest"]:
-        return subprocess.CompletedProcess(command, process.exitcode or 0, printed, errors)
+        return subprocess.CompletedProcess(command, process.exitcode, printed, errors)
     done = _shell(found["rest"], env, printed)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout, errors + done.stderr)
 
@@ -48,4 +52,7 @@ def _run(arguments: list[str], folder: Path, env: dict[str, str], out: Path, err
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv, sys.path = arguments, [str(folder), *sys.path]
-    runpy.run_path(arguments[0], run_name="__main__")
+    if arguments[0] == "lossreg":
+        runpy.run_module("lossreg", run_name="__main__")
+    else:
+        runpy.run_path(arguments[0], run_name="__main__")
