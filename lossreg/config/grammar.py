@@ -245,7 +245,7 @@ class Grammar:
         if is_own:
             values["reduction"] = None
         deep = values["deep_supervision"]
-        given = {name: value for name, value in values.items() if name in data and value is not None}
+        given = _given({name: value for name, value in values.items() if name in data})
         if default_name is None and entry is not None:
             default_name = _default_name(data, entry)
         return TermConfig(
@@ -257,7 +257,7 @@ class Grammar:
                 **arguments_of(Term, "LossWrapper", given),
                 **arguments_of(Term, "lossreg_wrap", given),
                 **arguments_of(Term, "Loss", given),
-                **arguments_of(Wrap, "LossWrapper", _if_good(values["wrap"]) or {}),
+                **arguments_of(Wrap, "LossWrapper", _given(_if_good(values["wrap"]) or {})),
             },
             deep_supervision={"outputs": deep} if isinstance(deep, (str, list)) else _if_good(deep),
             normalize=values["normalize"],
@@ -559,6 +559,11 @@ class Grammar:
 
 _BAD: Data = object()
 _WEIGHT = type_of(Finite | list[Finite])
+
+
+def _given(values: Mapping[str, Data]) -> dict[str, Data]:
+    """Return the values without those that are null, which leaves a key out."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _if_good(value: Data) -> Data:
