@@ -132,7 +132,7 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str, str, str]] = [
     (wrapper, {"inputs": ["pred.a", "gt.a"], "target_dtype": "long"}, 'target_dtype', 'conflict', 'leave out one of them'),
     (wrapper, {"pred_channels": 1.5}, 'pred_channels', 'type', ''),
     (wrapper, {"target_dtype": torch.long}, 'target_dtype', 'type', ''),
-    (wrapper, {"reduction": "none"}, 'reduction', 'choice', ''),
+    (wrapper, {"reduction": "nothing"}, 'reduction', 'choice', ''),
     (wrapper, {"dtype": "float16"}, 'dtype', 'choice', "did you mean 'float32'?"),
     (wrapper, {"dtype": torch.float32}, 'dtype', 'type', ''),
     (deep, {"loss": nn.L1Loss()}, 'loss', 'type', 'wrap it: LossWrapper(loss)'),

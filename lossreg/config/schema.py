@@ -324,6 +324,7 @@ def _terms() -> dict[str, Node]:
         "terms": any_of(NULL, {"type": "array", "items": _at("list_term"), "minItems": 1}, mapping),
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
         "term_keys": {"description": "The keys of a term beside its loss.", "properties": keys},
+        "own_key": {"enum": [*_OWN, *IGNORED_KEYS]},
         "term": _text_or(
             _at("loss_name"),
             {
@@ -446,7 +447,10 @@ def _parameters(entry: Entry[Any], sources: Sources) -> tuple[dict[str, Any], li
 def _parameter(parameter: Parameter) -> Node:
     """Return the schema of a parameter, of a long description the beginning."""
     node = _at("tensor") if parameter.type is TENSOR else parameter.schema()
-    return {**node, **({"description": shorten(parameter.doc, 140, placeholder=" ...")} if parameter.doc else {})}
+    node = {word: value for word, value in node.items() if word != "description"}
+    if not parameter.doc or parameter.name == "reduction":  # many losses have it, and `term_keys` says what it is
+        return node
+    return {**node, "description": shorten(parameter.doc, 120, placeholder=" ...")}
 
 
 def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
@@ -468,19 +472,23 @@ def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
 def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # noqa: ARG001
     """Return the definitions of a loss: its parameters; what `args` holds; and what a term holds."""
     values, needed, other = _parameters(entry, sources)
-    named_as_keys = {name: node for name, node in values.items() if name in _OWN}
-    rest = {name: node for name, node in values.items() if name not in _OWN}
+    own = [name for name in _OWN if name != "reduction"]  # a loss's own reduction is meant, where it has one
+    named_as_keys = {name: node for name, node in values.items() if name in own}
+    rest = {name: node for name, node in values.items() if name not in own}
     parameters = _at(_place(entry, "loss"))
     about = {"description": entry.spec.summary} if entry.spec.summary else {}
     args = {**dict.fromkeys(rest, True), **named_as_keys}
-    term: Node = {**parameters, "properties": {**dict.fromkeys(rest, True), "args": _at(_place(entry, "args"))}}
-    term["patternProperties"] = {f"^({'|'.join((*_OWN, *IGNORED_KEYS))})$": True}
+    term: Node = {**parameters, "properties": {"args": _at(_place(entry, "args"))}}
+    if other is False:
+        term["propertyNames"] = {"if": _at("own_key"), "else": {"enum": list(rest)}}
+    else:
+        term |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
+        term["additionalProperties"] = other
     return {
         f"loss:{entry.name}": {**about, "properties": rest},
         f"args:{entry.name}": {**parameters, "type": "object", "properties": args, "additionalProperties": other},
         f"term:{entry.name}": {
             **term,
-            "additionalProperties": other,
             **({"allOf": [*map(_given, needed)]} if needed else {}),
         },
     }
