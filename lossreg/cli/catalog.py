@@ -126,8 +126,10 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
     line = _yaml_line(entry, settable)
     keys = _keys(entry.spec, target)
+    masking = _masking(entry.spec, target)
     if as_json:
         described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
+        described |= {"mask": masking} if masking else {}
         show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
         return
 
@@ -137,6 +139,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         "Aliases": ", ".join(entry.spec.aliases),
         "Also as _target_": ", ".join(entry.spec.targets),
         **{key.capitalize(): ", ".join(value) for key, value in keys.items()},
+        "Mask": masking,
     }
     width = max(len(key) for key, value in facts.items() if value) + 2
     echo(styled(entry.name, bold=True))
@@ -213,6 +216,14 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
         for name, value in keys.items()
         if value and isinstance(value, Sequence) and not isinstance(value, str)
     }
+
+
+def _masking(spec: Spec, target: Any) -> str:
+    """Return what a term's mask chooses for a loss, or that it takes none; empty where that is not known."""
+    if not isinstance(spec, LossSpec):
+        return ""
+    masks = getattr(target, "masks", None)
+    return spec.masking or {True: "yes", False: "no"}.get(masks, "")
 
 
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeAlias
 import torch.nn.functional as F
 from torch import nn
 
-Unit: TypeAlias = Literal["values", "positions", "samples"]
+Unit: TypeAlias = Literal["values", "positions", "planes", "samples"]
 """What a loss has one value for: each number of its target; each pixel or token, whose classes are one axis of the
-prediction; or each sample."""
+prediction; each channel of each sample; or each sample."""
 
 _UNITS: dict[Unit, tuple[str, ...]] = {
     "values": (
@@ -121,4 +121,6 @@ def shape_of(unit: Unit, target: Sequence[int], *, soft: bool) -> tuple[int, ...
     shape = tuple(target)
     if unit == "samples":
         return shape[:1]
+    if unit == "planes":
+        return shape[:2]
     return (*shape[:1], *shape[2:]) if unit == "positions" and soft else shape

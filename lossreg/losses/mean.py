@@ -233,14 +233,14 @@ def blanked(tensor: Tensor, kept: Tensor, neutral: float = 0.0) -> Tensor:
     """Return an argument of a loss with `neutral` at elements that do not count, so that NaN there has no gradient.
 
     Args:
-        tensor: (N, ...): the elements, or with a class axis 1 beside theirs, or with further axes after (N,).
+        tensor: (N, ...): the elements, or with a class axis 1 beside theirs, or with further axes after theirs.
         kept: bool, of as many axes as the elements.
         neutral: a valid value.
     """
     if tensor.dim() == kept.dim() + 1 and kept.dim() > 1:
         kept = kept.unsqueeze(1)
-    elif tensor.dim() > kept.dim() == 1:
-        kept = kept.reshape(-1, *[1] * (tensor.dim() - 1))
+    elif tensor.dim() > kept.dim():
+        kept = kept.reshape(*kept.shape, *[1] * (tensor.dim() - kept.dim()))
     if tensor.dim() != kept.dim():
         return tensor
     return torch.where(kept, tensor, torch.full((), neutral, dtype=tensor.dtype, device=tensor.device))

@@ -68,8 +68,11 @@ class LossWrapper(Loss):
             `"input"`, since it handles this itself.
         needs_grad: whether the wrapped loss takes derivatives of the predictions; see `Loss.needs_grad`.
         unit: what the wrapped loss has one value for with `reduction="none"`: `"values"`, each number of the target;
-            `"positions"`, each pixel or token, with the classes on axis 1 of the prediction; `"samples"`. Known for
-            torch's own losses. Where it is known, the loss takes a mask, and its mean has a count.
+            `"positions"`, each pixel or token, with the classes on axis 1 of the prediction; `"planes"`, each channel
+            of each sample; `"samples"`. Known for torch's own losses. Where it is known, the loss takes a mask, and its
+            mean has a count.
+        values_of: a function of the wrapped loss's arguments that returns the values of these elements, with their mean
+            or sum equal to the loss's; by default the wrapped loss with `reduction="none"`.
 
     Attributes:
         compared: the number of arguments whose shapes `target_shape` checks; None for all.
@@ -80,6 +83,7 @@ class LossWrapper(Loss):
     """
 
     compared: int | None = None
+    _unreduced: tuple[Callable[..., Any] | None]  # in a tuple, since a module would become a child
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class LossWrapper(Loss):
         dtype: Literal["float32", "input"] | None = None,
         needs_grad: bool | None = None,
         unit: Unit | None = None,
+        values_of: Callable[..., Any] | None = None,
     ) -> None:
         checks = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
@@ -134,18 +139,21 @@ class LossWrapper(Loss):
         self._call_options = {"normalize": False} if raw else {}
         self._one_argument = self.inputs is None and not self._takes_batches and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
-        self._set_elements(unit, checks)
+        self._set_elements(unit, values_of, checks)
         checks.done()
 
-    def _set_elements(self, unit: Unit | None, checks: Arguments) -> None:
+    def _set_elements(self, unit: Unit | None, values_of: Callable[..., Any] | None, checks: Arguments) -> None:
         """Find out whether the wrapped loss has values of elements, and how it reduces them by itself."""
         given, inner = self.loss_func, inside(self.loss_func)
         self.unit = unit if unit is not None else unit_of(given)
         own = option_of(given, "reduction", "mean")
         plainly = own in ("mean", "sum", "none") and option_of(given, "size_average") is None
-        found = unreduced(given) if self.unit is not None and plainly and self._takes_batches is False else None
-        self.__dict__["_unreduced"] = (found,)  # in a tuple, since a module would become a child
-        self._own_reduction = "mean" if own == "none" else own
+        if self.unit is None or self._takes_batches:
+            found = None
+        else:
+            found = values_of or (unreduced(given) if plainly else None)
+        self.__dict__["_unreduced"] = (found,)
+        self._own_reduction = "sum" if own == "sum" else "mean"
         if isinstance(inner, Loss):
             self.masks, self.parts = inner.masks, inner.parts
         else:
@@ -273,8 +281,11 @@ class LossWrapper(Loss):
         if math.prod(shape) == 0:
             return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
         alone = elements.inner is None and elements.outer is None and not option_of(self.loss_func, "label_smoothing")
-        if alone and reduction == option_of(self.loss_func, "reduction", "mean"):
-            mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
+        if option_of(self.loss_func, "reduction") == "none":
+            alone &= elements.share is None
+        if alone and reduction == self._own_reduction:
+            value = self._value_of(self._called(self.loss_func, arguments))
+            mean = elements.known(value.mean() if value.dim() else value, reduction)
             if not isinstance(mean.count, Tensor):
                 return mean
             return mean._replace(value=torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
@@ -337,9 +348,10 @@ class LossWrapper(Loss):
         pred = arguments[0]
         if self.unit == "positions" and target is not None:
             return shape_of("positions", target.shape, soft=target.is_floating_point() and target.dim() == pred.dim())
-        if self.unit == "samples":
-            return tuple(pred.shape[:1])
-        return tuple(torch.broadcast_shapes(*(a.shape for a in arguments if isinstance(a, Tensor))))
+        if self.unit in ("samples", "planes"):
+            return shape_of(self.unit, pred.shape, soft=False)
+        compared = arguments if target is None else (pred, target)  # a variance may lack the last axis
+        return tuple(torch.broadcast_shapes(*(a.shape for a in compared if isinstance(a, Tensor))))
 
     def _target_alone(self, gt_batch: Any) -> Tensor | None:
         """Return the target from the targets alone; None for a loss that has none."""

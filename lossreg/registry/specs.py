@@ -64,8 +64,7 @@ class Spec:
                 )
         if not is_target(self.target):
             self._refuse("target", self.target, "'package.module:Attribute'")
-        if not isinstance(self.summary, str) or len(self.summary) > LONGEST_LINE or not self.summary.isprintable():
-            self._refuse("summary", self.summary, f"one printable line of at most {LONGEST_LINE} characters")
+        self._line("summary")
         for dotted in self._strings("targets"):
             if not _DOTTED.match(dotted):
                 self._refuse("targets", dotted, "'package.module.Attribute'")
@@ -82,6 +81,11 @@ class Spec:
         raise PluginError(
             f"{type(self).__name__} {shown(self.name)}: {attribute}: expected {expected}, found {shown(value)}"
         )
+
+    def _line(self, attribute: str) -> None:
+        value = getattr(self, attribute)
+        if not isinstance(value, str) or len(value) > LONGEST_LINE or not value.isprintable():
+            self._refuse(attribute, value, f"one printable line of at most {LONGEST_LINE} characters")
 
     def _strings(self, attribute: str) -> tuple[str, ...]:
         """Convert a field of strings to a tuple and return it; a single string is an error."""
@@ -127,6 +131,8 @@ class LossSpec(Spec):
         wrap: options of the `LossWrapper` for a target that is not a `Loss` (`{"target_dtype": "long"}`); see
             `lossreg.LossWrapper`.
         tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
+        masking: one line for `lossreg show`: what a term's mask chooses (`"pixels; with a count"`), or `"no: "` and why
+            the loss takes none. By default as the class says (`Loss.masks`).
         example: `"package.module:function"` that returns an example `(pred_batch, gt_batch)`.
         example_args: constructor arguments for the example, if parameters have no default.
         nothing: `"package.module:function"` that returns a `(pred_batch, gt_batch)` with nothing to learn (every
@@ -139,6 +145,7 @@ class LossSpec(Spec):
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
     tensors: tuple[str, ...] = field(default=(), kw_only=True)
+    masking: str = field(default="", kw_only=True)
     example: str | None = field(default=None, kw_only=True)
     example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
     nothing: str | None = field(default=None, kw_only=True)
@@ -150,6 +157,7 @@ class LossSpec(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._identifiers("tensors")
+        self._line("masking")
         self._mapping("wrap")
         self._mapping("example_args")
         self._mapping("exceptions", str)

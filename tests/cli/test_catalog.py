@@ -103,6 +103,31 @@ def test_show_as_json_has_the_parameters(run):
 
 
 @pytest.mark.parametrize(
+    ("masks", "masking", "expected"),
+    [(False, "", "no"), (True, "", "yes"), (True, "pixels; with a count", "pixels; with a count")],
+)
+def test_show_says_whether_a_loss_takes_a_mask(run, masks, masking, expected):
+    @lossreg.register("Masked", masking=masking)
+    class Masked(lossreg.Loss):
+        """A loss."""
+
+    Masked.masks = masks
+    rows = [line.split(":", 1)[1].strip() for line in run("show", "Masked").stdout.splitlines() if "Mask:" in line]
+    assert rows == [expected]
+    assert json.loads(run("show", "Masked", "--json").stdout)["mask"] == expected
+
+
+def test_show_says_nothing_of_masks_where_that_is_not_known(run):
+    @lossreg.register("Plain")
+    def plain(pred, target):
+        """Return a loss."""
+
+    for name in ("Plain", "cosine"):
+        assert "Mask:" not in run("show", name).stdout
+        assert "mask" not in json.loads(run("show", name, "--json").stdout)
+
+
+@pytest.mark.parametrize(
     ("name", "line"),
     [
         ("cosine", 'weight: {schedule: cosine, start: "???", end: "???", end_epoch: "???"}'),

@@ -117,3 +117,14 @@ def test_the_readme_counts_the_losses_that_the_wrappers_count():
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 5
+
+
+def test_the_readme_counts_the_losses_with_masks_that_the_wrappers_count():
+    """The numbers of the wrappers' page are held by a test of theirs."""
+    words = r"(\d+) losses have a count(?: and|,) (\d+) more take a mask.*?(\d+) do neither"
+    numbers = [
+        re.findall(words, path.read_text(encoding="utf-8"), re.DOTALL)
+        for path in (ROOT / "README.md", ROOT / "plugins" / "lossreg-wrappers" / "README.md")
+    ]
+    assert numbers[0] == numbers[1]
+    assert sum(map(int, numbers[0][0])) == 100

@@ -143,6 +143,12 @@ def test_a_summary_is_one_printable_line(text):
     assert str(raised.value).isprintable()
 
 
+@pytest.mark.parametrize("value", ["a\nb", "x" * 1001, True, None])
+def test_what_a_mask_chooses_is_one_printable_line(value):
+    with pytest.raises(PluginError, match="LossSpec 'A': masking: expected one printable line of at most 1000"):
+        LossSpec("A", "a:A", masking=value)
+
+
 @pytest.mark.parametrize("text", ["", "x" * 1000, "K\u00fcstner's loss, \u03b1 = 0.5"])
 def test_a_summary_may_be_empty_long_or_in_any_script(text):
     assert LossSpec("A", "a:A", summary=text).summary == text

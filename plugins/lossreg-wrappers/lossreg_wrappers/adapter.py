@@ -11,13 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossreg import LossWrapper
+from lossreg import LossWrapper, Mean
+from lossreg.arguments import Arguments
 from lossreg.errors import RangeError, ShapeError
-from lossreg.losses.base import can_look, holds
+from lossreg.losses.base import can_look, holds, zero_on_graph
+from lossreg.losses.elementwise import unit_of
+from lossreg.losses.mean import Count, Elements, blanked, product
 from lossreg_wrappers.forms import INDICES, RANGES, TARGETS, Form, Rules, choose
+from lossreg_wrappers.readers import Overlap, Reader, reader
+from lossreg_wrappers.units import parsed
 
 _ROUNDING = 1e-6
 """How far a probability may exceed 1 after an interpolation."""
+_POOLED = "it is a ratio of sums over the batch, not a mean over elements; a mask leaves pixels out of the sums"
 _SCALED = "divide a mask of 0 and 255 by 255"
 
 
@@ -41,11 +47,15 @@ class LibraryLoss(LossWrapper):
             of their side in it.
         pred_key: as for `LossWrapper`.
         gt_key: as for `LossWrapper`.
+        unit: what the loss has one value for, see `lossreg_wrappers.units`; by default as for `LossWrapper`.
+        unmasked: why the loss takes no mask, and what would do, for an error.
         **options: other options of `LossWrapper`.
 
     Raises:
         ValueError: `input` cannot be converted to the form that the loss takes; the message says how to fix it.
     """
+
+    _reader: tuple[Reader | None]  # in a tuple, since a module would become a child
 
     def __init__(
         self,
@@ -64,6 +74,8 @@ class LibraryLoss(LossWrapper):
         inputs: Sequence[str] | None = None,
         pred_key: str | None = None,
         gt_key: str | None = None,
+        unit: Rules = "",
+        unmasked: str = "",
         **options: Any,
     ) -> None:
         target = choose(target, loss_func)
@@ -79,9 +91,18 @@ class LibraryLoss(LossWrapper):
         if inputs is not None:
             inputs = _renamed(inputs, {"pred": pred_key, "gt": gt_key})
             pred_key = gt_key = None
+        unit, by = parsed(choose(unit, loss_func) if unit else unit_of(loss_func) or "none")
+        read = reader(by, loss_func) if by else None
+        found = not by or read is not None
+        if found and unit not in ("pooled", "none"):
+            options |= {"unit": unit, "values_of": read}
+        self.unmasked = unmasked or _POOLED  # before the core's constructor, which may report it
         super().__init__(loss_func, name, inputs=inputs, pred_key=pred_key, gt_key=gt_key, **options)
+        self.__dict__["_reader"] = (read,)
+        self.pooled = unit == "pooled"
+        self.masks = self.masks or (self.pooled and found)
         self.takes = Form.parse(choose(takes, loss_func))
-        self.target = target
+        self.target: str = target
         self.advice = advice
         self.copies = copies
         self.input = input
@@ -96,6 +117,133 @@ class LibraryLoss(LossWrapper):
             )
         self._convert = self._conversion()
         _adopt_constants(loss_func)
+
+    # --- elements ---------------------------------------------------------------------------------
+
+    def _why_unmasked(self) -> str:
+        return self.unmasked or super()._why_unmasked()
+
+    def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
+        """Set which elements count and how much; see `Loss.take_mask`."""
+        if sample_weight is not None and self.pooled:
+            checks = Arguments(f"LibraryLoss {self.name!r}")
+            checks.report("sample_weight", f"is not possible: {_POOLED}", "leave it out", "conflict")
+            checks.done()
+        super().take_mask(mask, sample_weight)
+
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor | Mean | Sequence[Mean]:
+        """Return the value of the wrapped loss: a mean with its count where it has values of elements."""
+        (read,) = self._reader
+        if not isinstance(read, Overlap) or not (self.mask or self.sample_weight):
+            return super().compute(pred_batch, gt_batch)
+        arguments = self.arguments(pred_batch, gt_batch)
+        self._check_shapes(arguments, pred_batch, gt_batch)
+        pred, target = arguments
+        pixels = self.elements(pred_batch, gt_batch, self._pixels(target, pred))
+        if math.prod(pixels.shape) == 0:
+            return zero_on_graph(pred) if self.pooled else Mean(zero_on_graph(pred), 0.0, self._sums)
+        values: Tensor = self._called(read, arguments, {"kept": pixels.kept})
+        if self.pooled:
+            return values
+        samples, reduction = self._samples(pixels), self.reduction or self._own_reduction
+        return samples.weigh(values) if reduction == "none" else samples.mean(values, reduction)
+
+    def counts(self, gt_batch: Any) -> Sequence[Count]:
+        """Return the counts of the loss's means, from the targets alone; see `Loss.counts`."""
+        (read,) = self._reader
+        target = self._target_alone(gt_batch) if isinstance(read, Overlap) and not self.pooled else None
+        if target is None or not (self.mask or self.sample_weight):
+            return super().counts(gt_batch)
+        pixels = self.elements({}, gt_batch, self._pixels(target))
+        return [self._samples(pixels).count(self.reduction or self._own_reduction)]
+
+    @property
+    def _sums(self) -> bool:
+        return (self.reduction or self._own_reduction) == "sum"
+
+    def _samples(self, pixels: Elements) -> Elements:
+        """Return the samples that have a pixel which counts, with their weights."""
+        weights = pixels.outer
+        if pixels.inner is not None:
+            if pixels.inner.dtype != torch.bool:
+                raise ShapeError(
+                    f"loss {self.name!r}: sample_weight: expected one weight for each sample, (N,), since an overlap "
+                    "of sums over pixels has no weighted mean; use mask to leave pixels out"
+                )
+            present = pixels.inner.flatten(1).any(1).expand(pixels.shape[:1])
+            weights = present if weights is None else product(weights, present)
+        return Elements(pixels.shape[:1], outer=weights)
+
+    def _blanked(self, arguments: Sequence[Any], pred_batch: Any, gt_batch: Any) -> Sequence[Any]:
+        """Return arguments with valid values where elements do not count, before they are checked and converted."""
+        if not (self.mask or self.sample_weight) or not self.masks:
+            return arguments
+        if not self._has_pixels:
+            self._check_shapes(arguments, pred_batch, gt_batch)
+        kept = self.elements(pred_batch, gt_batch, self._shape_before(arguments)).kept
+        return arguments if kept is None else [blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments)]
+
+    def _shape_before(self, arguments: Sequence[Any]) -> tuple[int, ...]:
+        """Return the shape of the elements that a mask chooses, from arguments that are not converted yet."""
+        target = self._target_in(arguments)
+        if target is not None and self._has_pixels:
+            return self._pixels(target, arguments[0])
+        return super()._shape_in(arguments, target)
+
+    @property
+    def _has_pixels(self) -> bool:
+        return self.unit == "positions" or isinstance(self._reader[0], Overlap)
+
+    def _shape_in(self, arguments: Sequence[Tensor], target: Tensor | None) -> tuple[int, ...]:
+        if self.unit == "positions" and target is not None:
+            return self._pixels(target, arguments[0])
+        return super()._shape_in(arguments, target)
+
+    def _pixels(self, target: Tensor, pred: Tensor | None = None) -> tuple[int, ...]:
+        """Return the shape of the pixels or tokens of a target, without its class axis."""
+        shape = tuple(target.shape)
+        channel = len(shape) > 1 and shape[1] == 1 and (pred is None or len(shape) == pred.dim())
+        return (*shape[:1], *shape[2:]) if channel or self._has_channels(target, pred) else shape
+
+    def _has_channels(self, target: Tensor, pred: Tensor | None = None) -> bool:
+        """Return whether a target has one number for each class; from the target alone if it is floating."""
+        (read,) = self._reader
+        if self.target in INDICES:
+            if self.target != "indices or distribution" or target.dim() < 2:
+                return False
+            if pred is None:
+                return target.is_floating_point() and target.shape[1] > 1
+            axis = self.axis if pred.dim() > self.axis else -1
+            classes = int(getattr(self.loss_func, self.classes)) if self.classes else pred.shape[axis]
+            return classes > 1 and self._has_all_classes(pred, target, axis, classes)
+        return isinstance(read, Reader) and read.has_channels
+
+    def _is_soft(self, target: Tensor) -> bool:
+        return self.unit == "positions" and self._has_channels(target)
+
+    def _target_in(self, arguments: Sequence[Any]) -> Tensor | None:
+        """Return the target, class indices without a channel axis."""
+        target = super()._target_in(arguments)
+        single = target is not None and self._has_pixels and target.dim() == arguments[0].dim() > 1
+        if target is None or not single or target.shape[1] != 1 or self._has_channels(target, arguments[0]):
+            return target
+        return target.squeeze(1)
+
+    def _target_alone(self, gt_batch: Any) -> Tensor | None:
+        """Return the target from the targets alone, class indices as integers without a channel axis."""
+        target = super()._target_alone(gt_batch)
+        if target is None or not self._has_pixels:
+            return target
+        if target.dim() > 1 and target.shape[1] == 1 and not self._has_channels(target):
+            target = target.squeeze(1)
+        elif self.target == "indices or distribution":
+            return target
+        return target.long() if self.target in INDICES and target.is_floating_point() else target
+
+    def share(self, target: Tensor) -> Tensor | None:
+        """Return what elements count by themselves in the loss's own mean; see `LossWrapper.share`."""
+        (read,) = self._reader
+        return super().share(target) if read is None else read.share(target)
 
     # --- predictions ------------------------------------------------------------------------------
 
@@ -123,7 +271,7 @@ class LibraryLoss(LossWrapper):
 
     def arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
         """Return the checked and converted arguments for the wrapped loss."""
-        arguments = list(super().arguments(pred_batch, gt_batch))
+        arguments = list(self._blanked(super().arguments(pred_batch, gt_batch), pred_batch, gt_batch))
         for i, key in enumerate(self.inputs or ("pred",)):
             if key.startswith("pred"):
                 self._check_prediction(self.label(i, pred_batch, gt_batch), arguments[i])

@@ -8,6 +8,7 @@ from typing import Any
 from lossreg import LossSpec
 from lossreg_wrappers.exceptions import EXCEPTIONS
 from lossreg_wrappers.homes import homes
+from lossreg_wrappers.units import masking
 
 
 def library_loss(
@@ -31,7 +32,8 @@ def library_loss(
         module: the public module of the library (`"torch.nn"`).
         name: the public name of the loss in the module.
         summary: one line for listings.
-        wrap: the forms of prediction and target, see `lossreg_wrappers.forms`.
+        wrap: the forms of prediction and target, see `lossreg_wrappers.forms`, and what a mask chooses, see
+            `lossreg_wrappers.units`.
         example: the function of `lossreg_wrappers.examples` that returns its example batch.
         args: constructor arguments for the example.
         package: the distribution with the lowest version that has the loss; None if it is always installed.
@@ -52,6 +54,7 @@ def library_loss(
         ),
         wrap=wrap,
         tensors=tensors,
+        masking=masking(wrap),
         hidden=hidden,
         package=package,
         example=f"lossreg_wrappers.examples:{example}",

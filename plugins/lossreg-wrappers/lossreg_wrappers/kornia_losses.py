@@ -16,9 +16,14 @@ __all__ = ["lossreg_losses", "lossreg_wrap"]
 
 _loss = partial(library_loss, "kornia.losses", package="kornia>=0.8")
 
-_IMAGES = {"takes": "values"}
+_VALUES = {"takes": "values", "unit": "values"}
+_IMAGES = {"takes": "values", "unit": "samples by sample"}
 _CLASSES = {"takes": "softmax logits", "target": "indices"}
-_ALONE = {"takes": "values", "inputs": ("pred.other_signal",)}
+_HISTOGRAMS = "it compares histograms of all pixels; use monai/GlobalMutualInformationLoss for a mask of samples"
+_SIGNALS = {"takes": "values", "unmasked": _HISTOGRAMS}
+_ALONE = {**_SIGNALS, "inputs": ("pred.other_signal",)}
+_SOFTMAX_INSIDE = "its softmax is inside, and a sample without pixels would count; use monai/{} with `softmax: true`"
+_SORTS = "it sorts the errors of all pixels; use monai/DiceLoss with `jaccard: true`"
 _BINS = "Parzen-window histograms of `num_bins` bins"
 # an enum of functions, which a config cannot express
 _KERNEL = ("kernel_function",)
@@ -38,7 +43,7 @@ def _segmentation() -> Sequence[LossSpec]:
         _loss(
             "BinaryFocalLossWithLogits",
             "focal loss of logits with sigmoids",
-            {"takes": "sigmoid logits", "target": "mask"},
+            {"takes": "sigmoid logits", "target": "mask", "unit": "values"},
             also=("binary_focal_loss_with_logits",),
             tensors=("weight", "pos_weight"),
             example="mask_logits",
@@ -47,7 +52,7 @@ def _segmentation() -> Sequence[LossSpec]:
         _loss(
             "DiceLoss",
             "soft Dice of the softmax",
-            _CLASSES,
+            {**_CLASSES, "unmasked": _SOFTMAX_INSIDE.format("DiceLoss")},
             also=("dice_loss",),
             tensors=("weight",),
             example="class_logits",
@@ -55,7 +60,7 @@ def _segmentation() -> Sequence[LossSpec]:
         _loss(
             "FocalLoss",
             "focal loss of the softmax",
-            _CLASSES,
+            {**_CLASSES, "unit": "positions by classes"},
             also=("focal_loss",),
             tensors=("weight",),
             example="class_logits",
@@ -64,26 +69,26 @@ def _segmentation() -> Sequence[LossSpec]:
         _loss(
             "HausdorffERLoss",
             "Hausdorff distance by repeated erosion, images",
-            {"takes": "softmax probabilities", "target": "channel indices"},
+            {"takes": "softmax probabilities", "target": "channel indices", "unit": "samples by kornia_hausdorff"},
             example="class_probabilities",
         ),
         _loss(
             "HausdorffERLoss3D",
             "Hausdorff distance by repeated erosion, volumes",
-            {"takes": "softmax probabilities", "target": "channel indices"},
+            {"takes": "softmax probabilities", "target": "channel indices", "unit": "samples by kornia_hausdorff"},
             example="volume_class_probabilities",
         ),
         _loss(
             "LovaszHingeLoss",
             "Lovász hinge of one logit a pixel",
-            {"takes": "sigmoid logits", "target": "mask without channel"},
+            {"takes": "sigmoid logits", "target": "mask without channel", "unmasked": _SORTS},
             also=("lovasz_hinge_loss",),
             example="binary_logits",
         ),
         _loss(
             "LovaszSoftmaxLoss",
             "Lovász softmax, a convex surrogate of the IoU",
-            _CLASSES,
+            {**_CLASSES, "unmasked": _SORTS},
             also=("lovasz_softmax_loss",),
             tensors=("weight",),
             example="class_logits",
@@ -91,7 +96,7 @@ def _segmentation() -> Sequence[LossSpec]:
         _loss(
             "TverskyLoss",
             "Tversky index of the softmax",
-            _CLASSES,
+            {**_CLASSES, "unmasked": _SOFTMAX_INSIDE.format("TverskyLoss")},
             also=("tversky_loss",),
             example="class_logits",
             args={"alpha": 0.4, "beta": 0.6},
@@ -101,22 +106,22 @@ def _segmentation() -> Sequence[LossSpec]:
 
 def _robust() -> Sequence[LossSpec]:
     return (
-        _loss("CauchyLoss", "robust regression, Cauchy", _IMAGES, also=("cauchy_loss",), example="values"),
+        _loss("CauchyLoss", "robust regression, Cauchy", _VALUES, also=("cauchy_loss",), example="values"),
         _loss(
             "CharbonnierLoss",
             "robust regression, a smooth absolute error",
-            _IMAGES,
+            _VALUES,
             also=("charbonnier_loss",),
             example="values",
         ),
         _loss(
             "GemanMcclureLoss",
             "robust regression, Geman and McClure",
-            _IMAGES,
+            _VALUES,
             also=("geman_mcclure_loss",),
             example="values",
         ),
-        _loss("WelschLoss", "robust regression, Welsch", _IMAGES, also=("welsch_loss",), example="values"),
+        _loss("WelschLoss", "robust regression, Welsch", _VALUES, also=("welsch_loss",), example="values"),
     )
 
 
@@ -125,7 +130,13 @@ def _images() -> Sequence[LossSpec]:
         _loss(
             "InverseDepthSmoothnessLoss",
             "smoothness of an inverse depth, less where the image has edges",
-            {"takes": "values", "inputs": ("pred.idepth", "gt.image"), "place": 1},
+            {
+                "takes": "values",
+                "inputs": ("pred.idepth", "gt.image"),
+                "place": 1,
+                "unmasked": "it compares neighbouring pixels, and returns one number for the batch; multiply `idepth` "
+                "by the mask in a preprocess",
+            },
             also=("inverse_depth_smoothness_loss",),
             example="inverse_depth",
         ),
@@ -133,7 +144,7 @@ def _images() -> Sequence[LossSpec]:
         _loss(
             "PSNRLoss",
             "negative peak signal-to-noise ratio",
-            _IMAGES,
+            {"takes": "values", "unmasked": "it is the logarithm of a mean over the batch; use torch/MSELoss"},
             also=("psnr_loss",),
             example="images",
             args={"max_val": 1.0},
@@ -165,7 +176,12 @@ def _images() -> Sequence[LossSpec]:
 
 
 def _heatmaps() -> Sequence[LossSpec]:
-    heatmaps = {"takes": "probabilities", "target": "distribution", "advice": "normalise each map over its pixels"}
+    heatmaps = {
+        "takes": "probabilities",
+        "target": "distribution",
+        "advice": "normalise each map over its pixels",
+        "unit": "planes",
+    }
     return (
         _loss("js_div_loss_2d", "Jensen-Shannon divergence of heatmaps", heatmaps, example="heatmaps"),
         _loss("kl_div_loss_2d", "Kullback-Leibler divergence of heatmaps", heatmaps, example="heatmaps"),
@@ -177,7 +193,7 @@ def _mutual_information() -> Sequence[LossSpec]:
         _loss(
             f"{prefix}mutual_information_loss{suffix}",
             f"negative {text}mutual information of two {shape}, by {_BINS}",
-            _IMAGES,
+            _SIGNALS,
             hidden=_KERNEL,
             tensors=_MASKS,
             package="kornia>=0.8.3",

@@ -24,6 +24,13 @@ _ACTIVATION = ("other_act",)
 # before, they took the target first, and no activation
 _CLDICE = "monai>=1.6"
 _SOFTMAX = {"softmax": True, "to_onehot_y": True}
+_BY_SAMPLE: dict[str, Rules] = {"unit": (({"batch": True}, "none"), ({}, "samples by sample"))}
+_BATCHED = "with `batch: true` it is no mean over samples; leave that out"
+_OVERLAP: dict[str, Rules] = {"unit": (({"batch": True}, "pooled by monai_overlap"), ({}, "samples by monai_overlap"))}
+_PARTS = "its two parts are means over different things; use two terms, monai/{} and {}"
+_SHAPES = "it compares shapes of whole objects; use monai/DiceLoss"
+_VALUES = {"takes": "values", "unit": "samples by sample"}
+_PAIRS = "it compares every sample of the batch with the others; leave samples out of the batch instead"
 _MODULES = "lossreg_wrappers.monai_modules"
 
 
@@ -61,7 +68,7 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "DiceLoss",
             "soft Dice, or IoU with `jaccard: true`",
-            _maps(),
+            {**_maps(), **_OVERLAP},
             also=("Dice",),
             hidden=_ACTIVATION,
             example="class_logits",
@@ -70,7 +77,7 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "GeneralizedDiceLoss",
             "Dice with classes weighted by their volume",
-            _maps(),
+            {**_maps(), **_OVERLAP},
             also=("generalized_dice",),
             hidden=_ACTIVATION,
             example="class_logits",
@@ -79,7 +86,7 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "GeneralizedWassersteinDiceLoss",
             "Dice under a matrix of distances between the classes",
-            {"takes": "softmax logits", "target": "channel indices"},
+            {"takes": "softmax logits", "target": "channel indices", "unit": "samples by sample"},
             also=("generalized_wasserstein_dice",),
             tensors=("dist_matrix",),
             example="class_logits",
@@ -88,7 +95,7 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "MCCLoss",
             "one minus Matthews correlation",
-            _maps(),
+            {**_maps(), **_BY_SAMPLE, "unmasked": _BATCHED},
             hidden=_ACTIVATION,
             package="monai>=1.6",
             example="class_logits",
@@ -102,6 +109,7 @@ def _overlap() -> Sequence[LossSpec]:
                 "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
                 "inputs": ("pred.input", "gt.target", "gt.mask"),
                 "place": 1,
+                "unmasked": "it reads a mask of its own, at `gt.mask`; for the mask of a term use monai/DiceLoss",
             },
             hidden=_ACTIVATION,
             package="monai>=1.6",  # older versions store the activations elsewhere
@@ -113,6 +121,7 @@ def _overlap() -> Sequence[LossSpec]:
             {
                 **_maps(prefix="dice."),
                 "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+                "unmasked": _SHAPES,
             },
             hidden=_ACTIVATION,
             package=_CLDICE,
@@ -121,12 +130,19 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "SoftclDiceLoss",
             "Dice of the centre lines (clDice)",
-            _maps(),
+            {**_maps(), "unmasked": _SHAPES},
             hidden=_ACTIVATION,
             package=_CLDICE,
             example="one_hot_probabilities",
         ),
-        _loss("TverskyLoss", "Tversky index", _maps(), hidden=_ACTIVATION, example="class_logits", args=_SOFTMAX),
+        _loss(
+            "TverskyLoss",
+            "Tversky index",
+            {**_maps(), **_OVERLAP},
+            hidden=_ACTIVATION,
+            example="class_logits",
+            args=_SOFTMAX,
+        ),
     )
 
 
@@ -140,7 +156,10 @@ def _compound() -> Sequence[LossSpec]:
         _loss(
             "DiceCELoss",
             "Dice and cross-entropy",
-            _maps(prefix="dice.", otherwise=otherwise("lambda_dice", "lambda_ce")),
+            {
+                **_maps(prefix="dice.", otherwise=otherwise("lambda_dice", "lambda_ce")),
+                "unmasked": _PARTS.format("DiceLoss", "torch/CrossEntropyLoss"),
+            },
             also=("dice_ce",),
             tensors=("weight",),
             hidden=_ACTIVATION,
@@ -153,6 +172,7 @@ def _compound() -> Sequence[LossSpec]:
             {
                 **_maps(prefix="dice.", softmax="logits", otherwise=otherwise("lambda_dice", "lambda_focal")),
                 "target": (({"to_onehot_y": True}, "channel indices"), ({}, "one-hot")),
+                "unmasked": _PARTS.format("DiceLoss", "monai/FocalLoss"),
             },
             also=("dice_focal",),
             hidden=_ACTIVATION,
@@ -162,7 +182,12 @@ def _compound() -> Sequence[LossSpec]:
         _loss(
             "GeneralizedDiceFocalLoss",
             "generalised Dice and focal loss",
-            _maps(prefix="generalized_dice.", softmax="logits", otherwise=otherwise("lambda_gdl", "lambda_focal")),
+            {
+                **_maps(
+                    prefix="generalized_dice.", softmax="logits", otherwise=otherwise("lambda_gdl", "lambda_focal")
+                ),
+                "unmasked": _PARTS.format("GeneralizedDiceLoss", "monai/FocalLoss"),
+            },
             also=("generalized_dice_focal",),
             hidden=_ACTIVATION,
             example="class_logits",
@@ -176,7 +201,7 @@ def _boundary() -> Sequence[LossSpec]:
         _loss(
             "BoundaryLoss",
             "integral of the prediction over the target's signed distance map",
-            _maps(),
+            {**_maps(), **_BY_SAMPLE, "unmasked": _BATCHED},
             hidden=_ACTIVATION,
             package="monai>=1.6.1",
             example="class_logits",
@@ -185,7 +210,7 @@ def _boundary() -> Sequence[LossSpec]:
         _loss(
             "HausdorffDTLoss",
             "Hausdorff distance by distance transforms",
-            _maps(),
+            {**_maps(), **_BY_SAMPLE, "unmasked": _BATCHED},
             hidden=_ACTIVATION,
             example="class_logits",
             args=_SOFTMAX,
@@ -193,7 +218,7 @@ def _boundary() -> Sequence[LossSpec]:
         _loss(
             "LogHausdorffDTLoss",
             "logarithm of one plus the Hausdorff distance",
-            _maps(),
+            {**_maps(), "unmasked": "it is the logarithm of a mean over the batch; use monai/HausdorffDTLoss"},
             hidden=_ACTIVATION,
             example="class_logits",
             args=_SOFTMAX,
@@ -207,7 +232,11 @@ def _classification() -> Sequence[LossSpec]:
         _loss(
             "AUCMLoss",
             "surrogate of the area under the ROC curve; has parameters to train",
-            {"takes": "values", "target": "mask"},
+            {
+                "takes": "values",
+                "target": "mask",
+                "unmasked": "it compares positive with negative pixels of the whole batch; use torch/BCEWithLogitsLoss",
+            },
             package="monai>=1.6",
             example="binary_logits",
         ),
@@ -215,7 +244,12 @@ def _classification() -> Sequence[LossSpec]:
             "AsymmetricUnifiedFocalLoss",
             "asymmetric focal and focal Tversky loss of two classes",
             # its own page says logits, but it applies no activation
-            {"takes": "probabilities", "target": by_onehot, "advice": _ADVICE.partition("and ")[2]},
+            {
+                "takes": "probabilities",
+                "target": by_onehot,
+                "advice": _ADVICE.partition("and ")[2],
+                "unmasked": "its two parts are means over different things; use monai/FocalLoss and monai/TverskyLoss",
+            },
             example="two_class_probabilities",
         ),
         _loss(
@@ -225,6 +259,8 @@ def _classification() -> Sequence[LossSpec]:
                 "takes": (({"use_softmax": True}, "softmax logits"), ({}, "sigmoid logits")),
                 "target": by_onehot,
                 "advice": "set `to_onehot_y: true` if the target contains class indices",
+                "unit": (({"reduction": "sum"}, "none"), ({}, "positions by monai_focal")),
+                "unmasked": "with `reduction: sum` it averages over pixels and sums over the rest; use the mean",
             },
             example="class_logits",
             args={"to_onehot_y": True},
@@ -232,7 +268,11 @@ def _classification() -> Sequence[LossSpec]:
         _loss(
             "NACLLoss",
             "cross-entropy with logits held to the neighbours' class proportions",
-            {"takes": "logits", "target": "indices"},
+            {
+                "takes": "logits",
+                "target": "indices",
+                "unmasked": "it compares each pixel with its neighbours; use torch/CrossEntropyLoss",
+            },
             example="class_logits",
             args={"classes": 3, "dim": 2},
         ),
@@ -240,16 +280,25 @@ def _classification() -> Sequence[LossSpec]:
 
 
 def _registration() -> Sequence[LossSpec]:
-    values = {"takes": "values"}
     return (
-        _loss("BendingEnergyLoss", "bending energy of a displacement field", values, example="displacement"),
-        _loss("BoxGIoULoss", "generalised IoU of boxes", values, also=("giou",), example="boxes"),
-        _loss("DiffusionLoss", "squared slopes of a displacement field", values, example="displacement"),
-        _loss("GlobalMutualInformationLoss", "negative mutual information of images", values, example="images"),
+        _loss("BendingEnergyLoss", "bending energy of a displacement field", _VALUES, example="displacement"),
+        _loss("BoxGIoULoss", "generalised IoU of boxes", _VALUES, also=("giou",), example="boxes"),
+        _loss("DiffusionLoss", "squared slopes of a displacement field", _VALUES, example="displacement"),
+        _loss(
+            "GlobalMutualInformationLoss",
+            "negative mutual information of images",
+            {
+                "takes": "values",
+                "unit": (({"kernel_type": "gaussian"}, "samples by sample"), ({}, "none")),
+                "unmasked": "its bins reach from the least to the largest value of the batch; use the default "
+                "`kernel_type: gaussian`",
+            },
+            example="images",
+        ),
         _loss(
             "LocalNormalizedCrossCorrelationLoss",
             "negative local squared correlation of images",
-            values,
+            _VALUES,
             example="images",
             args={"spatial_dims": 2},
         ),
@@ -257,19 +306,23 @@ def _registration() -> Sequence[LossSpec]:
 
 
 def _images() -> Sequence[LossSpec]:
-    values = {"takes": "values"}
     return (
         _loss(
             "JukeboxLoss",
             "squared difference of Fourier amplitudes",
-            values,
+            _VALUES,
             example="images",
             args={"spatial_dims": 2},
         ),
         _loss(
             "PerceptualLoss",
             "distance of a pretrained network's features; downloads its weights, needs lpips or torchvision",
-            {"takes": "values", "copies": True},  # it standardises its arguments in place
+            {
+                "takes": "values",
+                "copies": True,  # it standardises its arguments in place
+                "unmasked": "its features see the whole image, and it returns one number for the batch; multiply both "
+                "images by the mask in a preprocess",
+            },
             target=f"{_MODULES}:PerceptualLoss",
             example="images",
             args={"spatial_dims": 2, "network_type": "resnet50", "pretrained": False},
@@ -277,7 +330,7 @@ def _images() -> Sequence[LossSpec]:
         _loss(
             "SSIMLoss",
             "one minus structural similarity",
-            values,
+            _VALUES,
             example="images",
             args={"spatial_dims": 2},
         ),
@@ -293,18 +346,19 @@ def _others() -> Sequence[LossSpec]:
         "advice": _ADVICE,
         "place": -1,
         "target_shape": "any",
+        "unmasked": "it returns one number for the batch; give the mask to a term with the loss inside",
     }
     return (
         _loss(
             "BarlowTwinsLoss",
             "decorrelation of the features of two views",
-            {"takes": "values", "inputs": ("pred.input", "pred.target")},
+            {"takes": "values", "inputs": ("pred.input", "pred.target"), "unmasked": _PAIRS},
             example="views",
         ),
         _loss(
             "ContrastiveLoss",
             "contrast of the embeddings of two views with those of other samples",
-            {"takes": "values", "inputs": ("pred.input", "pred.target")},
+            {"takes": "values", "inputs": ("pred.input", "pred.target"), "unmasked": _PAIRS},
             example="views",
         ),
         _loss(
@@ -334,14 +388,22 @@ def _others() -> Sequence[LossSpec]:
         _loss(
             "PatchAdversarialLoss",
             "adversarial loss of a patch discriminator's outputs, for the generator by default",
-            {"takes": "values", "inputs": ("pred.input",)},
+            {
+                "takes": "values",
+                "inputs": ("pred.input",),
+                "unmasked": "it averages over outputs of several sizes; use torch/MSELoss with a target of ones",
+            },
             target=f"{_MODULES}:PatchAdversarialLoss",
             example="discriminator",
         ),
         _loss(
             "SURELoss",
             "Stein's unbiased risk estimate of an operator (a Python function of yours)",
-            {"takes": "values", "inputs": ("pred.x", "gt.y_pseudo_gt")},
+            {
+                "takes": "values",
+                "inputs": ("pred.x", "gt.y_pseudo_gt"),
+                "unmasked": "it needs the operator's output for the whole input; use torch/MSELoss",
+            },
             target=f"{_MODULES}:SURELoss",
             tensors=("perturb_noise",),
             package="monai>=1.6",  # before, it fails without `eps`

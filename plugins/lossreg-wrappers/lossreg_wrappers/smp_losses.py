@@ -23,6 +23,7 @@ _BY_MODE = {
     "target": (({"mode": "multiclass"}, "indices"), ({}, "mask")),
     "target_shape": "any",  # the loss flattens the planes
 }
+_OVERLAP = {**_BY_MODE, "unit": "pooled by smp_overlap"}
 _MULTICLASS = {"mode": "multiclass"}
 
 
@@ -30,7 +31,7 @@ _MULTICLASS = {"mode": "multiclass"}
 def lossreg_losses() -> Sequence[LossSpec]:
     """Return the specs of the losses of `segmentation_models_pytorch.losses`, sorted by name."""
     return (
-        _loss("DiceLoss", "soft Dice over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+        _loss("DiceLoss", "soft Dice over the batch", _OVERLAP, example="class_logits", args=_MULTICLASS),
         _loss(
             "FocalLoss",
             "focal loss with sigmoids in every mode",
@@ -38,11 +39,14 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 **_BY_MODE,
                 "takes": (*_FROM_PROBABILITIES, ({"mode": "multiclass"}, "logits"), ({}, "sigmoid logits")),
                 "advice": "set `from_logits: false` if the model returns probabilities",
+                "unit": "positions by smp_focal",
+                "unmasked": "with `normalized`, another `reduction` than mean or sum, or `ignore_index` for several "
+                "labels it is no mean over pixels; leave these out",
             },
             example="class_logits",
             args=_MULTICLASS,
         ),
-        _loss("JaccardLoss", "soft IoU over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+        _loss("JaccardLoss", "soft IoU over the batch", _OVERLAP, example="class_logits", args=_MULTICLASS),
         _loss(
             "LovaszLoss",
             "Lovász hinge (binary, multilabel) or Lovász softmax (multiclass), a convex surrogate of the IoU",
@@ -50,6 +54,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "takes": (({"mode": "multiclass"}, "softmax logits"), ({}, "sigmoid logits")),
                 "target": _BY_MODE["target"],
                 "target_shape": "any",
+                "unmasked": "it sorts the errors of all pixels; use its `ignore_index`, or smp/JaccardLoss",
             },
             example="class_logits",
             args=_MULTICLASS,
@@ -57,22 +62,32 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "MCCLoss",
             "one minus Matthews correlation of a binary mask",
-            {"takes": "sigmoid probabilities", "target": "mask", "target_shape": "any"},
+            {
+                "takes": "sigmoid probabilities",
+                "target": "mask",
+                "target_shape": "any",
+                "unmasked": "it counts true negatives, as which masked pixels would count; use smp/DiceLoss",
+            },
             example="mask_probabilities",
         ),
         _loss(
             "SoftBCEWithLogitsLoss",
             "binary cross-entropy of logits with label smoothing and an ignored value",
-            {"takes": "sigmoid logits", "target": "mask"},
+            {"takes": "sigmoid logits", "target": "mask", "unit": "values"},
             tensors=("weight", "pos_weight"),
             example="mask_logits",
         ),
         _loss(
             "SoftCrossEntropyLoss",
             "cross-entropy of logits with label smoothing",
-            {"takes": "softmax logits", "target": "indices"},
+            {
+                "takes": "softmax logits",
+                "target": "indices",
+                "unit": (({"dim": 1}, "positions by without_class_axis"), ({}, "none")),
+                "unmasked": "its classes are not on axis 1; use the default `dim: 1`",
+            },
             example="class_logits",
             args={"smooth_factor": 0.1},
         ),
-        _loss("TverskyLoss", "soft Tversky index over the batch", _BY_MODE, example="class_logits", args=_MULTICLASS),
+        _loss("TverskyLoss", "soft Tversky index over the batch", _OVERLAP, example="class_logits", args=_MULTICLASS),
     )

@@ -15,10 +15,10 @@ _OBSOLETE = ("size_average", "reduce")
 
 _loss = partial(library_loss, "torch.nn", also_in=("torch.nn.modules.loss",), hidden=_OBSOLETE)
 
-_VALUES = {"takes": "values", "target": "values"}
-_SIGNS = {"takes": "values", "target": "signs"}
-_CLASSES = {"takes": "softmax logits", "target": "indices or distribution"}
-_TRIPLETS = {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative")}
+_VALUES = {"takes": "values", "target": "values", "unit": "values"}
+_SIGNS = {"takes": "values", "target": "signs", "unit": "values"}
+_CLASSES = {"takes": "softmax logits", "target": "indices or distribution", "unit": "positions"}
+_TRIPLETS = {"takes": "values", "inputs": ("pred.anchor", "pred.positive", "pred.negative"), "unit": "samples"}
 
 
 @hookimpl
@@ -28,7 +28,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "AdaptiveLogSoftmaxWithLoss",
             "softmax over very many classes, with rare ones in clusters; has parameters to train",
-            {"takes": "values", "target": "indices", "classes": "n_classes"},
+            {"takes": "values", "target": "indices", "classes": "n_classes", "unit": "samples by adaptive_softmax"},
             target="lossreg_wrappers.torch_modules:AdaptiveLogSoftmaxWithLoss",
             hidden=("device", "dtype"),
             example="features_and_classes",
@@ -37,14 +37,14 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "BCELoss",
             "binary cross-entropy of probabilities",
-            {"takes": "sigmoid probabilities", "target": "mask"},
+            {"takes": "sigmoid probabilities", "target": "mask", "unit": "values"},
             tensors=("weight",),
             example="mask_probabilities",
         ),
         _loss(
             "BCEWithLogitsLoss",
             "binary cross-entropy of logits",
-            {"takes": "sigmoid logits", "target": "mask"},
+            {"takes": "sigmoid logits", "target": "mask", "unit": "values"},
             tensors=("weight", "pos_weight"),
             example="mask_logits",
         ),
@@ -55,6 +55,8 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "takes": "softmax log-probabilities",
                 "axis": -1,
                 "inputs": ("pred.log_probs", "gt.targets", "gt.input_lengths", "gt.target_lengths"),
+                "unmasked": "it aligns whole sequences, whose samples are on axis 1 of the prediction; leave sequences "
+                "out of the batch instead",
             },
             hidden=(),
             example="sequences",
@@ -69,6 +71,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "place": 2,
                 "target_shape": "same",
                 "compared": 2,
+                "unit": "samples",
             },
             example="labelled_pairs",
         ),
@@ -88,6 +91,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "place": 1,
                 "target_shape": "broadcast",
                 "compared": 2,  # it checks the variances itself
+                "unit": "values",
             },
             hidden=(),
             example="means_and_variances",
@@ -100,6 +104,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             {
                 "takes": "softmax log-probabilities",
                 "target": (({"log_target": True}, "log-distribution"), ({}, "distribution")),
+                "unit": (({"reduction": "batchmean"}, "samples by batchmean"), ({}, "values")),
             },
             example="distributions",
             args={"reduction": "batchmean"},
@@ -108,7 +113,14 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "LinearCrossEntropyLoss",
             "cross-entropy fused with the linear layer before it; has parameters to train",
-            {"takes": "values", "target": "indices or distribution", "classes": "num_classes"},
+            {
+                "takes": "values",
+                "target": "indices or distribution",
+                "classes": "num_classes",
+                "unit": (({"out_features": ()}, "positions by linear_cross_entropy"), ({}, "none")),
+                "unmasked": "with `out_features` the positions of its target are not those of its features; use "
+                "torch/CrossEntropyLoss after a linear layer",
+            },
             tensors=("weight",),
             hidden=("device", "dtype", "options"),
             package="torch>=2.13",
@@ -125,40 +137,41 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "inputs": ("pred.input1", "pred.input2", "gt.target"),
                 "place": 2,
                 "target_shape": "same",
+                "unit": "values",
             },
             example="ranked_scores",
         ),
         _loss(
             "MultiLabelMarginLoss",
             "multi-class hinge for several classes per sample: indices, padded with -1",
-            {"takes": "values", "target": "label lists"},
+            {"takes": "values", "target": "label lists", "unit": "samples"},
             example="scores_and_label_lists",
         ),
         _loss(
             "MultiLabelSoftMarginLoss",
             "mean over classes of the binary cross-entropy of logits",
-            {"takes": "sigmoid logits", "target": "mask"},
+            {"takes": "sigmoid logits", "target": "mask", "unit": "values by multi_label_soft_margin"},
             tensors=("weight",),
             example="mask_logits",
         ),
         _loss(
             "MultiMarginLoss",
             "multi-class hinge of scores (N, C) with class indices",
-            {"takes": "values", "target": "indices"},
+            {"takes": "values", "target": "indices", "unit": "samples"},
             tensors=("weight",),
             example="scores_and_classes",
         ),
         _loss(
             "NLLLoss",
             "negative log-likelihood of class indices under log-probabilities",
-            {"takes": "softmax log-probabilities", "target": "indices"},
+            {"takes": "softmax log-probabilities", "target": "indices", "unit": "positions"},
             tensors=("weight",),
             example="class_log_probabilities",
         ),
         _loss(
             "PoissonNLLLoss",
             "negative log-likelihood of a Poisson distribution with predicted (log-)rate",
-            {"takes": "values", "target": "counts"},
+            {"takes": "values", "target": "counts", "unit": "values"},
             example="counts",
         ),
         _loss("SmoothL1Loss", "squared below `beta`, absolute above", _VALUES, example="values"),

@@ -13,7 +13,7 @@ __all__ = ["lossreg_losses", "lossreg_wrap"]
 
 _loss = partial(library_loss, "torchvision.ops", package="torchvision>=0.19")
 
-_BOXES = {"takes": "values"}
+_BOXES = {"takes": "values", "unit": "samples"}
 
 
 @hookimpl
@@ -26,7 +26,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "sigmoid_focal_loss",
             "focal loss of logits with sigmoids",
-            {"takes": "sigmoid logits", "target": "mask"},
+            {"takes": "sigmoid logits", "target": "mask", "unit": "values"},
             example="mask_logits",
         ),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from lossreg_wrappers.forms import Form, choose
+from lossreg_wrappers.listing import listing, replaced, specs
 
 import lossreg
 from lossreg.errors import UnknownNameError
@@ -75,6 +76,12 @@ def test_the_readme_counts_the_losses():
     counts = {name: sum(entry.plugin.name == name for entry in every) for name in rows}
     assert {name: int(count) for name, count in rows.items()} == counts
     assert set(counts) == {"torch", "smp", "monai", "kornia", "torchvision"}
+
+
+def test_the_readme_lists_what_masks_choose():
+    text = README.read_text(encoding="utf-8")
+    assert replaced(text) == text, "run `python -m lossreg_wrappers.listing README.md`"
+    assert set(re.findall(r"`(\w+/\w+)`", listing())) >= set(specs())
 
 
 def test_listing_imports_no_library():
