@@ -95,14 +95,15 @@ class Share(NamedTuple):
         kept = product(pixels, planes)
         if kept is None:
             return cls(None, None, None, float(n * channels * height * width), float(n * channels * classes))
-        dtype = torch.float64 if kept.dtype == torch.float64 else torch.float32
+        exact = torch.float32 if kept.device.type == "mps" else torch.float64
         if pixels is None:
-            sums = kept.new_full((n, channels), height * width, dtype=dtype)
-        else:
-            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=dtype)
-        present = (sums > 0).to(dtype)
+            sums = kept.new_full((n, channels), height * width, dtype=exact)
+        else:  # a number of pixels is exact in float32, which is faster
+            of_plane = torch.float32 if pixels.dtype == torch.bool else exact
+            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=of_plane).to(exact)
+        present = (sums > 0).to(exact)
         if planes is not None:
-            planes = planes.detach().flatten(1).to(dtype).expand(n, channels)
+            planes = planes.detach().flatten(1).to(exact).expand(n, channels)
             sums, present = sums * planes, present * planes
         weights = None if pixels is None or pixels.dtype == torch.bool else pixels
         kept = kept if kept.dtype == torch.bool else kept != 0

@@ -88,7 +88,7 @@ class BinaryLoss(torch.autograd.Function):
         if planes.masked:
             present = count > 0
             overlap, gradient = overlap * present, gradient * present
-            pixels, number = count.sum(), present.sum()
+            pixels, number = count.sum(), present.sum(dtype=planes.exact)
         entropy = log.sum() * (-task.coefs.bce / safe(pixels))
         mean = overlap.sum() / safe(number)
         if planes.on_cpu and not holds((entropy + mean).isfinite()):
@@ -96,10 +96,9 @@ class BinaryLoss(torch.autograd.Function):
         ctx.task, ctx.masked, ctx.pixels = task, planes.masked, pixels
         ctx.split, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
         ctx.save_for_backward(pred, target, weights, (gradient / safe(number)).to(planes.dtype))
-        counts = [c.to(planes.dtype) if isinstance(c, Tensor) else c for c in (pixels, number)]
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(c for c in counts if isinstance(c, Tensor)))
-        return Parts(entropy.to(planes.dtype), mean.to(planes.dtype), *counts)
+        ctx.mark_non_differentiable(*(c for c in (pixels, number) if isinstance(c, Tensor)))
+        return Parts(entropy.to(planes.dtype), mean.to(planes.dtype), pixels, number)
 
     @staticmethod
     def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
