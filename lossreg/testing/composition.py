@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.base import Loss
+from lossreg.losses.mean import Mean, largest
 from lossreg.testing import processes
 from lossreg.testing.contract import NotApplicable, applies, check, require
 from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, tensors
@@ -104,7 +105,7 @@ def mean_of_samples(subject: Subject) -> None:
 
 @check("pickles", "gradients_finite")
 def two_processes(subject: Subject) -> None:
-    """Two ranks get the same norm, weighted by their samples, and the mean of their gradients.
+    """Two ranks get the same norm, weighted by their counts or samples, and the mean of their gradients.
 
     Do not override `sync` or `update_norm`, and do not let `compute` depend on the rank.
     """
@@ -113,13 +114,24 @@ def two_processes(subject: Subject) -> None:
     if isinstance(answers, str):
         raise NotApplicable(answers)
     values, slopes = zip(*(processes.value_and_slope(loss, share) for share in shares), strict=True)
-    norm = sum(v * n for v, n in zip(values, processes.SAMPLES, strict=True)) / sum(processes.SAMPLES)
+    counts = [_count(loss, *pair) for pair in zip(shares, processes.SAMPLES, strict=True)]
+    norm = sum(v * n for v, n in zip(values, counts, strict=True)) / (sum(counts) or 1.0)
     slope = sum(slopes) / len(slopes)
     for rank, (found_norm, found_slope) in enumerate(answers):
         close_norm = close(torch.tensor(found_norm), torch.tensor(norm), 1e-3)
         require(close_norm, f"norm of rank {rank}: expected {norm:.6g}, found {found_norm:.6g}")
         close_slope = close(torch.tensor(found_slope), torch.tensor(slope), 1e-3)
         require(close_slope, f"gradient of rank {rank}: expected {slope:.6g}, found {found_slope:.6g}")
+
+
+def _count(loss: Loss, share: Batches, samples: int) -> float:
+    """Return what the value of a loss weighs in its norm: its count, or its samples if it tells none."""
+    if not loss.tells_means:
+        return samples
+    means: list[Mean] = []
+    torch.manual_seed(0)
+    loss(*share, normalize=False, means=means)
+    return float(largest(means)) if means else samples
 
 
 def _shares(subject: Subject) -> list[Batches]:
