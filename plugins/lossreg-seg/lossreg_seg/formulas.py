@@ -61,7 +61,7 @@ class Share(NamedTuple):
     Attributes:
         kept: (N, C, H, W) bool, the pixels that count; None for all. Sizes may be 1.
         weights: (N, C, H, W) weights of pixels in the sums of their plane; None for ones.
-        planes: (N, C) weights of planes, 0 for one without a pixel that counts; None for ones.
+        planes: (N, C) which planes have a pixel that counts, bool, or their weights; None for all.
         of_pixels: what the cross-entropy is a mean over.
         of_planes: what the overlap is a mean over.
     """
@@ -100,14 +100,15 @@ class Share(NamedTuple):
             sums = kept.new_full((n, channels), height * width, dtype=exact)
         else:  # a number of pixels is exact in float32, which is faster
             of_plane = torch.float32 if pixels.dtype == torch.bool else exact
-            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=of_plane).to(exact)
-        present = (sums > 0).to(exact)
+            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=of_plane)
+        present = sums > 0
         if planes is not None:
             planes = planes.detach().flatten(1).to(exact).expand(n, channels)
             sums, present = sums * planes, present * planes
         weights = None if pixels is None or pixels.dtype == torch.bool else pixels
         kept = kept if kept.dtype == torch.bool else kept != 0
-        return cls(kept, weights, present, sums.sum(), present.sum() * classes)
+        of_planes = present.sum(dtype=exact)
+        return cls(kept, weights, present, sums.sum(dtype=exact), of_planes if classes == 1 else of_planes * classes)
 
     def weighed(self, values: Tensor) -> Tensor:
         """Return values (N, C, H, W) of pixels times their weights."""
@@ -241,7 +242,8 @@ def _overlap_loss(p: Tensor, target: Tensor, share: Share, coefs: Coefficients) 
     losses = coefs.dice * dice(tp, fp, fn)
     if coefs.tversky:
         losses = losses + coefs.tversky * focal_tversky(tp, fp, fn)
-    losses = losses if share.planes is None else losses * share.planes.to(losses.dtype)
+    if share.planes is not None:
+        losses = losses * (share.planes if share.planes.dtype == torch.bool else share.planes.to(losses.dtype))
     return _divided(losses.sum(), share.of_planes)
 
 
@@ -264,7 +266,8 @@ def _mean_over(values: Tensor, share: Share) -> Tensor:
     It first sums each plane, as Dice does, so that the compiler fuses all sums into one loop.
     """
     sums = share.weighed(values).sum((2, 3))
-    sums = sums if share.planes is None else sums * share.planes.to(sums.dtype)
+    if share.planes is not None and share.planes.dtype != torch.bool:
+        sums = sums * share.planes.to(sums.dtype)
     return _divided(sums.sum(), share.of_pixels)
 
 

@@ -89,13 +89,14 @@ class BinaryLoss(torch.autograd.Function):
             present = count > 0
             overlap, gradient = overlap * present, gradient * present
             pixels, number = count.sum(), present.sum(dtype=planes.exact)
-        entropy = log.sum() * (-task.coefs.bce / safe(pixels))
-        mean = overlap.sum() / safe(number)
+        total, divisor = safe(pixels), safe(number)
+        entropy = log.sum() * (-task.coefs.bce / total)
+        mean = overlap.sum() / divisor
         if planes.on_cpu and not holds((entropy + mean).isfinite()):
             raise OutOfRangeError
-        ctx.task, ctx.masked, ctx.pixels = task, planes.masked, pixels
+        ctx.task, ctx.masked, ctx.total = task, planes.masked, total
         ctx.split, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
-        ctx.save_for_backward(pred, target, weights, (gradient / safe(number)).to(planes.dtype))
+        ctx.save_for_backward(pred, target, weights, (gradient / divisor).to(planes.dtype))
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(c for c in (pixels, number) if isinstance(c, Tensor)))
         return Parts(entropy.to(planes.dtype), mean.to(planes.dtype), pixels, number)
@@ -111,7 +112,7 @@ class BinaryLoss(torch.autograd.Function):
             return *torch.autograd.grad(value, pred, create_graph=True), None, None, None
         planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.split)
         lines = planes.of_blocks((gradient * of_overlap)[..., None])
-        share = (of_entropy * (ctx.task.coefs.bce / safe(ctx.pixels))).to(planes.dtype)
+        share = (of_entropy * (ctx.task.coefs.bce / ctx.total)).to(planes.dtype)
         grad = torch.empty_like(planes.pred)
         for i, (block, write) in enumerate(zip(planes.blocks(grad), ctx.gradients, strict=True)):
             t, mask = planes.target(i)
