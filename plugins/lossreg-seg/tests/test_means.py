@@ -363,6 +363,18 @@ def test_compiles_whole_with_a_mask(seg: Make, value_and_grad: Any, options: dic
         assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("options", ROUTES)
+def test_compiles_with_a_mask_of_any_size(seg: Make, value_and_grad: Any, options: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+    loss, pred, batch = weighed(seg, options, torch.float32)
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    found, expected = (value_and_grad(lambda p, gt, f=f: f({"seg": p}, gt), pred, batch) for f in (compiled, loss))
+    for mine, other in zip(found, expected, strict=True):
+        assert_close(mine, other, rtol=1e-5, atol=1e-6)
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("options", ROUTES)
 @pytest.mark.parametrize("masked", [False, True])
 def test_counts_read_nothing_back(seg: Make, options: dict[str, Any], masked: bool) -> None:
