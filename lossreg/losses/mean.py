@@ -224,7 +224,10 @@ def aligned(weights: Tensor, shape: Sequence[int]) -> Tensor | None:
     if len(own) == 2 == axes - 1:
         candidates.append((own[0], 1, own[1]))
     for candidate in candidates:
-        if candidate[:1] == tuple(shape[:1]) and all(c in (1, s) for c, s in zip(candidate, shape, strict=True)):
+        if candidate[:1] != tuple(shape[:1]):
+            continue
+        # `in` compares symbolic sizes by identity when shapes are dynamic
+        if all(c == 1 or c == s for c, s in zip(candidate, shape, strict=True)):
             return weights.reshape(candidate)
     return None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import CountError
 from lossreg.losses.base import Loss
-from lossreg.losses.mean import Mean
+from lossreg.losses.mean import Mean, portion
 from lossreg.testing import processes
 from lossreg.testing.contract import NotApplicable, applies, check, require
 from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, tensors
@@ -165,7 +165,7 @@ def _check_counts(loss: Loss, batches: list[Batches], means: list[list[Mean]]) -
 
 @check("pickles", "gradients_finite")
 def two_processes(subject: Subject) -> None:
-    """Two ranks get the same norm, weighted by their samples, and the mean of their gradients.
+    """Two ranks get the same norm, weighted by the samples that count, and the mean of their gradients.
 
     Do not override `sync` or `update_norm`, and do not let `compute` depend on the rank.
     """
@@ -174,7 +174,9 @@ def two_processes(subject: Subject) -> None:
     if isinstance(answers, str):
         raise NotApplicable(answers)
     values, slopes = zip(*(processes.value_and_slope(loss, share) for share in shares), strict=True)
-    norm = sum(v * n for v, n in zip(values, processes.SAMPLES, strict=True)) / sum(processes.SAMPLES)
+    parts = [float(portion(means)) if (means := _means(loss, share)) else 1.0 for share in shares]
+    samples = [n * part for n, part in zip(processes.SAMPLES, parts, strict=True)]
+    norm = sum(v * n for v, n in zip(values, samples, strict=True)) / sum(samples)
     slope = sum(slopes) / len(slopes)
     for rank, (found_norm, found_slope) in enumerate(answers):
         close_norm = close(torch.tensor(found_norm), torch.tensor(norm), 1e-3)

@@ -134,9 +134,9 @@ class Alignment(Formula):
 
 
 class Smoothness(Formula):
-    """The mean of `(1 - e) |laplacian(c)|` over the planes and pixels of each sample.
+    """The mean of `w (1 - e) |laplacian(c)|` over the planes and pixels of each sample; `w` is 1 if it is left out.
 
-    The Laplacian is self-adjoint, so the gradient by `c` is `laplacian((1 - e) sign(laplacian(c))) / elements`. The
+    The Laplacian is self-adjoint, so the gradient by `c` is `laplacian(w (1 - e) sign(laplacian(c))) / elements`. The
     signs are saved as one byte each.
     """
 
@@ -146,17 +146,17 @@ class Smoothness(Formula):
         """Return the mean of each sample, (N,).
 
         Args:
-            inputs: planes `c` (N, C, H, W); edge `e` (N, 1, H, W).
+            inputs: planes `c` (N, C, H, W); edge `e` (N, 1, H, W); weights `w` (N, 1, H, W).
         """
-        planes, edge = _wide(inputs)
-        return (_mean((1 - edge) * laplacian24(planes).abs()) / 24,)
+        planes, edge, *weights = _wide(inputs)
+        return (_mean(_weighed(1 - edge, weights) * laplacian24(planes).abs()) / 24,)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the mean of each sample and the signs of the Laplacian, (N, C, H, W)."""
-        planes, edge = _wide(inputs)
+        planes, edge, *weights = _wide(inputs)
         curvature = laplacian24(planes, on_graph=False)
         signs = curvature.sign().to(torch.int8)
-        return _mean(curvature.abs_().mul_(1 - edge)) / 24, signs
+        return _mean(curvature.abs_().mul_(_weighed(1 - edge, weights))) / 24, signs
 
     def gradient(
         self,
@@ -165,24 +165,25 @@ class Smoothness(Formula):
         slopes: Gradients,
         needed: Sequence[bool],
     ) -> Gradients:
-        """Return the derivatives by `c` and `e`."""
-        planes, edge = _wide(inputs)
+        """Return the derivatives by `c`, `e` and `w`."""
+        planes, edge, *weights = _wide(inputs)
         (signs,) = kept
         share = _share(slopes, planes) / 24
         by_planes = None
         if needed[0]:
-            by_planes = laplacian24(signs.to(planes.dtype).mul_(share * (1 - edge)), on_graph=False)
-        by_edge = None
-        if needed[1]:
-            by_edge = -share * laplacian24(planes, on_graph=False).abs_().sum(1, keepdim=True)
-        return by_planes, by_edge
+            factor = share * _weighed(1 - edge, weights)
+            by_planes = laplacian24(signs.to(planes.dtype).mul_(factor), on_graph=False)
+        if not any(needed[1:]):
+            return by_planes, *(None for _ in needed[1:])
+        curvature = share * laplacian24(planes, on_graph=False).abs_().sum(1, keepdim=True)
+        return by_planes, -_weighed(curvature, weights), *((1 - edge) * curvature for _ in weights)
 
 
 class EdgeInterior(Formula):
-    """The mean of `|e - g| (1 + max(a, b)) / 2` over the pixels of each sample.
+    """The mean of `w |e - g| (1 + max(a, b)) / 2` over the pixels of each sample; `w` is 1 if it is left out.
 
     `a = cos(pi i)` is large outside buildings, and `b = -cos(pi g)` where the interior is steep. With `m = 1` for
-    `a > b`, 0 for `a < b` and 1/2 if they are equal, the gradients, divided by the number of pixels, are
+    `a > b`, 0 for `a < b` and 1/2 if they are equal, the gradients, divided by the number of pixels and times `w`, are
 
         by e: sign(e - g) (1 + max(a, b)) / 2       by i: -pi/2 sin(pi i) m |e - g|
         by g: pi/2 sin(pi g) (1 - m) |e - g| - sign(e - g) (1 + max(a, b)) / 2
@@ -192,26 +193,29 @@ class EdgeInterior(Formula):
         """Return the mean of each sample, (N,).
 
         Args:
-            inputs: planes (N, C, H, W) with the interior and the edge first; their slopes, of the same shape.
+            inputs: planes (N, C, H, W) with the interior and the edge first; their slopes, of the same shape; weights
+                `w` (N, H, W).
         """
-        (interior, edge), slope = self._planes(inputs)
+        (interior, edge), slope, weights = self._planes(inputs)
         a, b = torch.cos(math.pi * interior), -torch.cos(math.pi * slope)
-        return (_mean((edge - slope).abs() * (1 + torch.maximum(a, b))) / 2,)
+        return (_mean(_weighed((edge - slope).abs(), weights) * (1 + torch.maximum(a, b))) / 2,)
 
     def gradient(
         self,
         inputs: Sequence[Tensor],
         kept: Sequence[Tensor],  # noqa: ARG002
         slopes: Gradients,
-        needed: Sequence[bool],  # noqa: ARG002
+        needed: Sequence[bool],
     ) -> Gradients:
-        """Return the derivatives by the planes and by their slopes."""
-        (interior, edge), slope = self._planes(inputs)
+        """Return the derivatives by the planes, by their slopes and by `w`."""
+        (interior, edge), slope, weights = self._planes(inputs)
         interior, turn = math.pi * interior, math.pi * slope
         a, b = torch.cos(interior), torch.cos(turn).neg_()
         off = edge - slope
         share = _share(slopes, off) / 2
-        by_seg, by_slopes = (torch.empty_like(planes, dtype=off.dtype) for planes in inputs)
+        by_weights = [share * off.abs() * (1 + torch.maximum(a, b)) if any(needed[2:]) else None for _ in weights]
+        share = _weighed(share, weights)
+        by_seg, by_slopes = (torch.empty_like(planes, dtype=off.dtype) for planes in inputs[:2])
         by_seg[:, 2:].zero_()
         by_slopes[:, 1:].zero_()
         by_edge = torch.add(torch.maximum(a, b), 1, out=by_seg[:, 1]).mul_(off.sign()).mul_(share)
@@ -219,13 +223,13 @@ class EdgeInterior(Formula):
         more = a.sub_(b).sign_().add_(1).div_(2)  # m
         torch.mul(interior.sin_(), more, out=by_seg[:, 0]).mul_(bend).neg_()
         torch.mul(turn.sin_(), more.neg_().add_(1), out=by_slopes[:, 0]).mul_(bend).sub_(by_edge)
-        return by_seg, by_slopes
+        return by_seg, by_slopes, *by_weights
 
     @staticmethod
-    def _planes(inputs: Sequence[Tensor]) -> tuple[Complex, Tensor]:
-        seg, slopes = inputs
-        interior, edge, slope = _wide((seg[:, 0], seg[:, 1], slopes[:, 0]))
-        return (interior, edge), slope
+    def _planes(inputs: Sequence[Tensor]) -> tuple[Complex, Tensor, Sequence[Tensor]]:
+        seg, slopes, *weights = inputs
+        interior, edge, slope, *weights = _wide((seg[:, 0], seg[:, 1], slopes[:, 0], *weights))
+        return (interior, edge), slope, weights
 
 
 _FEW = 8
@@ -310,6 +314,13 @@ def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return tensors in the dtype of the first, but at least float32."""
     dtype = torch.promote_types(tensors[0].dtype, torch.float32)
     return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _weighed(values: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Return values times the weights, of which there are some or none."""
+    for weight in weights:
+        values = values * weight
+    return values
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -1,16 +1,23 @@
 """The losses of Girard et al., Polygonal Building Segmentation by Frame Field Learning, CVPR 2021.
 
 Channels of `gt_polygons_image` and of `seg` are in the order interior, edge, vertex.
+
+Each loss is a mean over pixels, and returns it with its count. The elements of a `mask` and of a `sample_weight` are
+(N, H, W), the pixels. At a masked pixel every prediction and target may be NaN. The count is the number of pixels, or
+the sum of their weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lossreg import Loss
 from lossreg.errors import ShapeError
+from lossreg.losses.mean import Count, Elements, Mean, product
 from lossreg_crossfield.analytic import Formula
 from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness
 
@@ -18,8 +25,67 @@ INTERIOR, EDGE, VERTEX = 0, 1, 2
 CHANNELS = ("interior", "edge", "vertex")
 
 
+class _Pixels:
+    """What the pixels of a batch count, and the mean over them.
+
+    Args:
+        elements: the pixels (N, H, W) with their weights.
+    """
+
+    def __init__(self, elements: Elements) -> None:
+        self.elements, self.kept = elements, elements.kept
+        samples = None if elements.outer is None else elements.outer[:, None, None]
+        self.weights = product(elements.inner, samples)
+
+    def blank(self, tensor: Tensor) -> Tensor:
+        """Return a tensor (N, ..., H, W) with 0 at pixels that do not count, off the graph there."""
+        if self.kept is None:
+            return tensor
+        between = [1] * (tensor.dim() - self.kept.dim())
+        return torch.where(self.kept.reshape(len(self.kept), *between, *self.kept.shape[1:]), tensor, 0)
+
+    def weigh(self, weight: Tensor) -> Tensor:
+        """Return a weight (N, H, W) times those of the pixels."""
+        return weight if self.weights is None else weight * self.weights.to(_wide_dtype(weight))
+
+    def beside(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Return the weights (N, H, W) in a dtype that holds them; none where all pixels count the same."""
+        if self.weights is None:
+            return ()
+        return (self.weights.to(_wide_dtype(like)).expand(self.elements.shape),)
+
+    def mean(self, formula: Formula, *inputs: Tensor) -> Mean:
+        """Return the mean of a formula that returns a mean for each sample, of values times their weights."""
+        (of_sample,) = formula(*inputs)
+        if 0 in self.elements.shape:
+            return Mean(of_sample.sum(), 0.0)
+        if self.weights is None:
+            return Mean(of_sample.sum() / len(of_sample), self.elements.count())
+        _, height, width = self.elements.shape
+        return Mean.of_sum(of_sample.sum() * (height * width), self.elements.count())
+
+
 class _FrameFieldLoss(Loss):
     """Base class of the frame-field losses, with methods to read and check their tensors."""
+
+    masks = True
+
+    def counts(self, gt_batch: Any) -> Sequence[Count]:
+        """Return the number of pixels that count, or the sum of their weights, with the size of `gt_polygons_image`.
+
+        Raises:
+            CountError: the targets have no `gt_polygons_image`, so that nothing tells the size.
+        """
+        planes = self.read_optional({}, gt_batch, "gt.gt_polygons_image")
+        if planes is None:
+            return super().counts(gt_batch)
+        self.check_shape("gt.gt_polygons_image", planes, ("N", "C", "H", "W"))
+        shape = (planes.shape[0], *planes.shape[2:])
+        return [0.0 if 0 in shape else self.elements({}, gt_batch, shape).count()]
+
+    def pixels(self, pred_batch: Any, gt_batch: Any, like: Tensor) -> _Pixels:
+        """Return what the pixels of planes (N, C, H, W) count."""
+        return _Pixels(self.elements(pred_batch, gt_batch, (like.shape[0], *like.shape[2:])))
 
     def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return `pred.crossfield`, floating-point (N, 4, H, W)."""
@@ -39,11 +105,15 @@ class _FrameFieldLoss(Loss):
             )
         return planes
 
-    def read_mask(self, pred_batch: Any, gt_batch: Any, last: int, like: Tensor) -> Tensor:
-        """Return `gt.gt_polygons_image` (N, C, H, W) in 0 to 1, with the size of `like` and channels up to `last`."""
+    def read_mask(self, pred_batch: Any, gt_batch: Any, last: int, like: Tensor, pixels: _Pixels) -> Tensor:
+        """Return `gt.gt_polygons_image` (N, C, H, W) in 0 to 1, with the size of `like` and channels up to `last`.
+
+        At pixels that do not count it is 0.
+        """
         key = "gt.gt_polygons_image"
         mask = self.read_channels(pred_batch, gt_batch, key, last)
         self.check_shape(key, mask, _sized(like, mask.shape[1]))
+        mask = pixels.blank(mask)
         self.check_range(key, mask, 0, 1, hint="divide a mask of 0 and 255 by 255")
         return mask
 
@@ -71,12 +141,13 @@ class CrossfieldAlignLoss(_FrameFieldLoss):
     def __init__(self, name: str) -> None:
         super().__init__(name)
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean alignment error on the edges, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         tangent = self.read_tangent(pred_batch, gt_batch, field)
-        edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE]
-        return _mean_of(Alignment(), field, tangent, edge)
+        pixels = self.pixels(pred_batch, gt_batch, field)
+        edge = self.read_mask(pred_batch, gt_batch, EDGE, field, pixels)[:, EDGE]
+        return pixels.mean(Alignment(), pixels.blank(field), pixels.blank(tangent), pixels.weigh(edge))
 
     def read_tangent(self, pred_batch: Any, gt_batch: Any, field: Tensor) -> Tensor:
         """Return `gt.gt_field`, floating-point (N, 2, H, W) with the size of the field."""
@@ -104,20 +175,23 @@ class CrossfieldAlign90Loss(CrossfieldAlignLoss):
         MissingKeyError, ShapeError, DtypeError: a key is missing or malformed.
     """
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean alignment error of the normal, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         tangent = self.read_tangent(pred_batch, gt_batch, field)
-        mask = self.read_mask(pred_batch, gt_batch, VERTEX, field)
+        pixels = self.pixels(pred_batch, gt_batch, field)
+        mask = self.read_mask(pred_batch, gt_batch, VERTEX, field, pixels)
         edge, vertex = (_floating(mask[:, channel]) for channel in (EDGE, VERTEX))
-        return _mean_of(Alignment(turned=True), field, tangent, (edge - vertex).clamp(0, 1))
+        weight = pixels.weigh((edge - vertex).clamp(0, 1))
+        return pixels.mean(Alignment(turned=True), pixels.blank(field), pixels.blank(tangent), weight)
 
 
 class CrossfieldSmoothLoss(_FrameFieldLoss):
     """Smoothness of a frame field away from the polygons' edges.
 
     `mean(|laplacian(c)| * (1 - edge))` over samples, the four real planes `c` and pixels, with the Laplacian
-    `[[.5, 1, .5], [1, -6, 1], [.5, 1, .5]] / 12` and zero padding. This is `L_smooth` of Girard et al., CVPR 2021
+    `[[.5, 1, .5], [1, -6, 1], [.5, 1, .5]] / 12` and zero padding. To the Laplacian of a pixel beside it, a masked
+    pixel is 0 too, as beyond the border. This is `L_smooth` of Girard et al., CVPR 2021
     (https://arxiv.org/abs/2004.14875).
 
     Reads `pred.crossfield` (N, 4, H, W) and `gt.gt_polygons_image` (N, C, H, W) in 0 to 1 with at least the channels
@@ -135,11 +209,13 @@ class CrossfieldSmoothLoss(_FrameFieldLoss):
     def __init__(self, name: str) -> None:
         super().__init__(name)
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean curvature away from the edges, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
-        edge = self.read_mask(pred_batch, gt_batch, EDGE, field)[:, EDGE : EDGE + 1]
-        return _mean_of(Smoothness(), field, edge)
+        pixels = self.pixels(pred_batch, gt_batch, field)
+        edge = self.read_mask(pred_batch, gt_batch, EDGE, field, pixels)[:, EDGE : EDGE + 1]
+        weights = (weight.unsqueeze(1) for weight in pixels.beside(field))
+        return pixels.mean(Smoothness(), pixels.blank(field), edge, *weights)
 
 
 class SegCrossfieldLoss(_FrameFieldLoss):
@@ -152,6 +228,9 @@ class SegCrossfieldLoss(_FrameFieldLoss):
     Reads `pred.crossfield` (N, 4, H, W), `pred.seg_grads_normed` (N, C, 2, H, W) and `pred.seg_grad_norm` (N, C, H, W);
     the preprocess `seg_grads` computes the last two from `pred.seg`. Sets `extra_info["seg_slice_grads"]`,
     (N, 2, H, W), if the batch has `pred.seg_grads`.
+
+    The targets tell the count only if they have `gt.gt_polygons_image` (N, C, H, W), of which only the size is read.
+    With a `mask`, give the preprocess `seg_grads` the same, so that a slope does not depend on a masked neighbour.
 
     Args:
         name: the name of the term.
@@ -172,7 +251,7 @@ class SegCrossfieldLoss(_FrameFieldLoss):
         self.pred_channel = pred_channel
         self.detach_grad_norm = detach_grad_norm
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean alignment error over the channel's slopes, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
         direction = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads_normed", field, 2)
@@ -181,7 +260,11 @@ class SegCrossfieldLoss(_FrameFieldLoss):
             grads = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads", field, 2)
             self.extra_info["seg_slice_grads"] = grads[:, self.pred_channel]
         slope = slope.detach() if self.detach_grad_norm else slope
-        return _mean_of(Alignment(channel=self.pred_channel), field, direction, slope)
+        pixels = self.pixels(pred_batch, gt_batch, field)
+        if pixels.kept is None:
+            return pixels.mean(Alignment(channel=self.pred_channel), field, direction, slope)
+        direction, slope = (pixels.blank(planes[:, self.pred_channel]) for planes in (direction, slope))
+        return pixels.mean(Alignment(), pixels.blank(field), direction, pixels.weigh(slope))
 
     def read_slopes(self, pred_batch: Any, gt_batch: Any, key: str, field: Tensor, *axes: int) -> Tensor:
         """Return floating-point planes (N, C, *axes, H, W) with the size of the field and the channel."""
@@ -213,6 +296,9 @@ class SegEdgeInteriorLoss(_FrameFieldLoss):
     Reads `pred.seg` (N, C, H, W), probabilities with at least the channels interior and edge, and
     `pred.seg_grad_norm` (N, C, H, W), which the preprocess `seg_grads` computes from it.
 
+    The targets tell the count only if they have `gt.gt_polygons_image` (N, C, H, W), of which only the size is read.
+    With a `mask`, give the preprocess `seg_grads` the same, so that a slope does not depend on a masked neighbour.
+
     Args:
         name: the name of the term.
 
@@ -225,20 +311,19 @@ class SegEdgeInteriorLoss(_FrameFieldLoss):
     def __init__(self, name: str) -> None:
         super().__init__(name)
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean difference, 0 or more."""
         seg = self.read_channels(pred_batch, gt_batch, "pred.seg", EDGE)
         self.check_float("pred.seg", seg)
         slopes = self.read_channels(pred_batch, gt_batch, "pred.seg_grad_norm", INTERIOR)
         self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
         self.check_float("pred.seg_grad_norm", slopes)
-        return _mean_of(EdgeInterior(), seg, slopes)
+        pixels = self.pixels(pred_batch, gt_batch, seg)
+        return pixels.mean(EdgeInterior(), pixels.blank(seg), pixels.blank(slopes), *pixels.beside(seg))
 
 
-def _mean_of(formula: Formula, *inputs: Tensor) -> Tensor:
-    """Return the mean of a formula over samples; a zero on the graph if there are none."""
-    (of_sample,) = formula(*inputs)
-    return of_sample.sum() / max(len(of_sample), 1)
+def _wide_dtype(like: Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 def _floating(mask: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossreg import Preprocess
 from lossreg.errors import DtypeError, ShapeError
+from lossreg.losses.mean import aligned
 from lossreg_crossfield.fields import Slopes
 
 
@@ -44,26 +45,45 @@ class SegGrads(Preprocess):
     that rises by 1 from one pixel to the next has a slope of 2. The border pixels are repeated. In a flat channel the
     magnitude and its derivative are 0.
 
-    Reads `pred.seg` (N, C, H, W). Provides, computed in at least float32 and returned in the dtype of `seg`::
+    Reads `pred.seg` (N, C, H, W), and `mask` if it is given. Provides, computed in at least float32 and returned in the
+    dtype of `seg`::
 
         pred.seg_grads         (N, C, 2, H, W)   slope along rows (down), slope along columns (right)
         pred.seg_grad_norm     (N, C, H, W)      |seg_grads|
         pred.seg_grads_normed  (N, C, 2, H, W)   seg_grads / (seg_grad_norm + 1e-6)
 
+    Args:
+        mask: a key (`gt.valid`) of 0 and 1, (N,), (N, H, W) or (N, 1, H, W). Where it is 0, `seg` is taken for 0,
+            whatever it is, also for the slopes of the pixels beside it.
+
     Raises:
-        MissingKeyError, ShapeError, DtypeError: `seg` is missing, or is not floating-point (N, C, H, W).
+        MissingKeyError, ShapeError, DtypeError: `seg` or the mask is missing, or has another shape or dtype.
     """
 
-    requires = ("pred.seg",)
+    requires: Sequence[str] = ("pred.seg",)
     provides = ("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed")
 
-    def compute(
-        self,
-        pred_batch: Mapping[str, Any],
-        gt_batch: Mapping[str, Any],  # noqa: ARG002
-    ) -> dict[str, Tensor]:
+    def __init__(self, mask: str | None = None) -> None:
+        super().__init__()
+        if mask is not None and not (isinstance(mask, str) and mask.partition(".")[0] in ("pred", "gt")):
+            raise ValueError(f"SegGrads: mask: expected a key `pred.<key>` or `gt.<key>`, found {mask!r}")
+        self.mask = mask
+        if mask is not None:
+            self.requires = ("pred.seg", mask)
+
+    def compute(self, pred_batch: Mapping[str, Any], gt_batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the three keys of `provides`."""
         seg = _floats(self, "pred.seg", pred_batch["seg"], ("N", "C", "H", "W"))
+        if self.mask is not None:
+            side, _, key = self.mask.partition(".")
+            mask = (pred_batch if side == "pred" else gt_batch)[key]
+            kept = aligned(mask, seg.shape)
+            if kept is None:
+                raise ShapeError(
+                    f"preprocess SegGrads: {self.mask!r} has shape {tuple(mask.shape)}, expected one that fits "
+                    f"'pred.seg' {tuple(seg.shape)}: (N,), (N, H, W) or (N, 1, H, W)"
+                )
+            seg = torch.where(kept != 0, seg, 0)
         return dict(zip(self.provides, Slopes()(seg), strict=True))
 
 

@@ -56,6 +56,46 @@ def test_nothing_valid_is_a_zero_on_the_graph():
     assert float(pred["height"].grad.abs().sum()) == 0
 
 
+@pytest.mark.parametrize("keys", [{}, {"mask": "gt.seen", "sample_weight": "gt.weight"}])
+@pytest.mark.parametrize("cut", [0, 1, 2, 5])
+def test_two_parts_of_a_batch_come_to_the_whole(keys, cut):
+    def evaluate(part):
+        loss, means = lossreg.create_loss(NAME, beta=1.5), []
+        loss.take_mask(**keys)
+        gt = {key: tensor[part] for key, tensor in batch.items()}
+        loss({"height": pred[part]}, gt, means=means)
+        (mean,), (count,) = means, loss.counts(gt)
+        assert float(mean.count) == float(count)
+        return mean.value, float(count)
+
+    torch.manual_seed(0)
+    pred = torch.rand(5, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    batch = {"height": torch.rand(5, 1, 4, 4), "valid": torch.rand(5, 1, 4, 4).round()}
+    batch |= {"seen": torch.tensor([1, 1, 0, 1, 1]), "weight": torch.rand(5, 4, 4)}
+    whole, count = evaluate(slice(None))
+    parts = [evaluate(part) for part in (slice(cut), slice(cut, None))]
+    joined = sum(value * (number / count) for value, number in parts)
+    assert sum(number for _, number in parts) == pytest.approx(count)
+    torch.testing.assert_close(joined, whole)
+    torch.testing.assert_close(torch.autograd.grad(joined, pred), torch.autograd.grad(whole, pred))
+
+
+def test_what_does_not_count_may_be_nan():
+    pred = torch.tensor([1.0, torch.nan, 3.0, torch.nan]).reshape(1, 1, 2, 2).requires_grad_()
+    gt = {
+        "height": torch.tensor([0.0, 1.0, 0.0, torch.nan]).reshape(1, 1, 2, 2),
+        "valid": torch.tensor([1.0, 0.0, 1.0, 1.0]).reshape(1, 1, 2, 2),
+        "seen": torch.tensor([[[1, 1], [1, 0]]]),
+    }
+    loss = lossreg.create_loss(NAME)
+    loss.take_mask(mask="gt.seen")
+    value, _ = loss({"height": pred}, gt)
+    value.backward()
+    assert float(value.detach()) == 2.0
+    assert pred.grad.flatten().tolist() == [0.5, 0.0, 0.5, 0.0]
+    assert loss.counts(gt) == [2.0]
+
+
 def test_a_wrong_shape_is_named_by_its_key():
     with pytest.raises(ShapeError, match=r"'gt.height' has shape \(2, 1, 4, 4\)"):
         lossreg.create_loss(NAME)({"height": torch.zeros(2, 1, 8, 8)}, {"height": torch.zeros(2, 1, 4, 4)})

@@ -12,12 +12,14 @@ subtraction from 1. Otherwise precision is lost near a perfect prediction, where
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lossreg.losses.base import can_hold
+from lossreg.losses.mean import Count, product, safe
 
 
 class Coefficients(NamedTuple):
@@ -37,33 +39,118 @@ class Binary(NamedTuple):
     ignore_index: int | None = None
 
 
-def binary_formula(pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
+class Parts(NamedTuple):
+    """The two means of a loss, which add up, and what each was taken over.
+
+    Attributes:
+        entropy: the mean of the cross-entropy over pixels, times its coefficient.
+        overlap: the mean of Dice and focal Tversky over planes, times their coefficients.
+        pixels: the number of pixels that count, or the sum of their weights.
+        planes: the number of planes with such a pixel, or the sum of their weights.
+    """
+
+    entropy: Tensor
+    overlap: Tensor
+    pixels: Count
+    planes: Count
+
+
+class Share(NamedTuple):
+    """What the pixels and planes of a batch count. `C` may be 1 where all channels count the same.
+
+    Attributes:
+        kept: (N, C, H, W) bool, the pixels that count; None for all. Sizes may be 1.
+        weights: (N, C, H, W) weights of pixels in the sums of their plane; None for ones.
+        planes: (N, C) which planes have a pixel that counts, bool, or their weights; None for all.
+        of_pixels: what the cross-entropy is a mean over.
+        of_planes: what the overlap is a mean over.
+    """
+
+    kept: Tensor | None
+    weights: Tensor | None
+    planes: Tensor | None
+    of_pixels: Count
+    of_planes: Count
+
+    @classmethod
+    def of(
+        cls,
+        shape: Sequence[int],
+        valid: Tensor | None,
+        pixels: Tensor | None = None,
+        planes: Tensor | None = None,
+        classes: int = 1,
+    ) -> Share:
+        """Return what counts, from the ignored pixels, a mask, and weights.
+
+        Args:
+            shape: (N, C, H, W) of the pixels.
+            valid: (N, C, H, W) bool, False for ignored pixels; None for none.
+            pixels: (N, C, H, W) bool or 0 or more, weights of pixels; sizes may be 1.
+            planes: (N, C, 1, 1) bool or 0 or more, weights of whole planes; `C` may be 1.
+            classes: the number of planes that a channel of pixels stands for.
+        """
+        n, channels, height, width = shape
+        pixels = product(pixels, valid)
+        kept = product(pixels, planes)
+        if kept is None:
+            return cls(None, None, None, float(n * channels * height * width), float(n * channels * classes))
+        exact = torch.float32 if kept.device.type == "mps" else torch.float64
+        if pixels is None:
+            sums = kept.new_full((n, channels), height * width, dtype=exact)
+        else:  # a number of pixels is exact in float32, which is faster
+            of_plane = torch.float32 if pixels.dtype == torch.bool else exact
+            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=of_plane)
+        present = sums > 0
+        if planes is not None:
+            planes = planes.detach().flatten(1).to(exact).expand(n, channels)
+            sums, present = sums * planes, present * planes
+        weights = None if pixels is None or pixels.dtype == torch.bool else pixels
+        kept = kept if kept.dtype == torch.bool else kept != 0
+        of_planes = present.sum(dtype=exact)
+        return cls(kept, weights, present, sums.sum(dtype=exact), of_planes if classes == 1 else of_planes * classes)
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """Return values (N, C, H, W) of pixels times their weights."""
+        return values if self.weights is None else values * self.weights.to(values.dtype)
+
+
+def binary_formula(
+    pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary, share: Share | None = None
+) -> Parts:
     """Return the binary loss of planes (N, C, H, W); each channel is a separate problem.
 
     As in `F.binary_cross_entropy`, logarithms are at least -100 and the gradient is
     `(p - t) / max(p (1 - p), 1e-12)`. So value and gradient are finite for every `p` in 0 to 1.
+
+    Args:
+        pred, target: (N, C, H, W).
+        weights: (N, C, H, W) factors of the cross-entropy.
+        task: the options.
+        share: what counts; by default all pixels but the ignored ones.
     """
-    valid = where_valid(target, task.ignore_index)
+    if share is None:
+        share = Share.of(pred.shape, where_valid(target, task.ignore_index))
     pred, target, weights = _in_one_dtype(pred, target, weights)
     if task.smoothing:
         target = target * (1 - task.smoothing) + task.smoothing / 2
-    if valid is not None:  # a pixel with p = t = 0 adds nothing to any sum
-        pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
-        weights = None if weights is None else torch.where(valid, weights, 0)
+    kept = share.kept
+    if kept is not None:  # a pixel with p = t = 0 adds nothing to any sum
+        pred, target = torch.where(kept, pred, 0), torch.where(kept, target, 0)
+        weights = None if weights is None else torch.where(kept, weights, 0)
     p = torch.sigmoid(pred) if task.from_logits else pred
-    if valid is not None and task.from_logits:
-        p = torch.where(valid, p, 0)
-    count = None if valid is None else valid.sum((2, 3), dtype=pred.dtype)
-    loss = pred.new_zeros(())
+    if kept is not None and task.from_logits:
+        p = torch.where(kept, p, 0)
+    entropy = pred.new_zeros(())
     if task.coefs.bce:
-        entropy = (
+        values = (
             cross_entropy_of_logits(pred, target) if task.from_logits else CrossEntropy.apply(pred, target)  # type: ignore[no-untyped-call]
         )
-        if valid is not None and task.from_logits:  # for z = 0 it would be log 2
-            entropy = torch.where(valid, entropy, 0)
-        entropy = entropy if weights is None else entropy * weights
-        loss = loss + task.coefs.bce * _mean_over(entropy, count)
-    return loss + _overlap_loss(p, target, count, task.coefs)
+        if kept is not None and task.from_logits:  # for z = 0 it would be log 2
+            values = torch.where(kept, values, 0)
+        values = values if weights is None else values * weights
+        entropy = task.coefs.bce * _mean_over(values, share)
+    return Parts(entropy, _overlap_loss(p, target, share, task.coefs), share.of_pixels, share.of_planes)
 
 
 def cross_entropy_of_logits(z: Tensor, t: Tensor) -> Tensor:
@@ -112,45 +199,41 @@ def _bounded_logs(p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def multiclass_formula(
-    logits: Tensor,
-    target: Tensor,
-    weights: Tensor | None,
-    valid: Tensor | None,
-    coefs: Coefficients,
-    smoothing: float,
-) -> Tensor:
+    logits: Tensor, target: Tensor, weights: Tensor | None, share: Share, coefs: Coefficients, smoothing: float
+) -> Parts:
     """Return the loss of logits (N, C, H, W) and one-hot or soft targets of the same shape.
 
     Cross-entropy uses the smoothed target `t (1 - s) + s / C`, multiplied by the weights (N, 1 or C, H, W) if there are
     any. Dice and Tversky use `softmax(logits)` and the unsmoothed target. A class with the logit -inf and the target 0
-    adds nothing.
+    adds nothing. What counts is given for pixels (N, 1, H, W).
     """
     logits, target, weights = _in_one_dtype(logits, target, weights)
-    if valid is not None:  # (N, 1, H, W)
-        logits, target = torch.where(valid, logits, 0), torch.where(valid, target, 0)
-        weights = None if weights is None else torch.where(valid, weights, 0)
-    count = None if valid is None else valid.sum((2, 3), dtype=logits.dtype)  # (N, 1)
+    kept = share.kept
+    if kept is not None:
+        logits, target = torch.where(kept, logits, 0), torch.where(kept, target, 0)
+        weights = None if weights is None else torch.where(kept, weights, 0)
     log_p = torch.log_softmax(logits, dim=1)
-    loss = logits.new_zeros(())
+    entropy = logits.new_zeros(())
     if coefs.bce:
         smoothed = target * (1 - smoothing) + smoothing / logits.shape[1]
-        entropy = torch.where(smoothed == 0, 0, -log_p * smoothed)
-        entropy = entropy if weights is None else entropy * weights
-        entropy = entropy.sum(dim=1, keepdim=True)
-        entropy = entropy if valid is None else torch.where(valid, entropy, 0)
-        loss = loss + coefs.bce * _mean_over(entropy, count)
+        values = torch.where(smoothed == 0, 0, -log_p * smoothed)
+        values = values if weights is None else values * weights
+        values = values.sum(dim=1, keepdim=True)
+        values = values if kept is None else torch.where(kept, values, 0)
+        entropy = coefs.bce * _mean_over(values, share)
     p = log_p.exp()
-    return loss + _overlap_loss(p if valid is None else torch.where(valid, p, 0), target, count, coefs)
+    p = p if kept is None else torch.where(kept, p, 0)
+    return Parts(entropy, _overlap_loss(p, target, share, coefs), share.of_pixels, share.of_planes)
 
 
-def _overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coefficients) -> Tensor:
-    """Return the weighted mean of Dice and focal Tversky over the planes of masked `p` and `target`.
+def _overlap_loss(p: Tensor, target: Tensor, share: Share, coefs: Coefficients) -> Tensor:
+    """Return the mean of Dice and focal Tversky, times their coefficients, over the planes of `p` and `target`.
 
-    A plane without a valid pixel, by `count` (N, C or 1), adds exactly 0.
+    Both are 0 at pixels that do not count.
     """
     if not (coefs.dice or coefs.tversky):
         return p.flatten()[:0].sum()
-    both = p * target
+    p, target, both = (share.weighed(values) for values in (p, target, p * target))
     tp = both.sum((2, 3))
     if coefs.tversky:
         fp, fn = (p - both).sum((2, 3)), (target - both).sum((2, 3))
@@ -159,7 +242,9 @@ def _overlap_loss(p: Tensor, target: Tensor, count: Tensor | None, coefs: Coeffi
     losses = coefs.dice * dice(tp, fp, fn)
     if coefs.tversky:
         losses = losses + coefs.tversky * focal_tversky(tp, fp, fn)
-    return (losses if count is None else losses * (count > 0)).mean()
+    if share.planes is not None:
+        losses = losses * (share.planes if share.planes.dtype == torch.bool else share.planes.to(losses.dtype))
+    return _divided(losses.sum(), share.of_planes)
 
 
 def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
@@ -175,13 +260,21 @@ def focal_tversky(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
     return torch.where(perfect, 0, torch.where(perfect, 1, off) ** 0.25)
 
 
-def _mean_over(values: Tensor, count: Tensor | None) -> Tensor:
-    """Return the mean over the `count` valid values, where ignored values are 0; 0 if there are none.
+def _mean_over(values: Tensor, share: Share) -> Tensor:
+    """Return the mean over the pixels that count, where the values of others are 0; 0 if there are none.
 
     It first sums each plane, as Dice does, so that the compiler fuses all sums into one loop.
     """
-    total = values.sum((2, 3)).sum()
-    return total / values.numel() if count is None else total / count.sum().clamp(min=1)
+    sums = share.weighed(values).sum((2, 3))
+    if share.planes is not None and share.planes.dtype != torch.bool:
+        sums = sums * share.planes.to(sums.dtype)
+    return _divided(sums.sum(), share.of_pixels)
+
+
+def _divided(total: Tensor, count: Count) -> Tensor:
+    """Return a mean in the dtype of the total; 0 for a count of 0."""
+    divisor = safe(count)
+    return total / (divisor.to(total.dtype) if isinstance(divisor, Tensor) else divisor)
 
 
 def where_valid(target: Tensor, ignore_index: int | None) -> Tensor | None:

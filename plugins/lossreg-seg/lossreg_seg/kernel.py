@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lossreg.losses.base import can_hold, holds
-from lossreg_seg.formulas import Binary, Coefficients, binary_formula
+from lossreg.losses.mean import Count, safe
+from lossreg_seg.formulas import Binary, Coefficients, Parts, binary_formula
 
 _BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
 _BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers need most of the memory
@@ -25,10 +26,10 @@ class OutOfRangeError(Exception):
 class BinaryLoss(torch.autograd.Function):
     """`binary_formula`, but several times faster; saves only its inputs and two numbers per plane.
 
-    Value. With `count` valid elements and `E = 0.01 FP + 0.99 FN`::
+    Values. With `count` valid elements and `E = 0.01 FP + 0.99 FN`, over planes with a valid element::
 
-        bce_coef / count * sum -w (t log p + (1 - t) log(1 - p))
-            + mean over (n, c) of  dice_coef * (1 - R) + tversky_coef * x ** 0.25
+        entropy = bce_coef / count * sum -w (t log p + (1 - t) log(1 - p))
+        overlap = mean over (n, c) of  dice_coef * (1 - R) + tversky_coef * x ** 0.25
 
         D = 2 TP + FP + FN + 1 + 1e-7,    R = (2 TP + 1) / D
         S = TP + E + 1e-6,                x = E / S
@@ -47,7 +48,7 @@ class BinaryLoss(torch.autograd.Function):
     The derivative of the cross-entropy is `w (p - t) / max(p (1 - p), 1e-12)`, bounded as in `F.binary_cross_entropy`.
     If every `t` is 0 or 1 and the bound is not reached, it is `w / ((1 - t) - p)`; this order keeps full precision.
     For logits, with `p = sigmoid(z)`, the cross-entropy is `z ((z > 0) - t) + log1p(exp(-|z|))`, and the whole gradient
-    is `w (p - t) + p (1 - p) (A t + B)`.
+    is `w (p - t) + p (1 - p) (A t + B)`. Each of the two values has its own derivative of what follows as a factor.
 
     Ignored pixels are set to `p = t = 0`, which adds nothing to any sum.
 
@@ -70,8 +71,8 @@ class BinaryLoss(torch.autograd.Function):
         )
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Tensor:
-        """Return the scalar loss of planes (N, C, H, W).
+    def forward(ctx: Any, pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -> Parts:
+        """Return the two means of planes (N, C, H, W) with their counts.
 
         Raises:
             OutOfRangeError: a probability or target is outside 0 to 1; checked on the CPU only.
@@ -82,30 +83,36 @@ class BinaryLoss(torch.autograd.Function):
         gradients = [_sum_block(planes, i, *row) for i, row in enumerate(rows)]
         tp, of_p, of_t, log, count = sums.sum(1, dtype=planes.exact)
         overlap, gradient = _overlap(tp, of_p, of_t, task.coefs)
-        total: Tensor | int = pred.numel()
+        pixels: Count = float(pred.numel())
+        number: Count = float(overlap.numel())
         if planes.masked:
-            total, present = count.sum().clamp(min=1), count > 0
+            present = count > 0
             overlap, gradient = overlap * present, gradient * present
-        value = overlap.mean() - log.sum() * (task.coefs.bce / total)
-        if planes.on_cpu and not holds(value.isfinite()):
+            pixels, number = count.sum(), present.sum(dtype=planes.exact)
+        total, divisor = safe(pixels), safe(number)
+        entropy = log.sum() * (-task.coefs.bce / total)
+        mean = overlap.sum() / divisor
+        if planes.on_cpu and not holds((entropy + mean).isfinite()):
             raise OutOfRangeError
         ctx.task, ctx.masked, ctx.total = task, planes.masked, total
         ctx.split, ctx.gradients = (planes.groups, planes.parts), gradients  # the number of threads may change
-        gradient = (gradient * (total / overlap.numel())).to(planes.dtype)
-        ctx.save_for_backward(pred, target, weights, gradient)
-        result: Tensor = value.to(planes.dtype)
-        return result
+        ctx.save_for_backward(pred, target, weights, (gradient / divisor).to(planes.dtype))
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(c for c in (pixels, number) if isinstance(c, Tensor)))
+        return Parts(entropy.to(planes.dtype), mean.to(planes.dtype), pixels, number)
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradient of `pred`, in its dtype."""
         pred, target, weights, gradient = ctx.saved_tensors
+        of_entropy, of_overlap = (gradient.new_zeros(()) if of is None else of for of in (of_entropy, of_overlap))
         if torch.is_grad_enabled():  # a second derivative is needed
-            value = binary_formula(pred, target, weights, ctx.task)
-            return *torch.autograd.grad(value, pred, grad_output, create_graph=True), None, None, None
+            parts = binary_formula(pred, target, weights, ctx.task)
+            value = parts.entropy * of_entropy + parts.overlap * of_overlap
+            return *torch.autograd.grad(value, pred, create_graph=True), None, None, None
         planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.split)
-        scale = (grad_output / ctx.total).to(planes.dtype)
-        lines, share = planes.of_blocks((gradient * scale)[..., None]), ctx.task.coefs.bce * scale
+        lines = planes.of_blocks((gradient * of_overlap)[..., None])
+        share = (of_entropy * (ctx.task.coefs.bce / ctx.total)).to(planes.dtype)
         grad = torch.empty_like(planes.pred)
         for i, (block, write) in enumerate(zip(planes.blocks(grad), ctx.gradients, strict=True)):
             t, mask = planes.target(i)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,12 +14,21 @@ from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
-from lossreg_seg.formulas import Binary, Coefficients, binary_formula, multiclass_formula, where_valid
+from lossreg.losses.mean import Count, Mean, aligned, product
+from lossreg_seg.formulas import Binary, Coefficients, Parts, Share, binary_formula, multiclass_formula, where_valid
 from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
 from lossreg_seg.mixup import mixup_batch
 
 _PRED, _GT, _WEIGHTS = "pred.seg", "gt.gt_polygons_image", "gt.seg_loss_weights"
 _MIXUP = ("mixup_y_a", "mixup_y_b", "mixup_lam")
+
+
+class _Target(NamedTuple):
+    """A target with its key, and the factors of the cross-entropy."""
+
+    key: str
+    tensor: Tensor
+    weights: Tensor | None
 
 
 class SegLoss(Loss):
@@ -30,8 +39,9 @@ class SegLoss(Loss):
     Binary (`n_classes` 1 or 2): each channel is a separate binary problem. `pred.seg` (N, C, H, W) contains
     probabilities, or logits if `use_mixed_precision`. `gt_channel_selector` selects the same number of channels from
     `gt.gt_polygons_image` (N, C_gt, H, W), with values in 0 to 1 and any dtype; bool and integer masks are read without
-    a copy. Cross-entropy is the mean over all elements, weighted by `gt.seg_loss_weights` (N, C_gt, H, W) if the batch
-    has them. Dice and focal Tversky are means over the planes (n, c) of::
+    a copy. Cross-entropy is the mean over all elements; with `gt.seg_loss_weights` (N, C_gt, H, W) each is first
+    multiplied by its weight, and the mean still divides by the number of elements. Dice and focal Tversky are means
+    over the planes (n, c) of::
 
         1 - (2 sum p t + 1) / (sum p + sum t + 1 + 1e-7)
         (1 - TI) ** 0.25,  TI = (TP + 1e-6) / (TP + 0.01 FP + 0.99 FN + 1e-6)
@@ -42,9 +52,21 @@ class SegLoss(Loss):
     one channel per class and the selector selects one channel, the target is treated as one-hot. Dice and Tversky
     compare `softmax(pred.seg)` with the unsmoothed target.
 
-    Pixels with the target `ignore_index` are not part of any sum or count; in the binary case only for their channel.
-    If all pixels are ignored or the batch is empty, the value is a zero on the graph. Sums are computed in float32, or
-    float64 for float64 predictions, for every autocast dtype.
+    Pixels with the target `ignore_index` are not part of any sum or count; in the binary case only for their channel. A
+    plane without any other pixel is not part of the mean over planes. If all pixels are ignored or the batch is empty,
+    the value is a zero on the graph. Sums are computed in float32, or float64 for float64 predictions, for every
+    autocast dtype.
+
+    The elements of a `mask` and of a `sample_weight` are (N, C, H, W), or (N, H, W) for classes. A masked pixel is the
+    same as an ignored one; there prediction, target and `gt.seg_loss_weights` may be NaN. Weights of pixels make the
+    cross-entropy a weighted mean and are factors in the sums `sum p`, `sum t`, `TP`, `FP` and `FN`. Weights of samples
+    (N,), and of planes (N, C), weigh both means.
+
+    The value is the sum of up to two means. The first is the cross-entropy, with the number of pixels that count (or
+    the sum of their weights) as its count; there is none with `bce_coef` 0. The second is Dice and Tversky, with the
+    number of planes that have such a pixel (or the sum of their weights); there is none if both coefficients are 0 and
+    `bce_coef` is not. With `use_mixup` there are those of `y_a` and then those of `y_b`; where a batch has no MixUp,
+    the latter count 0.
 
     Dice follows Milletari et al., V-Net (3DV 2016); focal Tversky Abraham and Khan (ISBI 2019).
 
@@ -72,6 +94,7 @@ class SegLoss(Loss):
     """
 
     optional = (_WEIGHTS,)
+    masks = True
     _foreground_seen = False
 
     def __init__(
@@ -113,6 +136,7 @@ class SegLoss(Loss):
         self.mixup_alpha = mixup_alpha
         self.smoothing = smooth_factor
         self.ignore_index = ignore_index
+        self.parts = (1 + use_mixup) * len(self._chosen("entropy", "overlap"))
         # A MixUp batch may have its own keys instead of these two.
         self.requires = () if use_mixup else (_PRED, _GT)
 
@@ -120,18 +144,66 @@ class SegLoss(Loss):
         """Return `mixup_batch(images, gt_batch, self.mixup_alpha)`."""
         return mixup_batch(images, gt_batch, self.mixup_alpha)
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the scalar loss in float32, or float64 for float64 predictions."""
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Sequence[Mean]:
+        """Return the means in float32, or float64 for float64 predictions."""
         mixed = self._mixup_keys(pred_batch, gt_batch)
         weights = self.read_optional(pred_batch, gt_batch, _WEIGHTS)
         if not mixed:
             pred = self.read(pred_batch, gt_batch, _PRED)
-            return self._against(pred, _GT, self.read(pred_batch, gt_batch, _GT), weights)
-        pred = mixed["mixup_pred"]
+            target = _Target(_GT, self.read(pred_batch, gt_batch, _GT), weights)
+            means = self._means(self._against(pred, target, pred_batch, gt_batch))
+            if self.use_mixup:
+                means += [Mean(zero_on_graph(pred), 0.0) for _ in means]
+            return means
+        if "mixup_pred" not in mixed:
+            mixed["mixup_pred"] = self.read(pred_batch, gt_batch, _PRED)
+        pred = self._mixup_tensor(mixed, "mixup_pred")
         lam = self._mixup_lam(mixed["mixup_lam"])
-        at_a = self._against(pred, "gt.mixup_y_a", mixed["mixup_y_a"], weights)
-        at_b = self._against(pred, "gt.mixup_y_b", mixed["mixup_y_b"], weights)
-        return lam * at_a + (1 - lam) * at_b
+        at_a, at_b = (
+            self._means(self._against(pred, _Target(f"gt.{key}", target, weights), pred_batch, gt_batch))
+            for key, target in self._mixup_targets(mixed)
+        )
+        mixed_a = [mean._replace(value=lam * mean.value) for mean in at_a]
+        return mixed_a + [mean._replace(value=(1 - lam) * mean.value) for mean in at_b]
+
+    def counts(self, gt_batch: Any) -> Sequence[Count]:
+        """Return the numbers of pixels and of planes that count, or the sums of their weights, from the targets.
+
+        Raises:
+            CountError: a batch of a loss with `use_mixup` has no target, neither plain nor mixed.
+            MissingKeyError, ShapeError: the batch is not as described for the loss.
+        """
+        mixed = self._mixup_keys({}, gt_batch)
+        if mixed:
+            targets = self._mixup_targets(mixed)
+            return [count for key, target in targets for count in self._counts(f"gt.{key}", target, gt_batch)]
+        if self.use_mixup and self.read_optional({}, gt_batch, _GT) is None:
+            return super().counts(gt_batch)
+        counts = self._counts(_GT, self.read({}, gt_batch, _GT), gt_batch)
+        return [*counts, *(0.0 for _ in counts)] if self.use_mixup else counts
+
+    def _means(self, parts: Parts) -> list[Mean]:
+        both = {"entropy": Mean(parts.entropy, parts.pixels), "overlap": Mean(parts.overlap, parts.planes)}
+        return self._chosen(both["entropy"], both["overlap"])
+
+    def _counts(self, key: str, target: Tensor, gt_batch: Any) -> list[Count]:
+        if self.n_classes > 2:
+            pixels = self._class_planes(key, target)
+            valid = self._valid_classes(pixels)
+            shape = (pixels.shape[0], 1, *pixels.shape[2:])
+        else:
+            pixels = self._channels(key, target)
+            valid = where_valid(pixels, self.ignore_index)
+            shape = tuple(pixels.shape)
+        share = self._share(shape, valid, {}, gt_batch)
+        if math.prod(shape) == 0:
+            return self._chosen(0.0, 0.0)
+        return self._chosen(share.of_pixels, share.of_planes)
+
+    def _chosen(self, entropy: Any, overlap: Any) -> list[Any]:
+        """Return what there is of the two, by the coefficients."""
+        has_overlap = self.coefs.dice or self.coefs.tversky or not self.coefs.bce
+        return [entropy] * bool(self.coefs.bce) + [overlap] * bool(has_overlap)
 
     # --- MixUp ------------------------------------------------------------------------------------
 
@@ -154,12 +226,16 @@ class SegLoss(Loss):
                 f"loss {self.name!r}: a MixUp batch: expected {', '.join(map(repr, _MIXUP))}, found only "
                 f"{sorted(both)}; add {missing}"
             )
-        if "mixup_pred" not in both:
-            both["mixup_pred"] = self.read(pred_batch, gt_batch, _PRED)
-        for key in ("mixup_pred", "mixup_y_a", "mixup_y_b"):
-            if not isinstance(both[key], Tensor):
-                raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(both[key]).__name__}")
         return both
+
+    def _mixup_targets(self, mixed: dict[str, Any]) -> list[tuple[str, Tensor]]:
+        return [(key, self._mixup_tensor(mixed, key)) for key in ("mixup_y_a", "mixup_y_b")]
+
+    def _mixup_tensor(self, mixed: dict[str, Any], key: str) -> Tensor:
+        tensor = mixed[key]
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(tensor).__name__}")
+        return tensor
 
     def _mixup_lam(self, lam: Any) -> Tensor | float:
         if isinstance(lam, Tensor):
@@ -175,37 +251,69 @@ class SegLoss(Loss):
             raise RangeError(f"loss {self.name!r}: 'mixup_lam' is {lam!r}, expected 0 to 1")
         return lam
 
+    # --- what counts ------------------------------------------------------------------------------
+
+    @property
+    def _is_weighed(self) -> bool:
+        """Whether the term has a mask or weights."""
+        return bool(self.mask or self.sample_weight)
+
+    def _share(self, shape: Sequence[int], valid: Tensor | None, pred_batch: Any, gt_batch: Any) -> Share:
+        """Return what counts in planes of pixels (N, C, H, W), where C is 1 for classes."""
+        pixels = planes = None
+        if self._is_weighed:
+            pixels, planes = self._weights_of(shape, pred_batch, gt_batch)
+        return Share.of(shape, valid, pixels, planes, self.n_classes if self.n_classes > 2 else 1)
+
+    def _weights_of(self, shape: Sequence[int], pred_batch: Any, gt_batch: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Return the weights of pixels (N, C, H, W) and of planes (N, C, 1, 1) by the term's mask and weights."""
+        of_elements = (shape[0], *shape[2:]) if self.n_classes > 2 else shape
+        self.elements(pred_batch, gt_batch, of_elements)  # checks them
+        pixels = planes = None
+        for key in (*self.mask, *self.sample_weight):
+            weights = aligned(self.read(pred_batch, gt_batch, key), of_elements)
+            assert weights is not None
+            weights = weights != 0 if key in self.mask else weights
+            weights = weights.unsqueeze(1) if self.n_classes > 2 else weights
+            if weights.shape[2:] == (1, 1):
+                planes = product(planes, weights)
+            else:
+                pixels = product(pixels, weights)
+        return pixels, planes
+
     # --- one prediction against one target --------------------------------------------------------
 
-    def _against(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
+    def _against(self, pred: Tensor, target: _Target, pred_batch: Any, gt_batch: Any) -> Parts:
         self.check_float(_PRED, pred)
         if self.n_classes > 2:
             self.check_shape(_PRED, pred, ("N", self.n_classes, "H", "W"))
-            value = self._multiclass(pred, gt_key, gt, weights)
-        else:
-            self.check_shape(_PRED, pred, ("N", "C", "H", "W"))
-            value = self._binary(pred, gt_key, gt, weights)
-        return value
+            return self._multiclass(pred, target, pred_batch, gt_batch)
+        self.check_shape(_PRED, pred, ("N", "C", "H", "W"))
+        return self._binary(pred, target, pred_batch, gt_batch)
 
-    def _binary(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
-        target = self._channels(gt_key, gt, pred)
+    def _binary(self, pred: Tensor, given: _Target, pred_batch: Any, gt_batch: Any) -> Parts:
+        target = self._channels(given.key, given.tensor, pred)
         if target.shape != pred.shape:
             raise ShapeError(
                 f"loss {self.name!r}: {_PRED!r} has shape {tuple(pred.shape)}, but gt_channel_selector selects "
-                f"{tuple(target.shape)} from {gt_key!r} {tuple(gt.shape)}; expected equal shapes"
+                f"{tuple(target.shape)} from {given.key!r} {tuple(given.tensor.shape)}; expected equal shapes"
             )
-        weights = None if weights is None else self._weights(weights, pred, target.shape[1])
+        weights = None if given.weights is None else self._weights(given.weights, pred, target.shape[1])
+        share = None
+        if self._is_weighed:
+            valid = where_valid(target, self.ignore_index)
+            share = self._share(pred.shape, valid, pred_batch, gt_batch)
         if pred.numel() == 0:
-            return zero_on_graph(pred)
-        self._look_for_foreground(gt_key, target)
+            return _nothing(pred)
+        self._look_for_foreground(given.key, target)
         task = Binary(self.coefs, self.use_mixed_precision, self.smoothing, self.ignore_index)
-        if BinaryLoss.applies(pred, target, weights):
+        if share is None and BinaryLoss.applies(pred, target, weights):
             try:
-                return cast(Tensor, BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
+                return Parts(*BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
             except OutOfRangeError:
                 pass  # reported below, with the key
-        self._check_ranges(pred, gt_key, target)
-        return binary_formula(pred, target, weights, task)
+        self._check_ranges(pred, given.key, target, share)
+        return binary_formula(pred, target, weights, task, share)
 
     def _look_for_foreground(self, gt_key: str, target: Tensor) -> None:
         """Warn if all targets so far are 0 or ignored, since an ignored 255 may mean foreground."""
@@ -225,29 +333,30 @@ class SegLoss(Loss):
             stacklevel=2,
         )
 
-    def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor) -> None:
-        """Raise for probabilities and targets outside 0 to 1, except at ignored pixels."""
-        valid = where_valid(target, self.ignore_index)
-        if valid is not None:
-            pred, target = torch.where(valid, pred, 0), torch.where(valid, target, 0)
+    def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor, share: Share | None) -> None:
+        """Raise for probabilities and targets outside 0 to 1, except at pixels that do not count."""
+        kept = where_valid(target, self.ignore_index) if share is None else share.kept
+        if kept is not None:
+            pred, target = torch.where(kept, pred, 0), torch.where(kept, target, 0)
         self.check_range(gt_key, target, 0, 1, hint="divide a mask of 0 and 255 by 255")
         if not self.use_mixed_precision:
             self.check_range(_PRED, pred, 0, 1, hint="for logits set use_mixed_precision: true")
 
-    def _multiclass(self, pred: Tensor, gt_key: str, gt: Tensor, weights: Tensor | None) -> Tensor:
-        self._look_for_foreground(gt_key, gt)
-        target, valid = self._one_hot(gt_key, gt, pred)
-        weights = None if weights is None else self._weights(weights, pred, 1, self.n_classes)
+    def _multiclass(self, pred: Tensor, given: _Target, pred_batch: Any, gt_batch: Any) -> Parts:
+        self._look_for_foreground(given.key, given.tensor)
+        target = self._class_planes(given.key, given.tensor, pred)
+        share = self._share((len(pred), 1, *pred.shape[2:]), self._valid_classes(target), pred_batch, gt_batch)
+        target = self._one_hot(given.key, target, share.kept, pred)
+        weights = None if given.weights is None else self._weights(given.weights, pred, 1, self.n_classes)
         if pred.numel() == 0:
-            return zero_on_graph(pred)
-        return multiclass_formula(pred, target, weights, valid, self.coefs, self.smoothing)
+            return _nothing(pred)
+        return multiclass_formula(pred, target, weights, share, self.coefs, self.smoothing)
 
     # --- reading the target -----------------------------------------------------------------------
 
-    def _channels(self, key: str, raster: Tensor, pred: Tensor) -> Tensor:
-        """Return the selected channels of a raster (N, C_gt, H, W) with the size of `pred`."""
-        n, _, height, width = pred.shape
-        self.check_shape(key, raster, (n, "C_gt", height, width))
+    def _channels(self, key: str, raster: Tensor, pred: Tensor | None = None) -> Tensor:
+        """Return the selected channels of a raster (N, C_gt, H, W) with the size of `pred`, if it is given."""
+        self.check_shape(key, raster, _sized(pred, "C_gt"))
         try:
             return take_channels(raster, channel_indices(self.gt_channel_selector, raster.shape[1]))
         except IndexError as error:
@@ -266,36 +375,48 @@ class SegLoss(Loss):
             )
         return taken
 
-    def _one_hot(self, key: str, gt: Tensor, pred: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the multi-class target as (N, n_classes, H, W) and its valid pixels (N, 1, H, W)."""
-        n, classes, height, width = pred.shape
+    def _class_planes(self, key: str, gt: Tensor, pred: Tensor | None = None) -> Tensor:
+        """Return a multi-class target (N, 1 or n_classes, H, W): indices, or one plane for each class."""
         if gt.dim() == 3:
-            self.check_shape(key, gt, (n, height, width))
+            self.check_shape(key, gt, _sized(pred))
             gt = gt[:, None]
         else:
             taken = self._channels(key, gt, pred)
-            gt = gt if taken.shape[1] == 1 and gt.shape[1] == classes else taken
-        if gt.shape[1] == classes:
-            valid = where_valid(gt, self.ignore_index)
-            if valid is not None:
-                valid = valid.all(dim=1, keepdim=True)
-                gt = torch.where(valid, gt, 0)
-            self.check_range(key, gt, 0, 1, hint="a target with one channel per class must be one-hot or probabilities")
-            return gt, valid
-        if gt.shape[1] != 1:
+            gt = gt if taken.shape[1] == 1 and gt.shape[1] == self.n_classes else taken
+        if gt.shape[1] not in (1, self.n_classes):
             raise ShapeError(
                 f"loss {self.name!r}: gt_channel_selector selects {gt.shape[1]} channels from {key!r}; "
-                f"expected 1 (class indices) or {classes} (one-hot or probabilities)"
+                f"expected 1 (class indices) or {self.n_classes} (one-hot or probabilities)"
             )
-        if gt.is_floating_point():
+        return gt
+
+    def _valid_classes(self, gt: Tensor) -> Tensor | None:
+        """Return (N, 1, H, W) which pixels of a multi-class target are not ignored; None for all."""
+        valid = where_valid(gt, self.ignore_index)
+        return valid if valid is None or gt.shape[1] == 1 else valid.all(dim=1, keepdim=True)
+
+    def _one_hot(self, key: str, gt: Tensor, kept: Tensor | None, pred: Tensor) -> Tensor:
+        """Return the multi-class target as (N, n_classes, H, W); where a pixel does not count, it is class 0 or none.
+
+        Args:
+            key: of the target.
+            gt: (N, 1 or n_classes, H, W).
+            kept: (N, 1, H, W), the pixels that count.
+            pred: (N, n_classes, H, W).
+        """
+        is_soft = gt.shape[1] == self.n_classes
+        if gt.is_floating_point() and not is_soft:
             raise DtypeError(
                 f"loss {self.name!r}: {key!r} has dtype {str(gt.dtype).removeprefix('torch.')}, expected an "
                 "integer dtype for class indices; convert it with .long()"
             )
-        valid = where_valid(gt, self.ignore_index)
-        indices = (gt if valid is None else torch.where(valid, gt, 0)).long()
-        self.check_range(key, indices, 0, classes - 1, hint=f"n_classes is {classes}")
-        return torch.zeros_like(pred, requires_grad=False).scatter_(1, indices, 1), valid
+        gt = gt if kept is None else torch.where(kept, gt, 0)
+        if is_soft:
+            self.check_range(key, gt, 0, 1, hint="a target with one channel per class must be one-hot or probabilities")
+            return gt
+        indices = gt.long()
+        self.check_range(key, indices, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")
+        return torch.zeros_like(pred, requires_grad=False).scatter_(1, indices, 1)
 
     def extra_repr(self) -> str:
         """Return the main options for `repr`."""
@@ -304,3 +425,15 @@ class SegLoss(Loss):
             f"n_classes={self.n_classes}, bce={self.coefs.bce:g}, dice={self.coefs.dice:g}, "
             f"tversky={self.coefs.tversky:g}"
         )
+
+
+def _nothing(pred: Tensor) -> Parts:
+    """Return the parts of an empty batch."""
+    zero = zero_on_graph(pred)
+    return Parts(zero, zero, 0.0, 0.0)
+
+
+def _sized(pred: Tensor | None, *channels: str) -> tuple[int | str, ...]:
+    """Return the shape that a target must have beside a prediction (N, C, H, W); without one, any size."""
+    n, height, width = ("N", "H", "W") if pred is None else (pred.shape[0], *pred.shape[2:])
+    return n, *channels, height, width

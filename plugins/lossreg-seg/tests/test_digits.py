@@ -104,7 +104,11 @@ def test_logits_of_infinity_that_are_right_add_nothing(seg: Make, value_and_grad
     t = torch.tensor([0.0, 1.0, 0.0, 0.3]).reshape(1, 1, 2, 2)
     task = Binary(Coefficients(1.0, 0.0, 0.0), from_logits=True)
     loss = seg(bce_coef=1.0, dice_coef=0.0, use_mixed_precision=True)
-    value, grad = value_and_grad(loss if compute == "kernel" else lambda z, t: binary_formula(z, t, None, task), z, t)
+
+    def formula(z: Tensor, t: Tensor) -> Tensor:
+        return binary_formula(z, t, None, task).entropy
+
+    value, grad = value_and_grad(loss if compute == "kernel" else formula, z, t)
     p = 1 / (1 + math.exp(-1))
     expected = (math.log(2) - 0.3 * math.log(p) - 0.7 * math.log(1 - p)) / 4
     assert value.item() == pytest.approx(expected, rel=1e-6)
