@@ -35,11 +35,18 @@ myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
+RUN = """
+import runpy, sys
+scripts, sys.argv = sys.argv[1:], sys.argv[:1]
+for script in scripts:
+    runpy.run_path(script, run_name="__main__")
+"""
+
 
 def generate(_: Sphinx) -> None:
-    """Generate the plots and tables of the pages in `generated/`."""
-    for script in sorted(Path(__file__).parent.glob("generate/*.py")):
-        subprocess.run([sys.executable, str(script)], check=True)
+    """Generate the plots and tables of the pages in `generated/`, in one process, since most scripts import torch."""
+    scripts = sorted(map(str, Path(__file__).parent.glob("generate/*.py")))
+    subprocess.run([sys.executable, "-c", RUN, *scripts], check=True)
 
 
 def write_math(translator: HTML5Translator, node: nodes.math) -> None:
