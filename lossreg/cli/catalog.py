@@ -223,7 +223,7 @@ def _masking(spec: Spec, target: Any) -> str:
     if not isinstance(spec, LossSpec):
         return ""
     masks = getattr(target, "masks", None)
-    return spec.masking or {True: "yes", False: "no"}.get(masks, "")
+    return spec.masking or ("yes" if masks is True else "no" if masks is False else "")
 
 
 def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:

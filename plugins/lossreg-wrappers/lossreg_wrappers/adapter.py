@@ -96,10 +96,11 @@ class LibraryLoss(LossWrapper):
         found = not by or read is not None
         if found and unit not in ("pooled", "none"):
             options |= {"unit": unit, "values_of": read}
-        self.unmasked = unmasked or _POOLED  # before the core's constructor, which may report it
+        pooled = unit == "pooled"
+        self.unmasked = unmasked or (_POOLED if pooled else "")  # before the core's constructor, which may report it
         super().__init__(loss_func, name, inputs=inputs, pred_key=pred_key, gt_key=gt_key, **options)
         self.__dict__["_reader"] = (read,)
-        self.pooled = unit == "pooled"
+        self.pooled = pooled
         self.masks = self.masks or (self.pooled and found)
         self.takes = Form.parse(choose(takes, loss_func))
         self.target: str = target

@@ -86,7 +86,11 @@ def _overlap() -> Sequence[LossSpec]:
         _loss(
             "GeneralizedWassersteinDiceLoss",
             "Dice under a matrix of distances between the classes",
-            {"takes": "softmax logits", "target": "channel indices", "unit": "samples by sample"},
+            {
+                "takes": "softmax logits",
+                "target": "channel indices",
+                "unmasked": "before MONAI 1.6 its value is no mean over samples; use monai/GeneralizedDiceLoss",
+            },
             also=("generalized_wasserstein_dice",),
             tensors=("dist_matrix",),
             example="class_logits",

@@ -76,11 +76,11 @@ def test_class_weights_from_yaml_become_a_buffer(term):
 
 
 @pytest.mark.parametrize("name", ["BCEWithLogitsLoss", "CrossEntropyLoss", "NLLLoss"])
-def test_per_element_values_are_averaged(name, example):
+def test_per_element_values_are_averaged_in_a_config_and_left_in_python(name, example, term):
     pred, gt = example(catalog().losses.find(f"torch/{name}"))
-    value, _ = lossreg.create_loss(f"torch/{name}", reduction="none")(pred, gt)
-    expected = getattr(nn, name)(reduction="none")(*pred.values(), *gt.values()).mean()
-    torch.testing.assert_close(value, expected)
+    expected = getattr(nn, name)(reduction="none")(*pred.values(), *gt.values())
+    torch.testing.assert_close(term({"loss": f"torch/{name}", "reduction": "none"})(pred, gt)[0], expected.mean())
+    torch.testing.assert_close(lossreg.create_loss(f"torch/{name}", reduction="none")(pred, gt)[0], expected)
 
 
 def test_a_class_mask_may_have_a_channel_axis_and_any_integer_dtype():
