@@ -30,6 +30,7 @@ def fresh_compiler() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's own
+@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=pytest.mark.slow), "inductor"])
 def test_compiles_in_one_graph(multi: MultiLoss, batch: Any, backend: str) -> None:
