@@ -44,8 +44,6 @@ class CompiledCall:
         return self.function(*args, **kwargs)
 
     def _compile(self) -> Callable[..., Any]:
-        if torch.__version__ < "2.9" and self.options.get("backend", "inductor") == "inductor":
-            _stay_inside_of_buffers()
         try:
             made: Callable[..., Any] = torch.compile(self.function, **self.options)
         except RuntimeError as error:  # this Python, or this system, is not supported
@@ -61,17 +59,6 @@ class CompiledCall:
             stacklevel=3,
         )
         return self.function
-
-
-def _stay_inside_of_buffers() -> None:
-    """Turn off a fusion of inductor on the CPU that writes past the end of a buffer in torch before 2.9.
-
-    A loop over several dimensions at once, as over the pixels of an image, gets a buffer of the size of the last one:
-    https://github.com/pytorch/pytorch/issues/159154. The values are the same without the fusion.
-    """
-    from torch._inductor.codegen.cpp import CppScheduling
-
-    CppScheduling._get_outer_loop_fusion_depth = lambda *_: 0  # type: ignore[method-assign]
 
 
 def _missing_compiler(error: BaseException) -> BaseException | None:

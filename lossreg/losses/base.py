@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lossreg.arguments import Arguments, plain
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -134,6 +135,8 @@ class Loss(RunningNorm):
 
     def _compiled(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
         """Return the value of `compute` and its `extra_info`, and keep no reference to them, as no copy could."""
+        if FAULTY:
+            stay_inside_of_buffers()
         self._extra_info.clear()
         try:
             return self._computed(pred_batch, gt_batch), _detached(self._extra_info)
