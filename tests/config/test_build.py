@@ -448,7 +448,8 @@ class TestCompile:
         assert build({"loss_list": [TERM]})._compiled_call_impl is None
         assert build({"loss_list": [TERM], "compile": False})._compiled_call_impl is None
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
+    # of torch's own modules, met by tracing
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
     @pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
     def test_gives_the_same_values(self) -> None:
         block = {"loss_list": [{**TERM, "weight": [0.0, 1.0]}], "epoch_thresholds": [0, 10]}

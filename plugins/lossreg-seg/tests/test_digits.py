@@ -18,7 +18,10 @@ Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
 
 # What the compiler itself does and torch warns of.
-ignore_scripts = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+ignore_scripts = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:.torch.jit.script_method. is deprecated:FutureWarning",  # in torch 2.15
+)
 ignore_functions = pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not:DeprecationWarning")
 ignore_cache = pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
 
