@@ -16,7 +16,6 @@ from __future__ import annotations
 import doctest
 import os
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -29,6 +28,10 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParse
 
 import lossreg
 import lossreg.registry
+
+sys.path.insert(0, str(Path(__file__).parent))  # the processes import `run_script.py` from there
+
+from run_script import run_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -66,10 +69,7 @@ def run_session(example: Example) -> str | None:
     }  # tox sets it, users do not
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", str(example.parsed), re.MULTILINE):
-        run = subprocess.run(
-            command, shell=True, capture_output=True, text=True, timeout=300,
-            env={**inherited, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"},
-        )  # fmt: skip
+        run = run_command(command, {**inherited, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"})
         printed = run.stdout + run.stderr
         if not expected.strip() and run.returncode:
             return f"$ {command}\nended with {run.returncode}:\n{printed}"

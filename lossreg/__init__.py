@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lossreg.errors import LossregError as LossregError
     from lossreg.losses.base import Loss as Loss
     from lossreg.losses.create import create_loss as create_loss
+    from lossreg.losses.mean import Mean as Mean
     from lossreg.losses.wrapper import LossWrapper as LossWrapper
     from lossreg.registry import find_loss as find_loss
     from lossreg.registry import list_losses as list_losses
@@ -42,6 +43,7 @@ _HOME = {
     "LossSpec": "lossreg.registry.specs",
     "LossWrapper": "lossreg.losses.wrapper",
     "LossregError": "lossreg.errors",
+    "Mean": "lossreg.losses.mean",
     "MultiLoss": "lossreg.composition.multiloss",
     "Preprocess": "lossreg.composition.preprocess",
     "PreprocessSpec": "lossreg.registry.specs",

@@ -126,6 +126,14 @@ class WeightingError(LossregError, ValueError, RuntimeError):
     """An adaptive weighting cannot compute weights: a value is invalid, or the epoch or the parameters are missing."""
 
 
+class CountError(LossregError, NotImplementedError):
+    """The targets of a loss do not tell how much its mean is taken over; the message names the term and says why."""
+
+
+class WindowError(LossregError, RuntimeError):
+    """A window over micro-batches was used in a wrong way; the message says how."""
+
+
 class DistributedError(LossregError, RuntimeError):
     """The ranks differ, or one of them failed; every rank raises the same message."""
 

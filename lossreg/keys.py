@@ -147,6 +147,13 @@ class Compound(_Shared):
         "running: norms follow the values in training.", None, "running", python="MultiLoss"
     )
     norm_momentum: Share = key("The share of a new value in a running norm.", 0.01, 0.05, python="MultiLoss")
+    reduce_over: Literal["ranks"] | None = key(
+        "ranks: in training, means are taken over the elements of all ranks, so that the gradient is that of the "
+        "joined batch.",
+        None,
+        "ranks",
+        python="MultiLoss",
+    )
     compile: bool = key("Whether the whole loss is compiled at its first forward.", False, True)
 
 
@@ -220,8 +227,8 @@ class Wrap:
         True,
         python="LossWrapper",
     )
-    reduction: Literal["mean", "sum"] = key(
-        "How values of each element become one number.", "mean", "sum", python="LossWrapper"
+    reduction: Literal["mean", "per_sample", "sum", "none"] | None = key(
+        "Another spelling of the term's `reduction`.", None, "sum", python="LossWrapper"
     )
 
 
@@ -278,6 +285,33 @@ class Term(Lone):
     gt_key: Place | None = key("Key of the target that the loss is given.", None, "height", python="LossWrapper")
     input: Literal["logits", "probabilities"] | None = key(
         "What the prediction holds, for a loss that says what it takes.", None, "logits", python="lossreg_wrap"
+    )
+    mask: BatchKey | SomeKeys | None = key(
+        "A key, or a list of keys, of 0 and 1: elements where one is 0 do not count, whatever they hold.",
+        None,
+        "gt.has_depth",
+        ["gt.valid", "gt.inside"],
+        python="Loss",
+    )
+    sample_weight: BatchKey | SomeKeys | None = key(
+        "A key, or a list of keys, of weights of samples or elements; the mean divides by their sum.",
+        None,
+        "gt.weight",
+        python="Loss",
+    )
+    reduction: str | None = key(
+        "How the values of elements become one number: `mean` over those that count; `per_sample`, first in each "
+        "sample; or `sum`.",
+        None,
+        "per_sample",
+        python="LossWrapper",
+    )
+    approximate: bool = key(
+        "Whether a window over micro-batches or ranks takes the loss for a mean over samples, where its targets do not "
+        "tell what it is a mean over.",
+        False,
+        True,
+        python="Loss",
     )
     dtype: Literal["float32", "input"] | None = key(
         "In which dtype a library's loss or a function computes: `float32`, or `input` for that of the batch and of "

@@ -21,6 +21,7 @@ from start_rank import run_as_rank
 
 # A property's first example imports and compiles; its time says nothing about the property.
 settings.register_profile("lossreg", deadline=None)
+settings.register_profile("few", deadline=None, derandomize=True, database=None, max_examples=20)  # tox's `lowest`
 settings.register_profile("fuzz", deadline=None, max_examples=8_000)  # `pytest tests/fuzz --hypothesis-profile=fuzz`
 settings.load_profile("lossreg")
 
@@ -47,8 +48,8 @@ def processes() -> multiprocessing.context.ForkServerContext:
     return PROCESSES
 
 
-@pytest.fixture
-def in_two_processes(tmp_path: Path) -> Callable[..., list[str]]:
+@pytest.fixture(scope="session")
+def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
     """Return a function that calls `module:function` or `file.py:function` in two processes, as torchrun does.
 
     It returns what each of them printed.
@@ -58,7 +59,8 @@ def in_two_processes(tmp_path: Path) -> Callable[..., list[str]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        outputs = [tmp_path / f"rank{rank}.txt" for rank in range(2)]
+        folder = tmp_path_factory.mktemp("ranks")
+        outputs = [folder / f"rank{rank}.txt" for rank in range(2)]
         ranks = [
             PROCESSES.Process(target=run_as_rank, args=(rank, port, output, function, args, kwargs))
             for rank, output in enumerate(outputs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from omegaconf import OmegaConf, ValidationError
 
 from lossreg import LossWrapper, MultiLoss, keys
 from lossreg.config.grammar import Grammar
@@ -92,7 +93,22 @@ def test_the_schema_has_every_key(block: type, made: dict[str, Any]) -> None:
 
 def test_hydras_terms_have_every_key_of_a_term_with_its_default() -> None:
     fields = {name: default for name, _, default in _TERM_FIELDS}
-    assert fields == {name: key.default for name, key in keys_of(keys.Term).items() if name not in keys_of(keys.Lone)}
+    wrap = vars(fields.pop("wrap"))
+    own = {name: key.default for name, key in keys_of(keys.Term).items() if name not in keys_of(keys.Lone)}
+    assert fields | {"wrap": None} == own
+    assert wrap == dict.fromkeys(keys_of(keys.Wrap))  # each left out
+
+
+@pytest.mark.parametrize("key", keys_of(keys.Wrap).values(), ids=keys_of(keys.Wrap))
+def test_hydras_wrap_takes_what_its_key_takes(key: Key) -> None:
+    (kind,) = (kind for name, kind, _ in _TERM_FIELDS if name == "wrap")
+    wrap = OmegaConf.structured(kind)
+    for value in (None, *key.examples):
+        wrap[key.name] = value
+        assert wrap[key.name] == value
+    if key.name not in ("pred_channels", "gt_channels"):  # OmegaConf has no type for what these take
+        with pytest.raises(ValidationError):
+            wrap[key.name] = {"nothing": 1}
 
 
 @pytest.mark.parametrize(("owner", "key"), ARGUMENTS)

@@ -20,6 +20,7 @@ from lossreg.losses.eager import outside, skip_frame
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
+    from lossreg.composition.window import Window
 
 
 class Call:
@@ -28,18 +29,29 @@ class Call:
     Attributes:
         moment: the time and the weights at it; None where the compiled graph itself evaluates them.
         epoch, step: the time, where there is no moment.
+        window: the window that the forward is in; None for none.
+        is_inner: whether it is the call of a group, by the `MultiLoss` around it.
         parts: what the forward leaves for its record; None until it ends.
     """
 
-    def __init__(self, moment: Moment | None, epoch: float | None = None, step: float | None = None) -> None:
-        self.moment, self.epoch, self.step = moment, epoch, step
+    def __init__(
+        self,
+        moment: Moment | None,
+        epoch: float | None = None,
+        step: float | None = None,
+        window: Window | None = None,
+    ) -> None:
+        self.moment, self.epoch, self.step, self.window = moment, epoch, step, window
+        self.is_inner = False
         self.parts: Parts | None = None
 
     def of_group(self, position: int) -> Call:
         """Return the call of the group at a position."""
         if self.moment is None:
             return Call(None, self.epoch, self.step)
-        return Call(self.moment.inner[position])
+        inner = Call(self.moment.inner[position], window=None if self.window is None else self.window.inner[position])
+        inner.is_inner = True
+        return inner
 
 
 class LastRecord(threading.local):
@@ -60,16 +72,24 @@ def before_forward(
         return None
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    call = outside(begin)(module, epoch, step)
+    targets = kwargs["gt_batch"] if "gt_batch" in kwargs else args[1] if len(args) > 1 else None
+    call = outside(begin)(module, epoch, step, targets)
     # The call holds the time. Torch 2.6 compiles a graph anew for each epoch that a forward is given.
     return args[:3], {**kwargs, "epoch": None, "step": None, "call": call}
 
 
-def begin(module: nn.Module, epoch: Any, step: Any) -> Call:
-    """Return a call, after the ranks have compared their criteria: before the first collective."""
+def begin(module: nn.Module, epoch: Any, step: Any, targets: Any) -> Call:
+    """Return a call, after the ranks have compared their criteria: before the first collective.
+
+    Args:
+        module: the criterion.
+        epoch, step: the time.
+        targets: of the forward, for a window of its own over the ranks.
+    """
     criterion = cast("MultiLoss", module)
     criterion.compare_ranks()
-    return Call(criterion.moment(epoch, step))
+    moment = criterion.moment(epoch, step)
+    return Call(moment, window=criterion.window_of_forward(targets))
 
 
 @skip_frame
@@ -84,6 +104,12 @@ def keep_record(module: nn.Module, call: Call) -> None:
     """Make the record of a call the last one of this thread."""
     if call.parts is not None and call.moment is not None:
         cast("MultiLoss", module)._last.record = Record(call.parts, call.moment.epoch, call.moment.step)
+        if call.window is not None and not call.is_inner:
+            call.window.now = call.moment.now
+            call.window.add(call.parts)
+            if call.window.single:
+                call.window.check(cast("MultiLoss", module))
+                call.window.settle(cast("MultiLoss", module))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -32,7 +32,9 @@ from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
 from lossreg.composition.weighting.base import Coefficients, Weighting
+from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
+from lossreg.losses.mean import Mean, largest
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -49,7 +51,10 @@ class Found:
     """What the terms of one batch came to, by their positions.
 
     Attributes:
-        raw: the values of terms, and the totals of groups.
+        raw: the values of terms, and the totals of groups; in a window, what they add to the window's.
+        means: the means of terms that say what they are means over.
+        own: in a window, the values of terms by themselves, detached.
+        fractions: in a window, how much of the window's elements they are over, times the ranks.
         empty: the totals of groups of which no term is there.
         members: the values of the members of groups, by path in the group.
         parts: what the forwards of groups have left for the record.
@@ -57,6 +62,9 @@ class Found:
     """
 
     raw: dict[int, Tensor] = field(default_factory=dict)
+    means: dict[int, tuple[Mean, ...]] = field(default_factory=dict)
+    own: dict[int, Tensor] = field(default_factory=dict)
+    fractions: dict[int, Tensor] = field(default_factory=dict)
     empty: dict[int, Tensor] = field(default_factory=dict)
     members: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     parts: dict[int, Parts] = field(default_factory=dict)
@@ -64,7 +72,7 @@ class Found:
 
     def drop(self, position: int, name: str) -> None:
         """Forget a term, with its members where it is a group."""
-        for found in (self.raw, self.empty, self.members, self.parts):
+        for found in (self.raw, self.means, self.own, self.fractions, self.empty, self.members, self.parts):
             found.pop(position, None)
         for path in [path for path in self.extra_info if is_inside(path, name)]:
             del self.extra_info[path]
@@ -130,17 +138,34 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     order = on if not off else on + [i for i in present if off[i]]
     raw, norms = normalise(criterion, losses, found, on, order, normalize, pred_batch)
     vector = raw if norms is None else raw / norms
-    values = _values_by_path(criterion, found, order, vector)
+    own = raw.detach() if call.window is None else _own_values(found, order, raw)
+    values = _values_by_path(criterion, found, order, own if norms is None else own / norms)
     if len(on) < len(order):
         vector = vector[: len(on)]
     weights, cast_weights = _weights_of(criterion, moment, weights, on, vector)
+    terms = functools.partial(_one_by_one, found, on, norms, vector)
+    counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, lambda: _one_by_one(found, on, norms, vector), cast_weights, on, now, bool(switches.moving)
+        criterion, vector, terms, cast_weights, on, now, bool(switches.moving), counts, call.window, found.fractions
     )
     call.parts = Parts(
-        criterion.names, tuple(order), raw.detach(), norms, weights, coefficients, shares.detach(), found.parts
+        criterion.names,
+        tuple(order),
+        own,
+        norms,
+        weights,
+        coefficients,
+        shares.detach(),
+        found.parts,
+        tuple(found.means.get(i, ()) for i in order),
+        None if call.window is None else raw.detach(),
     )
-    if criterion.track_norms is not None and criterion.training and torch.is_grad_enabled():
+    if (
+        criterion.track_norms is not None
+        and criterion.training
+        and torch.is_grad_enabled()
+        and call.window is None  # at its end
+    ):
         track(criterion, losses, found)  # after the weighting, which may refuse a value
     shares = keep_in_graph(criterion, found, batches, shares, on, order, off)
     return Result(shares, values, found.extra_info, on, present)
@@ -197,7 +222,7 @@ def evaluate(
     """Compute the raw values of the active terms, and the totals of groups."""
     found, names, (pred_batch, gt_batch), moving = Found(), criterion.names, batches, switches.moving
     raw, extra_info = found.raw, found.extra_info
-    skip = switches.off if criterion.zero_weight == "skip" else ()
+    skip, tells = switches.off if criterion.zero_weight == "skip" else (), criterion._tells
     keeps = not torch.compiler.is_compiling() and in_forward()
 
     def evaluate_term(i: int) -> None:
@@ -205,15 +230,31 @@ def evaluate(
         if moving and moving[i]:
             pred = gated(pred, weights[i] == 0)
         if isinstance(loss, Loss):
-            raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False)
+            means: list[Mean] = []
+            options = {"means": means} if tells[i] else {}
+            raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False, **options)
+            if call.window is not None:
+                share(i, loss, means)
+            if means:
+                found.means[i] = tuple(mean._replace(value=mean.value.detach()) for mean in means)
             return
         inner = call.of_group(i)
         total, members, told_inside = noted(name, loss, pred, gt_batch, normalize, call=inner)
         extra_info.update({join(name, path): info for path, info in told_inside.items()})
         found.members[i] = members
         (raw if members else found.empty)[i] = total
+        if call.window is not None:
+            found.fractions[i] = call.window.fraction_of(i, ())
         if inner.parts is not None:
             found.parts[i] = inner.parts
+
+    def share(i: int, loss: Loss, means: list[Mean]) -> None:
+        assert call.window is not None
+        if not means:  # `counts` has refused it, or it is taken for a mean over samples
+            means.append(Mean(raw[i], float(samples_in(loss, gt_batch))))
+        found.own[i] = raw[i].detach()
+        raw[i] = call.window.share_of(i, means)
+        found.fractions[i] = call.window.fraction_of(i, means)
 
     for i in active:
         if not keeps and not skip:
@@ -304,21 +345,56 @@ def weigh(
     on: list[int],
     now: Tensor | None,
     moving: bool,
+    counts: Tensor | None,
+    window: Window | None,
+    fractions: Mapping[int, Tensor],
 ) -> tuple[Tensor, Tensor | None]:
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
-    A term that turns out to be off, in a compiled graph, counts as not there.
+    A term over nothing (`counts`), and one that turns out to be off in a compiled graph, counts as not there.
     """
     off = weights == 0 if moving else None
-    coefficients = None
-    if criterion.weighting is not None:
-        values = vector if off is None else torch.where(off, math.nan, vector)
-        active = None if len(on) == len(criterion.names) else on
-        found = _coefficients(criterion.weighting, values, terms, active, now)
-        if found is not None:
-            vector, coefficients = found.of(values), found.weights.detach()
-    shares = vector * weights
-    return (shares if off is None else torch.where(off, 0.0, shares)), coefficients
+    if criterion.weighting is None:
+        shares = vector * weights
+        return (shares if off is None else torch.where(off, 0.0, shares)), None
+    gone = off if counts is None else counts == 0 if off is None else (counts == 0) | off
+    values = vector if gone is None else torch.where(gone, math.nan, vector)
+    active = None if len(on) == len(criterion.names) else on
+    if window is not None and not window.single:
+        found: Coefficients | None = criterion.weighting.hold(values.isfinite(), active)
+    else:
+        found = _coefficients(criterion.weighting, values, terms, active, now, counts)
+    if found is None:
+        return vector * weights, None
+    if found.addends is not None and window is not None and not window.single and on:
+        parts = torch.stack([fractions[i].to(vector) for i in on])
+        found = found._replace(addends=found.addends * parts / window.ranks)
+    shares = found.of(vector if gone is None else torch.where(gone, 0.0, vector)) * weights
+    return (shares if gone is None else torch.where(gone, 0.0, shares)), found.weights.detach()
+
+
+def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | None) -> Tensor | None:
+    """Return (m,) what the values are means over, with 1 for those that do not say; None where none needs to.
+
+    In a window of one forward, whether the window has something for them.
+    """
+    if window is not None:
+        return window.present[_index(on, like)].to(like)
+    counts = [largest(found.means[i]) if i in found.means else None for i in on]
+    moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
+    if not moving and not (several() and any(count is not None for count in counts)):
+        return None
+    known = [1.0 if count is None else count for count in counts]
+    return torch.stack([c.to(like) if isinstance(c, Tensor) else like.new_full((), c) for c in known]).detach()
+
+
+def _index(positions: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(positions, dtype=torch.int64, device=like.device)
+
+
+def _own_values(found: Found, order: Sequence[int], like: Tensor) -> Tensor:
+    """Return (k,) the raw values of terms by themselves, and what groups add to a window's."""
+    return torch.stack([found.own.get(i, found.raw[i]).detach().to(like) for i in order]) if order else like.detach()
 
 
 def _one_by_one(found: Found, on: Sequence[int], norms: Tensor | None, like: Tensor) -> list[Tensor]:
@@ -333,10 +409,14 @@ def _coefficients(
     terms: Callable[[], list[Tensor]],
     active: list[int] | None,
     now: Tensor | None,
+    counts: Tensor | None,
 ) -> Coefficients | None:
     """Ask a weighting, which may be a stranger's, for its coefficients; None where its error waits to be raised."""
     with _deferring():
-        found = weighting(values, active, now, **({"terms": terms()} if weighting.differentiates else {}))
+        options: dict[str, Any] = {"terms": terms()} if weighting.differentiates else {}
+        if counts is not None:
+            options["counts"] = counts
+        found = weighting(values, active, now, **options)
         if not isinstance(found, Coefficients):
             raise TypeError(
                 f"{type(weighting).__name__}.forward: expected Coefficients, found {type(found).__name__}; return "
@@ -352,7 +432,8 @@ def track(criterion: MultiLoss, losses: Sequence[Any], found: Found) -> None:
     """Move the running norms toward the values of this batch."""
     tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
     values = {k: found.raw[i] for k, i in enumerate(tracked) if i in found.raw}
-    tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum)
+    counts = {k: largest(found.means[i]) for k, i in enumerate(tracked) if i in found.means}
+    tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum, counts)
 
 
 # --- 8: the graph ---------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias, cast
@@ -28,9 +29,11 @@ from lossreg.composition.recomputing import refuse_recomputing
 from lossreg.composition.record import Record
 from lossreg.composition.schedules import Constant, Schedule
 from lossreg.composition.weighting.base import Weighting
-from lossreg.errors import GraphError
+from lossreg.composition.window import CurrentWindow, Window, open_window
+from lossreg.errors import GraphError, WeightingError, WindowError
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
+from lossreg.losses.mean import Count, Mean, portion
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
 from lossreg.losses.ranks import compare, several
@@ -86,6 +89,9 @@ class MultiLoss(nn.Module):
             two read values back to the host at each forward, and do nothing in a compiled one.
         track_norms: `"running"` lets norms go on as an exponential average during training.
         norm_momentum: weight of a new batch in that average, above 0 and at most 1.
+        reduce_over: `"ranks"` makes each forward in training a window over the ranks (see `window`): means are taken
+            over the elements of all ranks, so that the gradient that DistributedDataParallel averages is that of the
+            joined batch. One collective a forward.
 
     Raises:
         ArgumentError: with every argument that is of a wrong type or out of range; a TypeError and a ValueError too.
@@ -116,6 +122,7 @@ class MultiLoss(nn.Module):
         on_nonfinite: OnNonfinite = "ignore",
         track_norms: Literal["running"] | None = None,
         norm_momentum: float = 0.01,
+        reduce_over: Literal["ranks"] | None = None,
     ) -> None:
         super().__init__()
         given = Arguments("MultiLoss")
@@ -134,6 +141,7 @@ class MultiLoss(nn.Module):
         self.on_nonfinite = read_declared("on_nonfinite", given, on_nonfinite)
         self.track_norms = read_declared("track_norms", given, track_norms)
         self.norm_momentum = read_declared("norm_momentum", given, norm_momentum)
+        self.reduce_over = read_declared("reduce_over", given, reduce_over)
         given.done()
         _refuse_twice(names)
         self.names = names
@@ -164,6 +172,9 @@ class MultiLoss(nn.Module):
             loss._term_of = owner
         self.clock = Clock(names, schedules, owner)
         self._last = LastRecord()
+        self._current = CurrentWindow()
+        self._open_windows = 0
+        self._tells = tuple(isinstance(loss, Loss) and loss.tells_means for loss in losses)
         self.register_forward_pre_hook(before_forward, with_kwargs=True)
         self.register_forward_hook(after_forward, with_kwargs=True)
 
@@ -386,13 +397,78 @@ class MultiLoss(nn.Module):
             RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
         if call is None:
-            call = self._call(epoch, step)
+            call = self._call(gt_batch, epoch, step)
         found = run(self, call, pred_batch, gt_batch, normalize)
         return found.shares.sum(), found.values, found.extra_info
 
-    def _call(self, epoch: float | None, step: float | None) -> Call:
+    def _call(self, gt_batch: Any, epoch: float | None, step: float | None) -> Call:
         """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
-        return Call(None, epoch, step) if torch.compiler.is_compiling() else begin(self, epoch, step)
+        if not torch.compiler.is_compiling():
+            return begin(self, epoch, step, gt_batch)
+        if self.reduce_over is not None or self._open_windows:
+            raise WindowError(
+                f"{self.clock.owner}: a window cannot be part of a larger compiled function; compile the criterion "
+                "itself, with `compile()` or `compile: true`"
+            )
+        return Call(None, epoch, step)
+
+    @contextmanager
+    def window(self, micro_batches: Iterable[Any]) -> Iterator[None]:
+        """Take the forwards inside for micro-batches of one batch, over all ranks, whose gradients add up to its own.
+
+        Each mean is divided by its count over all micro-batches of all ranks, so that a sum of the gradients over the
+        micro-batches, averaged over the ranks as DistributedDataParallel does, is that of the joined batch. The counts
+        are taken from the targets, before the first forward, in one collective. Weightings and running norms are held,
+        and move at the end, by the means of the window::
+
+            for micro_batches in batched(loader, 4):
+                with criterion.window(micro_batches):
+                    for batch in micro_batches:
+                        total, terms, _ = criterion(model(batch["image"]), batch, epoch=epoch)
+                        total.backward()
+                optimizer.step(); optimizer.zero_grad()
+
+        Args:
+            micro_batches: a list with the targets of each micro-batch of this rank, as the forwards are given them.
+                Every rank must enter the window.
+
+        Raises:
+            WindowError: a window is open, a micro-batch was left out or came twice, or a preprocess may change targets
+                and does not say so. After an exception inside, nothing has moved.
+            CountError: the targets do not tell what a term is a mean over, and it is not `approximate`.
+            WeightingError: the weighting works in no window.
+            DistributedError: the ranks hold different criteria, or one of them failed.
+        """
+        if self._current.window is not None:
+            raise WindowError(f"{self.clock.owner}: window: one is open; leave it before you open another")
+        if isinstance(micro_batches, (Mapping, Tensor)) or iter(micro_batches) is micro_batches:
+            found = "a single batch" if isinstance(micro_batches, (Mapping, Tensor)) else "an iterator, read only once"
+            raise WindowError(f"{self.clock.owner}: window: expected a list of micro-batches, found {found}")
+        self._refuse_weightings("a window over micro-batches")
+        self.compare_ranks(anyhow=True)
+        opened = open_window(self, micro_batches)
+        self._current.window, self._open_windows = opened, self._open_windows + 1
+        try:
+            yield
+        finally:
+            self._current.window, self._open_windows = None, self._open_windows - 1
+        opened.check(self)
+        opened.settle(self)
+
+    def window_of_forward(self, targets: Any) -> Window | None:
+        """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
+        alone = self.reduce_over is None or not (self.training and torch.is_grad_enabled())
+        if self._current.window is not None or alone:
+            return self._current.window
+        return open_window(self, [targets], single=True)
+
+    def _refuse_weightings(self, where: str) -> None:
+        for module in self.modules():
+            if isinstance(module, Weighting) and not module.windows:
+                raise WeightingError(
+                    f"{self.clock.owner}: {type(module).__name__} does not work in {where}: it takes gradients of the "
+                    "whole batch's terms in a forward; use another weighting"
+                )
 
     def weighted_terms(
         self,
@@ -407,7 +483,7 @@ class MultiLoss(nn.Module):
 
         The share of a term of weight 0 is 0, whatever its value.
         """
-        call = self._call(epoch, step)
+        call = self._call(gt_batch, epoch, step)
         found = run(self, call, pred_batch, gt_batch, normalize)
         if not torch.compiler.is_compiling():
             keep_record(self, call)
@@ -444,19 +520,20 @@ class MultiLoss(nn.Module):
                 given.report(name, f"changed its length: expected {size}, found {found}", FIXED[name], "conflict")
         given.done()
 
-    def compare_ranks(self) -> None:
-        """Compare what the ranks hold, before the first forward that has collectives.
+    def compare_ranks(self, anyhow: bool = False) -> None:
+        """Compare what the ranks hold, before the first forward that has collectives, or `anyhow`.
 
         Raises:
             DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
         """
-        if not self._compared and several() and self.has_collectives():
+        if not self._compared and several() and (anyhow or self.has_collectives()):
             compare(facts(self) | {"calibrated": str(bool(self.calibrated))}, self.clock.owner)
             self._compared = True
 
     def has_collectives(self) -> bool:
         """Say whether a forward, or its backward, has collectives."""
         own = self.weighting is not None or self.on_nonfinite == "skip_term" or self.track_norms is not None
+        own = own or self.reduce_over is not None
         return self.training and (own or any(group.has_collectives() for group in self._groups))
 
     def _asked(self) -> Iterator[list[str]]:
@@ -490,17 +567,17 @@ class MultiLoss(nn.Module):
         updates: list[Callable[[], None]] = []
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             if type(loss).update_norm is Loss.update_norm:
-                value, _ = noted(group_of(path), loss, pred, gt, False)
-                updates.append(partial(loss.record, value, nums))
+                value, part = _raw_value(path, loss, pred, gt)
+                updates.append(partial(loss.record, value, nums, part))
             else:
                 updates.append(partial(loss.update_norm, pred, gt, nums))
         for update in updates:
             update()
 
-    def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor]]:
-        """Yield each normalised loss of this batch with its raw value."""
+    def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor, Count]]:
+        """Yield each normalised loss of this batch with its raw value, and which portion of the batch counts for it."""
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
-            yield loss, noted(group_of(path), loss, pred, gt, False)[0]
+            yield loss, *_raw_value(path, loss, pred, gt)
 
     def _normalized_losses(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[str, Loss, Any, Any]]:
         """Yield each normalised loss of this batch by its path, those of groups too, with the batches that it reads."""
@@ -579,6 +656,14 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
+def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, Count]:
+    """Return the raw value of a loss, and which portion of the batch counts for it."""
+    means: list[Mean] = []
+    options = {"means": means} if loss.tells_means else {}
+    value, _ = noted(group_of(path), loss, pred_batch, gt_batch, False, **options)
+    return value, portion(means) if means else 1.0
+
+
 def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
     """Take the terms; what is no `Loss` is wrapped."""
     hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
@@ -599,6 +684,9 @@ def _term(given: Arguments, path: str, loss: Any) -> Loss | MultiLoss | None:
         given.report(
             path, f"{type(loss).__name__} has no name", "call super().__init__(name) in its __init__", "missing"
         )
+        return None
+    if isinstance(loss, Loss) and not loss.is_reduced:
+        given.report(path, "leaves its values unreduced, found `reduction: none`", "leave out `reduction`", "conflict")
         return None
     term = loss if isinstance(loss, (Loss, MultiLoss)) else LossWrapper(loss)
     if isinstance(term, Loss):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lossreg.losses.mean import Mean, largest
 from lossreg.losses.paths import join
 
 
@@ -18,12 +19,14 @@ class TermRecord:
     """What one term, or one group, came to in one forward.
 
     All numbers are detached scalars on the device of the forward.
-    `contribution` is `weight * coefficient * value / norm`, plus what `uncertainty` adds, times `weight`.
+    `contribution` is `weight * coefficient * value / norm`, plus what `uncertainty` adds, times `weight`; in a
+    window, the share of that which this forward adds.
 
     Attributes:
         name: its path, `group/term`.
         value: its raw value; of a group, its total.
-        count: how many elements the value is a mean over; None where the loss does not say.
+        count: how many elements the value is a mean over, or the sum of their weights; of a loss that adds up several
+            means, the largest of their counts. None where the loss does not say.
         norm: what the value was divided by; 1 where it was not normalised.
         weight: its scheduled weight, times the weights of its groups.
         coefficient: what adaptive weightings multiplied it by, those of its groups too; 1 where there is none, and
@@ -52,6 +55,8 @@ class Parts(NamedTuple):
         coefficients: (m,) what the weighting multiplied by; None for ones.
         shares: (m,) of the total.
         groups: the parts of groups by position.
+        means: the means of each of the k terms, detached; empty where a loss has a scalar, and for groups.
+        shared: (k,) what the raw values add to a window's; None outside of one.
     """
 
     names: tuple[str, ...]
@@ -62,6 +67,8 @@ class Parts(NamedTuple):
     coefficients: Tensor | None
     shares: Tensor
     groups: dict[int, Parts]
+    means: tuple[tuple[Mean, ...], ...]
+    shared: Tensor | None
 
 
 class Record(Mapping[str, TermRecord]):
@@ -134,6 +141,9 @@ def _entries(parts: Parts, group: str, weight: Tensor, coefficient: Tensor) -> I
         path, inner = join(group, parts.names[i]), parts.groups.get(i)
         scheduled, adaptive = weight * weights[k], coefficient * coefficients[k]
         contribution = (weight * coefficient * shares[k]).to(values[k])
-        yield TermRecord(path, values[k], None, norms[k], scheduled, adaptive, contribution), inner is not None
+        count = largest(parts.means[k]) if parts.means[k] else None
+        if count is not None and not isinstance(count, Tensor):
+            count = values.new_full((), count)
+        yield TermRecord(path, values[k], count, norms[k], scheduled, adaptive, contribution), inner is not None
         if inner is not None:
             yield from _entries(inner, path, scheduled, adaptive)

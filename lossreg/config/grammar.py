@@ -240,9 +240,12 @@ class Grammar:
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
-        arguments = self._arguments(data, path, entry, Term)
+        is_own = data.get("reduction") != "per_sample" and self._takes(entry, "reduction", path)
+        arguments = self._arguments(data, path, entry, Term, ("reduction",) if is_own else ())
+        if is_own:
+            values["reduction"] = None
         deep = values["deep_supervision"]
-        given = {name: value for name, value in values.items() if name in data and value is not None}
+        given = _given({name: value for name, value in values.items() if name in data})
         if default_name is None and entry is not None:
             default_name = _default_name(data, entry)
         return TermConfig(
@@ -253,7 +256,8 @@ class Grammar:
             wrap={
                 **arguments_of(Term, "LossWrapper", given),
                 **arguments_of(Term, "lossreg_wrap", given),
-                **arguments_of(Wrap, "LossWrapper", _if_good(values["wrap"]) or {}),
+                **arguments_of(Term, "Loss", given),
+                **arguments_of(Wrap, "LossWrapper", _given(_if_good(values["wrap"]) or {})),
             },
             deep_supervision={"outputs": deep} if isinstance(deep, (str, list)) else _if_good(deep),
             normalize=values["normalize"],
@@ -331,10 +335,15 @@ class Grammar:
             return None
 
     def _arguments(
-        self, data: Mapping[str, Data], path: str, entry: Entry[LossSpec] | None, block: type
+        self,
+        data: Mapping[str, Data],
+        path: str,
+        entry: Entry[LossSpec] | None,
+        block: type,
+        besides: Collection[str] = (),
     ) -> dict[str, Data]:
-        """Return the constructor arguments: what stands beside the block's own keys, and under args."""
-        own = keys_of(block)
+        """Return the constructor arguments: what stands beside the block's own keys, `besides`, and under args."""
+        own = [key for key in keys_of(block) if key not in besides]
         arguments = {str(k): v for k, v in data.items() if k not in own and k not in SPECIAL_KEYS}
         under = data.get("args")
         explicit = {str(key): value for key, value in under.items()} if isinstance(under, Mapping) else {}
@@ -550,6 +559,11 @@ class Grammar:
 
 _BAD: Data = object()
 _WEIGHT = type_of(Finite | list[Finite])
+
+
+def _given(values: Mapping[str, Data]) -> dict[str, Data]:
+    """Return the values without those that are null, which leaves a key out."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _if_good(value: Data) -> Data:

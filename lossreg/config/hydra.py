@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any, Optional, TypeAlias
 
 from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING, OmegaConf
@@ -22,15 +22,26 @@ from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
-from lossreg.values import keys_of
+from lossreg.values import Block, Key, keys_of
 
 Fields: TypeAlias = Sequence[tuple[str, Any, Any]]
 """Name, type and default of the fields of a node."""
 
 _PART_KEYS = {"schedule": "schedule", "weighting": "strategy", "preprocess": "preprocess"}
-_TERM_FIELDS = [
-    (key.name, key.type.omegaconf, key.default) for key in keys_of(Term).values() if key.name not in keys_of(Lone)
-]
+
+
+def _declared(key: Key) -> tuple[str, Any, Any]:
+    """Return the field of a key; that of a block has the block's keys for fields, each null, which leaves it out."""
+    held = [part for part in key.type.parts if part.notation != "None"] or [key.type]
+    if len(held) != 1 or not isinstance(held[0], Block):
+        return key.name, key.type.omegaconf, key.default
+    inner: list[Any] = [(own.name, Optional[own.type.omegaconf], None) for own in held[0].keys.values()]  # noqa: UP045
+    made = dataclasses.make_dataclass(held[0].of.__name__, inner, eq=False)
+    # Not null: an override of a key within null is an error in OmegaConf.
+    return key.name, made, made()
+
+
+_TERM_FIELDS = [_declared(key) for key in keys_of(Term).values() if key.name not in keys_of(Lone)]
 
 
 def register_configs() -> None:
@@ -119,8 +130,11 @@ def _term(entry: Entry[Any], sources: Sources) -> Any:
 
 def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:
     made = _parameters(entry, sources)
-    own = [("loss", str, entry.name), *_without(made, tuple(keys_of(Term))), ("args", dict[str, Any], {})]
-    return _structured(entry, [*before, *own, *after], closed=made is not None)
+    own = _without(made, tuple(key for key in keys_of(Term) if key != "reduction"))
+    if any(name == "reduction" for name, _, _ in own):  # the loss's own is meant, as in a file
+        after = [field for field in after if field[0] != "reduction"]
+    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *after]
+    return _structured(entry, fields, closed=made is not None)
 
 
 def _part(entry: Entry[Any], sources: Sources, key: str) -> Any:

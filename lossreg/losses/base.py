@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+import operator
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,8 +15,10 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments, plain
-from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.keys import Term
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
+from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -41,7 +46,11 @@ class Loss(RunningNorm):
 
             def compute(self, pred_batch, gt_batch):
                 pred = self.read(pred_batch, gt_batch, "pred.offset")
-                return (pred - self.read(pred_batch, gt_batch, "gt.offset")).abs().mean()
+                return lossreg.Mean.of((pred - self.read(pred_batch, gt_batch, "gt.offset")).abs())
+
+    `compute` may return a scalar, which counts as a mean over the batch's samples; a `Mean`, which says what it was
+    taken over; or several of them, which add up. With `counts` the loss is exact over micro-batches and ranks; with
+    `masks` it takes the keys `mask` and `sample_weight` of a term.
 
     Args:
         name: the name of the term in logs and in `MultiLoss`; not empty, without `/` (groups nest as `group/term`).
@@ -52,6 +61,13 @@ class Loss(RunningNorm):
         needs_grad: whether `compute` takes derivatives of the predictions, as a physics residual does. Gradients are
             then on in `compute`, and calibration calls the model with gradients on.
         ignore_index: the target value of elements that the loss ignores, or None.
+        masks: whether `compute` takes the weights of elements (`elements`), so that a term may have a mask.
+        is_reduced: whether the value is a scalar, as that of a term must be.
+        parts: how many means `compute` returns.
+        mask: keys of the batch whose product says which elements count, set by `take_mask`.
+        sample_weight: keys of the batch whose product weighs elements, set by `take_mask`.
+        approximate: whether a window over micro-batches or ranks takes the loss for a mean over samples, where `counts`
+            does not tell.
         registered_name: the canonical name if the loss was created by name, else empty.
         registered_arguments: the arguments if the loss was created by name, as text.
     """
@@ -60,9 +76,15 @@ class Loss(RunningNorm):
     optional: Sequence[str] = ()
     needs_grad: bool = False
     ignore_index: int | None = None
+    masks: bool = False
+    parts: int = 1
+    mask: tuple[str, ...] = ()
+    sample_weight: tuple[str, ...] = ()
+    approximate: bool = False
     registered_name: str = ""
     registered_arguments: str = ""
     _name: str
+    is_reduced: bool = True
     _term_of = ""  # the `MultiLoss` that has this loss as a term
 
     def __init__(self, name: str) -> None:
@@ -86,6 +108,12 @@ class Loss(RunningNorm):
         self._name = name
 
     @property
+    def tells_means(self) -> bool:
+        """Whether `forward` takes `means`; one that a subclass overrides may not."""
+        own = type(self).forward
+        return own is Loss.forward or "means" in inspect.signature(own).parameters
+
+    @property
     def extra_info(self) -> dict[str, Any]:
         """A dict for `compute` to fill; `forward` returns it detached. Each forward has its own."""
         if not torch.compiler.is_compiling():
@@ -104,12 +132,31 @@ class Loss(RunningNorm):
         self._extra_info = extra_info
 
     @abstractmethod
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the raw loss, a scalar on the graph of the predictions; do not change the batches."""
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor | Mean | Sequence[Mean]:
+        """Return the raw loss: a scalar, a `Mean`, or several that add up; do not change the batches."""
         raise NotImplementedError(f"define {type(self).__name__}.compute(pred_batch, gt_batch)")
 
-    def forward(self, pred_batch: Any, gt_batch: Any, normalize: bool = True) -> tuple[Tensor, dict[str, Any]]:
+    def counts(self, gt_batch: Any) -> Sequence[Count]:  # noqa: ARG002
+        """Return the counts of the means of `compute`, in their order, from the targets alone.
+
+        Raises:
+            CountError: the targets do not tell.
+        """
+        raise CountError(
+            f"loss {self.name!r}: its targets do not tell how much its value is a mean over, so that it is not exact "
+            "over micro-batches and ranks; set `approximate: true` for the term to take it for a mean over samples"
+        )
+
+    def forward(
+        self, pred_batch: Any, gt_batch: Any, normalize: bool = True, means: list[Mean] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return `(loss, extra_info)`; the loss is divided by its norm if `normalize`.
+
+        Args:
+            pred_batch, gt_batch: the batches.
+            normalize: whether to divide.
+            means: a list to which the means are added that the loss consists of, with their counts; nothing is added
+                for a loss that returns a scalar.
 
         Raises:
             ArgumentError: `normalize` is not a bool.
@@ -119,22 +166,28 @@ class Loss(RunningNorm):
         if normalize is not True and normalize is not False:
             normalize = check_normalize(normalize, self.name)
         if torch.compiler.is_compiling():  # compiled code needs no separation of threads
-            value, extra_info = self._compiled(pred_batch, gt_batch)
+            result, extra_info = self._compiled(pred_batch, gt_batch)
         else:
             forward = [self, {}]
             _running.forwards.append(forward)
             try:
-                value = self._computed(pred_batch, gt_batch)
+                result = self._computed(pred_batch, gt_batch)
             except Exception as error:
                 note_loss(error, self, pred_batch, gt_batch)
                 raise
             finally:
                 _running.forwards.pop()
             extra_info = _detached(forward[1]) if forward[1] else {}
+        if isinstance(result, Tensor):
+            value = result
+        else:
+            value = functools.reduce(operator.add, [mean.value for mean in result])
+            if means is not None:
+                means.extend(result)
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
 
-    def _compiled(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Return the value of `compute` and its `extra_info`, and keep no reference to them, as no copy could."""
+    def _compiled(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor | tuple[Mean, ...], dict[str, Any]]:
+        """Return what `compute` does and its `extra_info`, and keep no reference to them, as no copy could."""
         if FAULTY:
             stay_inside_of_buffers()
         self._extra_info.clear()
@@ -143,23 +196,97 @@ class Loss(RunningNorm):
         finally:
             self._extra_info.clear()
 
-    def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the scalar of `compute`, called with gradients on if the loss needs them."""
+    def _computed(self, pred_batch: Any, gt_batch: Any) -> Tensor | tuple[Mean, ...]:
+        """Return the scalar or the means of `compute`, called with gradients on if the loss needs them."""
         if not self.needs_grad or torch.is_grad_enabled():
-            value = self.compute(pred_batch, gt_batch)
+            result = self.compute(pred_batch, gt_batch)
         else:
             with torch.enable_grad():
-                value = _detached(self.compute(pred_batch, gt_batch))
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            actual = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor, found {actual}")
-        return value
+                result = _detached(self.compute(pred_batch, gt_batch))
+        if isinstance(result, Mean):
+            result = (result,)
+        several = isinstance(result, (tuple, list)) and result and all(isinstance(mean, Mean) for mean in result)
+        for value in [mean.value for mean in result] if several else [result]:
+            if not isinstance(value, Tensor) or (value.dim() != 0 and self.is_reduced):
+                actual = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ShapeError(f"loss {self.name!r}: compute: expected a scalar tensor or a Mean, found {actual}")
+        return result if isinstance(result, Tensor) else tuple(result)
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
-        """Add a batch of `nums` samples to the norm."""
-        value, _ = self(pred_batch, gt_batch, normalize=False)
-        self.record(value, nums)
+        """Add a batch of `nums` samples to the norm, of which a portion may count."""
+        means: list[Mean] = []
+        value, _ = self(pred_batch, gt_batch, normalize=False, means=means)
+        self.record(value, nums, portion(means) if means else 1.0)
+
+    # --- the elements that count ------------------------------------------------------------------
+
+    def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
+        """Set which elements count and how much, by keys of the batch; the loss then requires these keys.
+
+        Args:
+            mask: a key (`gt.valid`) or a list of keys of 0 and 1, all of which must be 1.
+            sample_weight: a key or a list of keys of weights of 0 or more, which are multiplied.
+
+        Raises:
+            ArgumentError: the loss takes no mask, or these are no keys.
+        """
+        checks = Arguments(f"{type(self).__name__} {self.name!r}")
+        for argument, keys in (("mask", mask), ("sample_weight", sample_weight)):
+            if keys is None:
+                continue
+            keys = checks.declared(Term, "Loss", argument, keys)
+            if not self.masks:
+                checks.report(argument, f"is not possible: {self._why_unmasked()}", "leave it out", "conflict")
+            elif keys is not None:
+                setattr(self, argument, (keys,) if isinstance(keys, str) else tuple(keys))
+        checks.done()
+        more = [key for key in (*self.mask, *self.sample_weight) if key not in self.requires]
+        if more and (self.requires or self.optional):
+            self.__dict__["requires"] = (*self.requires, *more)  # no attribute set by a method is part of a description
+
+    def _why_unmasked(self) -> str:
+        return f"{type(self).__name__} has no values of single elements, and does not say what a mask means to it"
+
+    def elements(self, pred_batch: Any, gt_batch: Any, shape: Sequence[int], share: Tensor | None = None) -> Elements:
+        """Return the elements of the loss with the weights that its `mask` and `sample_weight` have in a batch.
+
+        Args:
+            pred_batch, gt_batch: the batches; for a count from the targets alone an empty mapping and the targets.
+            shape: of the elements, samples first.
+            share: as for `Elements`.
+
+        Raises:
+            MissingKeyError: a key is missing.
+            ShapeError: weights do not fit the elements.
+            RangeError: a mask is not 0 or 1, or a weight is negative (checked on the CPU).
+        """
+        inner = outer = None
+        for keys, is_mask in ((self.mask, True), (self.sample_weight, False)):
+            for key in keys:
+                weights = self._weights_at(pred_batch, gt_batch, key, shape, is_mask)
+                if weights.numel() == weights.shape[0]:
+                    outer = product(outer, weights.reshape(-1).expand(shape[0]))
+                else:
+                    inner = product(inner, weights)
+        return Elements(tuple(shape), inner, outer, share)
+
+    def _weights_at(self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool) -> Tensor:
+        weights = self.read(pred_batch, gt_batch, key)
+        found = aligned(weights, shape)
+        if found is None:
+            raise ShapeError(
+                f"loss {self.name!r}: {key!r} has shape {tuple(weights.shape)}, expected one that fits the loss's "
+                f"elements {tuple(shape)} from the left: (N,), (N, *spatial) or (N, 1, *spatial)"
+            )
+        if is_mask and found.dtype != torch.bool:
+            if can_look(found) and not holds(((found == 0) | (found == 1)).all()):
+                self.check_range(key, found, 0, 1, "divide a mask of 0 and 255 by 255")
+                raise RangeError(f"loss {self.name!r}: {key!r} holds fractions, expected 0 and 1; use sample_weight")
+            return found != 0
+        if not is_mask and found.is_floating_point():
+            self.check_range(key, found, 0, math.inf, "a weight is 0 or more")
+        return found
 
     # --- reading a batch --------------------------------------------------------------------------
 
@@ -291,12 +418,21 @@ def holds(condition: Tensor) -> bool:
     return True
 
 
+def can_hold(dtype: torch.dtype, number: int) -> bool:
+    """Return whether tensors of a dtype can hold a whole number."""
+    if dtype == torch.bool:
+        return number in (0, 1)
+    return dtype.is_floating_point or torch.iinfo(dtype).min <= number <= torch.iinfo(dtype).max
+
+
 def _detached(value: Any) -> Any:
     """Return a value with its tensors detached, in mappings, lists and tuples at any depth."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
         return {key: _detached(item) for key, item in value.items()}
+    if isinstance(value, Mean):
+        return value._replace(value=value.value.detach())
     if type(value) in (list, tuple):
         return type(value)(_detached(item) for item in value)
     return value

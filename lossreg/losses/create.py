@@ -24,6 +24,8 @@ def create_loss(loss: str, /, **kwargs: Any) -> Loss:
     Args:
         loss: canonical name, bare name or alias (`"seg/SegLoss"`, `"SegLoss"`, `"seg"`).
         **kwargs: arguments of the constructor; `name`, the name of the term, defaults to the last part of `loss`.
+            `reduction="none"` leaves the values of elements as they are, `"per_sample"` averages first in each sample;
+            see `LossWrapper`.
 
     Returns:
         the loss; a target that is not a `Loss` is wrapped in a `LossWrapper` with the options of its spec.
@@ -33,7 +35,8 @@ def create_loss(loss: str, /, **kwargs: Any) -> Loss:
         PluginError: the target cannot be imported, or is not a loss.
     """
     name = kwargs.pop("name", loss.rpartition("/")[2])
-    return adopt(catalog().losses.find(loss), name, kwargs)
+    options = {"reduction": kwargs.pop("reduction")} if kwargs.get("reduction") in ("none", "per_sample") else {}
+    return adopt(catalog().losses.find(loss), name, kwargs, options)
 
 
 def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str | None = None) -> Any:
@@ -62,13 +65,19 @@ def adopt(
         entry: the registered loss.
         name: the name of the term.
         arguments: constructor arguments.
-        options: `LossWrapper` options that override those of the spec.
+        options: `LossWrapper` options that override those of the spec; also `mask`, `sample_weight` and `approximate`,
+            which any `Loss` has.
 
     Raises:
         PluginError: the target cannot be imported, or is not a loss.
         ValueError: `options` has `input`, and no conversion exists.
+        ArgumentError: the loss takes no mask.
     """
+    options = dict(options or {})
+    of_loss = {key: options.pop(key, None) for key in ("mask", "sample_weight", "approximate")}
     adopted = _adopted(entry, name, arguments, options)
+    adopted.take_mask(of_loss["mask"], of_loss["sample_weight"])
+    adopted.approximate = bool(of_loss["approximate"])
     adopted.registered_name = entry.name
     if arguments:
         adopted.registered_arguments = describe(arguments)

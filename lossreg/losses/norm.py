@@ -1,4 +1,4 @@
-"""The norm of a loss: the average of its raw value, weighted by samples, the same on every rank."""
+"""The norm of a loss: the average of its raw value, weighted by samples that count, the same on every rank."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class RunningNorm(nn.Module):
     name: str
     norm: Tensor  # [1], float32: the divisor of a normalised forward
     norm_sum: Tensor  # [], float64: sum of value * samples on this rank
-    norm_count: Tensor  # [], int64: number of samples on this rank
+    norm_count: Tensor  # [], float64: number of samples on this rank, of a sample with half a mask a half
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("norm", torch.ones(1))
         self.register_buffer("norm_sum", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("norm_count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("norm_count", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def reset_norm(self) -> None:
@@ -66,21 +66,27 @@ class RunningNorm(nn.Module):
         self.norm_count.zero_()
 
     @torch.no_grad()
-    def record(self, value: Tensor, nums: int) -> None:
-        """Add the mean `value` of `nums` samples to the norm; 0 samples change nothing.
+    def record(self, value: Tensor, nums: int, portion: Tensor | float = 1.0) -> None:
+        """Add the mean `value` of a batch to the norm; 0 samples, and a portion of 0, change nothing.
 
         Args:
             value: scalar, the raw loss of a batch.
             nums: number of samples in the batch, 0 or more.
+            portion: which portion of the batch the value is a mean over.
         """
         checks = Arguments(f"loss {self.name!r}" if hasattr(self, "name") else type(self).__name__)
         nums = checks.count("nums", nums, "the number of samples in the batch, an integer of 0 or more", least=0)
         checks.done()
-        if nums == 0:
+        if nums == 0 or (not isinstance(portion, Tensor) and portion == 0):
             return
-        self.norm_sum.add_(value.detach().to(self.norm_sum) * nums)
-        self.norm_count.add_(nums)
-        self.norm.fill_(self.norm_sum / self.norm_count)
+        value, count = value.detach().to(self.norm_sum), nums * portion
+        if isinstance(count, Tensor):
+            count = count.detach().to(self.norm_sum)
+            value = torch.where(count > 0, value, 0.0)
+        self.norm_sum.add_(value * count)
+        self.norm_count.add_(count)
+        norm = (self.norm_sum / self.norm_count).to(self.norm)
+        self.norm.copy_(torch.where(self.norm_count > 0, norm, self.norm))
 
     def sync(self, world_size: int | None = None) -> None:
         """Set the norm to the average over all ranks, which must have the same loss; see `sync_norms`."""
@@ -125,7 +131,8 @@ class RunningNorm(nn.Module):
         problems = [_problem(prefix + name, "is missing") for name in STATISTICS if held and name not in held]
         for name in held:
             value, own = state[prefix + name], getattr(self, name)
-            if name == "norm_sum" and isinstance(value, Tensor) and value.dtype == torch.float32:  # it was on MPS
+            # it was on MPS, or the count was of whole samples
+            if isinstance(value, Tensor) and (name, value.dtype) in _OLDER:
                 state[prefix + name] = value = value.to(own.dtype)
             problems += check_tensor(prefix + name, value, own, *_EXPECTED[name])
         return problems
@@ -165,8 +172,11 @@ def check_tensor(
 _EXPECTED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "norm": ("a finite number above 0", lambda norm: norm.isfinite() & (norm > 0)),
     "norm_sum": ("a finite number", torch.isfinite),
-    "norm_count": ("a count of 0 or more", lambda count: count >= 0),
+    "norm_count": ("a count of 0 or more", lambda count: count.isfinite() & (count >= 0)),
 }
+
+
+_OLDER = {("norm_sum", torch.float32), ("norm_count", torch.float32), ("norm_count", torch.int64)}
 
 
 def _problem(key: str, message: str) -> ConfigProblem:
@@ -180,10 +190,10 @@ def _described(tensor: Tensor) -> str:
 def sync_norms(
     norms: Mapping[str, RunningNorm], world_size: int | None = None, facts: Mapping[str, str] | None = None
 ) -> None:
-    """Average norms over all ranks, weighted by samples, in one collective.
+    """Average norms over all ranks, weighted by the samples that count, in one collective.
 
     Every rank gathers the same numbers and adds them in the order of the ranks, so the norms are the same on all ranks,
-    bit for bit. If no rank has counted a sample for a term (its norm was set by hand), its norm becomes the unweighted
+    bit for bit. If no rank has a count for a term (its norm was set by hand), its norm becomes the unweighted
     mean over the ranks. Each rank keeps its own sum and count. So a second sync changes nothing, and you may record
     more samples and sync again. Without a process group nothing changes.
 
@@ -213,10 +223,10 @@ def sync_norms(
 
 @dataclass(frozen=True)
 class Average:
-    """The norm of a term over all ranks and its number of samples, which is 0 for a norm set by hand."""
+    """The norm of a term over all ranks and its count, which is 0 for a norm set by hand."""
 
     norm: float
-    count: int
+    count: float
 
 
 def gather_norms(
@@ -248,7 +258,7 @@ def gather_norms(
         reason=None if failure is None else reason_of(failure),
         digest=digest(facts),
         samples=samples,
-        terms={name: (float(n.norm_sum), int(n.norm_count), float(n.norm)) for name, n in norms.items()},
+        terms={name: (float(n.norm_sum), float(n.norm_count), float(n.norm)) for name, n in norms.items()},
     )
     try:
         shares = gather(share, owner)
@@ -274,4 +284,4 @@ class _Share:
     reason: str | None
     digest: str
     samples: int
-    terms: dict[str, tuple[float, int, float]]
+    terms: dict[str, tuple[float, float, float]]

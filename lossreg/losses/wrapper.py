@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, zip_longest
@@ -16,13 +17,17 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
 from lossreg.keys import Term, Wrap
-from lossreg.losses.base import Loss, zero_on_graph
+from lossreg.losses.base import Loss, can_hold, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
+from lossreg.losses.elementwise import Unit, inside, option_of, shape_of, unit_of, unreduced
+from lossreg.losses.mean import Count, Mean, Reduction, blanked
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The default key of each side."""
 _OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # torch does not check their targets
 _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
+_OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
+_SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
 
@@ -54,11 +59,17 @@ class LossWrapper(Loss):
         target_shape: the target shapes that the wrapped loss accepts. `"same"`: the shape of the prediction;
             `"broadcast"`: also sizes of 1; `"any"`: all. By default it is an error if prediction and target broadcast
             to more elements than either has, as (2,) and (2, 1) do.
-        reduction: how per-element values are reduced; `"sum"` is an error if the loss returns a scalar.
+        reduction: how the values of elements are reduced: `"mean"` over those that count, `"per_sample"` (first in each
+            sample), `"sum"`, or `"none"`, which leaves them as they are and makes no term of a `MultiLoss`. By default
+            as the loss does it. `"per_sample"` needs the values of elements, and `"sum"` is an error if the loss
+            returns a scalar.
         dtype: `"float32"` converts narrower tensors (float16, bfloat16) and weights of the loss to float32 and turns
             autocast off, because sums would overflow. `"input"` changes neither. Default: `"float32"`; for a `Loss`
             `"input"`, since it handles this itself.
         needs_grad: whether the wrapped loss takes derivatives of the predictions; see `Loss.needs_grad`.
+        unit: what the wrapped loss has one value for with `reduction="none"`: `"values"`, each number of the target;
+            `"positions"`, each pixel or token, with the classes on axis 1 of the prediction; `"samples"`. Known for
+            torch's own losses. Where it is known, the loss takes a mask, and its mean has a count.
 
     Attributes:
         compared: the number of arguments whose shapes `target_shape` checks; None for all.
@@ -82,9 +93,10 @@ class LossWrapper(Loss):
         gt_channels: ChannelSelector | None = None,
         target_dtype: Literal["long", "float"] | None = None,
         target_shape: Literal["same", "broadcast", "any"] | None = None,
-        reduction: Literal["mean", "sum"] = "mean",
+        reduction: Reduction | None = None,
         dtype: Literal["float32", "input"] | None = None,
         needs_grad: bool | None = None,
+        unit: Unit | None = None,
     ) -> None:
         checks = Arguments("LossWrapper")
         if inspect.isclass(loss_func) or not callable(loss_func):
@@ -103,9 +115,10 @@ class LossWrapper(Loss):
         inherited = getattr(loss_func, "needs_grad", False) is True
         needs_grad = wrap("needs_grad", needs_grad)
         self.needs_grad = inherited if needs_grad is None else needs_grad
-        self.ignore_index = _ignore_index(loss_func)
+        self.ignore_index = option_of(loss_func, "ignore_index")
         self._takes_mask = _takes_mask(loss_func)
         self.reduction = wrap("reduction", reduction)
+        self.is_reduced = self.reduction != "none"
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
         dtype = checks.declared(Term, "LossWrapper", "dtype", dtype)
@@ -121,6 +134,36 @@ class LossWrapper(Loss):
         self._call_options = {"normalize": False} if raw else {}
         self._one_argument = self.inputs is None and not self._takes_batches and _takes_one(loss_func)
         self.requires, self.optional = self._keys()
+        self._set_elements(unit, checks)
+        checks.done()
+
+    def _set_elements(self, unit: Unit | None, checks: Arguments) -> None:
+        """Find out whether the wrapped loss has values of elements, and how it reduces them by itself."""
+        given, inner = self.loss_func, inside(self.loss_func)
+        self.unit = unit if unit is not None else unit_of(given)
+        own = option_of(given, "reduction", "mean")
+        plainly = own in ("mean", "sum", "none") and option_of(given, "size_average") is None
+        found = unreduced(given) if self.unit is not None and plainly and self._takes_batches is False else None
+        self.__dict__["_unreduced"] = (found,)  # in a tuple, since a module would become a child
+        self._own_reduction = "mean" if own == "none" else own
+        if isinstance(inner, Loss):
+            self.masks, self.parts = inner.masks, inner.parts
+        else:
+            self.masks = found is not None
+        if self.reduction == "per_sample" and found is None:
+            checks.report("reduction", f"is not possible: {self._why_unmasked()}", "leave it out", "conflict")
+
+    def _why_unmasked(self) -> str:
+        own = option_of(self.loss_func, "reduction", "mean")
+        if self.unit is not None and own not in ("mean", "sum", "none"):
+            return f"it has `reduction: {own}`; set it to mean or sum"
+        return f"{_own_name(self.loss_func)} has no values of single elements; use a loss that has, or one that masks"
+
+    def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
+        """Set which elements count and how much; see `Loss.take_mask`."""
+        super().take_mask(mask, sample_weight)
+        if isinstance(self.loss_func, Loss):
+            self.loss_func.take_mask(mask, sample_weight)
 
     def _check_inputs(self, checks: Arguments) -> None:
         """Report empty `inputs`, `inputs` without effect, and options without effect beside them."""
@@ -184,14 +227,20 @@ class LossWrapper(Loss):
                 places[side] = own[0] if own else None
         return places
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the value of the wrapped loss, reduced to a scalar."""
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor | Mean | Sequence[Mean]:
+        """Return the value of the wrapped loss: a mean with its count where it has values of elements."""
         arguments = self.arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
         if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
             label = self.label(1, pred_batch, gt_batch)
             self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
-        value = self._value_of(self._called(arguments))
+        if isinstance(self.loss_func, Loss):
+            return self._of_loss(arguments)
+        if self._unreduced[0] is not None:
+            return self._of_elements(self._unreduced[0], arguments, pred_batch, gt_batch)
+        value = self._value_of(self._called(self.loss_func, arguments))
+        if isinstance(value, Mean) or self.reduction == "none":
+            return value
         if value.numel() == 0:
             tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
             return zero_on_graph(tensors[0] if tensors else value)
@@ -202,7 +251,107 @@ class LossWrapper(Loss):
                     "its values itself; set the loss's own `reduction` to sum or none"
                 )
             return value
-        return value.sum() if self.reduction == "sum" else value.mean()
+        return Mean(value.sum(), float(value.numel()), is_sum=True) if self.reduction == "sum" else value.mean()
+
+    def _of_loss(self, batches: tuple[Any, ...]) -> Tensor | Sequence[Mean]:
+        """Return what a wrapped `Loss` comes to, with its counts."""
+        means: list[Mean] = []
+        options = {**self._call_options, "means": means} if self._call_options else {}
+        value = self._value_of(self._called(self.loss_func, batches, options))
+        return means if means and isinstance(value, Tensor) else value  # type: ignore[return-value]
+
+    # --- values of elements -----------------------------------------------------------------------
+
+    def _of_elements(
+        self, loss_func: Callable[..., Any], arguments: tuple[Any, ...], pred_batch: Any, gt_batch: Any
+    ) -> Tensor | Mean:
+        """Reduce the values of the elements that count, as the wrapped loss itself would, or as `reduction` says."""
+        reduction = self.reduction or self._own_reduction
+        target = self._target_in(arguments)
+        shape = self._shape_in(arguments, target)
+        elements = self.elements(pred_batch, gt_batch, shape, None if target is None else self.share(target))
+        if math.prod(shape) == 0:
+            return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
+        alone = elements.inner is None and elements.outer is None and not option_of(self.loss_func, "label_smoothing")
+        if alone and reduction == option_of(self.loss_func, "reduction", "mean"):
+            mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
+            if not isinstance(mean.count, Tensor):
+                return mean
+            return mean._replace(value=torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
+        kept = elements.kept
+        if kept is not None:
+            arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
+        values = self._value_of(self._called(loss_func, arguments))
+        if values.shape != shape:
+            raise ShapeError(
+                f"loss {self.name!r}: {_own_name(self.loss_func)}: expected values of shape {shape}, one for each "
+                f"element, found {tuple(values.shape)}"
+            )
+        return elements.weigh(values) if reduction == "none" else elements.mean(values, reduction)
+
+    def counts(self, gt_batch: Any) -> Sequence[Count]:
+        """Return the counts of the loss's means, from the targets alone; see `Loss.counts`."""
+        if isinstance(self.loss_func, Loss) and not self._places:
+            return self.loss_func.counts(gt_batch)
+        target = self._target_alone(gt_batch) if self._unreduced[0] is not None else None
+        if target is None or self.unit is None:
+            return super().counts(gt_batch)
+        shape = shape_of(self.unit, target.shape, soft=self._is_soft(target))
+        reduction = self.reduction or self._own_reduction
+        return [self.elements({}, gt_batch, shape, self.share(target)).count(reduction)]
+
+    def share(self, target: Tensor) -> Tensor | None:
+        """Return what elements count by themselves: 0 for an ignored one, the weight of its class; None for ones.
+
+        Args:
+            target: of the wrapped loss.
+        """
+        if self.unit != "positions" or self._is_soft(target):
+            return None
+        weight = option_of(self.loss_func, "weight")
+        valid = None
+        if self.ignore_index is not None and can_hold(target.dtype, self.ignore_index):
+            valid = target != self.ignore_index
+        if weight is None:
+            return valid
+        indices = target.long().clamp(0, len(weight) - 1)
+        weights = weight.detach().to(target.device)[indices]
+        return weights if valid is None else weights * valid
+
+    def neutral(self, place: int) -> float:
+        """Return a valid value for elements that do not count, of the argument at a place."""
+        inner = inside(self.loss_func)
+        signed = isinstance(inner, _OF_SIGNS) or inner in _SIGN_FUNCTIONS
+        return 1.0 if place == 2 or (place == 1 and signed) else 0.0
+
+    def _is_soft(self, target: Tensor) -> bool:
+        """Return whether a target has probabilities of classes on axis 1."""
+        return self.unit == "positions" and target.is_floating_point() and target.dim() > 1 and target.shape[1] > 1
+
+    def _target_in(self, arguments: Sequence[Any]) -> Tensor | None:
+        keys = self.inputs if self.inputs is not None else ("pred", "gt")
+        found = [a for key, a in zip(keys, arguments, strict=False) if key.startswith("gt")]
+        return found[0] if found and isinstance(found[0], Tensor) else None
+
+    def _shape_in(self, arguments: Sequence[Tensor], target: Tensor | None) -> tuple[int, ...]:
+        pred = arguments[0]
+        if self.unit == "positions" and target is not None:
+            return shape_of("positions", target.shape, soft=target.is_floating_point() and target.dim() == pred.dim())
+        if self.unit == "samples":
+            return tuple(pred.shape[:1])
+        return tuple(torch.broadcast_shapes(*(a.shape for a in arguments if isinstance(a, Tensor))))
+
+    def _target_alone(self, gt_batch: Any) -> Tensor | None:
+        """Return the target from the targets alone; None for a loss that has none."""
+        if self.inputs is not None:
+            keys = [key for key in self.inputs if key.startswith("gt.")]
+            return self.read({}, gt_batch, keys[0]) if keys else None
+        if self._one_argument:
+            return None
+        target = self._gt(gt_batch)
+        if self.unit == "positions" and not target.is_floating_point() and target.dim() > 2 and target.shape[1] == 1:
+            return target.squeeze(1)
+        return target
 
     def arguments(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
         """Return the arguments for the wrapped loss; a subclass may convert them."""
@@ -216,16 +365,17 @@ class LossWrapper(Loss):
             arguments = (pred,) if self._one_argument else (pred, self.cast_target(pred, self._gt(gt_batch)))
         return tuple(map(_widened, arguments)) if self.dtype == "float32" else arguments
 
-    def _called(self, arguments: tuple[Any, ...]) -> Any:
+    def _called(self, loss_func: Callable[..., Any], arguments: tuple[Any, ...], options: Any = None) -> Any:
         """Return the result of the wrapped loss, computed in float32 with float32 weights if `dtype` says so."""
+        options = self._call_options if options is None else options
         if self.dtype == "input":
-            return self.loss_func(*arguments, **self._call_options)
-        narrow = _narrow_tensors(self.loss_func)
+            return loss_func(*arguments, **options)
+        narrow = _narrow_tensors(loss_func)
         with _no_autocast(arguments):
-            if not narrow or not isinstance(self.loss_func, nn.Module):
-                return self.loss_func(*arguments, **self._call_options)
+            if not narrow or not isinstance(loss_func, nn.Module):
+                return loss_func(*arguments, **options)
             widened = {name: tensor.float() for name, tensor in narrow.items()}
-            return torch.func.functional_call(self.loss_func, widened, arguments, self._call_options)
+            return torch.func.functional_call(loss_func, widened, arguments, options)
 
     def _check_shapes(self, arguments: Sequence[Any], pred_batch: Any, gt_batch: Any) -> None:
         """Raise if the arguments would broadcast although the wrapped loss compares element by element."""
@@ -250,7 +400,7 @@ class LossWrapper(Loss):
         if self.inputs is not None:
             return self.inputs[place]
         side, batch, key = (("pred", pred_batch, self.pred_key), ("gt", gt_batch, self.gt_key))[place]
-        return side if isinstance(batch, Tensor) else f"{side}.{key or _key_of(batch, side)}"
+        return side if isinstance(batch, Tensor) else f"{side}.{key or self._key_of(batch, side)}"
 
     def _batches(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
         """Return the batches with each selection at the key that the wrapped `Loss` reads."""
@@ -294,13 +444,19 @@ class LossWrapper(Loss):
                 f"found {type(batch).__name__}"
             )
         if key is None:
-            key = _key_of(batch, side)
+            key = self._key_of(batch, side)
             if key not in batch:
                 raise MissingKeyError(
                     f"loss {self.name!r}: {side}_batch: expected a single tensor or the key {key!r}, found "
                     f"{sorted(map(str, batch))}; set {side}_key"
                 )
         return self.read({**batch}, {**batch}, f"{side}.{key}")
+
+    def _key_of(self, batch: Mapping[str, Any], side: str) -> str:
+        """Return the key of the only tensor of a batch beside masks and weights, else the default key."""
+        beside = (*self.mask, *self.sample_weight)
+        tensors = [k for k, value in batch.items() if isinstance(value, Tensor) and f"{side}.{k}" not in beside]
+        return tensors[0] if len(tensors) == 1 else DEFAULT_KEYS[side]
 
     @property
     def wraps_norm(self) -> bool:
@@ -327,7 +483,10 @@ class LossWrapper(Loss):
             gt = gt.squeeze(1)
         return gt.long()
 
-    def _value_of(self, result: Any) -> Tensor:
+    def _value_of(self, result: Any) -> Any:
+        """Return the value of a result, which may have a second part, for `extra_info`."""
+        if isinstance(result, Mean):
+            return result
         if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], Tensor):
             result, extra = result
             self.extra_info.update(extra if isinstance(extra, Mapping) else {"extra": extra})
@@ -347,7 +506,9 @@ class LossWrapper(Loss):
             "target_dtype": self.target_dtype,
             "target_shape": self.target_shape,
             "needs_grad": self.needs_grad or None,
-            "reduction": None if self.reduction == "mean" else self.reduction,
+            "mask": list(self.mask) or None,
+            "sample_weight": list(self.sample_weight) or None,
+            "reduction": self.reduction,
             "dtype": None if self.dtype == self._own_dtype else self.dtype,
         }
         shown = [f"{key}={value!r}" for key, value in options.items() if value is not None]
@@ -368,19 +529,6 @@ def _takes_mask(loss_func: Any) -> bool:
         return _takes_mask(loss_func.func)
     module = getattr(loss_func, "_orig_mod", loss_func)  # the module before torch.compile
     return isinstance(module, _OF_MASKS) or any(loss_func is function for function in _MASK_FUNCTIONS)
-
-
-def _ignore_index(loss_func: Any) -> Any:
-    """Return the `ignore_index` of a loss, from an attribute or a bound keyword."""
-    if isinstance(loss_func, functools.partial):
-        return loss_func.keywords.get("ignore_index", _ignore_index(loss_func.func))
-    return getattr(getattr(loss_func, "_orig_mod", loss_func), "ignore_index", None)
-
-
-def _key_of(batch: Mapping[str, Any], side: str) -> str:
-    """Return the key of the only tensor of a batch, else the default key."""
-    tensors = [name for name, value in batch.items() if isinstance(value, Tensor)]
-    return tensors[0] if len(tensors) == 1 else DEFAULT_KEYS[side]
 
 
 def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> bool:

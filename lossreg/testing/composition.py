@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.errors import CountError
 from lossreg.losses.base import Loss
+from lossreg.losses.mean import Mean
 from lossreg.testing import processes
 from lossreg.testing.contract import NotApplicable, applies, check, require
 from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, tensors
@@ -100,6 +102,65 @@ def mean_of_samples(subject: Subject) -> None:
         close(loss.norm[0], subject.value()),
         f"the norm over batches of one sample: expected {subject.value():.6g}, found {loss.norm[0]:.6g}",
     )
+
+
+@check("norm", "gradients_finite")
+def split_exact(subject: Subject) -> None:
+    """If the loss returns means with counts, it is exact over parts of a batch: its means over one sample and over the
+    others, weighted by their counts, are those of the whole batch, and so are the gradients. `counts` returns the
+    counts of these means.
+
+    Return `Mean.of(values, weights)` of all values, with a weight of 0 for what does not count, and let `counts` add up
+    the same weights; or return a scalar.
+    """
+    loss, whole = subject.loss(), subject.batch()
+    means = _means(loss, whole)
+    applies(means, "it returns a scalar, which counts as a mean over samples")
+    samples = subject.samples()
+    applies(samples > 1, "its example has one sample")
+    applies(all(len(t) == samples for t in tensors(*whole) if t.dim()), "its example has tensors without samples")
+    parts = [(_part(whole[0], *ends), _part(whole[1], *ends)) for ends in ((0, 1), (1, samples))]
+    found = [_means(loss, part) for part in parts]
+    _check_counts(loss, [*parts, whole], [*found, means])
+    for k, mean in enumerate(means):
+        counts = [float(some[k].count) for some in found]
+        scale = [1.0] * len(counts) if mean.is_sum else [count / (sum(counts) or 1.0) for count in counts]
+        joined = sum((some[k].value * s for some, s in zip(found, scale, strict=True)), torch.zeros(()))
+        finding = f"over parts of the batch: expected {mean.value:.6g}, found {joined:.6g}, with the counts {counts}"
+        require(close(joined, mean.value), finding)
+        pairs = zip(gradients(joined, whole), gradients(mean.value, whole), strict=True)
+        require(all(close(ours, other) for ours, other in pairs), "over parts of the batch its gradients differ")
+
+
+def _means(loss: Loss, batch: Batches) -> list[Mean]:
+    means: list[Mean] = []
+    loss(*batch, normalize=False, **({"means": means} if loss.tells_means else {}))
+    return means
+
+
+def _part(batch: Any, start: int, stop: int) -> Any:
+    def cut(t: Tensor) -> Tensor:
+        return t[start:stop] if t.dim() else t
+
+    return (
+        cut(batch)
+        if isinstance(batch, Tensor)
+        else {k: cut(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    )
+
+
+def _check_counts(loss: Loss, batches: list[Batches], means: list[list[Mean]]) -> None:
+    """Compare the counts from the targets alone with those of the means."""
+    for (_, gt), some in zip(batches, means, strict=True):
+        try:
+            counts = [float(count) for count in loss.counts(gt)]
+        except CountError:
+            return  # it says so by name
+        actual = [float(mean.count) for mean in some]
+        same = len(counts) == len(actual) and all(
+            abs(a - b) <= 1e-4 * max(a, b) for a, b in zip(counts, actual, strict=True)
+        )
+        require(same, f"counts: expected {actual}, as compute has, found {counts}")
 
 
 @check("pickles", "gradients_finite")

@@ -179,8 +179,8 @@ class _Means:
 
     @torch.no_grad()
     def add(self, pred_batch: Any, gt_batch: Any, samples: int) -> None:
-        for loss, value in list(self.multi_loss.raw_values(pred_batch, gt_batch)):
-            self.by_loss[id(loss)].to(value.device).record(value, samples)
+        for loss, value, part in list(self.multi_loss.raw_values(pred_batch, gt_batch)):
+            self.by_loss[id(loss)].to(value.device).record(value, samples, part)
         self.samples += operator.index(samples)
 
     def settle(self, limits: _Limits, mode: str) -> dict[str, float]:

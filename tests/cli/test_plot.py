@@ -7,14 +7,10 @@ from xml.etree import ElementTree
 
 import click
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lossreg.cli.curves import Curve, curves_of, draw_text, last_epoch
-from lossreg.composition.schedules import Cyclic, FromCallable, Piecewise, Step
-from lossreg.config.build import build
+from lossreg.cli.curves import curves_of, draw_text
+from lossreg.composition.schedules import FromCallable
 from lossreg.config.grammar import CompoundConfig, TermConfig
-from lossreg.config.parsing import Permissions, parse_file
 
 STEPS = """\
 losses:
@@ -140,51 +136,6 @@ def test_a_single_loss_has_nothing_to_plot(run, write):
     result = run("plot", write("loss: slope\n"))
     assert result.exit_code == 1
     assert "describes a single loss (local/SlopeLoss)" in result.stderr
-
-
-def test_curves_are_the_effective_weights(good):
-    config = parse_file(good, None, Permissions())
-    loss = build(config)
-    curves = curves_of(config)
-    for epoch in (-1.0, 0.0, 4.0, 7.5, 10.0, 13.0, 99.0):
-        assert {c.name: c.weight(epoch) for c in curves} == pytest.approx(loss.effective_weights(epoch))
-    assert curves[2].knots == (0.0, 20.0)
-    assert [c.moves for c in curves] == [False, True, True, False]
-
-
-def test_steps_are_drawn_over_epochs(write):
-    curves = curves_of(parse_file(write(STEPS), None, Permissions()), steps_per_epoch=100)
-    assert curves[1].weight(2.5) == pytest.approx(0.5)
-    assert curves[1].knots == (0.0, 5.0)
-
-
-numbers = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
-
-
-@given(
-    st.lists(st.lists(numbers, min_size=2, max_size=5), min_size=1, max_size=4),
-    st.floats(0.1, 1e5),
-    st.integers(10, 200),
-    st.booleans(),
-)
-def test_any_weights_are_drawn_within_the_width(rows, reach, width, ascii_only):
-    curves = [
-        Curve(f"term{i}", Piecewise(row, range(len(row))), tuple(map(float, range(len(row)))))
-        for i, row in enumerate(rows)
-    ]
-    lines = draw_text(curves, reach, width=width, ascii_only=ascii_only).splitlines()
-    assert len(lines) == 3 * len(rows) + 1
-    assert max(map(len, lines)) <= max(width, len("term0") + 2 + 20)
-    assert all(line.isascii() for line in lines) or not ascii_only
-
-
-@pytest.mark.parametrize(
-    ("schedule", "reach"),
-    [(Piecewise([0, 1], [0, 50]), 55), (Step([1, 2], [0, 3]), 4), (Cyclic(0, 1, end_epoch=400), 440)],
-)
-def test_a_picture_reaches_a_little_beyond_the_last_threshold(schedule, reach):
-    assert last_epoch([Curve("a", schedule, schedule.knots)]) == reach
-    assert last_epoch([Curve("a", lambda _: 1.0)]) == 10
 
 
 HARD = """\

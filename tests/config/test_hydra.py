@@ -100,6 +100,9 @@ def test_a_parameter_is_overridden(total: Callable[..., float]) -> None:
         (["loss=seg"], "gt_channel_selector"),
         (["loss=torch/L2Loss"], "Could not find 'loss/torch/L2Loss'"),
         (["loss=compound", "+losses=[seg]", "losses.seg.n_classes=x"], "could not be converted to Integer"),
+        (["loss=compound", "+losses=[seg]", "losses.seg.wrap.inputs=x"], "merging override losses.seg.wrap.inputs=x"),
+        (["loss=compound", "+losses=[L1Loss]", "losses.L1Loss.wrap.target_dtyp=long"], "'target_dtyp' not in 'Wrap'"),
+        (["loss=compound", "+losses=[L1Loss]", "losses.L1Loss.wrap.reduction=median"], "losses.L1Loss.wrap.reduction"),
     ],
 )
 def test_a_mistake_is_refused(run: Run, overrides: list[str], message: str) -> None:
@@ -116,6 +119,13 @@ def test_terms_are_picked_and_weighted(total: Callable[..., float]) -> None:
     picked = ["loss=compound", "+losses=[torch/L1Loss,torch/MSELoss]"]
     weighted = total(*picked, "losses.L1Loss.weight=3", "+w=0.5", "losses.MSELoss.weight=${w}")
     assert weighted == pytest.approx(3 * expected("L1Loss") + 0.5 * expected("MSELoss"), abs=2e-4)
+
+
+def test_what_a_term_is_given_is_overridden_key_by_key(total: Callable[..., float]) -> None:
+    elements = ["loss=compound", "+losses=[torch/L1Loss]", "losses.L1Loss.reduction=none"]
+    for wrap in ("losses.L1Loss.wrap.reduction=sum", "losses.L1Loss.wrap={reduction: sum}"):
+        assert total(*elements, wrap) == pytest.approx(128 * expected("L1Loss"), abs=1e-3)
+    assert total(*elements) == pytest.approx(expected("L1Loss"), abs=1e-4)
 
 
 def test_a_weighting_and_a_schedule_are_picked(total: Callable[..., float], run: Run) -> None:

@@ -341,6 +341,13 @@ def train_wrapped(rank, ranks, name, weighting):
     return wrapped.train(name, weighting, rank, ranks)
 
 
+def window(rank, ranks, numbers, **options):
+    """Compare the gradients of windows with those of joined batches, in the cases of some numbers."""
+    import windows
+
+    return windows.worst(numbers, rank, ranks, **options)
+
+
 def alive(rank, ranks):
     """Show that the group still works."""
     one = torch.ones(1)

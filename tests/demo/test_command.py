@@ -4,7 +4,6 @@ import csv
 import functools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +16,7 @@ from click.testing import CliRunner, Result
 
 from lossreg.demo import pictures, scenes
 from lossreg.demo.command import DEMO_CONFIG, demo_command
-from lossreg.demo.pictures import draw_pictures, field_directions
-from lossreg.demo.train import Settings, build_run, read_checkpoint, resolved_config, restore, train
+from lossreg.demo.pictures import draw_pictures
 
 pytestmark = pytest.mark.needs_plugins
 
@@ -139,36 +137,11 @@ def test_a_second_run_in_a_folder_replaces_the_first(tmp_path: Path) -> None:
 
 # --- resuming -------------------------------------------------------------------------------------
 
-_WEIGHTINGS = ["uncertainty", "dwa", "gradnorm", "softadapt", "relobralo", "cov"]
-
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_numbers(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", "--epochs", 3)
     trained(tmp_path / "parts", "--epochs", 2)
     assert trained(tmp_path / "parts", "--epochs", 3, "--resume") == whole
-
-
-@pytest.mark.parametrize("weighting", _WEIGHTINGS)
-def test_a_weighting_swapped_in_by_one_line_trains_and_resumes_in_mid_run(tmp_path: Path, weighting: str) -> None:
-    config = resolved_config(with_weighting(tmp_path / "c.yaml", f"weighting: {weighting}"))
-    settings = Settings(epochs=3, count=16, size=32, batch_size=4)
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    whole.mkdir()
-
-    def copy_after_two(row: dict[str, float]) -> None:
-        if row["epoch"] == 1:
-            shutil.copytree(whole, resumed)
-
-    train(build_run(settings, config), whole, on_epoch=copy_after_two)
-    run = build_run(settings, config)
-    restore(run, read_checkpoint(resumed))
-    train(run, resumed)
-    assert (resumed / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-    states = [read_checkpoint(output) for output in (whole, resumed)]
-    for key in ("network", "criterion"):
-        assert states[0][key].keys() == states[1][key].keys()
-        for name, tensor in states[0][key].items():
-            assert torch.equal(tensor, states[1][key][name]), name
 
 
 def test_effective_weights_show_what_an_adaptive_weighting_does(tmp_path: Path) -> None:
@@ -311,19 +284,6 @@ def test_two_processes_end_with_the_norms_and_losses_of_one(
             assert float(one[f"norm/{name}"]) == pytest.approx(float(two[f"norm/{name}"]), rel=1e-6)
     for name in TERMS:  # later epochs: Adam lets a rounding grow, most in terms that have no weight yet
         assert float(alone[0][f"value/{name}"]) == pytest.approx(float(together[0][f"value/{name}"]), rel=1e-3)
-
-
-# --- the frame field of the panel -----------------------------------------------------------------
-
-
-def test_directions_are_the_roots_of_the_polynomial() -> None:
-    u, v = torch.tensor(0.3), torch.tensor(1.7)
-    u, v = torch.polar(torch.ones(()), u), torch.polar(torch.ones(()), v)
-    c0, c2 = u**2 * v**2, -(u**2 + v**2)
-    field = torch.stack([c0.real, c0.imag, c2.real, c2.imag])[:, None, None]
-    found = torch.from_numpy(field_directions(field))[:, 0, 0]
-    for direction in (u, v):
-        assert min(abs(abs(complex(direction.conj() * d)) - 1) + abs((direction.conj() * d).imag) for d in found) < 1e-5
 
 
 @pytest.mark.parametrize("option", ["--seed", "--epochs", "--scenes", "--size", "--batch-size", "--nproc"])

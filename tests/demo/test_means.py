@@ -9,6 +9,8 @@ from torch import Tensor
 from lossreg import Loss, MultiLoss
 from lossreg.demo.means import StepMeans
 
+pytestmark = pytest.mark.needs_plugins  # the extra `demo`, without which nothing here is collected
+
 
 class Key(Loss):
     def __init__(self, name: str) -> None:

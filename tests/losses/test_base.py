@@ -212,7 +212,9 @@ def test_the_batch_is_left_alone(loss, batch):
     ],
 )
 def test_compute_must_return_a_scalar(returned, found):
-    with pytest.raises(ShapeError, match=f"(?m)^loss 'whatever': compute: expected a scalar tensor, found {found}$"):
+    with pytest.raises(
+        ShapeError, match=f"(?m)^loss 'whatever': compute: expected a scalar tensor or a Mean, found {found}$"
+    ):
         Whatever(lambda self, pred, gt: returned)(torch.ones(1), None)
 
 

@@ -52,7 +52,7 @@ def assert_same(loss, expected):
 def test_a_new_loss_has_norm_one_over_no_sample():
     loss = Mean("mean")
     assert_same(loss, {"norm": torch.ones(1), "norm_sum": torch.zeros((), dtype=torch.float64)})
-    assert (int(loss.norm_count), loss.norm_count.dtype) == (0, torch.int64)
+    assert (int(loss.norm_count), loss.norm_count.dtype) == (0, torch.float64)
 
 
 def test_update_norm_takes_raw_values_off_the_graph():
@@ -182,7 +182,7 @@ def test_on_meta_and_back_the_buffers_have_their_shapes():
     assert [(b.device.type, b.dtype, b.shape) for b in loss.buffers()] == [
         ("cpu", torch.float32, (1,)),
         ("cpu", torch.float64, ()),
-        ("cpu", torch.int64, ()),
+        ("cpu", torch.float64, ()),
     ]
 
 

@@ -807,5 +807,10 @@ def test_a_mask_of_0_and_255_is_refused_for_losses_of_torch_itself(loss_func):
 def test_a_sum_of_what_is_reduced_already_is_refused():
     per_element = LossWrapper(nn.L1Loss(reduction="none"), "l1", reduction="sum")
     assert per_element(torch.full((2, 3), 2.0), torch.zeros(2, 3))[0] == 12.0
-    with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since L1Loss reduces its values itself"):
-        LossWrapper(nn.L1Loss(), "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))
+    assert LossWrapper(nn.L1Loss(), "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))[0] == 6.0
+
+    def mean_error(pred, gt):
+        return (pred - gt).abs().mean()
+
+    with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since mean_error reduces its values itself"):
+        LossWrapper(mean_error, "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))

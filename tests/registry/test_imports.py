@@ -66,21 +66,6 @@ def test_the_installed_command_is_the_same(installed):
     assert "no licence" in output
 
 
-def test_every_public_name_is_there(packages):
-    packages.python(
-        """
-        import lossreg
-        for name in lossreg.__all__:
-            getattr(lossreg, name)
-        assert set(lossreg.__all__) <= set(dir(lossreg))
-        try:
-            lossreg.not_there
-        except AttributeError as error:
-            assert str(error) == "module 'lossreg' has no attribute 'not_there'"
-        """
-    )
-
-
 def test_of_a_broken_plugin_a_new_process_warns_once(installed):
     code = """
     import warnings

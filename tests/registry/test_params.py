@@ -7,7 +7,6 @@ import functools
 import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
@@ -133,20 +132,6 @@ def test_lines_among_the_arguments_that_begin_none_are_no_obstacle():
     assert found == {"alpha": "the share. It is a number.", "mode": "the mode."}
 
 
-def test_the_docstring_of_a_constructor_counts():
-    class Loss:
-        """A loss."""
-
-        def __init__(self, alpha=1):
-            """Make it.
-
-            Args:
-                alpha: the power.
-            """
-
-    assert parameters(Loss)[0].doc == "the power."
-
-
 def test_hidden_parameters_are_left_out():
     assert [p.name for p in parameters(Documented, hidden=("alpha", "callback", "weight"))] == [
         "name",
@@ -154,15 +139,6 @@ def test_hidden_parameters_are_left_out():
         "sizes",
         "anything",
     ]
-
-
-def test_of_a_function_the_options_are_read_and_not_the_tensors():
-    def focal(pred: Tensor, target: Tensor, alpha: float = 0.25, *, reduction: str = "mean") -> Tensor:
-        return pred
-
-    assert [p.name for p in parameters(focal)] == ["alpha", "reduction"]
-    assert [p.name for p in parameters(functools.partial(focal, alpha=1))] == ["alpha", "reduction"]
-    assert not signature_of(focal).open_ended
 
 
 def test_parameters_of_tensors_are_lists_of_numbers():
@@ -175,11 +151,6 @@ def test_parameters_of_tensors_are_lists_of_numbers():
     assert [p.path for p in check(parameters(nn.CrossEntropyLoss), {"weight": [0.2]})] == [("weight",)]
 
 
-@pytest.mark.parametrize("target", [object, dict, print, torch.add, 5, None, type, nn.functional.mse_loss])
-def test_what_has_no_signature_worth_the_name_is_read_without_a_fuss(target):
-    assert list(check(parameters(target), {}, open_ended=signature_of(target).open_ended)) == []
-
-
 def test_every_loss_of_torch_can_be_read():
     for name in dir(nn):
         target = getattr(nn, name)
@@ -189,45 +160,6 @@ def test_every_loss_of_torch_can_be_read():
             assert [(p.path, p.kind) for p in check(found, defaults)] == [
                 ((p.name,), "missing") for p in found if p.required
             ], name
-
-
-def test_a_dataclass_with_written_out_annotations_is_read():
-    @dataclass
-    class Ramp:
-        start: float
-        end: float = 1.0
-        names: tuple[str, ...] = ()
-
-    assert [(p.name, p.annotation) for p in parameters(Ramp)] == [
-        ("start", "float"),
-        ("end", "float"),
-        ("names", "list[str]"),
-    ]
-
-
-def test_one_name_that_only_the_type_checker_knows_spoils_no_other(packages):
-    source = """
-    from __future__ import annotations
-    from typing import TYPE_CHECKING, Optional
-
-    if TYPE_CHECKING:
-        from torch import Tensor
-
-    class Loss:
-        def __init__(self, alpha: float = 0.5, w: Tensor | None = None, power: Optional[int] = 2):
-            pass
-    """
-    packages.add("acme", modules={"acme_losses.py": source})
-    import acme_losses
-
-    found = parameters(acme_losses.Loss)
-    assert [(p.name, p.annotation, p.settable) for p in found] == [
-        ("alpha", "float", True),
-        ("w", "'Tensor | None'", False),
-        ("power", "int | None", True),
-    ]
-    assert not list(check(found, {"alpha": 1.0, "power": None}))
-    assert [p.path for p in check(found, {"alpha": "x", "power": 1.5})] == [("alpha",), ("power",)]
 
 
 class Colour(enum.Enum):

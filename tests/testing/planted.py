@@ -265,6 +265,19 @@ class SumOfSamples(Sound):
         return super().between(pred, gt) * len(pred)
 
 
+class CountsSamples(Sound):
+    """It takes a mean over the pixels that differ, and says that it is one over samples."""
+
+    def between(self, pred, gt):
+        """Return the mean error of the pixels above a half."""
+        high = gt > 0.5
+        return lossreg.Mean(lossreg.Mean.of((pred - gt).square(), high).value, float(len(pred)))
+
+    def counts(self, gt_batch):
+        """Return the number of samples."""
+        return [float(len(gt_batch["gt_polygons_image"]))]
+
+
 class ByRank(Sound):
     """Its value depends on the rank."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
@@ -270,18 +268,6 @@ class TestLossConfigs:
     def test_a_plugin_that_is_not_installed_is_an_error(self) -> None:
         with pytest.raises(PluginError, match="no plugin 'nobody' is installed"):
             find(loss_configs("nobody"), lambda config: True)
-
-
-def test_without_hypothesis_the_checks_are_there_and_a_strategy_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['hypothesis'] = None\n"
-        "import lossreg.testing\n"
-        "assert lossreg.testing.promises()\n"
-        "try:\n    lossreg.testing.batches\n"
-        "except ImportError as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "the strategies of lossreg.testing need Hypothesis: pip install 'lossreg[testing]'\n"
 
 
 def test_akima_alone_may_leave_the_bounds() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from torch import Tensor, nn
 
 import lossreg
@@ -291,12 +288,8 @@ def test_it_works_where_gradients_are_off() -> None:
         assert lossreg.diagnose(multi, pred, {}, [w]).gradient_norm == pytest.approx(2.0)
 
 
-def test_one_rank_may_call_it_alone(tmp_path: Path) -> None:
-    program = Path(__file__).with_name("one_of_two_ranks.py")
-    commands = [[sys.executable, program, str(rank), tmp_path / "store"] for rank in range(2)]
-    ranks = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
-    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+def test_one_rank_may_call_it_alone(in_two_processes: Callable[..., list[str]]) -> None:
+    in_two_processes(f"{Path(__file__).with_name('one_of_two_ranks.py')}:main")
 
 
 # --- odd batches ----------------------------------------------------------------------------------
@@ -357,76 +350,3 @@ def test_half_precision_does_not_overflow_its_own_norms() -> None:
     big = lossreg.LossWrapper(lambda pred: (pred * 300.0).sum(), "big")
     found = lossreg.diagnose(lossreg.MultiLoss([big], [1.0]), w * 1.0, torch.ones(64), [w])
     assert found.terms[0].gradient_norm == pytest.approx(300.0 * 8.0, rel=1e-3)
-
-
-# --- showing --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def found() -> Any:
-    w, pred = at(1.0, 1.0)
-    losses = [Along("strong", 50.0, 0.0), Along("against", -1.0, 0.1), Along("still", 0.0, 0.0)]
-    return lossreg.diagnose(lossreg.MultiLoss(losses, [1.0, 1.0, 1.0]), pred, {}, [w])
-
-
-def test_printed_it_is_two_tables_and_what_stands_out(found: Any) -> None:
-    text = str(found)
-    lines = [line.split() for line in text.splitlines() if line]
-    heads = "Term Value Norm Weight Contribution Share Gradient norm Along total"
-    assert heads.split() in lines
-    assert ["strong", "100", "1", "1", "100", "98.2%", "100", "1.00"] in lines
-    assert ["Cosine", "1", "2", "3"] in lines
-    assert ["3", "still", "-", "-", "-"] in lines
-    assert text.endswith(
-        "- strong has 98% of all gradient norm\n"
-        "- still has no gradient at the shared parameters\n"
-        "- strong and against pull apart (cosine -1.00)"
-    )
-    assert "\x1b" not in text
-
-
-def test_rich_prints_the_same(found: Any) -> None:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(found)
-    console.file.close()
-    assert [line.rstrip() for line in console.export_text().splitlines()] == str(found).splitlines()
-
-
-def test_a_column_for_coefficients_is_there_where_a_weighting_moves_them() -> None:
-    w, pred = at(1.0, 1.0)
-    multi = lossreg.MultiLoss([Along("a", 1.0, 0.0)], [1.0], weighting=Uncertainty())
-    assert "Coefficient" in str(lossreg.diagnose(multi, pred, {}, [w]))
-
-
-def test_json_holds_everything(found: Any, tmp_path: Any) -> None:
-    data = json.loads(found.to_json(tmp_path / "found.json"))
-    assert data == json.loads((tmp_path / "found.json").read_text())
-    assert data["terms"][1]["gradient_norm"] == pytest.approx(found.terms[1].gradient_norm)
-    assert data["cosines"][2] == [None, None, None]
-    assert data["total"] == pytest.approx(found.total)
-
-
-@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_the_heat_map(found: Any, tmp_path: Any, suffix: str, magic: bytes) -> None:
-    pytest.importorskip("matplotlib")
-    file = tmp_path / f"cosines.{suffix}"
-    found.plot(file)
-    assert file.read_bytes().startswith(magic)
-
-
-@pytest.mark.parametrize(("write", "suffix"), [("to_json", "json"), ("plot", "png")])
-def test_a_write_that_fails_leaves_the_old_file(found: Any, tmp_path: Any, write: str, suffix: str) -> None:
-    if write == "plot":
-        pytest.importorskip("matplotlib")
-    resource = pytest.importorskip("resource", reason="there is no limit on file sizes to fail at")
-    file = tmp_path / f"found.{suffix}"
-    file.write_text("old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            getattr(found, write)(file)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]

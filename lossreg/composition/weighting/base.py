@@ -28,8 +28,9 @@ class Domain:
     Attributes:
         negative: whether a value may be negative. Where it may not, one below `-ROUNDING` is refused by its term's
             name, on the CPU in eager mode, and elsewhere counts as not there; one between that and 0 counts as 0.
-        zero: what a value of exactly 0 is: `"value"`, a number like others, but none that a ratio is taken to; or
-            `"absent"`, a batch with nothing to learn, as if the term were not there.
+        zero: what a value of exactly 0 is, of a loss that does not say what it is a mean over: `"value"`, a number like
+            others, but none that a ratio is taken to; or `"absent"`, a batch with nothing to learn, as if the term were
+            not there.
         scale: which constant factor leaves the weights alone: `"own"`, one of each term; `"common"`, one of all
             terms; `"none"`.
         reason: why negative values make no sense to it, for the message.
@@ -83,6 +84,7 @@ class Weighting(nn.Module):
         compiles: whether `forward` can be part of a compiled graph.
         moves: whether a forward moves a state, in training.
         moves_first: whether the weights of a forward are those after its move, or before.
+        windows: whether it works in a window over several micro-batches.
         differentiates: whether `forward` takes `terms`, the values one by one: the gradient of an element of `values`
             goes back through all terms, that of one of `terms` through its own.
         names: the terms.
@@ -93,6 +95,7 @@ class Weighting(nn.Module):
     counters: ClassVar[tuple[str, ...]] = ()
     moves: ClassVar[bool] = True
     moves_first: ClassVar[bool] = True
+    windows: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
     names: tuple[str, ...] = ()
 
@@ -125,7 +128,11 @@ class Weighting(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define move(losses, present, epoch)")
 
     def forward(
-        self, values: Tensor, active: Sequence[int] | None = None, epoch: float | Tensor | None = None
+        self,
+        values: Tensor,
+        active: Sequence[int] | None = None,
+        epoch: float | Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> Coefficients:
         """Return the coefficients of the terms that are there, and move the state where it trains.
 
@@ -135,23 +142,58 @@ class Weighting(nn.Module):
             values: (k,) values of the active terms, on the graph.
             active: their positions among the n bound terms; None where all are there.
             epoch: what `MultiLoss.forward` was given, as a number or a scalar tensor.
+            counts: (k,) what the values are means over, which weighs those of the ranks; a value over nothing counts as
+                not there. None where no loss says.
 
         Raises:
             WeightingError: a value is outside of the domain, on the CPU in eager mode; no state has moved.
         """
         if self.moves_first:
-            self.advance(values, active, epoch)
+            self.advance(values, active, epoch, counts)
         coefficients = self._current(active)
         if not self.moves_first:
-            self.advance(values, active, epoch)
+            self.advance(values, active, epoch, counts)
         return coefficients
 
-    def advance(self, values: Tensor, active: Sequence[int] | None, epoch: float | Tensor | None) -> None:
+    def advance(
+        self,
+        values: Tensor,
+        active: Sequence[int] | None,
+        epoch: float | Tensor | None,
+        counts: Tensor | None = None,
+    ) -> None:
         """Move the state by the values of one forward, in training."""
         if self.training:
             with torch.no_grad():
-                losses, present = self.observe(values, active)
+                losses, present = self.observe(values, active, counts)
                 self.move(losses, present, epoch)
+
+    def hold(self, present: Tensor, active: Sequence[int] | None = None) -> Coefficients:  # noqa: ARG002
+        """Return the coefficients for a forward inside of a window, which moves nothing.
+
+        Args:
+            present: (k,) bool, which of the active terms have something to learn in the window.
+            active: their positions; None where all are there.
+        """
+        return self._current(active)
+
+    def settle(self, losses: Tensor, present: Tensor, epoch: float | Tensor | None) -> None:
+        """Move the state at the end of a window, in training.
+
+        Args:
+            losses: (n,) means over the window, the same on all ranks.
+            present: (n,) bool, which terms have one.
+            epoch: the last that `MultiLoss.forward` was given.
+
+        Raises:
+            WeightingError: a value is outside of the domain, on the CPU; no state has moved.
+        """
+        if self.training and self.moves:
+            with torch.no_grad():
+                values, there, rows = self._fitting(losses, present)
+                if rows and can_look(values):
+                    self._refuse(*rows)
+                self.move(torch.where(there, values, 0.0), there, epoch)
 
     def in_order(self, name: str, value: Tensor, order: Sequence[int]) -> Tensor:
         """Return a tensor of a checkpoint whose terms had another order, in the order of `names`.
@@ -175,7 +217,9 @@ class Weighting(nn.Module):
         """Yield the parameters that an optimizer must train, with no weight decay; none by default."""
         return iter(self.parameters())
 
-    def observe(self, values: Tensor, active: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    def observe(
+        self, values: Tensor, active: Sequence[int] | None, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return what the state may move on: (n,) means over the ranks, and (n,) which terms have one.
 
         A value that is not finite (an overflow under mixed precision) counts as not there: it would stay
@@ -184,28 +228,34 @@ class Weighting(nn.Module):
         Args:
             values: (k,) of this rank.
             active: their positions; None where k is n.
+            counts: (k,) what they are means over, which weighs those of the ranks; None for one each.
 
         Raises:
             WeightingError: a value is outside of the domain; raised on every rank alike.
         """
-        values = values.detach().float()
-        there = values.isfinite()
-        rows: list[Tensor] = []
-        if not self.domain.negative:
-            refused = there & (values < -ROUNDING)
-            if values.device.type == "cpu":  # for a look below; a rank without terms has them too
-                rows = [values.where(refused, 0.0), refused.float()]
-            there, values = there & ~refused, values.clamp_min(0.0)
-        if self.domain.zero == "absent":
+        values, there, rows = self._fitting(values, None if counts is None else counts > 0)
+        if self.domain.zero == "absent" and counts is None:
             there = there & (values != 0)
-        sums = torch.stack([values.where(there, 0.0), there.float(), *rows])  # (2 or 4, k)
+        weights = there.float() if counts is None else torch.where(there, counts.to(values), 0.0)
+        sums = torch.stack([values.where(there, 0.0) * weights, weights, *rows])  # (2 or 4, k)
         if active is not None:
             sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, _positions(active, sums), sums)
         sums = add_up(sums, type(self).__name__)
         if rows and can_look(sums):
             self._refuse(*sums[2:])
-        total, ranks = sums[:2]
-        return total / ranks.clamp_min(1.0), ranks > 0
+        total, weight = sums[:2]
+        return total / torch.where(weight > 0, weight, 1.0), weight > 0
+
+    def _fitting(self, values: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return values as float32, which of them are there and in the domain, and on the CPU those to refuse."""
+        values = values.detach().float()
+        there = values.isfinite() if present is None else values.isfinite() & present
+        if self.domain.negative:
+            return values, there, []
+        refused = there & (values < -ROUNDING)
+        # for a look at them later; a rank without terms has them too
+        rows = [values.where(refused, 0.0), refused.float()] if values.device.type == "cpu" else []
+        return values.clamp_min(0.0), there & ~refused, rows
 
     def _refuse(self, sums: Tensor, ranks: Tensor) -> None:
         """Raise where some rank has a value outside of the domain."""

@@ -48,6 +48,7 @@ class GradNorm(Weighting):
         reason="with an alpha above 0 it weighs by the ratio of a value to the first one",
     )
     compiles = False
+    windows = False  # it takes the gradient of the whole window's terms, which no forward has
     differentiates = True
 
     w: Tensor  # (n,)
@@ -100,6 +101,7 @@ class GradNorm(Weighting):
         values: Tensor,
         active: Sequence[int] | None = None,
         epoch: float | Tensor | None = None,  # noqa: ARG002
+        counts: Tensor | None = None,
         terms: Sequence[Tensor] | None = None,
     ) -> Coefficients:
         """Return the coefficients before this step, and move the state, in training and where there is a graph.
@@ -108,6 +110,7 @@ class GradNorm(Weighting):
             values: (k,) values of the active terms, on the graph.
             active: their positions among the n bound terms; None where all are there.
             epoch: not used.
+            counts: as for `Weighting.forward`.
             terms: the k values one by one, on the graph.
 
         Raises:
@@ -117,8 +120,8 @@ class GradNorm(Weighting):
         if self.training and torch.is_grad_enabled():
             norms = self._gradient_norms(values, values if terms is None else terms, whole=active is None)
             with torch.no_grad():
-                losses, present = self.observe(values, active)
-                norms, reached = self.observe(norms, active)
+                losses, present = self.observe(values, active, counts)
+                norms, reached = self.observe(norms, active, counts)
                 self.first.copy_(torch.where(present & ~self.seen, losses, self.first))
                 self.seen.logical_or_(present)
                 self._step(losses, norms, present & reached)

@@ -32,9 +32,9 @@ class Uncertainty(Weighting):
     Under a process group the gradient of `s` is the mean over all ranks, as DistributedDataParallel makes
     it for a model's parameters, so that `s` stays the same on each.
 
-    It is defined for values of 0 or more: the total of a negative one has no minimum in `s`. A value of exactly 0 is a
-    batch with nothing to learn, since a likelihood of real values gives it no chance: it has no `s / 2` and leaves `s`
-    alone. Values near 0 have `s` fall to `log(least_variance)` and no further.
+    It is defined for values of 0 or more: the total of a negative one has no minimum in `s`. A batch with nothing to
+    learn (a count of 0, or a value of exactly 0 of a loss without a count) has no `s / 2` and leaves `s` alone. Values
+    near 0 have `s` fall to `log(least_variance)` and no further.
 
     Args:
         classification: names of the terms that are log-likelihoods of classes, as cross-entropy.
@@ -92,10 +92,15 @@ class Uncertainty(Weighting):
         values: Tensor,
         active: Sequence[int] | None = None,
         epoch: float | Tensor | None = None,  # noqa: ARG002
+        counts: Tensor | None = None,
     ) -> Coefficients:
         """Return the weights and the addends of the active terms, on the graph of `s`; see `Weighting.forward`."""
         if self.training and values.device.type == "cpu" and not torch.compiler.is_compiling():
-            self.observe(values, active)  # refuses, on every rank alike
+            self.observe(values, active, counts)  # refuses, on every rank alike
+        return self.hold((values > 0 if counts is None else counts > 0) & values.isfinite(), active)
+
+    def hold(self, present: Tensor, active: Sequence[int] | None = None) -> Coefficients:
+        """Return the weights and the addends, on the graph of `s`; terms with nothing to learn leave it alone."""
         if self.training:
             with torch.no_grad():
                 self.s.clamp_min_(self._least)
@@ -103,9 +108,8 @@ class Uncertainty(Weighting):
         if active is not None:
             positions = torch.tensor(active, dtype=torch.int64, device=s.device)
             s, halves = s[positions], halves[positions]
-        seen = (values > 0) & values.isfinite()
-        learned = torch.where(seen, s, s.detach())
-        return Coefficients(halves * torch.exp(-learned), torch.where(seen, s / 2, 0.0))
+        learned = torch.where(present, s, s.detach())
+        return Coefficients(halves * torch.exp(-learned), torch.where(present, s / 2, 0.0))
 
     def extra_repr(self) -> str:
         """Show the options."""

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lossreg.losses.base import can_hold
+
 
 class Coefficients(NamedTuple):
     """The weights of the three terms; a term with weight 0 is not computed."""
@@ -187,15 +189,6 @@ def where_valid(target: Tensor, ignore_index: int | None) -> Tensor | None:
     if ignore_index is None or not can_hold(target.dtype, ignore_index):
         return None
     return torch.ne(target, ignore_index)
-
-
-def can_hold(dtype: torch.dtype, ignore_index: int) -> bool:
-    """Return whether a dtype can represent `ignore_index`."""
-    if dtype.is_floating_point:
-        return True
-    if dtype == torch.bool:
-        return ignore_index in (0, 1)
-    return torch.iinfo(dtype).min <= ignore_index <= torch.iinfo(dtype).max
 
 
 def _in_one_dtype(pred: Tensor, target: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossreg.losses.base import holds
-from lossreg_seg.formulas import Binary, Coefficients, binary_formula, can_hold
+from lossreg.losses.base import can_hold, holds
+from lossreg_seg.formulas import Binary, Coefficients, binary_formula
 
 _BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
 _BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers need most of the memory

@@ -1,7 +1,5 @@
 """On two real processes with different data, every strategy ends with the same state on both."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +10,10 @@ PROGRAM = Path(__file__).with_name("two_ranks.py")
 
 
 @pytest.fixture(scope="session")
-def ranks(tmp_path_factory):
+def ranks(tmp_path_factory, in_two_processes):
     """Run the program on two ranks and return what each ended with, by strategy."""
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, PROGRAM, str(rank), folder / "store", folder / f"{rank}.pt"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        output, _ = process.communicate(timeout=180)
-        assert process.returncode == 0, output
+    in_two_processes(f"{PROGRAM}:main", folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

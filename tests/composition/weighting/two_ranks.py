@@ -1,4 +1,4 @@
-"""Drive every strategy on one of two ranks, and write what each ends with: RANK STORE OUT."""
+"""Drive every strategy on one of two ranks, and write what each ends with."""
 
 import sys
 from importlib import util
@@ -43,14 +43,10 @@ def run(driver, rank):
     return {"even": even, "uneven": driver.state(weighting), "refused": refused}
 
 
-def main(rank, store, out):
+def main(folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    shared = conftest()
-    torch.save({name: run(shared.Driver(name), rank) for name in shared.STRATEGIES}, out)
+    dist.init_process_group("gloo")
+    rank, shared = dist.get_rank(), conftest()
+    torch.save({name: run(shared.Driver(name), rank) for name in shared.STRATEGIES}, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])

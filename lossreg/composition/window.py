@@ -1,0 +1,274 @@
+"""A window: micro-batches, of one rank or of several, whose gradients add up to those of the joined batch.
+
+Inside of it each mean enters the total as `value * count / total count`, so that its parts are weighed as in the joined
+batch. The counts come from the targets, before the first forward, and are added up over the ranks in one collective.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lossreg.composition.bare import keys_in, run_nodes
+from lossreg.composition.dependencies import needed_nodes
+from lossreg.composition.tracking import move_norms
+from lossreg.errors import CountError, WindowError
+from lossreg.losses.base import Loss, can_look
+from lossreg.losses.mean import Count, Mean, safe
+from lossreg.losses.notes import note_group
+from lossreg.losses.paths import join
+from lossreg.losses.ranks import add_up, deferred, told
+
+if TYPE_CHECKING:
+    from lossreg.composition.multiloss import MultiLoss
+    from lossreg.composition.record import Parts
+
+_ROUNDING = 1e-4  # of sums of counts in float32
+
+
+class CurrentWindow(threading.local):
+    """The window that a thread is in; a copy begins without one."""
+
+    window: Window | None = None
+
+    def __reduce__(self) -> tuple[type[CurrentWindow], tuple[()]]:
+        return CurrentWindow, ()
+
+
+class Window:
+    """The counts of one `MultiLoss` over a window and all ranks, and what its forwards have come to so far.
+
+    Attributes:
+        totals: for each term the counts of its means, (p,); None for a group.
+        present: (n,) bool, which terms have something to learn in the window.
+        ranks: how many ranks share it.
+        share: [], one over the number of micro-batches of this rank.
+        single: whether it is one forward of each rank.
+        inner: the windows of groups by position.
+    """
+
+    def __init__(
+        self,
+        totals: Sequence[Tensor | None],
+        expected: Sequence[Tensor | None],
+        ranks: int,
+        micro_batches: int,
+        inner: Mapping[int, Window],
+        single: bool,
+    ) -> None:
+        self.totals, self.ranks, self.inner, self.single = tuple(totals), ranks, dict(inner), single
+        like = next(iter(itertools.chain([t for t in totals if t is not None], [w.share for w in inner.values()])))
+        self.share = like.new_full((), 1.0 / max(micro_batches, 1))
+        found = [self.inner[i].present if t is None else t > 0 for i, t in enumerate(totals)]
+        self.present = torch.stack([some.any() for some in found])
+        self._expected = tuple(expected)
+        self._counted: dict[int, list[Count]] = {}
+        self._sums: dict[int, Tensor] = {}
+        self._norms: dict[int, Tensor] = {}
+        self.now: Tensor | None = None
+
+    def share_of(self, position: int, means: Sequence[Mean]) -> Tensor:
+        """Return what the means of a term add to the window's."""
+        totals = cast(Tensor, self.totals[position])
+        shares = [
+            mean.value * self.ranks if mean.is_sum else mean.value * self._factor(mean.count, totals[k]).to(mean.value)
+            for k, mean in enumerate(means)
+        ]
+        return cast(Tensor, sum(shares[1:], shares[0]))
+
+    def fraction_of(self, position: int, means: Sequence[Mean]) -> Tensor:
+        """Return how much of the window's elements of a term these means are over, times the ranks; () float."""
+        totals = self.totals[position]
+        if totals is None:
+            return self.share
+        return self._factor(cast(Count, sum(mean.count for mean in means)), totals.sum())
+
+    def _factor(self, count: Count, total: Tensor) -> Tensor:
+        return cast(Tensor, self.ranks * count / safe(total))
+
+    def add(self, parts: Parts) -> None:
+        """Take what a forward has come to."""
+        assert parts.shared is not None
+        norms = itertools.repeat(None) if parts.norms is None else parts.norms.unbind()
+        for position, shared, norm in zip(parts.positions, parts.shared.unbind(), norms, strict=False):
+            before = self._sums.get(position)
+            self._sums[position] = shared if before is None else before + shared
+            if norm is not None:
+                self._norms[position] = norm
+        for position, means in zip(parts.positions, parts.means, strict=True):
+            for k, mean in enumerate(means):
+                counted = self._counted.setdefault(position, [0.0] * len(means))
+                counted[k] = counted[k] + mean.count
+        for position, inner in parts.groups.items():
+            self.inner[position].now = self.now
+            self.inner[position].add(inner)
+
+    def check(self, criterion: MultiLoss, path: str = "") -> None:
+        """Raise where the forwards had other elements than the targets said; looked at on the CPU only.
+
+        Raises:
+            WindowError: a micro-batch was left out, came twice, or is another than the window was given.
+        """
+        for position, (name, expected) in enumerate(zip(criterion.names, self._expected, strict=True)):
+            if position in self.inner:
+                self.inner[position].check(cast("MultiLoss", criterion.loss_funcs[position]), join(path, name))
+            elif expected is not None and can_look(expected):
+                counted = self._counted.get(position, [0.0] * len(expected))
+                for asked, found in zip(expected.tolist(), map(float, counted), strict=True):
+                    if abs(asked - found) > _ROUNDING * max(asked, found, 1.0):
+                        raise WindowError(
+                            f"{criterion.clock.owner}: window: term {join(path, name)!r}: expected forwards over "
+                            f"{asked:.10g} elements, as the targets given to window() have, found {found:.10g}; call "
+                            "the criterion once for each micro-batch, with the targets that window() was given"
+                        )
+
+    def settle(self, criterion: MultiLoss) -> None:
+        """Move the state of a criterion and of its groups by the means of the window; one collective where it has some.
+
+        In a window of one forward that has moved the weightings.
+
+        Raises:
+            WeightingError: a mean is outside of the domain of a weighting.
+        """
+        movers = list(self._movers(criterion))
+        if not movers:
+            return
+        zero = self.share.new_zeros(())
+        sums = [w._sums.get(i, zero).detach().to(zero) for w, c in movers for i in range(len(c.names))]
+        means = add_up(torch.stack(sums), "window") / self.ranks
+        for (window, mover), own in zip(movers, means.split([len(c.names) for _, c in movers]), strict=True):
+            window._move(mover, own)
+
+    def _movers(self, criterion: MultiLoss) -> Iterator[tuple[Window, MultiLoss]]:
+        moves = criterion.track_norms is not None or (criterion.weighting is not None and not self.single)
+        if criterion.training and moves:
+            yield self, criterion
+        for position, inner in self.inner.items():
+            yield from inner._movers(cast("MultiLoss", criterion.loss_funcs[position]))
+
+    @torch.no_grad()
+    def _move(self, criterion: MultiLoss, means: Tensor) -> None:
+        if criterion.weighting is not None and not self.single:
+            one = means.new_ones(())
+            norms = torch.stack([self._norms.get(i, one).to(means) for i in range(len(means))])
+            criterion.weighting.settle(means / norms, self.present, self.now)
+        tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
+        if criterion.track_norms is not None and tracked:
+            losses = [cast(Loss, criterion.loss_funcs[i]) for i in tracked]
+            move_norms(losses, means[tracked], self.present[tracked], criterion.norm_momentum)
+
+
+def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool = False) -> Window:
+    """Count the elements of a window, over all ranks in one collective.
+
+    Args:
+        criterion: the whole criterion.
+        micro_batches: the targets of each micro-batch of this rank.
+        single: whether it is one forward of each rank.
+
+    Raises:
+        CountError: the targets do not tell the count of a term.
+        WindowError: a preprocess may change the targets and does not say so.
+    """
+    batches, ranks = list(micro_batches), dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    sizes = {path: cast(Loss, term.loss).parts for path, term in criterion.leaves()}
+    device = criterion.calibrated.device
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    local = torch.zeros(sum(sizes.values()), dtype=dtype, device=device)
+    with told(keep=ranks > 1):
+        with deferred(), torch.no_grad():
+            for targets in batches:
+                counts = _counts(criterion, targets)
+                flat = [count for path, size in sizes.items() for count in counts.get(path, (0.0,) * size)]
+                local = local + _vector(flat, local)
+        totals = add_up(local, f"{criterion.clock.owner}: window")
+    by_path = dict(zip(sizes, totals.split(list(sizes.values())), strict=True))
+    own = dict(zip(sizes, local.split(list(sizes.values())), strict=True))
+    return _window(criterion, "", by_path, own, ranks, len(batches), single)
+
+
+def _window(
+    criterion: MultiLoss,
+    group: str,
+    totals: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    ranks: int,
+    micro_batches: int,
+    single: bool,
+) -> Window:
+    paths = [join(group, name) for name in criterion.names]
+    inner = {
+        i: _window(cast("MultiLoss", loss), paths[i], totals, own, ranks, micro_batches, single)
+        for i, loss in enumerate(criterion.loss_funcs)
+        if not isinstance(loss, Loss)
+    }
+    known = [None if i in inner else totals[path] for i, path in enumerate(paths)]
+    expected = [None if i in inner else own[path] for i, path in enumerate(paths)]
+    return Window(known, expected, ranks, micro_batches, inner, single)
+
+
+def _vector(counts: Sequence[Count], like: Tensor) -> Tensor:
+    """Return counts as a vector; those that are numbers go to the device in one copy."""
+    numbers = torch.tensor([0.0 if isinstance(c, Tensor) else float(c) for c in counts], dtype=like.dtype)
+    vector = numbers.to(like.device, non_blocking=True)
+    places = [i for i, count in enumerate(counts) if isinstance(count, Tensor)]
+    if not places:
+        return vector
+    moving = torch.stack([cast(Tensor, counts[i]).detach().to(like) for i in places])
+    return vector.index_copy(0, torch.tensor(places, device=like.device), moving)
+
+
+def _counts(criterion: MultiLoss, targets: Any) -> dict[str, Sequence[Count]]:
+    """Return the counts of the terms of one micro-batch by path; terms whose targets it lacks are not there."""
+    opaque = [node.name for node in criterion._nodes if node.opaque]
+    if opaque:
+        raise WindowError(
+            f"{criterion.clock.owner}: window: the preprocess {opaque[0]!r} may change the targets, so that they do "
+            "not tell what there is to count; make it a lossreg.Preprocess, which says what it reads and makes"
+        )
+    bare = criterion._bare
+    present = keys_in({}, targets, bare)
+    known, nodes = set(present), []
+    for node in criterion._nodes:
+        if known.issuperset(node.requires):
+            known.update(node.provides)
+            nodes.append(node)
+    losses: list[Any] = list(criterion.loss_funcs)
+    if nodes:
+        _, targets = run_nodes(needed_nodes(nodes, losses, present), {}, targets, bare)
+    found: dict[str, Sequence[Count]] = {}
+    for name, loss, optional in zip(criterion.names, losses, criterion._optional, strict=True):
+        if not isinstance(loss, Loss):
+            try:
+                members = _counts(loss, targets)
+            except Exception as error:
+                note_group(error, name)
+                raise
+            found |= {join(name, path): counts for path, counts in members.items()}
+        elif not optional or known.issuperset(key for key in loss.requires if key.startswith("gt.")):
+            found[name] = _counts_of(loss, targets)
+    return found
+
+
+def _counts_of(loss: Loss, targets: Any) -> Sequence[Count]:
+    try:
+        return loss.counts(targets)
+    except CountError:
+        if not loss.approximate:
+            raise
+        return [float(samples_in(loss, targets))] * loss.parts
+
+
+def samples_in(loss: Loss, targets: Any) -> int:
+    """Return the number of samples of a micro-batch: the size of axis 0 of the first target that a loss reads."""
+    if isinstance(targets, Mapping):
+        keys = [key.removeprefix("gt.") for key in loss.requires if key.startswith("gt.")]
+        found = [targets[key] for key in keys if isinstance(targets.get(key), Tensor)]
+        targets = next(iter(found or [value for value in targets.values() if isinstance(value, Tensor)]), None)
+    return targets.shape[0] if isinstance(targets, Tensor) and targets.dim() else 1

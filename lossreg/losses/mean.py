@@ -1,0 +1,246 @@
+"""A mean with its count: what a loss returns so that batches can be masked, cut and empty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+Count: TypeAlias = Tensor | float
+"""How much a mean was taken over, 0 or more: a detached scalar, or a number where the shapes alone tell it."""
+Reduction: TypeAlias = Literal["mean", "per_sample", "sum", "none"]
+
+
+class Mean(NamedTuple):
+    """A mean over elements (pixels, samples, tokens, planes), and how much it was taken over.
+
+    Everything that averages such values weighs them by their counts: norms, adaptive weightings, micro-batches, ranks.
+    A count of 0 means that the batch has nothing for this loss.
+
+    Attributes:
+        value: scalar on the graph; a zero on the graph where the count is 0.
+        count: the number of elements, or the sum of their weights.
+        is_sum: whether the value is a sum: the sums of parts of a batch add up, where means are averaged.
+        size: how many elements there are, whether they count or not; None where that is not known.
+    """
+
+    value: Tensor
+    count: Count
+    is_sum: bool = False
+    size: float | None = None
+
+    @classmethod
+    def of(cls, values: Tensor, weights: Tensor | None = None) -> Mean:
+        """Return the mean of values over elements.
+
+        Args:
+            values: (...) on the graph.
+            weights: 0 or more, bool or number, of as many axes as `values`, with sizes of 1 where they are the same
+                along an axis. An element of weight 0 is left out, NaN included.
+        """
+        return Elements(tuple(values.shape), inner=weights).mean(values)
+
+    @classmethod
+    def of_sum(cls, total: Tensor, count: Count, size: float | None = None) -> Mean:
+        """Return the mean of elements from their sum, a scalar that is 0 where the count is."""
+        divisor = safe(count)
+        return cls(total / (divisor.to(total.dtype) if isinstance(divisor, Tensor) else divisor), count, False, size)
+
+
+def safe(count: Count) -> Count:
+    """Return a divisor: the count, or 1 in place of 0."""
+    return torch.where(count == 0, 1.0, count) if isinstance(count, Tensor) else count or 1.0
+
+
+def largest(means: Sequence[Mean]) -> Count:
+    """Return the largest count of several means, which is 0 only if all of them are."""
+    fixed = [mean.count for mean in means if not isinstance(mean.count, Tensor)]
+    moving = [mean.count for mean in means if isinstance(mean.count, Tensor)]
+    most: Count = max(fixed, default=0.0)
+    for count in moving:
+        most = torch.maximum(most, count) if isinstance(most, Tensor) else count.clamp_min(most)
+    return most
+
+
+def portion(means: Sequence[Mean]) -> Count:
+    """Return which portion of a batch counts, by the mean of which most does; 0 only if nothing counts for any."""
+    return largest([mean._replace(count=_portion(mean)) for mean in means])
+
+
+def _portion(mean: Mean) -> Count:
+    if mean.size:
+        return mean.count / mean.size
+    return (mean.count > 0).to(mean.value.dtype) if isinstance(mean.count, Tensor) else float(mean.count > 0)
+
+
+class Elements(NamedTuple):
+    """The elements that a loss has values for, with their weights.
+
+    Attributes:
+        shape: their shape, samples first.
+        inner: weights that differ inside of a sample, of as many axes as `shape`, sizes 1 or those of `shape`.
+        outer: (N,) weights of the samples.
+        share: what an element counts before these weights, as `inner`: 0 for one that is ignored, or the weight of its
+            class. The values hold it already. None for ones.
+    """
+
+    shape: tuple[int, ...]
+    inner: Tensor | None = None
+    outer: Tensor | None = None
+    share: Tensor | None = None
+
+    @property
+    def weighted(self) -> bool:
+        """Whether elements differ in what they count."""
+        return self.inner is not None or self.outer is not None or self.share is not None
+
+    @property
+    def kept(self) -> Tensor | None:
+        """Which elements have a weight other than 0, as `inner`; None for all."""
+        weights = product(self.inner, self._samples())
+        return None if weights is None else weights if weights.dtype == torch.bool else weights != 0
+
+    def count(self, reduction: str = "mean") -> Count:
+        """Return the sum of the weights; for `per_sample` that of the samples which have an element that counts."""
+        if not self.weighted:
+            return float(self._number() if reduction != "per_sample" else self.shape[0] if self.shape else 1)
+        if reduction != "per_sample":
+            return self._sum(product(self.inner, self.share, self._samples()))
+        return _added(self._of_samples(product(self.inner, self.share))[1])
+
+    def mean(self, values: Tensor, reduction: str = "mean") -> Mean:
+        """Reduce values (shape) of the elements, in float32 or wider.
+
+        Args:
+            values: on the graph; at elements of weight 0 they may be anything.
+            reduction: `mean` over elements, `per_sample` (first in each sample), or `sum`.
+        """
+        if values.numel() == 0:
+            return Mean(values.sum(), 0.0, reduction == "sum")
+        if not self.weighted:
+            total = values.sum(dtype=_wide(values)) if reduction == "sum" else values.mean(dtype=_wide(values))
+            return self.known(total, reduction)
+        if reduction == "per_sample":
+            return self._mean_of_samples(values)
+        total, count = self.weigh(values).sum(dtype=_wide(values)), self.count()
+        return self.known(total, "sum") if reduction == "sum" else Mean.of_sum(total, count, float(self._number()))
+
+    def known(self, value: Tensor, reduction: str = "mean") -> Mean:
+        """Return a value that is reduced already, with its count."""
+        size = self.shape[0] if reduction == "per_sample" and self.shape else self._number()
+        return Mean(value, self.count(reduction), reduction == "sum", float(size))
+
+    def weigh(self, values: Tensor) -> Tensor:
+        """Return (shape) values times their weights, without the graph of those of weight 0."""
+        return _times(_times(values, self.inner), self._samples())
+
+    def _mean_of_samples(self, values: Tensor) -> Mean:
+        rows = _times(values, self.inner)
+        totals = (rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)).sum(1, dtype=_wide(values))
+        counts, weights = self._of_samples(product(self.inner, self.share))
+        means = totals / safe(counts)
+        return Mean.of_sum((_times(means, self.outer) * (counts != 0)).sum(), _added(weights), float(self.shape[0]))
+
+    def _of_samples(self, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (N,) the sums of weights in each sample, and (N,) what each sample counts."""
+        inside = math.prod(self.shape[1:])
+        if weights is None:
+            assert self.outer is not None
+            return _number_of(self.outer).new_full(self.shape[:1], float(inside)), self.outer
+        weights = _number_of(weights).expand(self.shape[0], *weights.shape[1:])
+        rest = weights.flatten(1) if weights.dim() > 1 else weights.unsqueeze(1)
+        counts = rest.sum(1) * (inside / max(rest.shape[1], 1))
+        return counts, (counts != 0) if self.outer is None else _number_of(self.outer) * (counts != 0)
+
+    def _samples(self) -> Tensor | None:
+        """Return the weights of samples with the axes of the elements."""
+        return None if self.outer is None else self.outer.reshape(-1, *[1] * (len(self.shape) - 1))
+
+    def _number(self) -> int:
+        return math.prod(self.shape)
+
+    def _sum(self, weights: Tensor | None) -> Tensor:
+        assert weights is not None
+        total = _added(weights)
+        return total if weights.numel() == self._number() else total * (self._number() / max(weights.numel(), 1))
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """Return the dtype of sums: float32 for halves, whose sums would overflow."""
+    return torch.float32 if values.dtype.itemsize < 4 else values.dtype
+
+
+def _number_of(weights: Tensor) -> Tensor:
+    """Return weights as float32, or float64 where they are."""
+    return weights.detach() if weights.dtype in (torch.float32, torch.float64) else weights.float()
+
+
+def _added(weights: Tensor) -> Tensor:
+    """Return the sum of weights in float64, so that it does not depend on how a batch is cut; on MPS in float32."""
+    exact = torch.float32 if weights.device.type == "mps" else torch.float64
+    if weights.dtype == torch.bool:
+        return weights.count_nonzero().to(exact)
+    return weights.detach().sum(dtype=exact)
+
+
+def product(*weights: Tensor | None) -> Tensor | None:
+    """Return the product of those weights that are there; of bools a bool."""
+    found: Tensor | None = None
+    for some in weights:
+        if some is not None and found is None:
+            found = some.detach()
+        elif some is not None and found is not None:
+            both = found.dtype == some.dtype == torch.bool
+            found = found & some if both else _number_of(found) * _number_of(some)
+    return found
+
+
+def _times(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return values times weights; the gradient of an element of weight 0 is 0, whatever its value."""
+    if weights is None:
+        return values
+    if weights.dtype == torch.bool:
+        return torch.where(weights, values, 0.0)
+    return torch.where(weights != 0, values, 0.0) * weights.detach().to(values.dtype)
+
+
+def aligned(weights: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Return weights with the axes of elements (`shape`), read from the left; None where they do not fit.
+
+    For elements (N, C, H, W) the weights may be (N,), (N, C), (N, H, W), (N, 1, H, W) or (N, C, H, W); for elements
+    (N, H, W) also (N, 1, H, W); for elements (N, L, D) or (N, D, L) also (N, L).
+    """
+    own, axes = tuple(weights.shape), len(shape)
+    candidates = [own] if len(own) == axes else []
+    if len(own) == axes + 1 > 1 and own[1] == 1:
+        candidates.append((own[0], *own[2:]))
+    if 3 <= len(own) == axes - 1:
+        candidates.append((own[0], 1, *own[1:]))
+    if len(own) < axes:
+        candidates.append((*own, *[1] * (axes - len(own))))
+    if len(own) == 2 == axes - 1:
+        candidates.append((own[0], 1, own[1]))
+    for candidate in candidates:
+        if candidate[:1] == tuple(shape[:1]) and all(c in (1, s) for c, s in zip(candidate, shape, strict=True)):
+            return weights.reshape(candidate)
+    return None
+
+
+def blanked(tensor: Tensor, kept: Tensor, neutral: float = 0.0) -> Tensor:
+    """Return an argument of a loss with `neutral` at elements that do not count, so that NaN there has no gradient.
+
+    Args:
+        tensor: (N, ...): the elements, or with a class axis 1 beside theirs, or with further axes after (N,).
+        kept: bool, of as many axes as the elements.
+        neutral: a valid value.
+    """
+    if tensor.dim() == kept.dim() + 1 and kept.dim() > 1:
+        kept = kept.unsqueeze(1)
+    elif tensor.dim() > kept.dim() == 1:
+        kept = kept.reshape(-1, *[1] * (tensor.dim() - 1))
+    if tensor.dim() != kept.dim():
+        return tensor
+    return torch.where(kept, tensor, torch.full((), neutral, dtype=tensor.dtype, device=tensor.device))

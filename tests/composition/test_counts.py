@@ -1,0 +1,147 @@
+"""A batch with nothing to learn is absent, not zero: in norms, in weightings and in what is told of a forward."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lossreg import LossWrapper, MultiLoss, calibrate_norms
+from lossreg.composition.weighting.base import Weighting
+from lossreg.composition.weighting.cov import CoV
+from lossreg.composition.weighting.dwa import DWA
+from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.softadapt import SoftAdapt
+from lossreg.composition.weighting.uncertainty import Uncertainty
+
+IGNORED = -100
+
+
+def criterion(**options) -> MultiLoss:
+    """Return cross-entropy of `classes`, which a batch may lack wholly, and a term that each batch has."""
+    losses = [
+        LossWrapper(nn.CrossEntropyLoss(), "classes", pred_key="logits", gt_key="labels"),
+        LossWrapper(nn.MSELoss(), "height", pred_key="height", gt_key="height"),
+    ]
+    return MultiLoss(losses, [1.0, 1.0], **options).train()
+
+
+def batch(seed=0, samples=4, ignored=False):
+    """Return predictions that need gradients, and targets of which all classes may be ignored."""
+    make = torch.Generator().manual_seed(seed)
+    logits = torch.randn(samples, 3, 5, generator=make).requires_grad_()
+    height = torch.randn(samples, 2, generator=make).requires_grad_()
+    labels = torch.randint(0, 3, (samples, 5), generator=make)
+    labels = torch.full_like(labels, IGNORED) if ignored else labels
+    return {"logits": logits, "height": height}, {"labels": labels, "height": torch.randn(samples, 2, generator=make)}
+
+
+def test_cross_entropy_over_nothing_is_a_zero_on_the_graph():
+    pred, gt = batch(ignored=True)
+    total, values, _ = criterion()(pred, gt)
+    total.backward()
+    assert float(values["classes"]) == 0.0
+    assert torch.equal(pred["logits"].grad, torch.zeros_like(pred["logits"]))
+    assert torch.isfinite(pred["height"].grad).all()
+
+
+def test_a_norm_is_not_moved_by_a_batch_over_nothing():
+    multi_loss = criterion()
+    multi_loss.update_norm(*batch(0), 4)
+    before = {key: value.clone() for key, value in multi_loss.loss_funcs[0].state_dict().items()}
+    multi_loss.update_norm(*batch(1, ignored=True), 4)
+    after = multi_loss.loss_funcs[0].state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_a_norm_weighs_a_batch_by_what_counts_in_it():
+    loss = LossWrapper(nn.CrossEntropyLoss(), "classes", pred_key="logits", gt_key="labels")
+    batches = [batch(seed) for seed in range(3)]
+    for i, (_, gt) in enumerate(batches):
+        gt["labels"][:, : 2 * i] = IGNORED
+    for pred, gt in batches:
+        loss.update_norm(pred, gt, 4)
+    joined = [torch.cat([side[i][key] for side in batches]) for i, key in enumerate(("logits", "labels"))]
+    expected = nn.functional.cross_entropy(*joined)
+    assert float(loss.norm) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert float(loss.norm_count) == pytest.approx(4 * (5 + 3 + 1) / 5)
+
+
+def test_calibration_leaves_out_the_batches_over_nothing():
+    multi_loss = criterion()
+    batches = [batch(seed, ignored=seed == 3) for seed in range(8)]
+    norms = calibrate_norms(
+        multi_loss, nn.Identity(), batches, batch_fn=lambda _, given: (*given, 4), max_samples=32, progress=False
+    )
+    values = [
+        float(nn.functional.cross_entropy(pred["logits"], gt["labels"]).detach())
+        for pred, gt in batches
+        if not bool((gt["labels"] == IGNORED).all())
+    ]
+    assert norms["classes"] == pytest.approx(sum(values) / 7, rel=1e-6)
+
+
+def test_a_term_over_nothing_in_all_batches_keeps_its_norm():
+    batches = [batch(seed, ignored=True) for seed in range(3)]
+    with pytest.warns(UserWarning, match="no batch had what 'classes' needs; its norm is 1"):
+        norms = calibrate_norms(
+            criterion(), nn.Identity(), batches, batch_fn=lambda _, given: (*given, 4), max_samples=12, progress=False
+        )
+    assert norms["classes"] == 1.0
+
+
+def states(weighting: Weighting) -> dict[str, torch.Tensor]:
+    return {key: value.detach().clone() for key, value in weighting.state_dict().items()}
+
+
+def weighted(kind: type[Weighting]) -> MultiLoss:
+    multi_loss = criterion(weighting=kind())
+    if isinstance(multi_loss.weighting, GradNorm):
+        multi_loss.weighting.set_shared_parameters([SHARED])
+    return multi_loss
+
+
+SHARED = nn.Parameter(torch.ones(()))
+
+
+def run(multi_loss: MultiLoss, seed: int, epoch: int, **options) -> torch.Tensor:
+    pred, gt = batch(seed, **options)
+    total = multi_loss({key: value * SHARED for key, value in pred.items()}, gt, epoch=epoch)[0]
+    total.backward()
+    return total
+
+
+@pytest.mark.parametrize("kind", [CoV, DWA, GradNorm, ReLoBRaLo, SoftAdapt])
+def test_a_first_batch_over_nothing_is_no_reference(kind):
+    """The state of the term is as if the batch had lacked it."""
+    found, expected = weighted(kind), weighted(kind)
+    expected._optional = (True, False)
+    for seed, ignored in enumerate([True, False, False, True]):
+        run(found, seed, seed, ignored=ignored)
+        pred, gt = batch(seed)
+        if ignored:
+            del pred["logits"], gt["labels"]
+        expected({key: value * SHARED for key, value in pred.items()}, gt, epoch=seed)[0].backward()
+    for key, value in states(expected.weighting).items():
+        torch.testing.assert_close(states(found.weighting)[key], value, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def test_uncertainty_learns_nothing_from_a_term_over_nothing():
+    multi_loss = criterion(weighting=Uncertainty())
+    total = run(multi_loss, 0, 0, ignored=True)
+    gradient = multi_loss.weighting.s.grad
+    assert float(gradient[0]) == 0.0
+    assert float(gradient[1]) != 0.0
+    assert math.isfinite(float(total.detach()))
+
+
+def test_the_record_says_how_many_elements_a_value_is_a_mean_over():
+    multi_loss = criterion()
+    pred, gt = batch()
+    gt["labels"][0] = IGNORED
+    multi_loss(pred, gt)
+    counts = {path: float(term.count) for path, term in multi_loss.last_record.items()}
+    assert counts == {"classes": 15.0, "height": 8.0}

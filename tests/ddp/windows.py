@@ -1,0 +1,153 @@
+"""Random ragged cuts of a batch over ranks and micro-batches, and what a window makes of them: data and functions.
+
+A case follows from its number: how many samples each micro-batch of each rank has (often none), which elements count,
+and the weights. Every rank makes the whole batch, so that the first can compare with it.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lossreg import MultiLoss
+
+CLASSES = 4
+SIZE = (3, 2)
+
+
+TERMS = {
+    "ce": {"loss": "torch/CrossEntropyLoss", "pred_key": "classes", "gt_key": "labels"},
+    "weighted_ce": {
+        "loss": "torch/CrossEntropyLoss",
+        "pred_key": "classes",
+        "gt_key": "labels",
+        "weight": [0.2, 0.9, 1.4, 0.5],
+        "label_smoothing": 0.1,
+    },
+    "l1": {"loss": "torch/L1Loss", "pred_key": "depth", "gt_key": "depth"},
+    "bce": {"loss": "torch/BCEWithLogitsLoss", "pred_key": "depth", "gt_key": "share"},
+    "cosine": {"loss": "torch/CosineEmbeddingLoss", "inputs": ["pred.vector", "gt.vector", "gt.sign"]},
+}
+"""Losses of each unit, by constructor arguments; `inputs` is the wrapper's."""
+
+
+def case(number: int, ranks: int) -> dict[str, object]:
+    """Return the case of a number for so many ranks."""
+    draw = random.Random(number)
+    micro_batches = draw.randint(1, 8)
+    cuts = [[draw.choice([0, 0, 1, 2, 3]) for _ in range(micro_batches)] for _ in range(ranks)]
+    names = draw.sample(list(TERMS), draw.randint(1, 3))
+    options = {
+        name: {
+            "mask": draw.choice([None, "gt.has", "gt.valid", ["gt.has", "gt.valid"]]) if name != "cosine" else None,
+            "sample_weight": draw.choice([None, "gt.w", ["gt.w", "gt.pixel_w"]]) if name != "cosine" else "gt.w",
+            "reduction": draw.choice([None, "per_sample", "sum"]),
+        }
+        for name in names
+    }
+    return {"seed": number, "cuts": cuts, "terms": options, "ignored": draw.choice([0.0, 0.3, 1.0])}
+
+
+def criterion_of(terms: dict[str, dict[str, object]], **options: object) -> MultiLoss:
+    """Build the criterion of a case."""
+    losses = []
+    for name, own in terms.items():
+        arguments = dict(TERMS[name])
+        loss = arguments.pop("loss")
+        wrap = {key: arguments.pop(key) for key in ("pred_key", "gt_key", "inputs") if key in arguments}
+        losses.append(adopted(loss, name, arguments, {**wrap, **own}))
+    return MultiLoss(losses, [0.5 + i for i in range(len(losses))], **options).double().train()
+
+
+def adopted(loss: str, name: str, arguments: dict[str, object], options: dict[str, object]):
+    """Create a loss with options of a term, as a file would."""
+    from lossreg.losses.create import adopt
+    from lossreg.registry import catalog
+
+    return adopt(catalog().losses.find(loss), name, arguments, {k: v for k, v in options.items() if v is not None})
+
+
+def whole(seed: int, samples: int, ignored: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the inputs and the targets of the joined batch, float64, with NaN where nothing counts."""
+    make = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=make, dtype=torch.float64)
+
+    labels = torch.randint(0, CLASSES, (samples, *SIZE), generator=make)
+    labels[rand(samples, *SIZE) < ignored] = -100
+    targets = {
+        "labels": labels,
+        "depth": rand(samples, 1, *SIZE),
+        "share": rand(samples, 1, *SIZE),
+        "vector": rand(samples, 5),
+        "sign": torch.where(rand(samples) < 0.5, -1.0, 1.0).double(),
+        "has": (rand(samples) < 0.6).double(),
+        "valid": rand(samples, *SIZE) < 0.5,
+        "w": rand(samples) + 0.1,
+        "pixel_w": rand(samples, 1, *SIZE) * (rand(samples, 1, *SIZE) < 0.8),
+    }
+    return rand(samples, 7), targets
+
+
+def network(seed: int) -> nn.Linear:
+    """Return a network of float64, the same on each rank."""
+    torch.manual_seed(seed)
+    return nn.Linear(7, CLASSES * 6 + 6 + 5).double()
+
+
+def predictions(found: Tensor) -> dict[str, Tensor]:
+    """Return the heads of a network's output."""
+    n, at = len(found), CLASSES * 6
+    return {
+        "classes": found[:, :at].reshape(n, CLASSES, *SIZE),
+        "depth": found[:, at : at + 6].reshape(n, 1, *SIZE),
+        "vector": found[:, at + 6 :],
+    }
+
+
+def apart(number: int, rank: int, ranks: int, one_each: bool = False, **options: object) -> float:
+    """Return the largest relative difference between the joined batch's gradient and that of the window's parts.
+
+    Args:
+        number: of the case.
+        rank, ranks: this process.
+        one_each: whether each rank has one micro-batch, in a forward of `reduce_over: ranks`.
+        options: of the criterion.
+    """
+    found = case(number, ranks)
+    cuts, seed = found["cuts"], found["seed"]
+    cuts = [[sum(cut)] for cut in cuts] if one_each else cuts
+    inputs, targets = whole(seed, sum(map(sum, cuts)), found["ignored"])
+    model = network(seed)
+    joined = criterion_of(found["terms"], **options)
+    joined(predictions(model(inputs)), targets)[0].backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters()])
+    model.zero_grad()
+    start = sum(map(sum, cuts[:rank]))
+    parts = []
+    for size in cuts[rank]:
+        parts.append((inputs[start : start + size], {k: v[start : start + size] for k, v in targets.items()}))
+        start += size
+    criterion = criterion_of(found["terms"], **options, **({"reduce_over": "ranks"} if one_each else {}))
+    with nullcontext() if one_each else criterion.window([part for _, part in parts]):
+        for x, part in parts:
+            criterion(predictions(model(x)), part)[0].backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    if ranks > 1:
+        dist.all_reduce(gradient)  # as DistributedDataParallel does
+    scale = expected.abs().max().clamp_min(1e-6)
+    state = [t.double() for key, t in joined.state_dict().items() if t.is_floating_point()]
+    moved = [t.double() for key, t in criterion.state_dict().items() if t.is_floating_point()]
+    of_state = max((float((a - b).abs().max()) for a, b in zip(state, moved, strict=True)), default=0.0)
+    return max(float((gradient / ranks - expected).abs().max() / scale), 1e-3 * of_state)
+
+
+def worst(numbers: list[int], rank: int, ranks: int, **options: object) -> list[tuple[int, float]]:
+    """Return the cases whose gradients differ by more than 1e-9, or whose state by more than 1e-6."""
+    apart_by = [(number, apart(number, rank, ranks, **options)) for number in numbers]
+    return [(number, difference) for number, difference in apart_by if not difference <= 1e-9]

@@ -1,0 +1,189 @@
+"""Means with counts: what masks, weights and reductions make of the values of elements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossreg import Loss, LossWrapper, Mean, MultiLoss
+from lossreg.errors import ArgumentError, RangeError, ShapeError
+from lossreg.losses.mean import Elements, aligned, blanked, largest, portion
+
+SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+
+
+def expected(values, weights, share, outer, reduction):
+    """Reduce in numpy, element by element: (value, count)."""
+    values, weights, share = (np.broadcast_to(x, values.shape) for x in (values, weights, share))
+    of_samples = []
+    for v, w, s, u in zip(values, weights, share, outer, strict=True):
+        counted = (w * s).sum()
+        kept = np.where(w > 0, v, 0) * w
+        of_samples.append((kept.sum(), counted, u))
+    if reduction == "per_sample":
+        rows = [(total / counted, u) for total, counted, u in of_samples if counted > 0]
+        count = sum(u for _, u in rows)
+        return (sum(mean * u for mean, u in rows) / count if count else 0.0), count
+    total = sum(total * u for total, _, u in of_samples)
+    count = sum(counted * u for _, counted, u in of_samples)
+    return (total if reduction == "sum" else total / count if count else 0.0), count
+
+
+@given(data=st.data(), shape=SHAPES, reduction=st.sampled_from(["mean", "per_sample", "sum"]))
+def test_the_reductions_are_those_of_numpy(data, shape, reduction):
+    draw = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    values = draw.normal(size=shape)
+    flat = [1 if data.draw(st.booleans()) else size for size in shape[1:]]
+    weights = draw.choice([0.0, 0.5, 2.0], size=(shape[0], *flat)) if data.draw(st.booleans()) else None
+    share = draw.choice([0.0, 1.0, 3.0], size=shape) if data.draw(st.booleans()) else None
+    outer = draw.choice([0.0, 1.0, 0.25], size=shape[:1]) if data.draw(st.booleans()) else None
+    given_values = values.copy()
+    if share is not None:
+        given_values *= share != 0  # the values of ignored elements are 0, as libraries have them
+    parts = [None if x is None else torch.tensor(x) for x in (weights, outer, share)]
+    elements = Elements(shape, *parts)
+    hidden = torch.tensor(given_values)
+    if weights is not None:
+        hidden = torch.where(torch.tensor(weights != 0).expand(shape), hidden, math.nan)
+    mean = elements.mean(hidden, reduction)
+    one = np.ones(shape)
+    value, count = expected(
+        given_values, one if weights is None else weights, one if share is None else share,
+        np.ones(shape[0]) if outer is None else outer, reduction,
+    )  # fmt: skip
+    assert float(mean.value) == pytest.approx(value, rel=1e-12, abs=1e-12)
+    assert float(mean.count) == pytest.approx(count, rel=1e-12)
+    assert float(elements.count(reduction)) == float(mean.count)
+    assert mean.is_sum == (reduction == "sum")
+
+
+@pytest.mark.parametrize("weights", [None, torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)])
+def test_a_mean_over_nothing_is_a_zero_on_the_graph(weights):
+    values = torch.full((2, 3), math.nan) if weights is not None else torch.empty(0, 3)
+    values.requires_grad_()
+    mean = Mean.of(values, weights)
+    mean.value.backward()
+    assert (float(mean.value.detach()), float(mean.count)) == (0.0, 0.0)
+    assert torch.equal(values.grad, torch.zeros_like(values))
+
+
+@pytest.mark.parametrize(
+    ("weights", "elements", "found"),
+    [
+        ((4,), (4, 3, 5, 6), (4, 1, 1, 1)),
+        ((4, 3), (4, 3, 5, 6), (4, 3, 1, 1)),
+        ((4, 5, 6), (4, 3, 5, 6), (4, 1, 5, 6)),
+        ((4, 1, 5, 6), (4, 3, 5, 6), (4, 1, 5, 6)),
+        ((4, 1, 1, 1), (4, 3, 5, 6), (4, 1, 1, 1)),
+        ((4, 1, 5, 6), (4, 5, 6), (4, 5, 6)),
+        ((4, 5), (4, 5, 7), (4, 5, 1)),
+        ((4, 7), (4, 5, 7), (4, 1, 7)),
+        ((4, 5), (4, 5), (4, 5)),
+        ((4, 1), (4,), (4,)),
+        ((1,), (4,), None),
+        ((3,), (4,), None),
+        ((4, 6), (4, 5, 7), None),
+        ((4, 3, 5), (4, 3, 5, 6), (4, 3, 5, 1)),
+        ((4, 3, 6), (4, 3, 5, 6), None),
+        ((), (4,), None),
+        ((4,), (), None),
+    ],
+)
+def test_weights_are_read_from_the_left(weights, elements, found):
+    result = aligned(torch.ones(weights), elements)
+    assert (None if result is None else tuple(result.shape)) == found
+
+
+def test_arguments_are_blanked_with_their_class_axis():
+    kept = torch.tensor([[True, False], [False, True]])
+    assert blanked(torch.ones(2, 2), kept, 7.0).tolist() == [[1, 7], [7, 1]]
+    assert blanked(torch.ones(2, 3, 2), kept)[0].tolist() == [[1, 0]] * 3
+    assert blanked(torch.ones(2, 3), torch.tensor([True, False])).tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert blanked(torch.ones(2, 2, dtype=torch.int64), kept).dtype == torch.int64
+
+
+def test_several_means_count_as_the_one_that_counts_most():
+    zero = torch.zeros(())
+    means = [Mean(zero, 2.0, size=8.0), Mean(zero, torch.tensor(3.0), size=4.0), Mean(zero, torch.tensor(0.0))]
+    assert float(largest(means)) == 3.0
+    assert float(portion(means)) == 0.75
+    assert float(portion(means[2:])) == 0.0
+    assert (largest([Mean(zero, 2.0)]), portion([Mean(zero, 2.0)])) == (2.0, 1.0)
+
+
+class Height(Loss):
+    requires = ("pred.height", "gt.height")
+    masks = True
+
+    def compute(self, pred_batch, gt_batch):
+        error = self.read(pred_batch, gt_batch, "pred.height") - self.read(pred_batch, gt_batch, "gt.height")
+        return self.elements(pred_batch, gt_batch, error.shape).mean(error.abs())
+
+
+def test_a_loss_of_ones_own_takes_a_mask():
+    loss = Height("height")
+    loss.take_mask("gt.valid", ["gt.weight"])
+    assert loss.requires == ("pred.height", "gt.height", "gt.valid", "gt.weight")
+    pred, gt = {"height": torch.tensor([[3.0, 5.0], [9.0, 1.0]])}, {"height": torch.zeros(2, 2)}
+    gt |= {"valid": torch.tensor([[1, 0], [1, 1]]), "weight": torch.tensor([1.0, 3.0])}
+    means = []
+    value, _ = loss(pred, gt, means=means)
+    assert float(value) == pytest.approx((3 + 3 * 9 + 3 * 1) / 7)
+    assert [float(mean.count) for mean in means] == [7.0]
+    record = MultiLoss([loss], [1.0])
+    record(pred, gt)
+    assert float(record.last_record["height"].count) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("keys", "batch", "error", "message"),
+    [
+        (
+            {"mask": "gt.m"},
+            {"m": torch.full((2, 2), 255)},
+            RangeError,
+            r"'gt.m' holds values .* divide a mask of 0 and",
+        ),
+        ({"mask": "gt.m"}, {"m": torch.full((2, 2), 0.5)}, RangeError, "'gt.m' holds fractions.*use sample_weight"),
+        ({"mask": "gt.m"}, {"m": torch.ones(3, 2)}, ShapeError, r"'gt.m' has shape \(3, 2\).*elements \(2, 2\)"),
+        (
+            {"sample_weight": "gt.m"},
+            {"m": torch.tensor([1.0, -1.0])},
+            RangeError,
+            "'gt.m' holds.*a weight is 0 or more",
+        ),
+    ],
+)
+def test_a_bad_mask_is_refused_by_its_key(keys, batch, error, message):
+    loss = Height("height")
+    loss.take_mask(**keys)
+    with pytest.raises(error, match=f"loss 'height': {message}"):
+        loss({"height": torch.ones(2, 2)}, {"height": torch.ones(2, 2), **batch})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"mask": "valid"}, "mask: expected a key such as"),
+        ({"sample_weight": []}, "sample_weight: expected"),
+        ({"mask": 3}, "mask: expected"),
+    ],
+)
+def test_a_mask_is_a_key(keys, message):
+    with pytest.raises(ArgumentError, match=message):
+        Height("height").take_mask(**keys)
+
+
+def test_a_loss_without_values_of_elements_refuses_a_mask():
+    def total_variation(pred, gt):
+        return (pred - gt).diff().abs().mean()
+
+    with pytest.raises(ArgumentError, match="mask: is not possible: total_variation has no values of single elements"):
+        LossWrapper(total_variation, "tv").take_mask("gt.valid")
+    with pytest.raises(ArgumentError, match="reduction: is not possible: total_variation has no values"):
+        LossWrapper(total_variation, "tv", reduction="per_sample")
