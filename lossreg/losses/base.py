@@ -17,6 +17,7 @@ from torch import Tensor
 from lossreg.arguments import Arguments, plain
 from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
+from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
 from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
@@ -187,6 +188,8 @@ class Loss(RunningNorm):
 
     def _compiled(self, pred_batch: Any, gt_batch: Any) -> tuple[Tensor | tuple[Mean, ...], dict[str, Any]]:
         """Return what `compute` does and its `extra_info`, and keep no reference to them, as no copy could."""
+        if FAULTY:
+            stay_inside_of_buffers()
         self._extra_info.clear()
         try:
             return self._computed(pred_batch, gt_batch), _detached(self._extra_info)

@@ -56,8 +56,9 @@ def documented(subject: Subject) -> None:
     applies(subject.entry, "it is an object")
     assert subject.entry is not None
     target = subject.entry.load()
-    constructor = vars(target).get("__init__") if inspect.isclass(target) else None
-    text = inspect.cleandoc(target.__doc__ or getattr(constructor, "__doc__", None) or "")  # not of a base class
+    own = vars(target) if inspect.isclass(target) else {}
+    constructor = own["__init__"].__doc__ if "__init__" in own else None  # not of a base class
+    text = inspect.cleandoc(target.__doc__ or constructor or "")
     require(text, "it has no docstring")
     summary = subject.spec.summary or text.partition("\n")[0]
     expected = "expected one line of at most 120 characters"

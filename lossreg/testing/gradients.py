@@ -21,6 +21,7 @@ _READS = (
     "cannot be called on meta tensors",
     "Cannot copy out of meta",
     "torch.nonzero()",
+    "aten::nonzero:",  # of torch 2.6
     "convert meta device",
     "_unique",
 )

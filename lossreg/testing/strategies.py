@@ -18,6 +18,7 @@ from lossreg.config.build import build_compound_loss_from_config
 from lossreg.errors import LossregError
 from lossreg.losses.base import Batch
 from lossreg.registry import catalog
+from lossreg.registry.params import parameters
 from lossreg.testing.pytest_plugin import losses_of
 from lossreg.testing.subject import Batches, mapped, subject_of, tensors
 
@@ -321,7 +322,7 @@ def _blocks(
         )
     )
     inner: Any = shared.get("epoch_thresholds", outer)
-    member = st.builds(lambda term, own: {**term, **own}, terms, _own(inner))
+    member = st.builds(_weighted, terms, _own(inner))
     if groups:
         # the weight of a group uses the thresholds of the group
         block = _blocks(terms, most, inner, groups=False)
@@ -330,6 +331,15 @@ def _blocks(
     named = {f"term{i}": member for i, member in enumerate(members)}
     listed: Any = [{**member, "name": name} for name, member in named.items()]
     return {"losses": draw(st.sampled_from([listed, named])), **shared}
+
+
+def _weighted(term: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return a term with its other keys; a list of weights is a schedule by name where the loss has a `weight` too."""
+    weight = own.get("weight")
+    takes = parameters(catalog().losses.find(term["loss"]).load())
+    if isinstance(weight, list) and any(parameter.name == "weight" for parameter in takes):
+        return {**term, **own, "weight": {"schedule": "piecewise", "values": weight}}
+    return {**term, **own}
 
 
 def _own(epoch_thresholds: Any) -> st.SearchStrategy[dict[str, Any]]:

@@ -109,7 +109,7 @@ def test_outputs_in_a_list_come_as_a_list_and_the_callers_is_left_alone() -> Non
     assert len(outputs) == 2
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 def test_compiled_a_function_gets_the_bare_tensors() -> None:
     torch._dynamo.reset()
     criterion = squared()

@@ -76,7 +76,7 @@ def test_a_tensor_that_is_changed_in_place_is_another_time() -> None:
     assert total(criterion, epoch) == 2002
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 @pytest.mark.parametrize("time", [True, "3"])
 def test_what_is_no_time_is_refused_inside_of_a_compiled_function_too(time: Any) -> None:
     criterion = counting()

@@ -25,7 +25,8 @@ from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import CompilerMissingWarning
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
+# of torch's own modules, met by tracing
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 
 
 class Power(Loss):

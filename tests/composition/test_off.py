@@ -217,7 +217,7 @@ def test_where_every_term_is_off_the_total_is_a_zero_on_the_graph(zero_weight: A
     ],
 )
 @pytest.mark.parametrize("kind", ["root", "nan"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 def test_compiled(kind: str, weights: Any, weighting: type[Weighting] | None, coefficient: float) -> None:
     torch._dynamo.reset()
     made = None if weighting is None else weighting()

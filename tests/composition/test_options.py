@@ -82,7 +82,7 @@ class TestSettings:
         with pytest.raises(ArgumentError, match=r"set_weight: weights.*'t0'"):
             combine([1.0], [1.0]).set_weight("t0", float("inf"))
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
     def test_a_compiled_loss_takes_a_new_weight(self) -> None:
         torch._dynamo.reset()
         multi_loss = combine([1.0, 1.0], [1.0, 1.0])

@@ -185,7 +185,8 @@ def test_nothing_is_read_back_to_the_host() -> None:
     assert all(term.contribution.is_meta for term in criterion.last_record.values())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
+# of torch's own modules, met by tracing
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 @pytest.mark.parametrize("way", ["torch.compile", "compile"])
 def test_a_compiled_forward_leaves_the_same_record(way: str) -> None:
     torch._dynamo.reset()

@@ -204,7 +204,8 @@ class TestCompile:
         assert build({"loss_list": [TERM]})._compiled_call_impl is None
         assert build({"loss_list": [TERM], "compile": False})._compiled_call_impl is None
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, met by tracing
+    # of torch's own modules, met by tracing
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
     def test_gives_the_same_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
         quick = partial(torch.compile, backend="aot_eager")  # test_compiled.py has the compiler that users have
         monkeypatch.setattr(torch, "compile", quick)

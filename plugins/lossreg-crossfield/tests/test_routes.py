@@ -29,7 +29,9 @@ def fresh_compiler() -> Any:
     torch._dynamo.reset()
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's own
+# inductor's own; a FutureWarning in torch 2.15
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", [pytest.param("aot_eager", marks=pytest.mark.slow), "inductor"])
 def test_compiles_in_one_graph(multi: MultiLoss, batch: Any, backend: str) -> None:
@@ -89,7 +91,8 @@ def test_vmap_over_samples(loss: Loss, batch: Any, evaluate: Callable[..., Tenso
     torch.testing.assert_close(found[0], evaluate(loss, pred, gt), **CLOSE)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # of forward_ad itself
+# of forward_ad itself
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning", "ignore:.torch.jit.script:FutureWarning")
 def test_forward_mode(loss: Loss, batch: Any, evaluate: Callable[..., Tensor]) -> None:
     pred, gt = batch(dtype=torch.float64)
     tangents = {key: torch.randn_like(tensor) for key, tensor in pred.items()}

@@ -18,8 +18,12 @@ Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
 
 # What the compiler itself does and torch warns of.
-ignore_scripts = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+ignore_scripts = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+    "ignore:.torch.jit.script_method. is deprecated:FutureWarning",  # in torch 2.15
+)
 ignore_functions = pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not:DeprecationWarning")
+ignore_cache = pytest.mark.filterwarnings("ignore:Skipping serialization of")  # of inductor in torch 2.6
 
 TARGETS = (0.0, 1.0, 1e-3, 0.3, 0.999)
 SIZES = torch.cat([torch.logspace(-2, math.log10(80), 80), torch.tensor([11.5, 100.0, 120.0])])
@@ -90,6 +94,7 @@ def test_the_gradient_of_the_formula_of_logits(t: float) -> None:
 
 @ignore_scripts
 @ignore_functions
+@ignore_cache
 def test_the_compiled_loss_of_logits() -> None:
     t = torch.tensor(TARGETS)[:, None].expand(-1, len(LOGITS)).reshape(1, 1, len(TARGETS), -1)
     z = LOGITS.expand_as(t).contiguous()
@@ -133,6 +138,7 @@ def test_the_formula_of_probabilities(t: float) -> None:
 
 @ignore_scripts
 @ignore_functions
+@ignore_cache
 def test_the_compiled_loss_of_probabilities() -> None:
     t = torch.tensor(TARGETS)[:, None].expand(-1, len(PROBABILITIES)).contiguous()
     p = PROBABILITIES.expand_as(t).contiguous()

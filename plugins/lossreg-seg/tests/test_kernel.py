@@ -290,7 +290,9 @@ def test_autocast_changes_nothing(seg: Make) -> None:
 
 # What the compiler itself does and torch warns of.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:FutureWarning")  # in torch 2.15
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # in torch 2.6
 @pytest.mark.parametrize("options", [{}, {"use_mixed_precision": True}, {"n_classes": 3, "gt_channel_selector": 0}])
 def test_compiles_whole(seg: Make, value_and_grad: ValueAndGrad, options: dict[str, Any]) -> None:
     loss = seg(tversky_focal_coef=0.3, use_label_smooth=True, smooth_factor=0.1, **options)
