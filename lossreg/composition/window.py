@@ -6,6 +6,7 @@ batch. The counts come from the targets, before the first forward, and are added
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,10 +64,10 @@ class Window:
         single: bool,
     ) -> None:
         self.totals, self.ranks, self.inner, self.single = tuple(totals), ranks, dict(inner), single
-        like = next(iter(itertools.chain([t for t in totals if t is not None], [w.share for w in inner.values()])))
-        self.share = like.new_full((), 1.0 / max(micro_batches, 1))
+        like = next(iter([*(t for t in totals if t is not None), *(window.share for window in inner.values())]))
+        self.share: Tensor = like.new_full((), 1.0 / max(micro_batches, 1))
         found = [self.inner[i].present if t is None else t > 0 for i, t in enumerate(totals)]
-        self.present = torch.stack([some.any() for some in found])
+        self.present: Tensor = torch.stack([some.any() for some in found])
         self._expected = tuple(expected)
         self._counted: dict[int, list[Count]] = {}
         self._sums: dict[int, Tensor] = {}
@@ -80,14 +81,14 @@ class Window:
             mean.value * self.ranks if mean.is_sum else mean.value * self._factor(mean.count, totals[k]).to(mean.value)
             for k, mean in enumerate(means)
         ]
-        return cast(Tensor, sum(shares[1:], shares[0]))
+        return functools.reduce(torch.add, shares)
 
     def fraction_of(self, position: int, means: Sequence[Mean]) -> Tensor:
         """Return how much of the window's elements of a term these means are over, times the ranks; () float."""
         totals = self.totals[position]
         if totals is None:
             return self.share
-        return self._factor(cast(Count, sum(mean.count for mean in means)), totals.sum())
+        return self._factor(sum(mean.count for mean in means), totals.sum())
 
     def _factor(self, count: Count, total: Tensor) -> Tensor:
         return cast(Tensor, self.ranks * count / safe(total))
@@ -142,7 +143,7 @@ class Window:
         zero = self.share.new_zeros(())
         sums = [w._sums.get(i, zero).detach().to(zero) for w, c in movers for i in range(len(c.names))]
         means = add_up(torch.stack(sums), "window") / self.ranks
-        for (window, mover), own in zip(movers, means.split([len(c.names) for _, c in movers]), strict=True):
+        for (window, mover), own in zip(movers, _split(means, [len(c.names) for _, c in movers]), strict=True):
             window._move(mover, own)
 
     def _movers(self, criterion: MultiLoss) -> Iterator[tuple[Window, MultiLoss]]:
@@ -188,8 +189,8 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
                 flat = [count for path, size in sizes.items() for count in counts.get(path, (0.0,) * size)]
                 local = local + _vector(flat, local)
         totals = add_up(local, f"{criterion.clock.owner}: window")
-    by_path = dict(zip(sizes, totals.split(list(sizes.values())), strict=True))
-    own = dict(zip(sizes, local.split(list(sizes.values())), strict=True))
+    by_path = dict(zip(sizes, _split(totals, sizes.values()), strict=True))
+    own = dict(zip(sizes, _split(local, sizes.values()), strict=True))
     return _window(criterion, "", by_path, own, ranks, len(batches), single)
 
 
@@ -211,6 +212,11 @@ def _window(
     known = [None if i in inner else totals[path] for i, path in enumerate(paths)]
     expected = [None if i in inner else own[path] for i, path in enumerate(paths)]
     return Window(known, expected, ranks, micro_batches, inner, single)
+
+
+def _split(vector: Tensor, sizes: Iterable[int]) -> Sequence[Tensor]:
+    parts: Sequence[Tensor] = vector.split(list(sizes))  # type: ignore[no-untyped-call]
+    return parts
 
 
 def _vector(counts: Sequence[Count], like: Tensor) -> Tensor:

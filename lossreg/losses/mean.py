@@ -28,7 +28,7 @@ class Mean(NamedTuple):
     """
 
     value: Tensor
-    count: Count
+    count: Count  # type: ignore[assignment]  # a tuple has a method of this name
     is_sum: bool = False
     size: float | None = None
 
@@ -103,7 +103,7 @@ class Elements(NamedTuple):
         weights = product(self.inner, self._samples())
         return None if weights is None else weights if weights.dtype == torch.bool else weights != 0
 
-    def count(self, reduction: str = "mean") -> Count:
+    def count(self, reduction: str = "mean") -> Count:  # type: ignore[override]
         """Return the sum of the weights; for `per_sample` that of the samples which have an element that counts."""
         if not self.weighted:
             return float(self._number() if reduction != "per_sample" else self.shape[0] if self.shape else 1)

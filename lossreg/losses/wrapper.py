@@ -246,7 +246,7 @@ class LossWrapper(Loss):
             return self._of_loss(arguments)
         if self._unreduced[0] is not None:
             return self._of_elements(self._unreduced[0], arguments, pred_batch, gt_batch)
-        value = self._value_of(self._called(self.loss_func, arguments))
+        value: Tensor | Mean = self._value_of(self._called(self.loss_func, arguments))
         if isinstance(value, Mean) or self.reduction == "none":
             return value
         if value.numel() == 0:
@@ -266,7 +266,7 @@ class LossWrapper(Loss):
         means: list[Mean] = []
         options = {**self._call_options, "means": means} if self._call_options else {}
         value = self._value_of(self._called(self.loss_func, batches, options))
-        return means if means and isinstance(value, Tensor) else value  # type: ignore[return-value]
+        return means if means and isinstance(value, Tensor) else value
 
     # --- values of elements -----------------------------------------------------------------------
 
@@ -326,7 +326,7 @@ class LossWrapper(Loss):
         if weight is None:
             return valid
         indices = target.long().clamp(0, len(weight) - 1)
-        weights = weight.detach().to(target.device)[indices]
+        weights: Tensor = weight.detach().to(target.device)[indices]
         return weights if valid is None else weights * valid
 
     def neutral(self, place: int) -> float:
@@ -351,7 +351,8 @@ class LossWrapper(Loss):
         if self.unit in ("samples", "planes"):
             return shape_of(self.unit, pred.shape, soft=False)
         compared = arguments if target is None else (pred, target)  # a variance may lack the last axis
-        return tuple(torch.broadcast_shapes(*(a.shape for a in compared if isinstance(a, Tensor))))
+        shapes = [a.shape for a in compared if isinstance(a, Tensor)]
+        return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
     def _target_alone(self, gt_batch: Any) -> Tensor | None:
         """Return the target from the targets alone; None for a loss that has none."""
