@@ -54,7 +54,7 @@ def test_every_mode_takes_either_form(name, mode, from_logits, given, term):
     )
     config = {"loss": f"smp/{name}", "mode": mode, "from_logits": from_logits, "input": given}
     if (name, mode, own, given) == ("FocalLoss", "multiclass", "logits", "probabilities"):
-        with pytest.raises(lossreg.ConfigError, match=r"needs the logits themselves.*set `from_logits: false`"):
+        with pytest.raises(lossreg.ConfigError, match=r"it needs exact logits.*set `from_logits: false`"):
             term(config)
         return
     built = term(config)
