@@ -250,8 +250,8 @@ def evaluate(
 
     def share(i: int, loss: Loss, means: list[Mean]) -> None:
         assert call.window is not None
-        if not means:  # `counts` has refused it, or it is taken for a mean over samples
-            means.append(Mean(raw[i], float(samples_in(loss, gt_batch))))
+        if i in call.window.approximate:
+            means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
         found.own[i] = raw[i].detach()
         raw[i] = call.window.share_of(i, means)
         found.fractions[i] = call.window.fraction_of(i, means)

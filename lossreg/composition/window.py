@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -52,6 +52,7 @@ class Window:
         share: [], one over the number of micro-batches of this rank.
         single: whether it is one forward of each rank.
         inner: the windows of groups by position.
+        approximate: positions of the terms that are taken for means over samples.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Window:
         micro_batches: int,
         inner: Mapping[int, Window],
         single: bool,
+        approximate: Collection[int],
     ) -> None:
+        self.approximate = frozenset(approximate)
         self.totals, self.ranks, self.inner, self.single = tuple(totals), ranks, dict(inner), single
         like = next(iter([*(t for t in totals if t is not None), *(window.share for window in inner.values())]))
         self.share: Tensor = like.new_full((), 1.0 / max(micro_batches, 1))
@@ -182,16 +185,17 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
     device = criterion.calibrated.device
     dtype = torch.float32 if device.type == "mps" else torch.float64
     local = torch.zeros(sum(sizes.values()), dtype=dtype, device=device)
+    approximate: set[str] = set()
     with told(keep=ranks > 1):
         with deferred(), torch.no_grad():
             for targets in batches:
-                counts = _counts(criterion, targets)
+                counts = _counts(criterion, targets, "", approximate)
                 flat = [count for path, size in sizes.items() for count in counts.get(path, (0.0,) * size)]
                 local = local + _vector(flat, local)
         totals = add_up(local, f"{criterion.clock.owner}: window")
     by_path = dict(zip(sizes, _split(totals, sizes.values()), strict=True))
     own = dict(zip(sizes, _split(local, sizes.values()), strict=True))
-    return _window(criterion, "", by_path, own, ranks, len(batches), single)
+    return _window(criterion, "", by_path, own, ranks, len(batches), single, approximate)
 
 
 def _window(
@@ -202,16 +206,18 @@ def _window(
     ranks: int,
     micro_batches: int,
     single: bool,
+    approximate: Collection[str],
 ) -> Window:
     paths = [join(group, name) for name in criterion.names]
     inner = {
-        i: _window(cast("MultiLoss", loss), paths[i], totals, own, ranks, micro_batches, single)
+        i: _window(cast("MultiLoss", loss), paths[i], totals, own, ranks, micro_batches, single, approximate)
         for i, loss in enumerate(criterion.loss_funcs)
         if not isinstance(loss, Loss)
     }
     known = [None if i in inner else totals[path] for i, path in enumerate(paths)]
     expected = [None if i in inner else own[path] for i, path in enumerate(paths)]
-    return Window(known, expected, ranks, micro_batches, inner, single)
+    taken = [i for i, path in enumerate(paths) if path in approximate]
+    return Window(known, expected, ranks, micro_batches, inner, single, taken)
 
 
 def _split(vector: Tensor, sizes: Iterable[int]) -> Sequence[Tensor]:
@@ -230,8 +236,15 @@ def _vector(counts: Sequence[Count], like: Tensor) -> Tensor:
     return vector.index_copy(0, torch.tensor(places, device=like.device), moving)
 
 
-def _counts(criterion: MultiLoss, targets: Any) -> dict[str, Sequence[Count]]:
-    """Return the counts of the terms of one micro-batch by path; terms whose targets it lacks are not there."""
+def _counts(criterion: MultiLoss, targets: Any, group: str, approximate: set[str]) -> dict[str, Sequence[Count]]:
+    """Return the counts of the terms of one micro-batch by path; terms whose targets it lacks are not there.
+
+    Args:
+        criterion: the criterion, or a group.
+        targets: of the micro-batch.
+        group: the path of the group; empty for the whole.
+        approximate: to which the paths of terms are added that are taken for means over samples.
+    """
     opaque = [node.name for node in criterion._nodes if node.opaque]
     if opaque:
         raise WindowError(
@@ -252,23 +265,20 @@ def _counts(criterion: MultiLoss, targets: Any) -> dict[str, Sequence[Count]]:
     for name, loss, optional in zip(criterion.names, losses, criterion._optional, strict=True):
         if not isinstance(loss, Loss):
             try:
-                members = _counts(loss, targets)
+                found |= _counts(loss, targets, join(group, name), approximate)
             except Exception as error:
                 note_group(error, name)
                 raise
-            found |= {join(name, path): counts for path, counts in members.items()}
         elif not optional or known.issuperset(key for key in loss.requires if key.startswith("gt.")):
-            found[name] = _counts_of(loss, targets)
+            path = join(group, name)
+            try:
+                found[path] = loss.counts(targets)
+            except CountError:
+                if not loss.approximate:
+                    raise
+                approximate.add(path)
+                found[path] = [float(samples_in(loss, targets)), *[0.0] * (loss.parts - 1)]
     return found
-
-
-def _counts_of(loss: Loss, targets: Any) -> Sequence[Count]:
-    try:
-        return loss.counts(targets)
-    except CountError:
-        if not loss.approximate:
-            raise
-        return [float(samples_in(loss, targets))] * loss.parts
 
 
 def samples_in(loss: Loss, targets: Any) -> int:

@@ -14,6 +14,7 @@ from lossreg.arguments import Arguments
 from lossreg.errors import DtypeError, MissingKeyError, ShapeError
 from lossreg.keys import Deep
 from lossreg.losses.base import Loss
+from lossreg.losses.mean import Mean
 
 ScaleWeights: TypeAlias = Literal["exp", "same"] | list[float]
 
@@ -66,22 +67,31 @@ class DeepSupervision(Loss):
         self.weights = weights
         self.resize = resize
         self.needs_grad = loss.needs_grad
+        self.masks, self.mask, self.sample_weight = loss.masks, loss.mask, loss.sample_weight
         self.ignore_index = loss.ignore_index
         self.requires = [f"pred.{key}" for key in ([named] if isinstance(named, str) else named) if not _is_glob(key)]
         self.requires += [key for key in loss.requires if key.startswith("gt.")]
         self.optional = [key for key in loss.optional if key.startswith("gt.")]
 
-    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
-        """Return the weighted sum over the outputs."""
+    def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor | Sequence[Mean]:
+        """Return the weighted means of the outputs, which add up; or their sum, of a loss that has a scalar."""
         value = self._at_keys(pred_batch) if isinstance(pred_batch, Mapping) else pred_batch
         outputs = self._outputs(value, pred_batch)
         weights = self._weights(None if isinstance(value, Tensor) else len(outputs))
-        total = torch.zeros((), device=outputs[0].device)
+        total, found = torch.zeros((), device=outputs[0].device), []
         for weight, output in zip(weights, outputs, strict=True):
-            value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False)
+            means: list[Mean] = []
+            options = {"means": means} if self.loss.tells_means else {}
+            value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False, **options)
             total = total + weight * value
+            found += [mean._replace(value=weight * mean.value) for mean in means]
             self.extra_info.update({f"{key}@{output.shape[-1]}": info for key, info in extra.items()})
-        return total
+        return found or total
+
+    def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
+        """Set which elements count and how much; masks are resized to each output with the targets."""
+        super().take_mask(mask, sample_weight)
+        self.loss.take_mask(mask, sample_weight)
 
     def _outputs(self, value: Any, pred_batch: Any) -> list[Tensor]:
         """Return a value of the batch as a list of tensors, finest first."""

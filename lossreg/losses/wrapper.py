@@ -239,9 +239,6 @@ class LossWrapper(Loss):
         """Return the value of the wrapped loss: a mean with its count where it has values of elements."""
         arguments = self.arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
-        if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
-            label = self.label(1, pred_batch, gt_batch)
-            self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
         if isinstance(self.loss_func, Loss):
             return self._of_loss(arguments)
         if self._unreduced[0] is not None:
@@ -280,7 +277,13 @@ class LossWrapper(Loss):
         elements = self.elements(pred_batch, gt_batch, shape, None if target is None else self.share(target))
         if math.prod(shape) == 0:
             return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
-        alone = elements.inner is None and elements.outer is None and not option_of(self.loss_func, "label_smoothing")
+        kept = elements.kept
+        if kept is not None:
+            arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
+        if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
+            label = self.label(1, pred_batch, gt_batch)
+            self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
+        alone = kept is None and not option_of(self.loss_func, "label_smoothing")
         if option_of(self.loss_func, "reduction") == "none":
             alone &= elements.share is None
         if alone and reduction == self._own_reduction:
@@ -289,9 +292,6 @@ class LossWrapper(Loss):
             if not isinstance(mean.count, Tensor):
                 return mean
             return mean._replace(value=torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
-        kept = elements.kept
-        if kept is not None:
-            arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
         values = self._value_of(self._called(loss_func, arguments))
         if values.shape != shape:
             raise ShapeError(
