@@ -42,7 +42,8 @@ class LossWrapper(Loss):
     `Loss` declares for that side. The wrapped loss keeps its norm, but values are normalised once, by the norm of the
     wrapper.
 
-    A subclass may override `arguments` and `cast_target`, and set `compared`.
+    A subclass may override `arguments` and `cast_target`, and set `compared`. One with a `compute` of its own sets
+    `transparent = True` if its values are those of the wrapped loss: ranks and checkpoints then know it as that.
 
     Args:
         loss_func: the module or function. It returns a tensor or `(tensor, extra)`; a tensor that is not a scalar is
@@ -83,6 +84,7 @@ class LossWrapper(Loss):
     """
 
     compared: int | None = None
+    transparent: bool = False  # of a subclass with a `compute`: whether its values are those of the wrapped loss
     _unreduced: tuple[Callable[..., Any] | None]  # in a tuple, since a module would become a child
 
     def __init__(

@@ -57,6 +57,8 @@ class LibraryLoss(LossWrapper):
 
     _reader: tuple[Reader | None]  # in a tuple, since a module would become a child
 
+    transparent = True
+
     def __init__(
         self,
         loss_func: Callable[..., Any],
