@@ -283,6 +283,7 @@ class LossWrapper(Loss):
         number = math.prod(shape)
         if share is None and self._reduces and number and not (self.mask or self.sample_weight):
             value = self._value_of(self._called(self.loss_func, self._looked_at(arguments, pred_batch, gt_batch)))
+            value = value.mean() if value.dim() else value  # of planes, where the loss itself sums only inside of them
             return Mean(value, float(number), reduction == "sum", float(number))
         elements = self.elements(pred_batch, gt_batch, shape, share)
         if number == 0:
