@@ -34,7 +34,7 @@ from lossreg.composition.record import Parts
 from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.mean import Mean, largest
+from lossreg.losses.mean import Mean, largest, valued
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -236,7 +236,7 @@ def evaluate(
             if call.window is not None:
                 share(i, loss, means)
             if means:
-                found.means[i] = tuple(mean._replace(value=mean.value.detach()) for mean in means)
+                found.means[i] = tuple(valued(mean, mean.value.detach()) for mean in means)
             return
         inner = call.of_group(i)
         total, members, told_inside = noted(name, loss, pred, gt_batch, normalize, call=inner)
