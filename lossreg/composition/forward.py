@@ -34,7 +34,7 @@ from lossreg.composition.record import Parts
 from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.mean import Mean, largest, valued
+from lossreg.losses.mean import Count, Mean, largest
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -52,7 +52,7 @@ class Found:
 
     Attributes:
         raw: the values of terms, and the totals of groups; in a window, what they add to the window's.
-        means: the means of terms that say what they are means over.
+        counts: what the means are over that terms consist of, for those that say it.
         own: in a window, the values of terms by themselves, detached.
         fractions: in a window, how much of the window's elements they are over, times the ranks.
         empty: the totals of groups of which no term is there.
@@ -62,7 +62,7 @@ class Found:
     """
 
     raw: dict[int, Tensor] = field(default_factory=dict)
-    means: dict[int, tuple[Mean, ...]] = field(default_factory=dict)
+    counts: dict[int, tuple[Count, ...]] = field(default_factory=dict)
     own: dict[int, Tensor] = field(default_factory=dict)
     fractions: dict[int, Tensor] = field(default_factory=dict)
     empty: dict[int, Tensor] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Found:
 
     def drop(self, position: int, name: str) -> None:
         """Forget a term, with its members where it is a group."""
-        for found in (self.raw, self.means, self.own, self.fractions, self.empty, self.members, self.parts):
+        for found in (self.raw, self.counts, self.own, self.fractions, self.empty, self.members, self.parts):
             found.pop(position, None)
         for path in [path for path in self.extra_info if is_inside(path, name)]:
             del self.extra_info[path]
@@ -157,7 +157,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
         coefficients,
         shares.detach(),
         found.parts,
-        tuple(found.means.get(i, ()) for i in order),
+        tuple(found.counts.get(i, ()) for i in order),
         None if call.window is None else raw.detach(),
     )
     if (
@@ -236,7 +236,7 @@ def evaluate(
             if call.window is not None:
                 share(i, loss, means)
             if means:
-                found.means[i] = tuple(valued(mean, mean.value.detach()) for mean in means)
+                found.counts[i] = tuple(mean.count for mean in means)
             return
         inner = call.of_group(i)
         total, members, told_inside = noted(name, loss, pred, gt_batch, normalize, call=inner)
@@ -380,7 +380,7 @@ def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | N
     """
     if window is not None:
         return window.present[_index(on, like)].to(like)
-    counts = [largest(found.means[i]) if i in found.means else None for i in on]
+    counts = [largest(found.counts[i]) if i in found.counts else None for i in on]
     moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
     if not moving and not (several() and any(count is not None for count in counts)):
         return None
@@ -432,7 +432,7 @@ def track(criterion: MultiLoss, losses: Sequence[Any], found: Found) -> None:
     """Move the running norms toward the values of this batch."""
     tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
     values = {k: found.raw[i] for k, i in enumerate(tracked) if i in found.raw}
-    counts = {k: largest(found.means[i]) for k, i in enumerate(tracked) if i in found.means}
+    counts = {k: largest(found.counts[i]) for k, i in enumerate(tracked) if i in found.counts}
     tracking.track_norms([losses[i] for i in tracked], values, criterion.norm_momentum, counts)
 
 

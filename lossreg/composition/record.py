@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lossreg.losses.mean import Mean, largest
+from lossreg.losses.mean import Count, largest
 from lossreg.losses.paths import join
 
 
@@ -55,7 +55,7 @@ class Parts(NamedTuple):
         coefficients: (m,) what the weighting multiplied by; None for ones.
         shares: (m,) of the total.
         groups: the parts of groups by position.
-        means: the means of each of the k terms, detached; empty where a loss has a scalar, and for groups.
+        counts: of the means of each of the k terms; none where a loss has a scalar, and for groups.
         shared: (k,) what the raw values add to a window's; None outside of one.
     """
 
@@ -67,7 +67,7 @@ class Parts(NamedTuple):
     coefficients: Tensor | None
     shares: Tensor
     groups: dict[int, Parts]
-    means: tuple[tuple[Mean, ...], ...]
+    counts: tuple[tuple[Count, ...], ...]
     shared: Tensor | None
 
 
@@ -141,7 +141,7 @@ def _entries(parts: Parts, group: str, weight: Tensor, coefficient: Tensor) -> I
         path, inner = join(group, parts.names[i]), parts.groups.get(i)
         scheduled, adaptive = weight * weights[k], coefficient * coefficients[k]
         contribution = (weight * coefficient * shares[k]).to(values[k])
-        count = largest(parts.means[k]) if parts.means[k] else None
+        count = largest(parts.counts[k]) if parts.counts[k] else None
         if count is not None and not isinstance(count, Tensor):
             count = values.new_full((), count)
         yield TermRecord(path, values[k], count, norms[k], scheduled, adaptive, contribution), inner is not None

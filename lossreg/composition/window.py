@@ -105,10 +105,9 @@ class Window:
             self._sums[position] = shared if before is None else before + shared
             if norm is not None:
                 self._norms[position] = norm
-        for position, means in zip(parts.positions, parts.means, strict=True):
-            for k, mean in enumerate(means):
-                counted = self._counted.setdefault(position, [0.0] * len(means))
-                counted[k] = counted[k] + mean.count
+        for position, counts in zip(parts.positions, parts.counts, strict=True):
+            before_it = self._counted.get(position, [0.0] * len(counts))
+            self._counted[position] = [a + b for a, b in zip(before_it, counts, strict=True)]
         for position, inner in parts.groups.items():
             self.inner[position].now = self.now
             self.inner[position].add(inner)

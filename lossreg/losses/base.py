@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
-import operator
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -181,7 +179,9 @@ class Loss(RunningNorm):
         if isinstance(result, Tensor):
             value = result
         else:
-            value = functools.reduce(operator.add, [mean.value for mean in result])
+            value = result[0].value
+            for mean in result[1:]:
+                value = value + mean.value
             if means is not None:
                 means.extend(result)
         return (value / snapshot(self.norm)[0] if normalize else value), extra_info
@@ -205,6 +205,10 @@ class Loss(RunningNorm):
                 result = _detached(self.compute(pred_batch, gt_batch))
         if isinstance(result, Mean):
             result = (result,)
+            if isinstance(result[0].value, Tensor) and result[0].value.dim() == 0:
+                return result
+        elif isinstance(result, Tensor) and result.dim() == 0:
+            return result
         several = isinstance(result, (tuple, list)) and result and all(isinstance(mean, Mean) for mean in result)
         for value in [mean.value for mean in result] if several else [result]:
             if not isinstance(value, Tensor) or (value.dim() != 0 and self.is_reduced):

@@ -56,10 +56,12 @@ def safe(count: Count) -> Count:
     return torch.where(count == 0, 1.0, count) if isinstance(count, Tensor) else count or 1.0
 
 
-def largest(means: Sequence[Mean]) -> Count:
-    """Return the largest count of several means, which is 0 only if all of them are."""
-    fixed = [mean.count for mean in means if not isinstance(mean.count, Tensor)]
-    moving = [mean.count for mean in means if isinstance(mean.count, Tensor)]
+def largest(counts: Sequence[Count]) -> Count:
+    """Return the largest of some counts, which is 0 only if all of them are."""
+    if len(counts) == 1:
+        return counts[0]
+    fixed = [count for count in counts if not isinstance(count, Tensor)]
+    moving = [count for count in counts if isinstance(count, Tensor)]
     most: Count = max(fixed, default=0.0)
     for count in moving:
         most = torch.maximum(most, count) if isinstance(most, Tensor) else count.clamp_min(most)
@@ -73,7 +75,7 @@ def valued(mean: Mean, value: Tensor) -> Mean:
 
 def portion(means: Sequence[Mean]) -> Count:
     """Return which portion of a batch counts, by the mean of which most does; 0 only if nothing counts for any."""
-    return largest([Mean(mean.value, _portion(mean)) for mean in means])
+    return largest([_portion(mean) for mean in means])
 
 
 def _portion(mean: Mean) -> Count:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
 from lossreg.keys import Term, Wrap
-from lossreg.losses.base import Loss, can_hold, zero_on_graph
+from lossreg.losses.base import Loss, can_hold, can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 from lossreg.losses.elementwise import Unit, inside, option_of, shape_of, unit_of, unreduced
 from lossreg.losses.mean import Count, Mean, Reduction, blanked, valued
@@ -28,6 +28,7 @@ _OF_MASKS = (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)  # t
 _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
 _OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
 _SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
+_AS_IT_IS = nullcontext()
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
 
@@ -42,7 +43,8 @@ class LossWrapper(Loss):
     `Loss` declares for that side. The wrapped loss keeps its norm, but values are normalised once, by the norm of the
     wrapper.
 
-    A subclass may override `arguments` and `cast_target`, and set `compared`.
+    A subclass may override `arguments` and `cast_target`, and set `compared`. One with a `compute` of its own sets
+    `transparent = True` if its values are those of the wrapped loss: ranks and checkpoints then know it as that.
 
     Args:
         loss_func: the module or function. It returns a tensor or `(tensor, extra)`; a tensor that is not a scalar is
@@ -83,6 +85,7 @@ class LossWrapper(Loss):
     """
 
     compared: int | None = None
+    transparent: bool = False  # of a subclass with a `compute`: whether its values are those of the wrapped loss
     _unreduced: tuple[Callable[..., Any] | None]  # in a tuple, since a module would become a child
 
     def __init__(
@@ -154,6 +157,7 @@ class LossWrapper(Loss):
             found = values_of or (unreduced(given) if plainly else None)
         self.__dict__["_unreduced"] = (found,)
         self._own_reduction = "sum" if own == "sum" else "mean"
+        self._reduces = own in ("mean", "sum") and self.reduction in (None, own)  # the wrapped loss, as is asked
         if isinstance(inner, Loss):
             self.masks, self.parts = inner.masks, inner.parts
         else:
@@ -239,10 +243,11 @@ class LossWrapper(Loss):
         """Return the value of the wrapped loss: a mean with its count where it has values of elements."""
         arguments = self.arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
+        (unreduced_loss,) = self._unreduced
+        if unreduced_loss is not None:
+            return self._of_elements(unreduced_loss, arguments, pred_batch, gt_batch)
         if isinstance(self.loss_func, Loss):
             return self._of_loss(arguments)
-        if self._unreduced[0] is not None:
-            return self._of_elements(self._unreduced[0], arguments, pred_batch, gt_batch)
         value: Tensor | Mean = self._value_of(self._called(self.loss_func, arguments))
         if isinstance(value, Mean) or self.reduction == "none":
             return value
@@ -274,21 +279,20 @@ class LossWrapper(Loss):
         reduction = self.reduction or self._own_reduction
         target = self._target_in(arguments)
         shape = self._shape_in(arguments, target)
-        elements = self.elements(pred_batch, gt_batch, shape, None if target is None else self.share(target))
-        if math.prod(shape) == 0:
+        share = None if target is None else self.share(target)
+        number = math.prod(shape)
+        if share is None and self._reduces and number and not (self.mask or self.sample_weight):
+            value = self._value_of(self._called(self.loss_func, self._looked_at(arguments, pred_batch, gt_batch)))
+            return Mean(value, float(number), reduction == "sum", float(number))
+        elements = self.elements(pred_batch, gt_batch, shape, share)
+        if number == 0:
             return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
         kept = elements.kept
         if kept is not None:
             arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
-        if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
-            label = self.label(1, pred_batch, gt_batch)
-            self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
-        alone = kept is None and not option_of(self.loss_func, "label_smoothing")
-        if option_of(self.loss_func, "reduction") == "none":
-            alone &= elements.share is None
-        if alone and reduction == self._own_reduction:
-            value = self._value_of(self._called(self.loss_func, arguments))
-            mean = elements.known(value.mean() if value.dim() else value, reduction)
+        arguments = self._looked_at(arguments, pred_batch, gt_batch)
+        if self._reduces and kept is None and not option_of(self.loss_func, "label_smoothing"):
+            mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
             if not isinstance(mean.count, Tensor):
                 return mean
             return valued(mean, torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
@@ -299,6 +303,13 @@ class LossWrapper(Loss):
                 f"element, found {tuple(values.shape)}"
             )
         return elements.weigh(values) if reduction == "none" else elements.mean(values, reduction)
+
+    def _looked_at(self, arguments: tuple[Any, ...], pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
+        """Return the arguments, after a look at the target of a loss of torch that takes one of 0 to 1."""
+        if type(self) is LossWrapper and self._takes_mask and len(arguments) > 1:
+            label = self.label(1, pred_batch, gt_batch)
+            self.check_range(label, arguments[1], 0, 1, "divide a mask of 0 and 255 by 255")
+        return arguments
 
     def counts(self, gt_batch: Any) -> Sequence[Count]:
         """Return the counts of the loss's means, from the targets alone; see `Loss.counts`."""
@@ -323,6 +334,8 @@ class LossWrapper(Loss):
         valid = None
         if self.ignore_index is not None and can_hold(target.dtype, self.ignore_index):
             valid = target != self.ignore_index
+            if can_look(valid) and holds(valid.all()):
+                valid = None
         if weight is None:
             return valid
         indices = target.long().clamp(0, len(weight) - 1)
@@ -352,6 +365,8 @@ class LossWrapper(Loss):
             return shape_of(self.unit, pred.shape, soft=False)
         compared = arguments if target is None else (pred, target)  # a variance may lack the last axis
         shapes = [a.shape for a in compared if isinstance(a, Tensor)]
+        if len(shapes) == 2 and shapes[0] == shapes[1]:
+            return shapes[0]
         return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
     def _target_alone(self, gt_batch: Any) -> Tensor | None:
@@ -463,7 +478,8 @@ class LossWrapper(Loss):
                     f"loss {self.name!r}: {side}_batch: expected a single tensor or the key {key!r}, found "
                     f"{sorted(map(str, batch))}; set {side}_key"
                 )
-        return self.read({**batch}, {**batch}, f"{side}.{key}")
+        value = batch.get(key)
+        return value if isinstance(value, Tensor) else self.read({**batch}, {**batch}, f"{side}.{key}")
 
     def _key_of(self, batch: Mapping[str, Any], side: str) -> str:
         """Return the key of the only tensor of a batch beside masks and weights, else the default key."""
@@ -589,8 +605,8 @@ def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
             if isinstance(value, Tensor):
                 device = value.device.type
                 is_on = _has_autocast(device) and torch.is_autocast_enabled(device)
-                return torch.autocast(device, enabled=False) if is_on else nullcontext()
-    return nullcontext()
+                return torch.autocast(device, enabled=False) if is_on else _AS_IT_IS
+    return _AS_IT_IS
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -182,7 +182,7 @@ class TestMistakes:
         [
             ("class_weights", "did you mean `args: {weight: ...}`, the loss's own, or 'weight', the term's?"),
             ("weights", "did you mean `args: {weight: ...}`, the loss's own, or 'weight', the term's?"),
-            ("sample_weight", "it takes weight, name"),
+            ("sample_weights", "did you mean 'sample_weight'?"),
         ],
     )
     def test_a_key_like_weight_is_told_from_the_weight_of_the_term(self, key: str, hint: str) -> None:

@@ -99,7 +99,7 @@ def test_options_of_the_spec_go_to_the_wrapper(packages):
     """
     packages.hooked("acme", "acme", source)
     packages.scan()
-    made = lossreg.create_loss("Gap", reduction="none")
+    made = adopt(entry("Gap"), "Gap", {"reduction": "none"})
     assert made(A, B.long())[0] == 4.0
     assert adopt(entry("Gap"), "x", {"reduction": "none"}, {"reduction": "mean"})(A, B)[0] == 2.0
 

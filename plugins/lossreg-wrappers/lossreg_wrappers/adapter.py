@@ -57,6 +57,8 @@ class LibraryLoss(LossWrapper):
 
     _reader: tuple[Reader | None]  # in a tuple, since a module would become a child
 
+    transparent = True
+
     def __init__(
         self,
         loss_func: Callable[..., Any],
@@ -286,7 +288,7 @@ class LibraryLoss(LossWrapper):
     def _check_prediction(self, label: str, pred: Tensor) -> None:
         """Raise for predictions that do not fit the loss, or `input`."""
         kind = self.input or self.takes.kind
-        one_class = pred.shape[self.axis :][:1] == (1,)
+        one_class = pred.dim() > self.axis and pred.shape[self.axis] == 1
         if one_class and self.takes == Form("logits", "softmax"):
             raise ShapeError(
                 f"loss {self.name!r}: {label!r} has shape {tuple(pred.shape)}, expected two classes or more, since the "
