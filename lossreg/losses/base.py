@@ -16,7 +16,7 @@ from lossreg.arguments import Arguments, plain
 from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
-from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product
+from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product, valued
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -436,7 +436,7 @@ def _detached(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _detached(item) for key, item in value.items()}
     if isinstance(value, Mean):
-        return value._replace(value=value.value.detach())
+        return valued(value, value.value.detach())
     if type(value) in (list, tuple):
         return type(value)(_detached(item) for item in value)
     return value

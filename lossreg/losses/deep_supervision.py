@@ -14,7 +14,7 @@ from lossreg.arguments import Arguments
 from lossreg.errors import DtypeError, MissingKeyError, ShapeError
 from lossreg.keys import Deep
 from lossreg.losses.base import Loss
-from lossreg.losses.mean import Mean
+from lossreg.losses.mean import Mean, valued
 
 ScaleWeights: TypeAlias = Literal["exp", "same"] | list[float]
 
@@ -84,7 +84,7 @@ class DeepSupervision(Loss):
             options = {"means": means} if self.loss.tells_means else {}
             value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False, **options)
             total = total + weight * value
-            found += [mean._replace(value=weight * mean.value) for mean in means]
+            found += [valued(mean, weight * mean.value) for mean in means]
             self.extra_info.update({f"{key}@{output.shape[-1]}": info for key, info in extra.items()})
         return found or total
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -67,6 +68,11 @@ def largest(counts: Sequence[Count]) -> Count:
     return most
 
 
+def valued(mean: Mean, value: Tensor) -> Mean:
+    """Return a mean with another value; the compiler of torch 2.6 cannot trace `_replace`."""
+    return Mean(value, mean.count, mean.is_sum, mean.size)
+
+
 def portion(means: Sequence[Mean]) -> Count:
     """Return which portion of a batch counts, by the mean of which most does; 0 only if nothing counts for any."""
     return largest([_portion(mean) for mean in means])
@@ -78,7 +84,8 @@ def _portion(mean: Mean) -> Count:
     return (mean.count > 0).to(mean.value.dtype) if isinstance(mean.count, Tensor) else float(mean.count > 0)
 
 
-class Elements(NamedTuple):
+@dataclass  # no tuple: the compiler of torch 2.6 cannot trace properties of one
+class Elements:
     """The elements that a loss has values for, with their weights.
 
     Attributes:
@@ -105,7 +112,7 @@ class Elements(NamedTuple):
         weights = product(self.inner, self._samples())
         return None if weights is None else weights if weights.dtype == torch.bool else weights != 0
 
-    def count(self, reduction: str = "mean") -> Count:  # type: ignore[override]
+    def count(self, reduction: str = "mean") -> Count:
         """Return the sum of the weights; for `per_sample` that of the samples which have an element that counts."""
         if not self.weighted:
             return float(self._number() if reduction != "per_sample" else self.shape[0] if self.shape else 1)

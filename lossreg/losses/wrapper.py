@@ -20,7 +20,7 @@ from lossreg.keys import Term, Wrap
 from lossreg.losses.base import Loss, can_hold, can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 from lossreg.losses.elementwise import Unit, inside, option_of, shape_of, unit_of, unreduced
-from lossreg.losses.mean import Count, Mean, Reduction, blanked
+from lossreg.losses.mean import Count, Mean, Reduction, blanked, valued
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The default key of each side."""
@@ -296,7 +296,7 @@ class LossWrapper(Loss):
             mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
             if not isinstance(mean.count, Tensor):
                 return mean
-            return mean._replace(value=torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
+            return valued(mean, torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
         values = self._value_of(self._called(loss_func, arguments))
         if values.shape != shape:
             raise ShapeError(
@@ -346,7 +346,7 @@ class LossWrapper(Loss):
     def neutral(self, place: int) -> float:
         """Return a valid value for elements that do not count, of the argument at a place."""
         inner = inside(self.loss_func)
-        signed = isinstance(inner, _OF_SIGNS) or inner in _SIGN_FUNCTIONS
+        signed = isinstance(inner, _OF_SIGNS) if isinstance(inner, nn.Module) else inner in _SIGN_FUNCTIONS
         return 1.0 if place == 2 or (place == 1 and signed) else 0.0
 
     def _is_soft(self, target: Tensor) -> bool:

@@ -165,7 +165,7 @@ def floating(dtype: torch.dtype) -> Change:
 def gradients(value: Tensor, batch: Batches) -> list[Tensor]:
     """Return the gradients of the predictions, with zeros for unused ones."""
     leaves = [t for t in tensors(batch[0]) if t.requires_grad]
-    return list(torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True))
+    return list(torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True))
 
 
 def close(first: Tensor, second: Tensor, tolerance: float = 1e-4) -> bool:

@@ -55,4 +55,5 @@ class MaskedL1Loss(lossreg.Loss):
         if valid is None:
             return pixels
         self.check_shape("gt.valid", valid, tuple(target.shape))
-        return pixels._replace(inner=product(pixels.inner, valid > 0))
+        pixels.inner = product(pixels.inner, valid > 0)
+        return pixels

@@ -14,7 +14,7 @@ from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
-from lossreg.losses.mean import Count, Mean, aligned, product
+from lossreg.losses.mean import Count, Mean, aligned, product, valued
 from lossreg_seg.formulas import Binary, Coefficients, Parts, Share, binary_formula, multiclass_formula, where_valid
 from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
 from lossreg_seg.mixup import mixup_batch
@@ -163,8 +163,8 @@ class SegLoss(Loss):
             self._means(self._against(pred, _Target(f"gt.{key}", target, weights), pred_batch, gt_batch))
             for key, target in self._mixup_targets(mixed)
         )
-        mixed_a = [mean._replace(value=lam * mean.value) for mean in at_a]
-        return mixed_a + [mean._replace(value=(1 - lam) * mean.value) for mean in at_b]
+        mixed_a = [valued(mean, lam * mean.value) for mean in at_a]
+        return mixed_a + [valued(mean, (1 - lam) * mean.value) for mean in at_b]
 
     def counts(self, gt_batch: Any) -> Sequence[Count]:
         """Return the numbers of pixels and of planes that count, or the sums of their weights, from the targets.

@@ -353,6 +353,8 @@ def test_gradcheck_with_a_mask(seg: Make, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:FutureWarning")  # in torch 2.15
+@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # in torch 2.6
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("options", ROUTES)
 def test_compiles_whole_with_a_mask(seg: Make, value_and_grad: Any, options: dict[str, Any]) -> None:
