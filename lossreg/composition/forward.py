@@ -131,7 +131,9 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     found = evaluate(criterion, losses, call, batches, active, normalize, weights, switches)
     if criterion.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
         with _deferring():
-            treat_nonfinite(criterion, found, batches, switches.off, f"epoch {moment.epoch}")
+            lost = treat_nonfinite(criterion, found, batches, switches.off, f"epoch {moment.epoch}")
+            if call.window is not None:
+                call.window.excuse(lost)
 
     present, off = list(found.raw), switches.off
     on = present if not off else [i for i in present if not off[i]]
@@ -277,8 +279,12 @@ def noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any)
 
 def treat_nonfinite(
     criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[bool], time: str
-) -> None:
-    """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike."""
+) -> list[int]:
+    """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike.
+
+    Returns:
+        the positions of those taken out.
+    """
     names, owner = criterion.names, criterion.clock.owner
     on = {i: value for i, value in found.raw.items() if not (off and off[i])}
     if criterion.on_nonfinite == "raise":
@@ -287,7 +293,7 @@ def treat_nonfinite(
             raise_nonfinite(
                 [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, time
             )
-        return
+        return []
     finite = agree_on_finite([on.get(i) for i in range(len(names))], criterion._one, owner, together=criterion.training)
     lost = [i for i, is_finite in enumerate(finite) if not is_finite]
     for i in lost:
@@ -295,6 +301,7 @@ def treat_nonfinite(
         criterion.skipped[i] += criterion.training and not recomputing()
     if lost:
         log_skipped([names[i] for i in lost], owner, time)
+    return lost
 
 
 # --- 5 to 7: norms and weights --------------------------------------------------------------------

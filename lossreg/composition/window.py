@@ -71,7 +71,7 @@ class Window:
         self.share: Tensor = like.new_full((), 1.0 / max(micro_batches, 1))
         found = [self.inner[i].present if t is None else t > 0 for i, t in enumerate(totals)]
         self.present: Tensor = torch.stack([some.any() for some in found])
-        self._expected = tuple(expected)
+        self._expected = list(expected)
         self._counted: dict[int, list[Count]] = {}
         self._sums: dict[int, Tensor] = {}
         self._norms: dict[int, Tensor] = {}
@@ -111,6 +111,11 @@ class Window:
         for position, inner in parts.groups.items():
             self.inner[position].now = self.now
             self.inner[position].add(inner)
+
+    def excuse(self, positions: Iterable[int]) -> None:
+        """Take it that forwards have left out elements of some terms, which were not finite."""
+        for position in positions:
+            self._expected[position] = None
 
     def check(self, criterion: MultiLoss, path: str = "") -> None:
         """Raise where the forwards had other elements than the targets said; looked at on the CPU only.

@@ -252,6 +252,27 @@ def test_an_optional_term_counts_where_its_targets_are():
     assert torch.allclose(found[:, 1], expected[:, 1], rtol=1e-6)
 
 
+def test_a_term_that_is_not_finite_is_left_out_of_its_micro_batch():
+    leaf, cut, _ = batches()
+    cut[0][1]["height"] = torch.full_like(cut[0][1]["height"], torch.inf)
+    criterion = make(on_nonfinite="skip_term")
+    found = in_window(criterion, cut, leaf)
+    assert criterion.skipped.tolist() == [1, 0]
+    assert torch.equal(found[:3, 0], torch.zeros(3, 5, dtype=torch.float64))
+    others = torch.cat([(pred["height"] - gt["height"]).abs()[gt["valid"]] for pred, gt in cut[1:]])
+    counted = sum(int(gt["valid"].sum()) for _, gt in cut)
+    assert torch.allclose(found[3:, 0], gradient(2 * others.sum() / counted, leaf)[3:, 0])
+
+
+def test_gradients_may_be_scaled():
+    leaf, cut, whole = batches()
+    criterion, scaler = make(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with criterion.window([targets for _, targets in cut]):
+        for pred, targets in cut:
+            scaler.scale(criterion(pred, targets)[0]).backward(retain_graph=True)
+    assert torch.allclose(leaf.grad / 1024.0, gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
+
+
 def test_gradnorm_works_in_no_window():
     with pytest.raises(WeightingError, match="GradNorm does not work in a window over micro-batches"):
         make(weighting=GradNorm()).window([]).__enter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import windows
 
 CASES = [
@@ -32,6 +33,13 @@ def test_the_gradient_of_a_window_is_that_of_the_joined_batch(groups, ranks, num
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_reduce_over_ranks_makes_a_forward_a_window(groups, ranks):
     assert differing(groups, ranks, list(range(3000, 3015)), one_each=True) == [[]] * ranks
+
+
+@pytest.mark.parametrize("wrap", ["ddp", "fsdp"])
+def test_wrapped_networks_average_the_same_gradients(groups, wrap):
+    if wrap == "fsdp" and not hasattr(torch.cpu.Stream, "record_event"):
+        pytest.skip("torch 2.6 shards no network on the CPU")
+    assert differing(groups, 2, list(range(5000, 5006)), wrap=wrap) == [[], []]
 
 
 @pytest.mark.parametrize("one_each", [False, True])

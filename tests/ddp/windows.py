@@ -7,7 +7,7 @@ and the weights. Every rank makes the whole batch, so that the first can compare
 from __future__ import annotations
 
 import random
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -110,13 +110,34 @@ def predictions(found: Tensor) -> dict[str, Tensor]:
     }
 
 
-def apart(number: int, rank: int, ranks: int, one_each: bool = False, **options: object) -> float:
+def wrapped(model: nn.Module, wrap: str | None) -> nn.Module:
+    """Return a network inside of DistributedDataParallel, or sharded by FSDP2, or as it is."""
+    if wrap == "ddp":
+        return nn.parallel.DistributedDataParallel(model)
+    if wrap == "fsdp":
+        from torch.distributed.fsdp import fully_shard
+
+        fully_shard(model)
+    return model
+
+
+def synced(model: nn.Module, wrap: str | None, last: bool) -> AbstractContextManager[object]:
+    """Return a context in which the ranks average their gradients at the last micro-batch alone."""
+    if wrap == "fsdp":
+        model.set_requires_gradient_sync(last)
+    return nullcontext() if last or wrap != "ddp" else model.no_sync()
+
+
+def apart(
+    number: int, rank: int, ranks: int, one_each: bool = False, wrap: str | None = None, **options: object
+) -> float:
     """Return the largest relative difference between the joined batch's gradient and that of the window's parts.
 
     Args:
         number: of the case.
         rank, ranks: this process.
         one_each: whether each rank has one micro-batch, in a forward of `reduce_over: ranks`.
+        wrap: `ddp` or `fsdp`; by default gradients are averaged by hand.
         options: of the criterion.
     """
     found = case(number, ranks)
@@ -134,11 +155,14 @@ def apart(number: int, rank: int, ranks: int, one_each: bool = False, **options:
         parts.append((inputs[start : start + size], {k: v[start : start + size] for k, v in targets.items()}))
         start += size
     criterion = criterion_of(found["terms"], **options, **({"reduce_over": "ranks"} if one_each else {}))
+    network_of_rank = wrapped(model, wrap)
     with nullcontext() if one_each else criterion.window([part for _, part in parts]):
-        for x, part in parts:
-            criterion(predictions(model(x)), part)[0].backward()
-    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-    if ranks > 1:
+        for i, (x, part) in enumerate(parts):
+            with synced(network_of_rank, wrap, i == len(parts) - 1):
+                criterion(predictions(network_of_rank(x)), part)[0].backward()
+    gradients = [p.grad.full_tensor() if wrap == "fsdp" else p.grad for p in model.parameters()]
+    gradient = torch.cat([one.flatten() for one in gradients]) * (ranks if wrap else 1)
+    if ranks > 1 and not wrap:
         dist.all_reduce(gradient)  # as DistributedDataParallel does
     scale = expected.abs().max().clamp_min(1e-6)
     state = [t.double() for key, t in joined.state_dict().items() if t.is_floating_point()]
