@@ -157,6 +157,7 @@ class LossWrapper(Loss):
             found = values_of or (unreduced(given) if plainly else None)
         self.__dict__["_unreduced"] = (found,)
         self._own_reduction = "sum" if own == "sum" else "mean"
+        self._shares = False  # whether `share` may be something where elements are values
         self._reduces = own in ("mean", "sum") and self.reduction in (None, own)  # the wrapped loss, as is asked
         if isinstance(inner, Loss):
             self.masks, self.parts = inner.masks, inner.parts
@@ -277,10 +278,14 @@ class LossWrapper(Loss):
     ) -> Tensor | Mean:
         """Reduce the values of the elements that count, as the wrapped loss itself would, or as `reduction` says."""
         reduction = self.reduction or self._own_reduction
-        target = self._target_in(arguments)
-        shape = self._shape_in(arguments, target)
-        share = None if target is None else self.share(target)
-        number = math.prod(shape)
+        first, second = arguments[0], arguments[-1]
+        if self.unit == "values" and not self._shares and len(arguments) == 2 and first.shape == second.shape:
+            share, shape, number = None, first.shape, first.numel()  # the commonest case, without what costs time
+        else:
+            target = self._target_in(arguments)
+            shape = self._shape_in(arguments, target)
+            share = None if target is None else self.share(target)
+            number = math.prod(shape)
         if share is None and self._reduces and number and not (self.mask or self.sample_weight):
             value = self._value_of(self._called(self.loss_func, self._looked_at(arguments, pred_batch, gt_batch)))
             value = value.mean() if value.dim() else value  # of planes, where the loss itself sums only inside of them

@@ -102,6 +102,7 @@ class LibraryLoss(LossWrapper):
         self.unmasked = unmasked or (_POOLED if pooled else "")  # before the core's constructor, which may report it
         super().__init__(loss_func, name, inputs=inputs, pred_key=pred_key, gt_key=gt_key, **options)
         self.__dict__["_reader"] = (read,)
+        self._shares = read is not None
         self.pooled = pooled
         self.masks = self.masks or (self.pooled and found)
         self.takes = Form.parse(choose(takes, loss_func))
