@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-import lossreg.composition.schedules  # noqa: F401  # dataclasses, whose parameters are read from the classes alone
 from lossreg import keys as declarations
 from lossreg import values
 from lossreg.config.schema import schema

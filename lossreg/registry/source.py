@@ -28,7 +28,7 @@ class UnreadableError(Exception):
 
 
 # modules whose members are used directly: they are already imported
-_PLAIN_MODULES = ("typing", "typing_extensions", "collections.abc", "types", "numbers", "abc")
+_PLAIN_MODULES = ("dataclasses", "typing", "typing_extensions", "collections.abc", "types", "numbers", "abc")
 _ROOTS: tuple[Any, ...] = (object, import_module("abc").ABC, import_module("typing").Generic)
 _MODULE = type("Module", (), {})
 # names that are not followed, because that would parse the largest files of torch
@@ -123,6 +123,8 @@ class Sources:
             return Signature(tuple(arguments), node.args.kwarg is not None, False, lambda: _docstring(node))
         if not isinstance(node, ast.ClassDef) or module is None:
             raise UnreadableError(f"{node!r} is neither a class nor a function")
+        if node.decorator_list:
+            return self._of_dataclass(node, module)
         lineage = list(self._lineage(node, module))
         is_loss = any((m.name, n.name) == LOSS for n, m in lineage if n is not None and m is not None)
         for owner, home in lineage:
@@ -133,6 +135,57 @@ class Sources:
                 return Signature(tuple(arguments), open_ended, is_loss, lambda: self._doc(lineage))
         is_module = lineage[-1] == (None, None)
         return Signature((), is_module, is_loss, lambda: self._doc(lineage))
+
+    def _of_dataclass(self, node: ast.ClassDef, module: _Module) -> Signature:
+        """Return the signature that `dataclass` makes of the fields of a class and of its bases."""
+        fields: dict[str, tuple[Argument, bool]] = {}
+        around: list[tuple[ast.ClassDef, _Module]] = []
+        found: _Found | None = _Found("definition", node, module)
+        while found is not None:
+            if not isinstance(found.value, ast.ClassDef) or found.module is None or _constructor(found.value):
+                raise UnreadableError(f"{node.name} has a base that makes its constructor itself")
+            around.append((found.value, found.module))
+            found = self._base(found.value, found.module)
+        for kind, home in reversed(around):
+            if kind.decorator_list and not self._is_dataclass(kind, home):
+                raise UnreadableError(f"{kind.name} has a decorator")
+            for statement in kind.body if kind.decorator_list else ():
+                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                    self._field(fields, statement.target.id, statement, home)
+        ordered = [a for a, named in fields.values() if not named] + [a for a, named in fields.values() if named]
+        classes = [kind for kind, _ in around]
+        return Signature(tuple(ordered), False, False, lambda: next((t for c in classes if (t := _docstring(c))), ""))
+
+    def _base(self, node: ast.ClassDef, module: _Module) -> _Found | None:
+        """Return the base of a class that is not one without a constructor, such as `ABC`."""
+        bases = [self._resolve(base, module) for base in node.bases]
+        bases = [base for base in bases if base.kind != "object" or base.value not in _ROOTS]
+        if len(bases) > 1:
+            raise UnreadableError(f"{node.name} has several bases")
+        return bases[0] if bases else None
+
+    def _is_dataclass(self, node: ast.ClassDef, module: _Module) -> bool:
+        decorators = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
+        options = [k.arg for d in node.decorator_list if isinstance(d, ast.Call) for k in d.keywords]
+        found = [self._resolve(decorator, module).value for decorator in decorators]
+        return found == [dataclass] and not {"init", "kw_only"} & set(options)
+
+    def _field(
+        self, fields: dict[str, tuple[Argument, bool]], name: str, statement: ast.AnnAssign, module: _Module
+    ) -> None:
+        """Add a field; one of a base keeps its place, as `dataclass` has it."""
+        default, named = statement.value, False
+        if ast.unparse(statement.annotation).startswith(("ClassVar", "typing.ClassVar", "InitVar")):
+            return
+        if isinstance(default, ast.Call) and ast.unparse(default.func).rpartition(".")[2] == "field":
+            options = {keyword.arg: keyword.value for keyword in default.keywords}
+            if "init" in options and ast.unparse(options["init"]) == "False":
+                fields.pop(name, None)
+                return
+            named = "kw_only" in options and ast.unparse(options["kw_only"]) == "True"
+            default = options.get("default", options.get("default_factory"))
+        hint = functools.partial(self._hint, statement.annotation, module)
+        fields[name] = (Argument(name, self._default(default, module), hint), named)
 
     def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[tuple[ast.ClassDef | None, _Module | None]]:
         """Yield a class and then its bases in order; `(None, None)` for `torch.nn.Module`."""
