@@ -158,7 +158,7 @@ class LossWrapper(Loss):
         self.__dict__["_unreduced"] = (found,)
         self._own_reduction = "sum" if own == "sum" else "mean"
         self._shares = False  # whether `share` may be something where elements are values
-        self._reduces = own in ("mean", "sum") and self.reduction in (None, own)  # the wrapped loss, as is asked
+        self._reduces = plainly and self.reduction in (None, self._own_reduction)  # the wrapped loss, as is asked
         if isinstance(inner, Loss):
             self.masks, self.parts = inner.masks, inner.parts
         else:
@@ -288,7 +288,7 @@ class LossWrapper(Loss):
             number = math.prod(shape)
         if share is None and self._reduces and number and not (self.mask or self.sample_weight):
             value = self._value_of(self._called(self.loss_func, self._looked_at(arguments, pred_batch, gt_batch)))
-            value = value.mean() if value.dim() else value  # of planes, where the loss itself sums only inside of them
+            value = value.mean() if value.dim() else value  # of elements, or of planes inside of which the loss sums
             return Mean(value, float(number), reduction == "sum", float(number))
         elements = self.elements(pred_batch, gt_batch, shape, share)
         if number == 0:
@@ -297,7 +297,8 @@ class LossWrapper(Loss):
         if kept is not None:
             arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
         arguments = self._looked_at(arguments, pred_batch, gt_batch)
-        if self._reduces and kept is None and not option_of(self.loss_func, "label_smoothing"):
+        own = option_of(self.loss_func, "reduction")
+        if self._reduces and kept is None and own != "none" and not option_of(self.loss_func, "label_smoothing"):
             mean = elements.known(self._value_of(self._called(self.loss_func, arguments)), reduction)
             if not isinstance(mean.count, Tensor):
                 return mean

@@ -298,6 +298,7 @@ def test_copies_have_no_window():
                 pass
 
 
+@pytest.mark.needs_plugins
 def test_from_a_file():
     leaf, cut, whole = batches(valid=lambda targets: (targets["height"] > 0.5).double())
     term = {"loss": "torch/L1Loss", "pred_key": "height", "gt_key": "height", "mask": "gt.valid"}

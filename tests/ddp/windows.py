@@ -13,26 +13,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lossreg import MultiLoss
+from lossreg import LossWrapper, MultiLoss
 
 CLASSES = 4
 SIZE = (3, 2)
 
 
-TERMS = {
-    "ce": {"loss": "torch/CrossEntropyLoss", "pred_key": "classes", "gt_key": "labels"},
-    "weighted_ce": {
-        "loss": "torch/CrossEntropyLoss",
-        "pred_key": "classes",
-        "gt_key": "labels",
-        "weight": [0.2, 0.9, 1.4, 0.5],
-        "label_smoothing": 0.1,
-    },
-    "l1": {"loss": "torch/L1Loss", "pred_key": "depth", "gt_key": "depth"},
-    "bce": {"loss": "torch/BCEWithLogitsLoss", "pred_key": "depth", "gt_key": "share"},
-    "cosine": {"loss": "torch/CosineEmbeddingLoss", "inputs": ["pred.vector", "gt.vector", "gt.sign"]},
+MODULES = {
+    "ce": nn.CrossEntropyLoss,
+    "weighted_ce": lambda: nn.CrossEntropyLoss(torch.tensor([0.2, 0.9, 1.4, 0.5]), label_smoothing=0.1),
+    "l1": nn.L1Loss,
+    "bce": nn.BCEWithLogitsLoss,
+    "cosine": nn.CosineEmbeddingLoss,
 }
-"""Losses of each unit, by constructor arguments; `inputs` is the wrapper's."""
+"""Losses of each unit."""
+KEYS = {
+    "ce": {"pred_key": "classes", "gt_key": "labels"},
+    "weighted_ce": {"pred_key": "classes", "gt_key": "labels"},
+    "l1": {"pred_key": "depth", "gt_key": "depth"},
+    "bce": {"pred_key": "depth", "gt_key": "share"},
+    "cosine": {"inputs": ["pred.vector", "gt.vector", "gt.sign"]},
+}
 
 
 def case(number: int, ranks: int) -> dict[str, object]:
@@ -40,7 +41,7 @@ def case(number: int, ranks: int) -> dict[str, object]:
     draw = random.Random(number)
     micro_batches = draw.randint(1, 8)
     cuts = [[draw.choice([0, 0, 1, 2, 3]) for _ in range(micro_batches)] for _ in range(ranks)]
-    names = draw.sample(list(TERMS), draw.randint(1, 3))
+    names = draw.sample(list(MODULES), draw.randint(1, 3))
     options = {
         name: {
             "mask": draw.choice([None, "gt.has", "gt.valid", ["gt.has", "gt.valid"]]) if name != "cosine" else None,
@@ -56,19 +57,10 @@ def criterion_of(terms: dict[str, dict[str, object]], **options: object) -> Mult
     """Build the criterion of a case."""
     losses = []
     for name, own in terms.items():
-        arguments = dict(TERMS[name])
-        loss = arguments.pop("loss")
-        wrap = {key: arguments.pop(key) for key in ("pred_key", "gt_key", "inputs") if key in arguments}
-        losses.append(adopted(loss, name, arguments, {**wrap, **own}))
+        loss = LossWrapper(MODULES[name](), name, reduction=own["reduction"], **KEYS[name])
+        loss.take_mask(own["mask"], own["sample_weight"])
+        losses.append(loss)
     return MultiLoss(losses, [0.5 + i for i in range(len(losses))], **options).double().train()
-
-
-def adopted(loss: str, name: str, arguments: dict[str, object], options: dict[str, object]):
-    """Create a loss with options of a term, as a file would."""
-    from lossreg.losses.create import adopt
-    from lossreg.registry import catalog
-
-    return adopt(catalog().losses.find(loss), name, arguments, {k: v for k, v in options.items() if v is not None})
 
 
 def whole(seed: int, samples: int, ignored: float) -> tuple[Tensor, dict[str, Tensor]]:
