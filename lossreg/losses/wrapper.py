@@ -126,7 +126,8 @@ class LossWrapper(Loss):
         self.ignore_index = option_of(loss_func, "ignore_index")
         self._takes_mask = _takes_mask(loss_func)
         self.reduction = wrap("reduction", reduction)
-        self.is_reduced = self.reduction != "none"
+        if self.reduction == "none":
+            self.is_reduced = False
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
         dtype = checks.declared(Term, "LossWrapper", "dtype", dtype)
