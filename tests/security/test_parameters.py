@@ -23,6 +23,7 @@ TEXTS = {
     "* name": "the term's name",
     "* reduction": "compared with mean, sum and none",
     "core/Uncertainty classification": "names of terms",
+    "crossfield/SegGrads mask": "a key of the batch, or a list of keys",
     "seg/SegLoss gt_channel_selector": "names of channels, and what they stand for",
     "kornia/DiceLoss average": "compared with micro and macro",
     "kornia/SSIM*Loss padding": "compared with same and valid",
