@@ -13,12 +13,10 @@ from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
 from lossreg.errors import ArgumentError, ConfigError, LossregError
-from lossreg.keys import Wrap
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
 from lossreg.registry.foreign import described, message_of
-from lossreg.values import keys_of
 
 
 def build_compound_loss_from_config(
@@ -137,6 +135,10 @@ def _single(component: Component) -> Any:
     return made
 
 
+_OF_MASKS = ("mask", "sample_weight")
+"""Keys of a term that a loss itself refuses."""
+
+
 class _Builder:
     """Make objects of a checked config; what a constructor refuses becomes a problem at the component's path."""
 
@@ -197,9 +199,10 @@ class _Builder:
         except Exception as error:  # a third party's constructor may raise anything
             name = component.entry.name
             problems = error.problems if isinstance(error, ArgumentError) else ()
-            if isinstance(error, ArgumentError) and error.owner == "LossWrapper":
+            of_mask = {problem.path for problem in problems} <= set(_OF_MASKS)
+            if isinstance(error, ArgumentError) and (error.owner == "LossWrapper" or of_mask):
                 for problem in problems:
-                    block = ".wrap" if problem.path in keys_of(Wrap) else ""
+                    block = ".wrap" if problem.path in component.under_wrap else ""
                     self.problems.add(replace(problem, path=f"{component.path}{block}.{problem.path}"))
                 return None
             reason = "; ".join(map(str, problems)) or message_of(error) or described(error)

@@ -34,6 +34,7 @@ class Component:
     entry: Entry[Any]
     arguments: dict[str, Data]
     name: str | None = None
+    under_wrap: frozenset[str] = frozenset()  # which options of the wrapper stand under `wrap`
 
 
 @dataclass
@@ -248,21 +249,31 @@ class Grammar:
         given = _given({name: value for name, value in values.items() if name in data})
         if default_name is None and entry is not None:
             default_name = _default_name(data, entry)
+        under = _given(_if_good(values["wrap"]) or {})
+        self._refuse_mask(entry, given, path)
         return TermConfig(
             path,
             self._name(values, default_name, path),
             self._weight(data, path, self._thresholds(values, thresholds, path), self._takes(entry, "weight", path)),
-            loss=None if entry is None else Component(path, entry, arguments),
+            loss=None if entry is None else Component(path, entry, arguments, under_wrap=frozenset(under)),
             wrap={
                 **arguments_of(Term, "LossWrapper", given),
                 **arguments_of(Term, "lossreg_wrap", given),
                 **arguments_of(Term, "Loss", given),
-                **arguments_of(Wrap, "LossWrapper", _given(_if_good(values["wrap"]) or {})),
+                **arguments_of(Wrap, "LossWrapper", under),
             },
             deep_supervision={"outputs": deep} if isinstance(deep, (str, list)) else _if_good(deep),
             normalize=values["normalize"],
             optional=values["optional"],
         )
+
+    def _refuse_mask(self, entry: Entry[LossSpec] | None, given: Mapping[str, Data], path: str) -> None:
+        """Refuse a mask for a loss whose spec says that it takes none."""
+        masking = "" if entry is None else entry.spec.masking
+        for key in ("mask", "sample_weight") if masking.startswith("no: ") else ():
+            if key in given:
+                problem = f"is not possible: {masking.removeprefix('no: ')}"
+                self.report(f"{path}.{key}", problem, "leave it out", "conflict")
 
     def _nested(
         self, data: Mapping[str, Data], path: str, name: str | None, thresholds: Data, around: CompoundConfig

@@ -325,6 +325,7 @@ def _terms() -> dict[str, Node]:
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
         "term_keys": {"description": "The keys of a term beside its loss.", "properties": keys},
         "own_key": {"enum": [*_OWN, *IGNORED_KEYS]},
+        "unmasked": {"properties": {"mask": NULL, "sample_weight": NULL}},
         "term": _text_or(
             _at("loss_name"),
             {
@@ -484,13 +485,11 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # 
     else:
         term |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
         term["additionalProperties"] = other
+    rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.masking.startswith("no: ") else [])]
     return {
         f"loss:{entry.name}": {**about, "properties": rest},
         f"args:{entry.name}": {**parameters, "type": "object", "properties": args, "additionalProperties": other},
-        f"term:{entry.name}": {
-            **term,
-            **({"allOf": [*map(_given, needed)]} if needed else {}),
-        },
+        f"term:{entry.name}": {**term, **({"allOf": rules} if rules else {})},
     }
 
 

@@ -228,3 +228,20 @@ class TestCompile:
         for key, value, why in (("on_nonfinite", "raise", "reads values"), ("track_norms", "running", "writes norms")):
             (problem,) = problems({**block, key: value})
             assert problem.startswith(f"compile: MultiLoss 'multi': {key}={value!r} {why} in the forward")
+
+
+@pytest.mark.parametrize(
+    ("term", "place"),
+    [
+        ({"mask": "gt.valid"}, "mask"),
+        ({"reduction": "per_sample"}, "reduction"),
+        ({"wrap": {"reduction": "per_sample"}}, "wrap.reduction"),
+    ],
+)
+def test_what_needs_values_of_elements_is_refused_where_it_stands(term, place):
+    lossreg.register("whole")(lambda pred, gt: (pred - gt).mean())
+    with pytest.raises(ConfigError) as caught:
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "whole", **term}]})
+    (problem,) = caught.value.problems
+    assert problem.path == f"loss_params.compound_loss.losses[0].{place}"
+    assert "has no values of single elements" in problem.message

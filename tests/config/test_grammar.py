@@ -189,6 +189,13 @@ class TestMistakes:
         line = f"losses[0].{key}: is not a parameter of local/Foreign ({hint})"
         assert problems({"losses": [{"loss": "Foreign", key: [0.2, 0.8]}]}) == [line]
 
+    @pytest.mark.parametrize("key", ["mask", "sample_weight"])
+    def test_a_mask_of_a_loss_that_takes_none_is_refused_at_its_key(self, key: str) -> None:
+        lossreg.register("Global", masking="no: it compares whole images")(torch.nn.L1Loss)
+        line = f"losses[0].{key}: is not possible: it compares whole images (leave it out)"
+        assert problems({"losses": [{"loss": "Global", key: "gt.valid"}]}) == [line]
+        assert build({"losses": [{"loss": "Global", key: None}]}).names == ("Global",)
+
     def test_a_list_without_thresholds_may_be_meant_for_the_loss(self) -> None:
         (line,) = problems({"losses": [{"loss": "Foreign", "weight": [0.2, 0.8]}]})
         assert line.endswith("each of epoch_thresholds; for the loss's own, args: {weight: [0.2, 0.8]})")
