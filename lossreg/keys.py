@@ -18,6 +18,8 @@ LISTS = ("loss_list", "losses")
 IGNORED_KEYS = ("_convert_", "_recursive_")
 """Hydra's keys that change nothing beside plain data."""
 SPECIAL_KEYS = ("_args_", "_partial_", *IGNORED_KEYS)
+MASKS = ("mask", "sample_weight")
+"""Keys of a term that say which elements count."""
 INHERITED = ("on_nonfinite", "track_norms", "norm_momentum")
 """Keys of a compound loss that hold for its groups too, where these do not give their own."""
 UNPRINTABLE = (

@@ -13,6 +13,7 @@ from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
 from lossreg.errors import ArgumentError, ConfigError, LossregError
+from lossreg.keys import MASKS
 from lossreg.losses.base import Loss
 from lossreg.losses.create import adopt, instantiate
 from lossreg.losses.deep_supervision import DeepSupervision
@@ -135,10 +136,6 @@ def _single(component: Component) -> Any:
     return made
 
 
-_OF_MASKS = ("mask", "sample_weight")
-"""Keys of a term that a loss itself refuses."""
-
-
 class _Builder:
     """Make objects of a checked config; what a constructor refuses becomes a problem at the component's path."""
 
@@ -199,7 +196,7 @@ class _Builder:
         except Exception as error:  # a third party's constructor may raise anything
             name = component.entry.name
             problems = error.problems if isinstance(error, ArgumentError) else ()
-            of_mask = {problem.path for problem in problems} <= set(_OF_MASKS)
+            of_mask = {problem.path for problem in problems} <= set(MASKS)
             if isinstance(error, ArgumentError) and (error.owner == "LossWrapper" or of_mask):
                 for problem in problems:
                     block = ".wrap" if problem.path in component.under_wrap else ""

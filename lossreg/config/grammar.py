@@ -15,7 +15,19 @@ from lossreg.config.imports import imported
 from lossreg.config.reading import Data
 from lossreg.config.size import check_size
 from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLookupError
-from lossreg.keys import IGNORED_KEYS, INHERITED, LISTS, SPECIAL_KEYS, Compound, Finite, Group, Lone, Term, Wrap
+from lossreg.keys import (
+    IGNORED_KEYS,
+    INHERITED,
+    LISTS,
+    MASKS,
+    SPECIAL_KEYS,
+    Compound,
+    Finite,
+    Group,
+    Lone,
+    Term,
+    Wrap,
+)
 from lossreg.printable import is_name
 from lossreg.registry import catalog, params
 from lossreg.registry.components import Entry, Section
@@ -269,11 +281,10 @@ class Grammar:
 
     def _refuse_mask(self, entry: Entry[LossSpec] | None, given: Mapping[str, Data], path: str) -> None:
         """Refuse a mask for a loss whose spec says that it takes none."""
-        masking = "" if entry is None else entry.spec.masking
-        for key in ("mask", "sample_weight") if masking.startswith("no: ") else ():
+        reason = "" if entry is None else entry.spec.unmasked
+        for key in MASKS if reason else ():
             if key in given:
-                problem = f"is not possible: {masking.removeprefix('no: ')}"
-                self.report(f"{path}.{key}", problem, "leave it out", "conflict")
+                self.report(f"{path}.{key}", f"is not possible: {reason}", "leave it out", "conflict")
 
     def _nested(
         self, data: Mapping[str, Data], path: str, name: str | None, thresholds: Data, around: CompoundConfig

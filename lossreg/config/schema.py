@@ -19,6 +19,7 @@ from lossreg.errors import UnknownNameError
 from lossreg.keys import (
     IGNORED_KEYS,
     LISTS,
+    MASKS,
     NO_NAME,
     SPECIAL_KEYS,
     Coefs,
@@ -325,7 +326,7 @@ def _terms() -> dict[str, Node]:
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
         "term_keys": {"description": "The keys of a term beside its loss.", "properties": keys},
         "own_key": {"enum": [*_OWN, *IGNORED_KEYS]},
-        "unmasked": {"properties": {"mask": NULL, "sample_weight": NULL}},
+        "unmasked": {"properties": dict.fromkeys(MASKS, NULL)},
         "term": _text_or(
             _at("loss_name"),
             {
@@ -485,7 +486,7 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # 
     else:
         term |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
         term["additionalProperties"] = other
-    rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.masking.startswith("no: ") else [])]
+    rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.unmasked else [])]
     return {
         f"loss:{entry.name}": {**about, "properties": rest},
         f"args:{entry.name}": {**parameters, "type": "object", "properties": args, "additionalProperties": other},

@@ -154,6 +154,11 @@ class LossSpec(Spec):
 
     kind = "loss"
 
+    @property
+    def unmasked(self) -> str:
+        """Why the loss takes no mask, as `masking` says it; empty if it may take one."""
+        return self.masking.removeprefix("no: ") if self.masking.startswith("no: ") else ""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._identifiers("tensors")

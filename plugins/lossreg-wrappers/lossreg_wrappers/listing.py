@@ -23,9 +23,7 @@ def kinds() -> dict[str, list[str]]:
     """Return the names of the losses whose mean has a count, which only take a mask, and which do neither."""
     by_kind: dict[str, list[str]] = {"count": [], "mask": [], "neither": []}
     for name, spec in specs().items():
-        kind = (
-            "neither" if spec.masking.startswith("no: ") else "mask" if spec.masking.endswith("no count") else "count"
-        )
+        kind = "neither" if spec.unmasked else "mask" if spec.masking.endswith("no count") else "count"
         by_kind[kind].append(name)
     return by_kind
 
@@ -34,7 +32,7 @@ def _rows(names: Iterable[str]) -> list[str]:
     """Return table rows, one for each text, with all names that have it."""
     by_text: dict[str, list[str]] = {}
     for name in names:
-        by_text.setdefault(specs()[name].masking.removeprefix("no: "), []).append(name)
+        by_text.setdefault(specs()[name].unmasked or specs()[name].masking, []).append(name)
     return [f"| {', '.join(f'`{name}`' for name in same)} | {text} |" for text, same in sorted(by_text.items())]
 
 
