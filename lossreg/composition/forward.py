@@ -31,10 +31,10 @@ from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_no
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
-from lossreg.composition.weighting.base import Coefficients, Weighting
+from lossreg.composition.weighting.base import Coefficients, Weighting, positions
 from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.mean import Count, Mean, largest
+from lossreg.losses.mean import Count, Mean, counted, largest
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -236,7 +236,7 @@ def evaluate(
             options = {"means": means} if tells[i] else {}
             raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False, **options)
             if call.window is not None:
-                share(i, loss, means)
+                into_window(i, loss, means)
             if means:
                 found.counts[i] = tuple(mean.count for mean in means)
             return
@@ -250,7 +250,7 @@ def evaluate(
         if inner.parts is not None:
             found.parts[i] = inner.parts
 
-    def share(i: int, loss: Loss, means: list[Mean]) -> None:
+    def into_window(i: int, loss: Loss, means: list[Mean]) -> None:
         assert call.window is not None
         if i in call.window.approximate:
             means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
@@ -371,32 +371,28 @@ def weigh(
         found: Coefficients | None = criterion.weighting.hold(values.isfinite(), active)
     else:
         found = _coefficients(criterion.weighting, values, terms, active, now, counts)
-    if found is None:
-        return vector * weights, None
-    if found.addends is not None and window is not None and not window.single and on:
+    if found is not None and found.addends is not None and window is not None and not window.single and on:
         parts = torch.stack([fractions[i].to(vector) for i in on])
         found = found._replace(addends=found.addends * parts / window.ranks)
-    shares = found.of(vector if gone is None else torch.where(gone, 0.0, vector)) * weights
-    return (shares if gone is None else torch.where(gone, 0.0, shares)), found.weights.detach()
+    there = vector if gone is None else torch.where(gone, 0.0, vector)
+    shares = (there if found is None else found.of(there)) * weights
+    coefficients = None if found is None else found.weights.detach()
+    return (shares if gone is None else torch.where(gone, 0.0, shares)), coefficients
 
 
 def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | None) -> Tensor | None:
     """Return (m,) what the values are means over, with 1 for those that do not say; None where none needs to.
 
-    In a window of one forward, whether the window has something for them.
+    In a window they are 1 for the terms that it has something for, and 0 for the others.
     """
     if window is not None:
-        return window.present[_index(on, like)].to(like)
+        return window.present[positions(on, like)].to(like)
     counts = [largest(found.counts[i]) if i in found.counts else None for i in on]
     moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
     if not moving and not (several() and any(count is not None for count in counts)):
         return None
     known = [1.0 if count is None else count for count in counts]
-    return torch.stack([c.to(like) if isinstance(c, Tensor) else like.new_full((), c) for c in known]).detach()
-
-
-def _index(positions: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(positions, dtype=torch.int64, device=like.device)
+    return torch.stack([counted(count, like) for count in known])
 
 
 def _own_values(found: Found, order: Sequence[int], like: Tensor) -> Tensor:

@@ -444,7 +444,7 @@ class MultiLoss(nn.Module):
         if isinstance(micro_batches, (Mapping, Tensor)) or iter(micro_batches) is micro_batches:
             found = "a single batch" if isinstance(micro_batches, (Mapping, Tensor)) else "an iterator, read only once"
             raise WindowError(f"{self.clock.owner}: window: expected a list of micro-batches, found {found}")
-        self._refuse_weightings("a window over micro-batches")
+        self._refuse_weightings()
         self.compare_ranks(anyhow=True)
         opened = open_window(self, micro_batches)
         self._current.window, self._open_windows = opened, self._open_windows + 1
@@ -457,17 +457,18 @@ class MultiLoss(nn.Module):
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
-        alone = self.reduce_over is None or not (self.training and torch.is_grad_enabled())
-        if self._current.window is not None or alone:
-            return self._current.window
-        return open_window(self, [targets], single=True)
+        window = self._current.window
+        if window is None and self.reduce_over is not None and self.training and torch.is_grad_enabled():
+            return open_window(self, [targets], single=True)
+        return window
 
-    def _refuse_weightings(self, where: str) -> None:
+    def _refuse_weightings(self) -> None:
+        """Refuse a window over micro-batches for a weighting that works in none."""
         for module in self.modules():
             if isinstance(module, Weighting) and not module.windows:
                 raise WeightingError(
-                    f"{self.clock.owner}: {type(module).__name__} does not work in {where}: it takes gradients of the "
-                    "whole batch's terms in a forward; use another weighting"
+                    f"{self.clock.owner}: {type(module).__name__} does not work in a window over micro-batches: "
+                    "it takes gradients of the whole batch's terms in a forward; use another weighting"
                 )
 
     def weighted_terms(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lossreg.losses.mean import Count, largest
+from lossreg.losses.mean import Count, counted, largest
 from lossreg.losses.paths import join
 
 
@@ -141,9 +141,7 @@ def _entries(parts: Parts, group: str, weight: Tensor, coefficient: Tensor) -> I
         path, inner = join(group, parts.names[i]), parts.groups.get(i)
         scheduled, adaptive = weight * weights[k], coefficient * coefficients[k]
         contribution = (weight * coefficient * shares[k]).to(values[k])
-        count = largest(parts.counts[k]) if parts.counts[k] else None
-        if count is not None and not isinstance(count, Tensor):
-            count = values.new_full((), count)
+        count = counted(largest(parts.counts[k]), values) if parts.counts[k] else None
         yield TermRecord(path, values[k], count, norms[k], scheduled, adaptive, contribution), inner is not None
         if inner is not None:
             yield from _entries(inner, path, scheduled, adaptive)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from lossreg.losses.mean import Count, safe
+from lossreg.losses.mean import Count, counted, safe
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.ranks import add_up
 
@@ -38,7 +38,7 @@ def track_norms(
         return
     zero = norms[0].norm.new_zeros(())
     raw = torch.stack([values[i].detach().to(zero) if i in values else zero for i in range(len(norms))])
-    weights = torch.stack([_on(zero, counts.get(i, 1.0) if i in values else 0.0) for i in range(len(norms))])
+    weights = torch.stack([counted(counts.get(i, 1.0) if i in values else 0.0, zero) for i in range(len(norms))])
     weights = torch.where(raw.isfinite() & (raw > LEAST_NORM), weights, 0.0)
     sums = add_up(torch.stack([torch.where(weights > 0, raw, 0.0) * weights, weights]), "track_norms")  # (2, n)
     move_norms(norms, sums[0] / safe(sums[1]), sums[1] > 0, momentum)
@@ -64,7 +64,3 @@ def move_norms(norms: Sequence[RunningNorm], means: Tensor, seen: Tensor, moment
         norm.norm.copy_(torch.where(there, moved, norm.norm))
         norm.norm_count.copy_(torch.where(there, norm.norm_count.clamp_min(1), norm.norm_count))
         norm.norm_sum.copy_(norm.norm[0].to(norm.norm_sum.dtype) * norm.norm_count)
-
-
-def _on(like: Tensor, count: Count) -> Tensor:
-    return count.detach().to(like) if isinstance(count, Tensor) else like.new_full((), count)

@@ -49,7 +49,7 @@ class Window:
         totals: for each term the counts of its means, (p,); None for a group.
         present: (n,) bool, which terms have something to learn in the window.
         ranks: how many ranks share it.
-        share: [], one over the number of micro-batches of this rank.
+        share: scalar, one over the number of micro-batches of this rank.
         single: whether it is one forward of each rank.
         inner: the windows of groups by position.
         approximate: positions of the terms that are taken for means over samples.
@@ -87,7 +87,7 @@ class Window:
         return functools.reduce(torch.add, shares)
 
     def fraction_of(self, position: int, means: Sequence[Mean]) -> Tensor:
-        """Return how much of the window's elements of a term these means are over, times the ranks; () float."""
+        """Return how much of the window's elements of a term these means are over, times the ranks."""
         totals = self.totals[position]
         if totals is None:
             return self.share

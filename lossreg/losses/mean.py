@@ -56,6 +56,11 @@ def safe(count: Count) -> Count:
     return torch.where(count == 0, 1.0, count) if isinstance(count, Tensor) else count or 1.0
 
 
+def counted(count: Count, like: Tensor) -> Tensor:
+    """Return a count as a detached scalar of the dtype and on the device of a tensor."""
+    return count.detach().to(like) if isinstance(count, Tensor) else like.new_full((), count)
+
+
 def largest(counts: Sequence[Count]) -> Count:
     """Return the largest of some counts, which is 0 only if all of them are."""
     if len(counts) == 1:

@@ -139,14 +139,7 @@ def _means(loss: Loss, batch: Batches) -> list[Mean]:
 
 
 def _part(batch: Any, start: int, stop: int) -> Any:
-    def cut(t: Tensor) -> Tensor:
-        return t[start:stop] if t.dim() else t
-
-    return (
-        cut(batch)
-        if isinstance(batch, Tensor)
-        else {k: cut(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    )
+    return mapped(batch, lambda t: t[start:stop] if t.dim() else t)
 
 
 def _check_counts(loss: Loss, batches: list[Batches], means: list[list[Mean]]) -> None:

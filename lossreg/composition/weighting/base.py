@@ -239,7 +239,7 @@ class Weighting(nn.Module):
         weights = there.float() if counts is None else torch.where(there, counts.to(values), 0.0)
         sums = torch.stack([values.where(there, 0.0) * weights, weights, *rows])  # (2 or 4, k)
         if active is not None:
-            sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, _positions(active, sums), sums)
+            sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, positions(active, sums), sums)
         sums = add_up(sums, type(self).__name__)
         if rows and can_look(sums):
             self._refuse(*sums[2:])
@@ -288,8 +288,9 @@ class Weighting(nn.Module):
 def _chosen(coefficients: Tensor, active: Sequence[int] | None) -> Tensor:
     """Return (k,) the coefficients of the active terms, copied: the state may move before the backward."""
     found = coefficients if coefficients.requires_grad else snapshot(coefficients)
-    return found if active is None else found[_positions(active, found)]
+    return found if active is None else found[positions(active, found)]
 
 
-def _positions(active: Sequence[int], like: Tensor) -> Tensor:
+def positions(active: Sequence[int], like: Tensor) -> Tensor:
+    """Return positions of terms as a tensor beside another."""
     return torch.tensor(active, dtype=torch.int64, device=like.device)

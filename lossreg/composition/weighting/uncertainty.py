@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, positions
 
 
 class Uncertainty(Weighting):
@@ -106,8 +106,8 @@ class Uncertainty(Weighting):
                 self.s.clamp_min_(self._least)
         s, halves = _shared(self.s), self._halves
         if active is not None:
-            positions = torch.tensor(active, dtype=torch.int64, device=s.device)
-            s, halves = s[positions], halves[positions]
+            places = positions(active, s)
+            s, halves = s[places], halves[places]
         learned = torch.where(present, s, s.detach())
         return Coefficients(halves * torch.exp(-learned), torch.where(present, s / 2, 0.0))
 
