@@ -220,6 +220,11 @@ void visit(const c10::IValue& value, const std::function<void(const at::Tensor&)
   }
 }
 
+// Operations that touch as many elements of their first tensor as there are indices, and the position of these.
+const std::map<std::string, size_t> kByIndex = {
+    {"aten::gather", 2}, {"aten::scatter", 2}, {"aten::scatter_add", 2}, {"aten::nll_loss_forward", 1},
+    {"aten::nll_loss2d_forward", 1}, {"aten::index_select", 2}};
+
 // Counts an operation and lets the CPU compute it.
 void launch(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
@@ -227,6 +232,7 @@ void launch(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   static const std::set<std::string> only_write = {"aten::fill_", "aten::zero_", "aten::uniform_", "aten::normal_"};
   int64_t bytes = 0;
   const auto arguments = torch::jit::last(*stack, schema.arguments().size());
+  const auto by_index = kByIndex.find(name.back() == '_' ? name.substr(0, name.size() - 1) : name);
   for (size_t i = 0; i < arguments.size(); i++) {
     const auto& argument = schema.arguments()[i];
     const auto* alias = argument.alias_info();
@@ -236,8 +242,11 @@ void launch(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       TORCH_CHECK(tensor.device().type() == kStandIn || (tensor.dim() == 0 && arguments[i].isTensor()), name,
                   ": expected all tensors on the device, found one of shape ", tensor.sizes(), " on ", tensor.device(),
                   " as ", argument.name());
-      if (!tensor.is_cpu())  // a number of the host is an argument of the kernel
-        bytes += size_of(tensor) * (static_cast<int>(reads) + static_cast<int>(writes));
+      if (tensor.is_cpu()) return;  // a number of the host is an argument of the kernel
+      auto size = size_of(tensor);
+      if (by_index != kByIndex.end() && tensor.is_same(arguments[0].toTensor()))  // also as the result
+        size = std::min<int64_t>(size, arguments[by_index->second].toTensor().numel() * tensor.element_size());
+      bytes += size * (static_cast<int>(reads) + static_cast<int>(writes));
     });
   }
   {

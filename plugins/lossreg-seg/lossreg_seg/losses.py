@@ -15,8 +15,10 @@ from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.base import can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
 from lossreg.losses.mean import Count, Mean, aligned, product, valued
+from lossreg_seg.blocks import lies_within
+from lossreg_seg.classes import Classes, ClassLoss, Indices, class_formula
 from lossreg_seg.formulas import Binary, Coefficients, Parts, Share, binary_formula, multiclass_formula, where_valid
-from lossreg_seg.kernel import BinaryLoss, OutOfRangeError
+from lossreg_seg.kernel import BinaryLoss
 from lossreg_seg.mixup import mixup_batch
 
 _PRED, _GT, _WEIGHTS = "pred.seg", "gt.gt_polygons_image", "gt.seg_loss_weights"
@@ -308,10 +310,9 @@ class SegLoss(Loss):
         self._look_for_foreground(given.key, target)
         task = Binary(self.coefs, self.use_mixed_precision, self.smoothing, self.ignore_index)
         if share is None and BinaryLoss.applies(pred, target, weights):
-            try:
-                return Parts(*BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
-            except OutOfRangeError:
-                pass  # reported below, with the key
+            parts = Parts(*BinaryLoss.apply(pred, target, weights, task))  # type: ignore[no-untyped-call]
+            if not can_look(pred) or holds((parts.entropy + parts.overlap).isfinite()):
+                return parts
         self._check_ranges(pred, given.key, target, share)
         return binary_formula(pred, target, weights, task, share)
 
@@ -345,12 +346,44 @@ class SegLoss(Loss):
     def _multiclass(self, pred: Tensor, given: _Target, pred_batch: Any, gt_batch: Any) -> Parts:
         self._look_for_foreground(given.key, given.tensor)
         target = self._class_planes(given.key, given.tensor, pred)
-        share = self._share((len(pred), 1, *pred.shape[2:]), self._valid_classes(target), pred_batch, gt_batch)
-        target = self._one_hot(given.key, target, share.kept, pred)
         weights = None if given.weights is None else self._weights(given.weights, pred, 1, self.n_classes)
         if pred.numel() == 0:
             return _nothing(pred)
+        if target.shape[1] != self.n_classes:
+            return self._of_indices(pred, given.key, target, weights, pred_batch, gt_batch)
+        share = self._share((len(pred), 1, *pred.shape[2:]), self._valid_classes(target), pred_batch, gt_batch)
+        target = target if share.kept is None else torch.where(share.kept, target, 0)
+        hint = "a target with one channel per class must be one-hot or probabilities"
+        self.check_range(given.key, target, 0, 1, hint=hint)
         return multiclass_formula(pred, target, weights, share, self.coefs, self.smoothing)
+
+    def _of_indices(
+        self, pred: Tensor, key: str, target: Tensor, weights: Tensor | None, pred_batch: Any, gt_batch: Any
+    ) -> Parts:
+        """Return the loss of class indices (N, 1, H, W)."""
+        if target.is_floating_point():
+            raise DtypeError(
+                f"loss {self.name!r}: {key!r} has dtype {str(target.dtype).removeprefix('torch.')}, expected an "
+                "integer dtype for class indices; convert it with .long()"
+            )
+        share, kept = None, None
+        is_class = self.ignore_index is not None and 0 <= self.ignore_index < self.n_classes
+        if self._is_weighed:
+            shape = (len(pred), 1, *pred.shape[2:])
+            share = self._share(shape, self._valid_classes(target), pred_batch, gt_batch)
+            kept = share.kept
+        elif is_class or not (can_look(target) and lies_within(target, 0, self.n_classes - 1)):
+            kept = self._valid_classes(target)
+        index = target.long() if kept is None else target.long() * kept
+        self.check_range(key, index, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")
+        label = torch.where(kept, index, -1) if kept is not None and (is_class or share is not None) else target
+        weights = weights if weights is None or kept is None else torch.where(kept, weights, 0)
+        indices, task = Indices(index, label, kept), Classes(self.coefs, self.smoothing)
+        if ClassLoss.applies(pred, indices, weights, share):
+            parts = Parts(*ClassLoss.apply(pred, *indices, weights, task))  # type: ignore[no-untyped-call]
+            if not can_look(pred) or holds((parts.entropy + parts.overlap).isfinite()):
+                return parts
+        return class_formula(pred, indices, weights, task, share)
 
     # --- reading the target -----------------------------------------------------------------------
 
@@ -394,29 +427,6 @@ class SegLoss(Loss):
         """Return (N, 1, H, W) which pixels of a multi-class target are not ignored; None for all."""
         valid = where_valid(gt, self.ignore_index)
         return valid if valid is None or gt.shape[1] == 1 else valid.all(dim=1, keepdim=True)
-
-    def _one_hot(self, key: str, gt: Tensor, kept: Tensor | None, pred: Tensor) -> Tensor:
-        """Return the multi-class target as (N, n_classes, H, W); where a pixel does not count, it is class 0 or none.
-
-        Args:
-            key: of the target.
-            gt: (N, 1 or n_classes, H, W).
-            kept: (N, 1, H, W), the pixels that count.
-            pred: (N, n_classes, H, W).
-        """
-        is_soft = gt.shape[1] == self.n_classes
-        if gt.is_floating_point() and not is_soft:
-            raise DtypeError(
-                f"loss {self.name!r}: {key!r} has dtype {str(gt.dtype).removeprefix('torch.')}, expected an "
-                "integer dtype for class indices; convert it with .long()"
-            )
-        gt = gt if kept is None else torch.where(kept, gt, 0)
-        if is_soft:
-            self.check_range(key, gt, 0, 1, hint="a target with one channel per class must be one-hot or probabilities")
-            return gt
-        indices = gt.long()
-        self.check_range(key, indices, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")
-        return torch.zeros_like(pred, requires_grad=False).scatter_(1, indices, 1)
 
     def extra_repr(self) -> str:
         """Return the main options for `repr`."""

@@ -1,0 +1,235 @@
+"""The loss of class indices with an analytic gradient, without one-hot planes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lossreg_seg.blocks import Blocks, may_apply
+from lossreg_seg.formulas import Coefficients, Parts, Share, multiclass_formula
+from lossreg_seg.overlap import Divisors, Overlap
+
+
+class Classes(NamedTuple):
+    """The options of the loss of class indices."""
+
+    coefs: Coefficients
+    smoothing: float = 0.0
+
+
+class Indices(NamedTuple):
+    """A target of class indices.
+
+    Attributes:
+        index: (N, 1, H, W) int64, from 0 to C - 1, any such number at a pixel that does not count.
+        label: (N, 1, H, W) of an integer dtype, the same at a pixel that counts, and no class at another.
+        kept: (N, 1, H, W) bool, the pixels that count; None if all do.
+    """
+
+    index: Tensor
+    label: Tensor
+    kept: Tensor | None
+
+
+class ClassLoss(torch.autograd.Function):
+    """`multiclass_formula` of class indices, but several times faster; saves only its inputs and some sums.
+
+    With `s = softmax(z)`, the index `y` of a pixel, and `[y = c]` as 1 or 0, the sums of a class `c` are
+    `TP = sum s_c [y = c]`, `sum s_c`, and the number of pixels with `y = c`. The derivative of a loss by `log s_c` is
+    `s_c (B_c - A_c [y = c])` for the overlap (see `Overlap`), and `-w ((1 - e) [y = c] + e / C)` for the cross-entropy
+    with the weight `w` of the pixel and the label smoothing `e`. The derivative by `z_c` is that by `log s_c` minus
+    `s_c` times the sum of those over the classes.
+
+    On the CPU the logits are read in blocks that fit the cache; elsewhere as a whole, with one buffer of their size
+    beside the gradient. Second derivatives use `multiclass_formula`.
+    """
+
+    @staticmethod
+    def applies(logits: Tensor, indices: Indices, weights: Tensor | None, share: Share | None) -> bool:
+        """Return whether it computes this loss; if not, use `class_formula`.
+
+        It does not where there are weights in the sums of planes, or weights of classes, and see `may_apply`.
+        """
+        is_plain = share is None or (
+            share.weights is None and (share.planes is None or share.planes.dtype == torch.bool)
+        )
+        return is_plain and (weights is None or weights.shape[1] == 1) and may_apply(logits, indices.index, weights)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        index: Tensor,
+        label: Tensor,
+        kept: Tensor | None,
+        weights: Tensor | None,
+        task: Classes,
+    ) -> Parts:
+        """Return the two means with their counts.
+
+        Args:
+            ctx: autograd's.
+            logits: (N, C, H, W).
+            index, label, kept: see `Indices`.
+            weights: (N, 1, H, W) factors of the cross-entropy, finite.
+            task: the options.
+        """
+        planes = _Planes(logits, Indices(index, label, kept), weights, task)
+        total, sums, valid = planes.sums()
+        by = Divisors.of((len(logits), 1, *logits.shape[2:]), valid, logits.shape[1])
+        overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by, logits.shape[1])
+        ctx.task, ctx.by, ctx.overlap, ctx.split = task, by, overlap, (planes.groups, planes.parts)
+        ctx.save_for_backward(logits, index, label, kept, weights)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(c for c in (by.pixels, by.planes) if isinstance(c, Tensor)))
+        total, factor = by.of_pixels(total, -task.coefs.bce)
+        entropy, mean = (value.to(planes.dtype) for value in (total * factor, overlap.mean()))
+        return Parts(entropy, mean, by.pixels, by.planes)
+
+    @staticmethod
+    def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the logits, in their dtype."""
+        logits, index, label, kept, weights = ctx.saved_tensors
+        zero = ctx.overlap.size.new_zeros
+        of_entropy, of_overlap = (zero(()) if of is None else of for of in (of_entropy, of_overlap))
+        indices = Indices(index, label, kept)
+        if torch.is_grad_enabled():  # a second derivative is needed
+            parts = class_formula(logits, indices, weights, ctx.task)
+            value = parts.entropy * of_entropy + parts.overlap * of_overlap
+            return *torch.autograd.grad(value, logits, create_graph=True), None, None, None, None, None
+        planes = _Planes(logits, indices, weights, ctx.task, ctx.split)
+        share, factor = ctx.by.of_pixels(of_entropy, -ctx.task.coefs.bce)
+        a, b = (numbers.to(planes.dtype) for numbers in ctx.overlap.slopes(of_overlap))
+        grad = planes.gradient(a, -ctx.overlap.factor, b, (share * factor).to(planes.dtype))
+        return torch.unflatten(grad, 2, logits.shape[2:]), None, None, None, None, None
+
+
+class _Planes(Blocks):
+    """The logits of a batch with their target, block by block.
+
+    On the CPU a block has one-hot planes, since its arithmetic is faster than its reads by index; elsewhere these would
+    be as large as the logits.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        indices: Indices,
+        weights: Tensor | None,
+        task: Classes,
+        split: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(logits, split)
+        self.task, self.kept = task, indices.kept
+        self._dropped = None if self.on_cpu or self.kept is None else self.kept.flatten(2).logical_not()
+        self._of_class = torch.arange(
+            logits.shape[1], device=logits.device, dtype=self.dtype if self.on_cpu else indices.label.dtype
+        ).unsqueeze(1)
+        self._logits = self.blocks(self.planes)
+        self._index, self._label, self._kept, self._weights = (
+            None if some is None else self.blocks(some.flatten(2)) for some in (*indices, weights)
+        )
+
+    def _hot(self, i: int, like: Tensor) -> Tensor:
+        """Return 1 at the class of each pixel that counts, else 0: a number on the CPU, a bool elsewhere."""
+        if not self.on_cpu:
+            return torch.eq(self._label[i], self._of_class)
+        return torch.eq(self.read(self._label, i, "label"), self._of_class, out=self.buffer("hot", like))
+
+    def _blank(self, i: int, values: Tensor) -> Tensor:
+        """Set the pixels that do not count to 0, in place."""
+        if self._kept is None:
+            return values
+        if self.on_cpu:  # several times faster; a value that is not finite makes the loss so, which is noticed
+            return values.mul_(self.read(self._kept, i, "kept"))
+        return values.masked_fill_(self._dropped, 0)
+
+    def sums(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the log-likelihood, the sums of planes (3, N, C), and what counts as `Divisors.of` takes it.
+
+        The sums are `TP` and two others, see `Overlap.of`.
+        """
+        n, classes, _ = self.planes.shape
+        rows = self.planes.new_empty((3, self.parts, n, classes), dtype=self.dtype)
+        of_blocks = [part.unbind() for some in rows.chunk(self.groups, 2) for part in some.unbind(1)]
+        totals = [self._sum_block(i, *of_block) for i, of_block in enumerate(of_blocks)]
+        valid = None
+        if self.kept is not None:
+            valid = rows.new_empty((2, n, 1))
+            torch.sum(self.kept.flatten(1), 1, keepdim=True, dtype=valid.dtype, out=valid[0])
+        if len(totals) == 1:
+            return totals[0], rows[:, 0], valid
+        return torch.stack(totals).sum(dtype=torch.float64), rows.sum(1, dtype=torch.float64), valid
+
+    def _sum_block(self, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor) -> Tensor:
+        """Write the sums over the planes of a block, (n, C) each, and return its log-likelihood."""
+        log_p = torch.log_softmax(self.read(self._logits, i, "logits"), 1)
+        hot = self._hot(i, log_p)
+        if self.on_cpu:
+            log_at = torch.mul(log_p, hot, out=self.buffer("both", log_p)).sum(1, keepdim=True)
+        else:
+            log_at = log_p.gather(1, self._index[i])
+        total = self._log_likelihood(i, log_p, log_at)
+        p = self._blank(i, log_p.exp_())
+        torch.sum(hot, 2, dtype=p.dtype, out=of_t)
+        torch.sum(p, 2, out=of_p)
+        if self.task.coefs.tversky:  # differences of sums would lose precision near a perfect prediction
+            both = p * hot
+            torch.sum(both, 2, out=tp)
+            torch.sum(p.sub_(both), 2, out=of_p)
+            torch.sum(both.neg_().add_(hot), 2, out=of_t)
+        elif self.on_cpu:
+            torch.sum(torch.mul(p, hot, out=self.buffer("both", p)), 2, out=tp)
+        else:
+            torch.sub(of_p, p.scatter_(1, self._index[i], 0).sum(2), out=tp)
+        return total
+
+    def _log_likelihood(self, i: int, log_p: Tensor, log_at: Tensor) -> Tensor:
+        """Return the sum over a block, times the weights of its pixels."""
+        if self.task.smoothing:
+            log_at = log_at.lerp_(log_p.mean(1, keepdim=True), self.task.smoothing)
+        if self._weights is not None:
+            log_at = log_at.mul_(self.read(self._weights, i, "weights"))
+        return self._blank(i, log_at).sum()
+
+    def gradient(self, a: Tensor, factor: float, b: Tensor, share: Tensor) -> Tensor:
+        """Return the gradient of the logits.
+
+        Args:
+            a, b: (N, C), where the slope of the overlap by `p` is `b + factor a` for the class of a pixel, else `b`.
+            factor: of `a`.
+            share: the derivative of what follows by the log-likelihood.
+        """
+        smoothing = self.task.smoothing
+        grad = torch.empty_like(self.planes)
+        of_a, of_b = (self.blocks(numbers.unsqueeze(2), once=True) for numbers in (a, b))
+        for i, out in enumerate(self.blocks(grad)):
+            hit = share if self._weights is None else share * self.read(self._weights, i, "weights")
+            p = torch.softmax(self.read(self._logits, i, "logits"), 1)
+            slope = torch.mul(p, of_b[i], out=out if out.dtype == self.dtype else self.buffer("slope", out))
+            if smoothing:
+                slope.add_(hit, alpha=smoothing / p.shape[1])
+                hit = hit * (1 - smoothing)
+            if self.on_cpu:
+                hot = self._hot(i, p)
+                slope.addcmul_(torch.mul(p, hot, out=self.buffer("both", p)), of_a[i], value=factor).addcmul_(hot, hit)
+            else:
+                index = self._index[i]
+                steep = of_a[i].squeeze(2).gather(1, index.squeeze(1)).unsqueeze(1)
+                slope.scatter_add_(1, index, torch.addcmul(hit, p.gather(1, index), steep, value=factor))
+            self._blank(i, slope.addcmul_(p, slope.sum(1, keepdim=True), value=-1))
+            if slope is not out:
+                out.copy_(slope)
+        return grad
+
+
+def class_formula(
+    logits: Tensor, indices: Indices, weights: Tensor | None, task: Classes, share: Share | None = None
+) -> Parts:
+    """Return the same by `multiclass_formula`, on the graph of the logits and the weights."""
+    n, classes, *size = logits.shape
+    share = Share.of((n, 1, *size), indices.kept, classes=classes) if share is None else share
+    of_class = torch.arange(classes, device=logits.device).view(-1, 1, 1)
+    return multiclass_formula(logits, indices.label == of_class, weights, share, task.coefs, task.smoothing)
