@@ -31,7 +31,7 @@ from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_no
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
-from lossreg.composition.weighting.base import Coefficients, Weighting, positions
+from lossreg.composition.weighting.base import Coefficients, Weighting, chosen
 from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.mean import Count, Mean, counted, largest
@@ -141,14 +141,15 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     raw, norms = normalise(criterion, losses, found, on, order, normalize, pred_batch)
     vector = raw if norms is None else raw / norms
     own = raw.detach() if call.window is None else _own_values(found, order, raw)
-    values = _values_by_path(criterion, found, order, own if norms is None else own / norms)
+    normalised = vector.detach() if call.window is None else own if norms is None else own / norms
+    values = _values_by_path(criterion, found, order, normalised)
     if len(on) < len(order):
         vector = vector[: len(on)]
-    weights, cast_weights = _weights_of(criterion, moment, weights, on, vector)
+    own_weights = _weights_of(criterion, moment, weights, on, vector)
     terms = functools.partial(_one_by_one, found, on, norms, vector)
     counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, terms, cast_weights, on, now, bool(switches.moving), counts, call.window, found.fractions
+        criterion, vector, terms, own_weights, on, now, bool(switches.moving), counts, call.window, found.fractions
     )
     call.parts = Parts(
         criterion.names,
@@ -333,15 +334,11 @@ def normalise(
     return vector, (snapshot(norms) if torch.compiler.is_compiling() else norms).to(vector)
 
 
-def _weights_of(
-    criterion: MultiLoss, moment: Moment | None, weights: Tensor, on: list[int], like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return (m,) the weights of the terms that are on: as they are, and in the dtype and on the device of a vector."""
-    # a compiled graph is one for all times: it must not ask which terms are on now
-    if moment is not None and not torch.compiler.is_compiling() and moment.on == tuple(on):
-        return moment.vector_on, (moment.single_on if like.dtype == torch.float32 else moment.vector_on).to(like)
-    chosen = weights if len(on) == len(criterion.names) else weights[on]
-    return chosen, chosen.to(like)
+def _weights_of(criterion: MultiLoss, moment: Moment | None, weights: Tensor, on: list[int], like: Tensor) -> Tensor:
+    """Return (m,) the weights of the terms that are on, in the dtype and on the device of a vector."""
+    if moment is not None and like.dtype == torch.float32 and not torch.compiler.is_compiling():
+        weights = moment.single
+    return (weights if len(on) == len(criterion.names) else chosen(weights, on)).to(like)
 
 
 def weigh(
@@ -386,7 +383,7 @@ def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | N
     In a window they are 1 for the terms that it has something for, and 0 for the others.
     """
     if window is not None:
-        return window.present[positions(on, like)].to(like)
+        return chosen(window.present, on).to(like)
     counts = [largest(found.counts[i]) if i in found.counts else None for i in on]
     moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
     if not moving and not (several() and any(count is not None for count in counts)):

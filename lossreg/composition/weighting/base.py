@@ -239,7 +239,9 @@ class Weighting(nn.Module):
         weights = there.float() if counts is None else torch.where(there, counts.to(values), 0.0)
         sums = torch.stack([values.where(there, 0.0) * weights, weights, *rows])  # (2 or 4, k)
         if active is not None:
-            sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, positions(active, sums), sums)
+            columns = dict(zip(active, sums.unbind(1), strict=True))
+            nothing = sums.new_zeros(len(sums))
+            sums = torch.stack([columns.get(i, nothing) for i in range(len(self.names))], 1)
         sums = add_up(sums, type(self).__name__)
         if rows and can_look(sums):
             self._refuse(*sums[2:])
@@ -288,9 +290,10 @@ class Weighting(nn.Module):
 def _chosen(coefficients: Tensor, active: Sequence[int] | None) -> Tensor:
     """Return (k,) the coefficients of the active terms, copied: the state may move before the backward."""
     found = coefficients if coefficients.requires_grad else snapshot(coefficients)
-    return found if active is None else found[positions(active, found)]
+    return found if active is None else chosen(found, active)
 
 
-def positions(active: Sequence[int], like: Tensor) -> Tensor:
-    """Return positions of terms as a tensor beside another."""
-    return torch.tensor(active, dtype=torch.int64, device=like.device)
+def chosen(vector: Tensor, positions: Sequence[int]) -> Tensor:
+    """Return (k,) the elements of a vector at some positions, in one launch; an index would be copied to the device."""
+    rows = vector.unbind()
+    return torch.stack([rows[i] for i in positions]) if positions else vector[:0]

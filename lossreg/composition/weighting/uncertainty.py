@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, positions
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, chosen
 
 
 class Uncertainty(Weighting):
@@ -106,8 +106,7 @@ class Uncertainty(Weighting):
                 self.s.clamp_min_(self._least)
         s, halves = _shared(self.s), self._halves
         if active is not None:
-            places = positions(active, s)
-            s, halves = s[places], halves[places]
+            s, halves = chosen(s, active), chosen(halves, active)
         learned = torch.where(present, s, s.detach())
         return Coefficients(halves * torch.exp(-learned), torch.where(present, s / 2, 0.0))
 
