@@ -31,10 +31,11 @@ from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_no
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
-from lossreg.composition.weighting.base import Coefficients, Weighting, chosen
+from lossreg.composition.vectors import chosen, counts_as, stacked
+from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.composition.window import Window, samples_in
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.mean import Count, Mean, counted, largest
+from lossreg.losses.mean import Count, Mean, largest
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -290,7 +291,7 @@ def treat_nonfinite(
     on = {i: value for i, value in found.raw.items() if not (off and off[i])}
     if criterion.on_nonfinite == "raise":
         if on:
-            values = _stack(list(on.values()))
+            values = stacked(list(on.values()))
             raise_nonfinite(
                 [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, time
             )
@@ -325,7 +326,7 @@ def normalise(
         return _empty(pred_batch, criterion._one), None
     values = [found.raw[i] for i in order]
     values[len(on) :] = [value.detach() for value in values[len(on) :]]
-    vector = _stack(values)
+    vector = stacked(values)
     if not normalize:
         return vector, None
     one, normalized = criterion._one, criterion._normalized
@@ -388,8 +389,7 @@ def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | N
     moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
     if not moving and not (several() and any(count is not None for count in counts)):
         return None
-    known = [1.0 if count is None else count for count in counts]
-    return torch.stack([counted(count, like) for count in known])
+    return counts_as([1.0 if count is None else count for count in counts], like)
 
 
 def _own_values(found: Found, order: Sequence[int], like: Tensor) -> Tensor:
@@ -505,12 +505,3 @@ def _values_by_path(criterion: MultiLoss, found: Found, order: Sequence[int], ve
         else:
             values[criterion.names[i]] = by_position[i]
     return values
-
-
-def _stack(values: Sequence[Tensor]) -> Tensor:
-    """Stack scalars of any dtypes into a vector of at least float32."""
-    dtypes = {value.dtype for value in values} - {torch.float32}
-    if not dtypes:
-        return torch.stack(list(values))
-    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
-    return torch.stack([value.to(dtype) for value in values])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lossreg.composition.weighting.base import chosen
+from lossreg.composition.vectors import chosen
 from lossreg.losses.mean import Count, counted, largest
 from lossreg.losses.paths import join
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from lossreg.composition.bare import keys_in, run_nodes
 from lossreg.composition.dependencies import needed_nodes
 from lossreg.composition.tracking import move_norms
+from lossreg.composition.vectors import counts_as
 from lossreg.errors import CountError, WindowError
 from lossreg.losses.base import Loss, can_look
 from lossreg.losses.mean import Count, Mean, safe
@@ -195,7 +196,7 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
             for targets in batches:
                 counts = _counts(criterion, targets, "", approximate)
                 flat = [count for path, size in sizes.items() for count in counts.get(path, (0.0,) * size)]
-                local = local + _vector(flat, local)
+                local = local + counts_as(flat, local)
         totals = add_up(local, f"{criterion.clock.owner}: window")
     by_path = dict(zip(sizes, _split(totals, sizes.values()), strict=True))
     own = dict(zip(sizes, _split(local, sizes.values()), strict=True))
@@ -227,17 +228,6 @@ def _window(
 def _split(vector: Tensor, sizes: Iterable[int]) -> Sequence[Tensor]:
     parts: Sequence[Tensor] = vector.split(list(sizes))  # type: ignore[no-untyped-call]
     return parts
-
-
-def _vector(counts: Sequence[Count], like: Tensor) -> Tensor:
-    """Return counts as a vector; those that are numbers go to the device in one copy."""
-    numbers = torch.tensor([0.0 if isinstance(c, Tensor) else float(c) for c in counts], dtype=like.dtype)
-    vector = numbers.to(like.device, non_blocking=True)
-    places = [i for i, count in enumerate(counts) if isinstance(count, Tensor)]
-    if not places:
-        return vector
-    moving = torch.stack([cast(Tensor, counts[i]).detach().to(like) for i in places])
-    return vector.index_copy(0, torch.tensor(places, device=like.device), moving)
 
 
 def _counts(criterion: MultiLoss, targets: Any, group: str, approximate: set[str]) -> dict[str, Sequence[Count]]:

@@ -156,7 +156,7 @@ def test_constant_weights_keep_their_tensors_as_the_epoch_moves() -> None:
 
 
 def test_weights_that_come_to_the_same_keep_their_tensors_and_others_share_one_memory() -> None:
-    step = Piecewise([5.0, 10.0], [1, 4])  # constant before its first epoch
+    step = Piecewise([1.0, 4.0], [5, 10])  # constant before its first epoch
     criterion = MultiLoss([One("a"), MultiLoss([One("b")], [step], name="g")], [1.0, 3.0])
     moments = [criterion.moment(epoch=epoch) for epoch in (2, 3, 12)]
     assert moments[0].vector is moments[1].vector

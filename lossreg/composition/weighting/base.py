@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lossreg.composition.vectors import chosen
 from lossreg.errors import WeightingError
 from lossreg.losses.base import can_look
 from lossreg.losses.norm import snapshot
@@ -291,9 +292,3 @@ def _chosen(coefficients: Tensor, active: Sequence[int] | None) -> Tensor:
     """Return (k,) the coefficients of the active terms, copied: the state may move before the backward."""
     found = coefficients if coefficients.requires_grad else snapshot(coefficients)
     return found if active is None else chosen(found, active)
-
-
-def chosen(vector: Tensor, positions: Sequence[int]) -> Tensor:
-    """Return (k,) the elements of a vector at some positions, in one launch; an index would be copied to the device."""
-    rows = vector.unbind()
-    return torch.stack([rows[i] for i in positions]) if positions else vector[:0]

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, chosen
+from lossreg.composition.vectors import chosen
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
 
 
 class Uncertainty(Weighting):
