@@ -55,7 +55,6 @@ class Found:
         raw: the values of terms, and the totals of groups; in a window, what they add to the window's.
         counts: what the means are over that terms consist of, for those that say it.
         own: in a window, the values of terms by themselves, detached.
-        fractions: in a window, how much of the window's elements they are over, times the ranks.
         empty: the totals of groups of which no term is there.
         members: the values of the members of groups, by path in the group.
         parts: what the forwards of groups have left for the record.
@@ -65,7 +64,6 @@ class Found:
     raw: dict[int, Tensor] = field(default_factory=dict)
     counts: dict[int, tuple[Count, ...]] = field(default_factory=dict)
     own: dict[int, Tensor] = field(default_factory=dict)
-    fractions: dict[int, Tensor] = field(default_factory=dict)
     empty: dict[int, Tensor] = field(default_factory=dict)
     members: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     parts: dict[int, Parts] = field(default_factory=dict)
@@ -73,7 +71,7 @@ class Found:
 
     def drop(self, position: int, name: str) -> None:
         """Forget a term, with its members where it is a group."""
-        for found in (self.raw, self.counts, self.own, self.fractions, self.empty, self.members, self.parts):
+        for found in (self.raw, self.counts, self.own, self.empty, self.members, self.parts):
             found.pop(position, None)
         for path in [path for path in self.extra_info if is_inside(path, name)]:
             del self.extra_info[path]
@@ -150,7 +148,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     terms = functools.partial(_one_by_one, found, on, norms, vector)
     counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, terms, own_weights, on, now, bool(switches.moving), counts, call.window, found.fractions
+        criterion, vector, terms, own_weights, on, now, bool(switches.moving), counts, call.window, found.counts
     )
     call.parts = Parts(
         criterion.names,
@@ -228,6 +226,7 @@ def evaluate(
     raw, extra_info = found.raw, found.extra_info
     skip, tells = switches.off if criterion.zero_weight == "skip" else (), criterion._tells
     keeps = not torch.compiler.is_compiling() and in_forward()
+    in_window: dict[int, list[Mean]] = {}
 
     def evaluate_term(i: int) -> None:
         name, loss, pred = names[i], losses[i], pred_batch
@@ -238,7 +237,9 @@ def evaluate(
             options = {"means": means} if tells[i] else {}
             raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False, **options)
             if call.window is not None:
-                into_window(i, loss, means)
+                if i in call.window.approximate:
+                    means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
+                found.own[i], in_window[i] = raw[i].detach(), means
             if means:
                 found.counts[i] = tuple(mean.count for mean in means)
             return
@@ -247,18 +248,8 @@ def evaluate(
         extra_info.update({join(name, path): info for path, info in told_inside.items()})
         found.members[i] = members
         (raw if members else found.empty)[i] = total
-        if call.window is not None:
-            found.fractions[i] = call.window.fraction_of(i, ())
         if inner.parts is not None:
             found.parts[i] = inner.parts
-
-    def into_window(i: int, loss: Loss, means: list[Mean]) -> None:
-        assert call.window is not None
-        if i in call.window.approximate:
-            means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
-        found.own[i] = raw[i].detach()
-        raw[i] = call.window.share_of(i, means)
-        found.fractions[i] = call.window.fraction_of(i, means)
 
     for i in active:
         if not keeps and not skip:
@@ -266,6 +257,8 @@ def evaluate(
             continue
         with deferred() if keeps else _AS_IT_IS, torch.no_grad() if skip and skip[i] else _AS_IT_IS:
             evaluate_term(i)
+    if call.window is not None:
+        raw.update(call.window.shares_of(in_window))
     return found
 
 
@@ -352,7 +345,7 @@ def weigh(
     moving: bool,
     counts: Tensor | None,
     window: Window | None,
-    fractions: Mapping[int, Tensor],
+    parts: Mapping[int, Sequence[Count]],
 ) -> tuple[Tensor, Tensor | None]:
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
@@ -370,8 +363,8 @@ def weigh(
     else:
         found = _coefficients(criterion.weighting, values, terms, active, now, counts)
     if found is not None and found.addends is not None and window is not None and not window.single and on:
-        parts = torch.stack([fractions[i].to(vector) for i in on])
-        found = found._replace(addends=found.addends * parts / window.ranks)
+        fractions = torch.stack([window.fraction_of(i, parts.get(i, ())) for i in on])
+        found = found._replace(addends=found.addends * (fractions / window.ranks).to(vector))
     there = vector if gone is None else torch.where(gone, 0.0, vector)
     shares = (there if found is None else found.of(there)) * weights
     coefficients = None if found is None else found.weights.detach()
