@@ -446,26 +446,26 @@ def keep_in_graph(
     DistributedDataParallel waits for the gradient of each parameter, so that all predictions and parameters must stay
     in the graph, or it hangs.
     """
-    kept = _off(criterion, found, batches, order[len(on) :], shares)
+    kept = _off(criterion, found, batches, order[len(on) :])
     if kept or not on or len(order) < len(criterion.names):
-        return torch.cat([shares, *kept, *_absent(criterion, found, off, shares), _empty(batches[0], shares)])
+        every = [*kept, *_absent(criterion, found, off), *tensors_in(batches[0])]
+        if not torch.compiler.is_compiling():
+            every = list({id(tensor): tensor for tensor in every}.values())
+        return torch.cat([shares, *nothing_of(every, shares)])
     return shares
 
 
-def _off(
-    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int], like: Tensor
-) -> list[Tensor]:
-    """Return vectors of no elements of what the terms that are off are made of."""
+def _off(criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int]) -> list[Tensor]:
+    """Return what the terms that are off are made of."""
     if not off or criterion.zero_weight == "skip":
         return []
     if not torch.compiler.is_compiling():
-        return nothing_of((t for i in off for t in sources(found.raw[i], batches)), like)
-    parameters = [p for i in off for p in criterion.loss_funcs[i].parameters()]
-    return nothing_of([*tensors_in(batches), *parameters], like)
+        return [t for i in off for t in sources(found.raw[i], batches)]
+    return [*tensors_in(batches), *(p for i in off for p in criterion.loss_funcs[i].parameters())]
 
 
-def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool], like: Tensor) -> list[Tensor]:
-    """Return vectors of no elements of the parameters of absent terms.
+def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool]) -> list[Tensor]:
+    """Return the parameters of absent terms.
 
     A group without terms is kept as it was computed: its weighting may average gradients over the ranks, and the other
     ranks wait for this one there. They do not where the group is off.
@@ -473,8 +473,7 @@ def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool], like: Tenso
     groups = {i: total for i, total in found.empty.items() if not (off and off[i])}
     absent = [loss for i, loss in enumerate(criterion.loss_funcs) if i not in found.raw and i not in groups]
     modules = absent if criterion.weighting is None else [*absent, criterion.weighting]
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return nothing_of([*groups.values(), *parameters], like)
+    return [*groups.values(), *(p for module in modules for p in module.parameters() if p.requires_grad)]
 
 
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:

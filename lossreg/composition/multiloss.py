@@ -161,7 +161,8 @@ class MultiLoss(nn.Module):
         self._bare = names_of_bare(self._asked(), batch_keys or ())
         groups = {i: loss for i, loss in enumerate(losses) if isinstance(loss, MultiLoss)}
         self._group_places, self._groups = tuple(groups), tuple(groups.values())
-        self._timed: bool = self.weighting is not None or any(group._timed for group in self._groups)
+        own_timed = self.weighting is not None and self.weighting.timed
+        self._timed: bool = own_timed or any(group._timed for group in self._groups)
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
         self._compared = False  # whether the ranks were found to hold the same criterion
         self.register_buffer("calibrated", torch.tensor(False))

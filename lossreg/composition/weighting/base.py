@@ -84,6 +84,7 @@ class Weighting(nn.Module):
         domain: for which values it is defined.
         counters: names of the buffers that are never below 0; a checkpoint where one is, is refused.
         compiles: whether `forward` can be part of a compiled graph.
+        timed: whether `move` reads the epoch, which is then on the device of the losses; where not, it may be None.
         moves: whether a forward moves a state, in training.
         moves_first: whether the weights of a forward are those after its move, or before.
         windows: whether it works in a window over several micro-batches.
@@ -95,6 +96,7 @@ class Weighting(nn.Module):
     domain: Domain = Domain()
     compiles: ClassVar[bool] = True
     counters: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
     moves: ClassVar[bool] = True
     moves_first: ClassVar[bool] = True
     windows: ClassVar[bool] = True

@@ -47,6 +47,7 @@ class GradNorm(Weighting):
         scale="common",
         reason="with an alpha above 0 it weighs by the ratio of a value to the first one",
     )
+    timed = False
     compiles = False
     windows = False  # it takes the gradient of the whole window's terms, which no forward has
     differentiates = True
