@@ -62,12 +62,15 @@ def build() -> Any:
     )
     module = types.SimpleNamespace(
         is_available=lambda: True,
+        device=lambda _: contextlib.nullcontext(),
         device_count=lambda: 1,
         current_device=lambda: 0,
         is_initialized=lambda: True,
         synchronize=lambda *_: None,
         _is_in_bad_fork=lambda: False,
         manual_seed_all=lambda _: None,
+        get_rng_state=lambda *_: torch.get_rng_state(),
+        set_rng_state=lambda *_: None,
         get_amp_supported_dtype=lambda: [torch.bfloat16, torch.float16],
     )
     torch._register_device_module(NAME, module)
