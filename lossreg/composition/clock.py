@@ -295,18 +295,28 @@ def _capturing(device: torch.device) -> bool:
 
 def _on_device(epoch: float | None, step: float | None, weights: Weights, device: torch.device, timed: bool) -> Moment:
     """Return the moment of all groups together, by one copy that the host does not wait for."""
-    sizes = [*weights.sizes(), 1]
-    numbers = [*weights.numbers(), epoch if timed and epoch is not None else 0.0]
+    told = timed and epoch is not None
+    alone = not weights.inner and not told
+    numbers = weights.values if alone else [*weights.numbers(), epoch if told else 0.0]
     dtype = torch.float32 if device.type == "mps" else torch.float64
     # The memory of the host may be freed at once: it is not pinned, so that a device driver has read it when the call
     # returns. Only a graph that is being captured would read it later; there the copy waits, and is refused by CUDA.
     flat = torch.tensor(numbers, dtype=dtype, device="cpu").to(device, non_blocking=not _capturing(device))
+    if alone:
+        return Moment(epoch, step, weights.off, flat, flat.float(), None, ())
+    sizes = [*weights.sizes(), 1]
     parts: Iterator[tuple[Tensor, Tensor]] = zip(flat.split(sizes), flat.float().split(sizes), strict=True)  # type: ignore[no-untyped-call]
-    now = flat[-1] if timed and epoch is not None else None
+    return _placed(epoch, step, weights, parts, flat[-1] if told else None)
 
-    def moment(weights: Weights) -> Moment:
-        n, (vector, single) = len(weights.values), next(parts)
-        inner = tuple(None if group is None else moment(group) for group in weights.inner)
-        return Moment(epoch, step, weights.off, vector[:n], single[:n], now, inner)
 
-    return moment(weights)
+def _placed(
+    epoch: float | None,
+    step: float | None,
+    weights: Weights,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    now: Tensor | None,
+) -> Moment:
+    """Return the moment of a `MultiLoss` and of its groups, which take the next parts one after another."""
+    n, (vector, single) = len(weights.values), next(parts)
+    inner = tuple(None if group is None else _placed(epoch, step, group, parts, now) for group in weights.inner)
+    return Moment(epoch, step, weights.off, vector[:n], single[:n], now, inner)

@@ -72,7 +72,7 @@ def move_norms(norms: Sequence[RunningNorm], means: Tensor, seen: Tensor | None,
     count = torch.where(moves, count.clamp_min(1), count)
     sums = (moved * count).to(count)
     # a launch for each dtype, not one for each buffer
-    torch._foreach_copy_([n.norm for n in norms], list(moved.split(1)))
+    torch._foreach_copy_([n.norm for n in norms], list(moved.unsqueeze(1).unbind()))
     torch._foreach_copy_(
         [*(n.norm_count for n in norms), *(n.norm_sum for n in norms)], [*count.unbind(), *sums.unbind()]
     )

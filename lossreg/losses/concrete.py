@@ -20,5 +20,5 @@ def is_concrete(tensor: Tensor) -> bool:
         and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
         and not tensor.is_meta
         and not torch._C._are_functorch_transforms_active()
-        and unpack_dual(tensor).tangent is None
+        and unpack_dual(tensor).tangent is None  # type: ignore[no-untyped-call]
     )

@@ -253,7 +253,7 @@ class Weighting(nn.Module):
         total, weight = sums[:2]
         return total / torch.where(weight > 0, weight, 1.0), weight > 0
 
-    def _of_all(self, vectors: Sequence[Tensor], active: Sequence[int] | None) -> Sequence[Tensor]:
+    def _of_all(self, vectors: list[Tensor], active: Sequence[int] | None) -> list[Tensor]:
         """Return (n,) vectors over all terms of (k,) ones over those that are active, with 0 for the others."""
         if active is None:
             return vectors
