@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lossreg import Loss, MultiLoss
+from lossreg.composition import clock
 from lossreg.composition.schedules import Piecewise
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.errors import ArgumentError
@@ -171,3 +172,14 @@ def test_the_epoch_is_a_tensor_only_where_a_weighting_is_told_it() -> None:
     group = MultiLoss([One("a")], [1.0], name="g", weighting=DWA())
     moments = [MultiLoss([group], [1.0]).moment(epoch=epoch) for epoch in (1, 2)]
     assert [moment.inner[0].now.item() for moment in moments] == [1, 2]
+
+
+def test_a_stream_reads_only_what_was_copied_on_it_unless_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    criterion, streams = MultiLoss([One("a")], [2.0]), iter([1, 1, 2, 3, 3])
+    monkeypatch.setattr(clock, "_stream_of", lambda device: next(streams))
+    first, same, other = (criterion.moment(epoch=1).vector for _ in range(3))
+    assert same is first
+    assert other is not first
+    monkeypatch.setattr(clock, "_capturing", lambda device: True)
+    assert criterion.moment(epoch=1).vector is other
+    assert criterion.moment(epoch=2).vector is other

@@ -190,4 +190,6 @@ def _length(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
     dtype = torch.float32 if like.device.type == "mps" else torch.float64
     dense = [g.to_dense() if g.is_sparse else g for g in gradients if g is not None]
     lengths = [torch.linalg.vector_norm(g.detach(), dtype=dtype).to(like.device) for g in dense]
+    if len(lengths) == 1:
+        return lengths[0]
     return torch.linalg.vector_norm(torch.stack(lengths)) if lengths else like.new_zeros((), dtype=dtype)
