@@ -34,6 +34,7 @@ from lossreg.composition.record import Parts
 from lossreg.composition.vectors import chosen, counts_as, stacked
 from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.composition.window import Window, samples_in
+from lossreg.errors import WeightingError
 from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.mean import Count, Mean, largest
 from lossreg.losses.norm import snapshot
@@ -350,11 +351,19 @@ def weigh(
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
     A term over nothing (`counts`), and one that turns out to be off in a compiled graph, counts as not there.
+
+    Raises:
+        WeightingError: the weighting is on another device.
     """
     off = weights == 0 if moving else None
     if criterion.weighting is None:
         shares = vector * weights
         return (shares if off is None else torch.where(off, 0.0, shares)), None
+    if vector.device != criterion._one.device:
+        raise WeightingError(
+            f"{criterion.clock.owner}: {type(criterion.weighting).__name__} is on {criterion._one.device}, the losses "
+            f"are on {vector.device}; move the criterion to the device of the batches: criterion.to(device)"
+        )
     gone = off if counts is None else counts == 0 if off is None else (counts == 0) | off
     values = vector if gone is None else torch.where(gone, math.nan, vector)
     active = None if len(on) == len(criterion.names) else on

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lossreg import Loss, LossWrapper, Mean, MultiLoss, Preprocess, calibrate_norms, diagnose
 from lossreg.composition.schedules import Piecewise
 from lossreg.composition.weighting.gradnorm import GradNorm
-from lossreg.errors import NonFiniteError
+from lossreg.errors import NonFiniteError, WeightingError
 from lossreg.losses.deep_supervision import DeepSupervision
 from lossreg.registry import catalog
 
@@ -446,3 +446,17 @@ def test_a_batch_on_two_devices_is_refused_with_the_term(device: torch.device) -
     with pytest.raises(RuntimeError, match="device") as raised:
         setting.step()
     assert "t0" in "\n".join(raised.value.__notes__)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_weighting_that_was_left_on_the_host_says_so(name: str, device: torch.device) -> None:
+    setting = Setting(ten(n=2, weighting=catalog().weightings.find(name).load()()), device)
+    setting.criterion.cpu()
+    with pytest.raises(WeightingError, match=rf"on cpu, the losses are on {device.type}:0; .*criterion.to\(device\)"):
+        setting.step()
+
+
+def test_a_criterion_without_state_may_stay_on_the_host(device: torch.device) -> None:
+    here, there = Setting(ten(masked, 2), torch.device("cpu")), Setting(ten(masked, 2), device)
+    there.criterion.cpu()
+    compare(here.step(), there.step())
