@@ -8,8 +8,9 @@ an operator of its own evaluates the schedules.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,6 +25,36 @@ _numbers = itertools.count()
 _by_number: WeakValueDictionary[int, Clock] = WeakValueDictionary()  # an operator takes no objects
 
 
+@dataclass(eq=False)
+class Weights:
+    """The weights of the terms of one `MultiLoss`, as numbers; where they are the same again, it is the same object.
+
+    Attributes:
+        values: of the terms.
+        off: for each term whether its weight is 0; empty where none is.
+        inner: for each term the weights of the group that it is, or None; empty where no term is a group.
+    """
+
+    values: tuple[float, ...]
+    off: tuple[bool, ...]
+    inner: tuple[Weights | None, ...]
+
+    def sizes(self) -> Iterator[int]:
+        """Yield how many numbers this `MultiLoss` has on a device, then those of its groups."""
+        yield len(self.values) + -len(self.values) % _ALIGNED
+        for group in self.inner:
+            if group is not None:
+                yield from group.sizes()
+
+    def numbers(self) -> Iterator[float]:
+        """Yield these numbers."""
+        yield from self.values
+        yield from itertools.repeat(0.0, -len(self.values) % _ALIGNED)
+        for group in self.inner:
+            if group is not None:
+                yield from group.numbers()
+
+
 # not frozen: torch 2.6 reads all fields of a frozen one, the epoch too, and compiles a forward again for each
 @dataclass(eq=False)
 class Moment:
@@ -31,26 +62,35 @@ class Moment:
 
     Attributes:
         epoch, step: the time, as it was given.
-        schedules: what was evaluated.
         off: for each term whether its weight is 0; empty where none is.
         vector: (n,) the weights, float64.
-        on: positions of the terms whose weight is not 0.
-        vector_on: (k,) the weights of those.
-        single_on: (k,) the same in float32.
-        now: [] the epoch as a tensor, or None where none was given.
-        inner: for each term the moment of the group that it is, or None.
+        single: (n,) the same in float32.
+        now: [] the epoch as a tensor, or None where none was given, or nothing asks for it.
+        inner: for each term the moment of the group that it is, or None; empty where no term is a group.
     """
 
     epoch: float | None
     step: float | None
-    schedules: tuple[Schedule, ...]
     off: tuple[bool, ...]
     vector: Tensor
-    on: tuple[int, ...]
-    vector_on: Tensor
-    single_on: Tensor
+    single: Tensor
     now: Tensor | None
     inner: tuple[Moment | None, ...]
+
+    def later(self, epoch: float | None, step: float | None) -> Moment:
+        """Return the moment of another time at which all weights are the same."""
+        inner = tuple(None if group is None else group.later(epoch, step) for group in self.inner)
+        return dataclasses.replace(self, epoch=epoch, step=step, inner=inner)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The last moment of a `MultiLoss`, and what it holds for."""
+
+    moment: Moment
+    weights: Weights
+    device: torch.device
+    stream: int | None
 
 
 class Clock:
@@ -68,7 +108,8 @@ class Clock:
         self.names = tuple(names)
         self.owner = owner
         self.schedules = tuple(schedules)
-        self._last: Moment | None = None
+        self._evaluated: tuple[Any, tuple[Schedule, ...], Weights] | None = None
+        self._kept: _Kept | None = None
         self._register()
 
     @property
@@ -86,6 +127,9 @@ class Clock:
     def _register(self) -> None:
         self._number = next(_numbers)
         _by_number[self._number] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_evaluated": None, "_kept": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -112,39 +156,67 @@ class Clock:
                 )
         return tuple(s(float(times[s.unit] or 0.0)) if s.needs_epoch else s(0.0) for s in schedules)
 
-    def at(self, epoch: Any, step: Any, device: torch.device, inner: tuple[Moment | None, ...]) -> Moment:
-        """Return the weights at a time, anew where it, the device or a schedule is another than last.
+    def time(self, epoch: Any, step: Any) -> tuple[float | None, float | None]:
+        """Return a time as numbers.
 
         Raises:
-            ValueError, ArgumentError: as `weights_at`.
+            ArgumentError: it is no number, or not finite.
         """
-        epoch, step = _number("epoch", epoch, self.owner), _number("step", step, self.owner)
-        last, schedules = self._last, self.schedules
+        return _number("epoch", epoch, self.owner), _number("step", step, self.owner)
+
+    def evaluate(self, epoch: float | None, step: float | None, inner: tuple[Weights | None, ...]) -> Weights:
+        """Return the weights at a time; the same object as last where they are the same.
+
+        Args:
+            epoch, step: the time.
+            inner: what this returned for the groups.
+
+        Raises:
+            ValueError: as `weights_at`.
+        """
+        last, schedules, time = self._evaluated, self.schedules, (epoch, step)
         if (
             last is not None
-            and (last.epoch, last.step, last.inner) == (epoch, step, inner)
-            and last.schedules is schedules
-            and last.vector.device == device
+            and last[1] is schedules
+            and last[2].inner == inner
+            and (not self.moving or last[0] == time)
         ):
-            return last
-        weights = self._weights(schedules, epoch, step)
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        vector = torch.tensor(weights, dtype=dtype, device=device)
-        on = tuple(i for i, weight in enumerate(weights) if weight != 0)
-        every = len(on) == len(weights)
-        vector_on = vector if every else torch.tensor([weights[i] for i in on], dtype=dtype, device=device)
-        self._last = moment = Moment(
-            epoch,
-            step,
-            schedules,
-            off=() if every else tuple(weight == 0 for weight in weights),
-            vector=vector,
-            on=on,
-            vector_on=vector_on,
-            single_on=vector_on.float(),
-            now=None if epoch is None else torch.tensor(epoch, dtype=dtype, device=device),
-            inner=inner,
-        )
+            return last[2]
+        values = self._weights(schedules, epoch, step)
+        if last is not None and (last[2].values, last[2].inner) == (values, inner):
+            weights = last[2]
+        else:
+            weights = Weights(values, tuple(v == 0 for v in values) if 0 in values else (), inner)
+        self._evaluated = time, schedules, weights
+        return weights
+
+    def moment(
+        self, epoch: float | None, step: float | None, weights: Weights, device: torch.device, timed: bool
+    ) -> Moment:
+        """Return weights on a device: the tensors of last time where they have not changed, else one copy of all.
+
+        Args:
+            epoch, step: the time.
+            weights: at that time.
+            device: of the forward.
+            timed: whether something asks for the epoch as a tensor.
+        """
+        stream, kept = _stream_of(device), self._kept
+        if (
+            kept is not None
+            and kept.weights is weights
+            and kept.device == device
+            and (kept.stream == stream or _capturing(device))  # a capture begins when the device has done all before
+        ):
+            last = kept.moment
+            if (last.epoch, last.step) == (epoch, step):
+                return last
+            if not timed or last.epoch == epoch:
+                moment = last.later(epoch, step)
+                self._kept = dataclasses.replace(kept, moment=moment)
+                return moment
+        moment = _on_device(epoch, step, weights, device, timed)
+        self._kept = _Kept(moment, weights, device, stream)
         return moment
 
     def trace(self, epoch: Any, step: Any, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -202,3 +274,49 @@ def _weights(like: Tensor, times: Tensor, given: Sequence[bool], number: int, te
 def _(like: Tensor, times: Tensor, given: Sequence[bool], number: int, terms: int) -> Tensor:
     del times, given, number
     return like.new_empty(terms, dtype=torch.float64)
+
+
+# --- numbers on a device ----------------------------------------------------------------------------
+
+_ALIGNED = 4  # 16 bytes of float32: compiled code copies inputs that begin elsewhere
+
+
+def _stream_of(device: torch.device) -> int | None:
+    """Return the stream that a copy to a device is on, and has to be read on; None where there are none."""
+    accelerator = None if device.type in ("cpu", "meta") else torch.accelerator.current_accelerator()
+    if accelerator is None or accelerator.type != device.type:
+        return None
+    return torch.accelerator.current_stream(device).stream_id
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _on_device(epoch: float | None, step: float | None, weights: Weights, device: torch.device, timed: bool) -> Moment:
+    """Return the moment of all groups together, by one copy that the host does not wait for."""
+    told = timed and epoch is not None
+    alone = not weights.inner and not told
+    numbers = weights.values if alone else [*weights.numbers(), epoch if told else 0.0]
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    # The memory of the host may be freed at once: it is not pinned, so that a device driver has read it when the call
+    # returns. Only a graph that is being captured would read it later; there the copy waits, and is refused by CUDA.
+    flat = torch.tensor(numbers, dtype=dtype, device="cpu").to(device, non_blocking=not _capturing(device))
+    if alone:
+        return Moment(epoch, step, weights.off, flat, flat.float(), None, ())
+    sizes = [*weights.sizes(), 1]
+    parts: Iterator[tuple[Tensor, Tensor]] = zip(flat.split(sizes), flat.float().split(sizes), strict=True)  # type: ignore[no-untyped-call]
+    return _placed(epoch, step, weights, parts, flat[-1] if told else None)
+
+
+def _placed(
+    epoch: float | None,
+    step: float | None,
+    weights: Weights,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    now: Tensor | None,
+) -> Moment:
+    """Return the moment of a `MultiLoss` and of its groups, which take the next parts one after another."""
+    n, (vector, single) = len(weights.values), next(parts)
+    inner = tuple(None if group is None else _placed(epoch, step, group, parts, now) for group in weights.inner)
+    return Moment(epoch, step, weights.off, vector[:n], single[:n], now, inner)

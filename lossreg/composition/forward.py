@@ -31,10 +31,12 @@ from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_no
 from lossreg.composition.off import gated, nothing_of, sources, tensors_in
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
-from lossreg.composition.weighting.base import Coefficients, Weighting, positions
+from lossreg.composition.vectors import chosen, counts_as, stacked
+from lossreg.composition.weighting.base import Coefficients, Weighting
 from lossreg.composition.window import Window, samples_in
+from lossreg.errors import WeightingError
 from lossreg.losses.base import Loss, check_normalize
-from lossreg.losses.mean import Count, Mean, counted, largest
+from lossreg.losses.mean import Count, Mean, largest
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -54,7 +56,6 @@ class Found:
         raw: the values of terms, and the totals of groups; in a window, what they add to the window's.
         counts: what the means are over that terms consist of, for those that say it.
         own: in a window, the values of terms by themselves, detached.
-        fractions: in a window, how much of the window's elements they are over, times the ranks.
         empty: the totals of groups of which no term is there.
         members: the values of the members of groups, by path in the group.
         parts: what the forwards of groups have left for the record.
@@ -64,7 +65,6 @@ class Found:
     raw: dict[int, Tensor] = field(default_factory=dict)
     counts: dict[int, tuple[Count, ...]] = field(default_factory=dict)
     own: dict[int, Tensor] = field(default_factory=dict)
-    fractions: dict[int, Tensor] = field(default_factory=dict)
     empty: dict[int, Tensor] = field(default_factory=dict)
     members: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     parts: dict[int, Parts] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Found:
 
     def drop(self, position: int, name: str) -> None:
         """Forget a term, with its members where it is a group."""
-        for found in (self.raw, self.counts, self.own, self.fractions, self.empty, self.members, self.parts):
+        for found in (self.raw, self.counts, self.own, self.empty, self.members, self.parts):
             found.pop(position, None)
         for path in [path for path in self.extra_info if is_inside(path, name)]:
             del self.extra_info[path]
@@ -141,14 +141,15 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     raw, norms = normalise(criterion, losses, found, on, order, normalize, pred_batch)
     vector = raw if norms is None else raw / norms
     own = raw.detach() if call.window is None else _own_values(found, order, raw)
-    values = _values_by_path(criterion, found, order, own if norms is None else own / norms)
+    normalised = vector.detach() if call.window is None else own if norms is None else own / norms
+    values = _values_by_path(criterion, found, order, normalised)
     if len(on) < len(order):
         vector = vector[: len(on)]
-    weights, cast_weights = _weights_of(criterion, moment, weights, on, vector)
+    own_weights = _weights_of(criterion, moment, weights, on, vector)
     terms = functools.partial(_one_by_one, found, on, norms, vector)
     counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, terms, cast_weights, on, now, bool(switches.moving), counts, call.window, found.fractions
+        criterion, vector, terms, own_weights, on, now, bool(switches.moving), counts, call.window, found.counts
     )
     call.parts = Parts(
         criterion.names,
@@ -226,6 +227,7 @@ def evaluate(
     raw, extra_info = found.raw, found.extra_info
     skip, tells = switches.off if criterion.zero_weight == "skip" else (), criterion._tells
     keeps = not torch.compiler.is_compiling() and in_forward()
+    in_window: dict[int, list[Mean]] = {}
 
     def evaluate_term(i: int) -> None:
         name, loss, pred = names[i], losses[i], pred_batch
@@ -236,7 +238,9 @@ def evaluate(
             options = {"means": means} if tells[i] else {}
             raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False, **options)
             if call.window is not None:
-                into_window(i, loss, means)
+                if i in call.window.approximate:
+                    means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
+                found.own[i], in_window[i] = raw[i].detach(), means
             if means:
                 found.counts[i] = tuple(mean.count for mean in means)
             return
@@ -245,18 +249,8 @@ def evaluate(
         extra_info.update({join(name, path): info for path, info in told_inside.items()})
         found.members[i] = members
         (raw if members else found.empty)[i] = total
-        if call.window is not None:
-            found.fractions[i] = call.window.fraction_of(i, ())
         if inner.parts is not None:
             found.parts[i] = inner.parts
-
-    def into_window(i: int, loss: Loss, means: list[Mean]) -> None:
-        assert call.window is not None
-        if i in call.window.approximate:
-            means[:] = [Mean(raw[i], float(samples_in(loss, gt_batch)))]
-        found.own[i] = raw[i].detach()
-        raw[i] = call.window.share_of(i, means)
-        found.fractions[i] = call.window.fraction_of(i, means)
 
     for i in active:
         if not keeps and not skip:
@@ -264,6 +258,8 @@ def evaluate(
             continue
         with deferred() if keeps else _AS_IT_IS, torch.no_grad() if skip and skip[i] else _AS_IT_IS:
             evaluate_term(i)
+    if call.window is not None:
+        raw.update(call.window.shares_of(in_window))
     return found
 
 
@@ -289,7 +285,7 @@ def treat_nonfinite(
     on = {i: value for i, value in found.raw.items() if not (off and off[i])}
     if criterion.on_nonfinite == "raise":
         if on:
-            values = _stack(list(on.values()))
+            values = stacked(list(on.values()))
             raise_nonfinite(
                 [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, time
             )
@@ -324,7 +320,7 @@ def normalise(
         return _empty(pred_batch, criterion._one), None
     values = [found.raw[i] for i in order]
     values[len(on) :] = [value.detach() for value in values[len(on) :]]
-    vector = _stack(values)
+    vector = stacked(values)
     if not normalize:
         return vector, None
     one, normalized = criterion._one, criterion._normalized
@@ -333,15 +329,11 @@ def normalise(
     return vector, (snapshot(norms) if torch.compiler.is_compiling() else norms).to(vector)
 
 
-def _weights_of(
-    criterion: MultiLoss, moment: Moment | None, weights: Tensor, on: list[int], like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return (m,) the weights of the terms that are on: as they are, and in the dtype and on the device of a vector."""
-    # a compiled graph is one for all times: it must not ask which terms are on now
-    if moment is not None and not torch.compiler.is_compiling() and moment.on == tuple(on):
-        return moment.vector_on, (moment.single_on if like.dtype == torch.float32 else moment.vector_on).to(like)
-    chosen = weights if len(on) == len(criterion.names) else weights[on]
-    return chosen, chosen.to(like)
+def _weights_of(criterion: MultiLoss, moment: Moment | None, weights: Tensor, on: list[int], like: Tensor) -> Tensor:
+    """Return (m,) the weights of the terms that are on, in the dtype and on the device of a vector."""
+    if moment is not None and like.dtype == torch.float32 and not torch.compiler.is_compiling():
+        weights = moment.single
+    return (weights if len(on) == len(criterion.names) else chosen(weights, on)).to(like)
 
 
 def weigh(
@@ -354,16 +346,24 @@ def weigh(
     moving: bool,
     counts: Tensor | None,
     window: Window | None,
-    fractions: Mapping[int, Tensor],
+    parts: Mapping[int, Sequence[Count]],
 ) -> tuple[Tensor, Tensor | None]:
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
     A term over nothing (`counts`), and one that turns out to be off in a compiled graph, counts as not there.
+
+    Raises:
+        WeightingError: the weighting is on another device.
     """
     off = weights == 0 if moving else None
     if criterion.weighting is None:
         shares = vector * weights
         return (shares if off is None else torch.where(off, 0.0, shares)), None
+    if vector.device != criterion._one.device:
+        raise WeightingError(
+            f"{criterion.clock.owner}: {type(criterion.weighting).__name__} is on {criterion._one.device}, the losses "
+            f"are on {vector.device}; move the criterion to the device of the batches: criterion.to(device)"
+        )
     gone = off if counts is None else counts == 0 if off is None else (counts == 0) | off
     values = vector if gone is None else torch.where(gone, math.nan, vector)
     active = None if len(on) == len(criterion.names) else on
@@ -372,8 +372,8 @@ def weigh(
     else:
         found = _coefficients(criterion.weighting, values, terms, active, now, counts)
     if found is not None and found.addends is not None and window is not None and not window.single and on:
-        parts = torch.stack([fractions[i].to(vector) for i in on])
-        found = found._replace(addends=found.addends * parts / window.ranks)
+        fractions = torch.stack([window.fraction_of(i, parts.get(i, ())) for i in on])
+        found = found._replace(addends=found.addends * (fractions / window.ranks).to(vector))
     there = vector if gone is None else torch.where(gone, 0.0, vector)
     shares = (there if found is None else found.of(there)) * weights
     coefficients = None if found is None else found.weights.detach()
@@ -386,13 +386,12 @@ def _counts_of(found: Found, on: Sequence[int], like: Tensor, window: Window | N
     In a window they are 1 for the terms that it has something for, and 0 for the others.
     """
     if window is not None:
-        return window.present[positions(on, like)].to(like)
+        return chosen(window.present, on).to(like)
     counts = [largest(found.counts[i]) if i in found.counts else None for i in on]
     moving = any(isinstance(count, Tensor) or count == 0 for count in counts)
     if not moving and not (several() and any(count is not None for count in counts)):
         return None
-    known = [1.0 if count is None else count for count in counts]
-    return torch.stack([counted(count, like) for count in known])
+    return counts_as([1.0 if count is None else count for count in counts], like)
 
 
 def _own_values(found: Found, order: Sequence[int], like: Tensor) -> Tensor:
@@ -456,26 +455,26 @@ def keep_in_graph(
     DistributedDataParallel waits for the gradient of each parameter, so that all predictions and parameters must stay
     in the graph, or it hangs.
     """
-    kept = _off(criterion, found, batches, order[len(on) :], shares)
+    kept = _off(criterion, found, batches, order[len(on) :])
     if kept or not on or len(order) < len(criterion.names):
-        return torch.cat([shares, *kept, *_absent(criterion, found, off, shares), _empty(batches[0], shares)])
+        every = [*kept, *_absent(criterion, found, off), *tensors_in(batches[0])]
+        if not torch.compiler.is_compiling():
+            every = list({id(tensor): tensor for tensor in every}.values())
+        return torch.cat([shares, *nothing_of(every, shares)])
     return shares
 
 
-def _off(
-    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int], like: Tensor
-) -> list[Tensor]:
-    """Return vectors of no elements of what the terms that are off are made of."""
+def _off(criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int]) -> list[Tensor]:
+    """Return what the terms that are off are made of."""
     if not off or criterion.zero_weight == "skip":
         return []
     if not torch.compiler.is_compiling():
-        return nothing_of((t for i in off for t in sources(found.raw[i], batches)), like)
-    parameters = [p for i in off for p in criterion.loss_funcs[i].parameters()]
-    return nothing_of([*tensors_in(batches), *parameters], like)
+        return [t for i in off for t in sources(found.raw[i], batches)]
+    return [*tensors_in(batches), *(p for i in off for p in criterion.loss_funcs[i].parameters())]
 
 
-def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool], like: Tensor) -> list[Tensor]:
-    """Return vectors of no elements of the parameters of absent terms.
+def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool]) -> list[Tensor]:
+    """Return the parameters of absent terms.
 
     A group without terms is kept as it was computed: its weighting may average gradients over the ranks, and the other
     ranks wait for this one there. They do not where the group is off.
@@ -483,8 +482,7 @@ def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool], like: Tenso
     groups = {i: total for i, total in found.empty.items() if not (off and off[i])}
     absent = [loss for i, loss in enumerate(criterion.loss_funcs) if i not in found.raw and i not in groups]
     modules = absent if criterion.weighting is None else [*absent, criterion.weighting]
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return nothing_of([*groups.values(), *parameters], like)
+    return [*groups.values(), *(p for module in modules for p in module.parameters() if p.requires_grad)]
 
 
 def _empty(pred_batch: Any, like: Tensor) -> Tensor:
@@ -508,12 +506,3 @@ def _values_by_path(criterion: MultiLoss, found: Found, order: Sequence[int], ve
         else:
             values[criterion.names[i]] = by_position[i]
     return values
-
-
-def _stack(values: Sequence[Tensor]) -> Tensor:
-    """Stack scalars of any dtypes into a vector of at least float32."""
-    dtypes = {value.dtype for value in values} - {torch.float32}
-    if not dtypes:
-        return torch.stack(list(values))
-    dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
-    return torch.stack([value.to(dtype) for value in values])

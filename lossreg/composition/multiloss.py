@@ -17,7 +17,7 @@ from lossreg.composition import checkpoint
 from lossreg.composition.bare import names_of_bare
 from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, begin, keep_record
 from lossreg.composition.checkpoint import Contents
-from lossreg.composition.clock import Clock, Moment
+from lossreg.composition.clock import Clock, Moment, Weights
 from lossreg.composition.compiled import CompiledCall
 from lossreg.composition.dependencies import build_nodes, check_functions, check_sources
 from lossreg.composition.facts import facts
@@ -161,6 +161,8 @@ class MultiLoss(nn.Module):
         self._bare = names_of_bare(self._asked(), batch_keys or ())
         groups = {i: loss for i, loss in enumerate(losses) if isinstance(loss, MultiLoss)}
         self._group_places, self._groups = tuple(groups), tuple(groups.values())
+        own_timed = self.weighting is not None and self.weighting.timed
+        self._timed: bool = own_timed or any(group._timed for group in self._groups)
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
         self._compared = False  # whether the ranks were found to hold the same criterion
         self.register_buffer("calibrated", torch.tensor(False))
@@ -500,14 +502,20 @@ class MultiLoss(nn.Module):
         Raises:
             ValueError, ArgumentError, RecomputedError: as `forward`.
         """
+        epoch, step = self.clock.time(epoch, step)
+        weights = self._weights_at(epoch, step)
+        return self.clock.moment(epoch, step, weights, cast(Tensor, self._buffers["calibrated"]).device, self._timed)
+
+    def _weights_at(self, epoch: float | None, step: float | None) -> Weights:
+        """Return the weights of the terms, and of those of all groups, after a look at what must not have changed."""
         losses, nodes = self._modules["loss_funcs"], self._modules["pre_processes"]  # quicker than attributes
         if (len(losses), len(nodes)) != self._sizes:  # type: ignore[arg-type]
             self._refuse_members()
         if self.training and (self.track_norms is not None or (self.weighting is not None and self.weighting.moves)):
             refuse_recomputing(self.clock.owner, "its weighting" if self.track_norms is None else "its norms")
         groups = self.loss_funcs if self._groups else ()
-        inner = tuple(loss.moment(epoch, step) if isinstance(loss, MultiLoss) else None for loss in groups)
-        return self.clock.at(epoch, step, cast(Tensor, self._buffers["calibrated"]).device, inner)
+        inner = tuple(loss._weights_at(epoch, step) if isinstance(loss, MultiLoss) else None for loss in groups)
+        return self.clock.evaluate(epoch, step, inner)
 
     def _refuse_members(self) -> None:
         """Refuse terms and preprocesses that were added, or taken out, after the construction: nothing would use them.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
+from lossreg.composition.vectors import stacked
 from lossreg.errors import NonFiniteError
-from lossreg.losses.ranks import add_up
+from lossreg.losses.ranks import add_up, several
 
 OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
 
@@ -50,11 +51,13 @@ def agree_on_finite(values: Sequence[Tensor | None], like: Tensor, owner: str, t
         together: whether a term must be finite on every rank: then one small collective under a process group, which
             every rank must enter. One read to the host in any case.
     """
-    zero = like.new_zeros(())
-    lost = torch.stack([zero if v is None else (~v.detach().isfinite()).to(like) for v in values])
-    if together:
-        lost = add_up(lost, owner)
-    return [number == 0 for number in lost.tolist()]
+    there = [value.detach() for value in values if value is not None]
+    finite = iter(stacked(there).isfinite().unbind() if there else ())
+    yes = like.new_ones((), dtype=torch.bool)
+    kept = torch.stack([yes if value is None else next(finite) for value in values])
+    if together and several():
+        kept = add_up(kept.logical_not().to(like), owner) == 0
+    return cast("list[bool]", kept.tolist())
 
 
 def log_skipped(names: Sequence[str], owner: str, time: str) -> None:

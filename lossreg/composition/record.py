@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lossreg.composition.vectors import chosen
 from lossreg.losses.mean import Count, counted, largest
 from lossreg.losses.paths import join
 
@@ -51,7 +52,7 @@ class Parts(NamedTuple):
         positions: which of them the batch had: first the m that are on, then those of weight 0.
         values: (k,) raw values.
         norms: (k,) what they were divided by; None for ones.
-        weights: (m,) scheduled weights.
+        weights: (n,) scheduled weights of all terms.
         coefficients: (m,) what the weighting multiplied by; None for ones.
         shares: (m,) of the total.
         groups: the parts of groups by position.
@@ -133,7 +134,7 @@ def _entries(parts: Parts, group: str, weight: Tensor, coefficient: Tensor) -> I
         return torch.cat([known, known.new_full((size - len(known),), fill)])
 
     values, norms = column(parts.values, 0.0), column(parts.norms, 1.0)
-    weights, shares = column(parts.weights, 0.0), column(parts.shares, 0.0)
+    weights, shares = chosen(parts.weights, parts.positions), column(parts.shares, 0.0)
     coefficients = column(parts.coefficients, 1.0).masked_fill(weights == 0, 1.0)
     order = sorted(range(size), key=lambda k: parts.positions[k])
     for k in order:

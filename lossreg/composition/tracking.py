@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from lossreg.losses.mean import Count, counted, safe
+from lossreg.composition.vectors import counts_as, stacked
+from lossreg.losses.mean import Count, safe
 from lossreg.losses.norm import RunningNorm
-from lossreg.losses.ranks import add_up
+from lossreg.losses.ranks import add_up, several
 
 LEAST_NORM = 1e-9
 """The smallest average that may divide a loss."""
@@ -34,33 +36,47 @@ def track_norms(
         momentum: above 0, at most 1.
         counts: position -> what the value is a mean over, where that is known; 1 where it is not.
     """
-    if not norms:
+    if not norms or not (values or several()):
         return
-    zero = norms[0].norm.new_zeros(())
-    raw = torch.stack([values[i].detach().to(zero) if i in values else zero for i in range(len(norms))])
-    weights = torch.stack([counted(counts.get(i, 1.0) if i in values else 0.0, zero) for i in range(len(norms))])
-    weights = torch.where(raw.isfinite() & (raw > LEAST_NORM), weights, 0.0)
-    sums = add_up(torch.stack([torch.where(weights > 0, raw, 0.0) * weights, weights]), "track_norms")  # (2, n)
-    move_norms(norms, sums[0] / safe(sums[1]), sums[1] > 0, momentum)
+    filler = norms[0].norm[0]  # of a count of 0, so that its value does not matter
+    means = stacked([values[i].detach() if i in values else filler for i in range(len(norms))])
+    known = [counts.get(i, 1.0) if i in values else 0.0 for i in range(len(norms))]
+    seen: Tensor | None = None
+    if several():
+        means = means.to(filler)
+        weights = torch.where(_divides(means), counts_as(known, filler), 0.0)
+        sums = add_up(torch.stack([torch.where(weights > 0, means, 0.0) * weights, weights]), "track_norms")  # (2, n)
+        means, seen = sums[0] / safe(sums[1]), sums[1] > 0
+    elif any(isinstance(count, Tensor) or count == 0 for count in known):
+        seen = counts_as(known, filler) > 0
+    move_norms(norms, means, seen, momentum)
 
 
 @torch.no_grad()
-def move_norms(norms: Sequence[RunningNorm], means: Tensor, seen: Tensor, momentum: float) -> None:
-    """Move norms toward means over all ranks.
+def move_norms(norms: Sequence[RunningNorm], means: Tensor, seen: Tensor | None, momentum: float) -> None:
+    """Move norms toward means over all ranks; a mean that cannot divide leaves its norm alone.
 
     A norm that nothing was recorded for, and that nobody set, takes the first mean as it is.
 
     Args:
-        norms: n norms.
-        means: (n,), finite where they are seen.
-        seen: (n,) bool, which of them there is a mean for.
+        norms: n norms, on one device.
+        means: (n,).
+        seen: (n,) bool, which of them there is a mean for; None for all.
         momentum: above 0, at most 1.
     """
-    means = means.to(norms[0].norm)
-    seen = seen & means.isfinite() & (means > LEAST_NORM)
-    for norm, mean, there in zip(norms, means, seen, strict=True):
-        unset = (norm.norm_count == 0) & (norm.norm[0] == 1.0)  # a norm without samples was set by hand
-        moved = torch.where(unset, mean, norm.norm + momentum * (mean - norm.norm))
-        norm.norm.copy_(torch.where(there, moved, norm.norm))
-        norm.norm_count.copy_(torch.where(there, norm.norm_count.clamp_min(1), norm.norm_count))
-        norm.norm_sum.copy_(norm.norm[0].to(norm.norm_sum.dtype) * norm.norm_count)
+    norm, count = torch.cat([n.norm for n in norms]), torch.stack([n.norm_count for n in norms])
+    means = means.to(norm)
+    moves = _divides(means) if seen is None else seen & _divides(means)
+    unset = (count == 0) & (norm == 1.0)  # a norm without samples was set by hand
+    moved = torch.where(moves, torch.where(unset, means, norm.lerp(means, momentum)), norm)
+    count = torch.where(moves, count.clamp_min(1), count)
+    sums = (moved * count).to(count)
+    # a launch for each dtype, not one for each buffer
+    torch._foreach_copy_([n.norm for n in norms], list(moved.unsqueeze(1).unbind()))
+    torch._foreach_copy_(
+        [*(n.norm_count for n in norms), *(n.norm_sum for n in norms)], [*count.unbind(), *sums.unbind()]
+    )
+
+
+def _divides(means: Tensor) -> Tensor:
+    return (means > LEAST_NORM) & (means < math.inf)

@@ -6,8 +6,6 @@ batch. The counts come from the targets, before the first forward, and are added
 
 from __future__ import annotations
 
-import functools
-import itertools
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +17,7 @@ from torch import Tensor
 from lossreg.composition.bare import keys_in, run_nodes
 from lossreg.composition.dependencies import needed_nodes
 from lossreg.composition.tracking import move_norms
+from lossreg.composition.vectors import chosen, counts_as, stacked
 from lossreg.errors import CountError, WindowError
 from lossreg.losses.base import Loss, can_look
 from lossreg.losses.mean import Count, Mean, safe
@@ -48,7 +47,7 @@ class Window:
     Attributes:
         totals: for each term the counts of its means, (p,); None for a group.
         present: (n,) bool, which terms have something to learn in the window.
-        ranks: how many ranks share it.
+        ranks: [] how many ranks share it.
         share: scalar, one over the number of micro-batches of this rank.
         single: whether it is one forward of each rank.
         inner: the windows of groups by position.
@@ -59,55 +58,57 @@ class Window:
         self,
         totals: Sequence[Tensor | None],
         expected: Sequence[Tensor | None],
-        ranks: int,
+        present: Tensor,
+        ranks: Tensor,
         micro_batches: int,
         inner: Mapping[int, Window],
         single: bool,
         approximate: Collection[int],
     ) -> None:
         self.approximate = frozenset(approximate)
-        self.totals, self.ranks, self.inner, self.single = tuple(totals), ranks, dict(inner), single
-        like = next(iter([*(t for t in totals if t is not None), *(window.share for window in inner.values())]))
-        self.share: Tensor = like.new_full((), 1.0 / max(micro_batches, 1))
-        found = [self.inner[i].present if t is None else t > 0 for i, t in enumerate(totals)]
-        self.present: Tensor = torch.stack([some.any() for some in found])
+        self.totals, self.present, self.ranks = tuple(totals), present, ranks
+        self.inner, self.single = dict(inner), single
+        self.share: Tensor = ranks.new_full((), 1.0 / max(micro_batches, 1))
         self._expected = list(expected)
         self._counted: dict[int, list[Count]] = {}
-        self._sums: dict[int, Tensor] = {}
+        self._sums: dict[tuple[int, ...], Tensor] = {}
         self._norms: dict[int, Tensor] = {}
         self.now: Tensor | None = None
 
-    def share_of(self, position: int, means: Sequence[Mean]) -> Tensor:
-        """Return what the means of a term add to the window's."""
-        totals = cast(Tensor, self.totals[position])
-        shares = [
-            mean.value * self.ranks if mean.is_sum else mean.value * self._factor(mean.count, totals[k]).to(mean.value)
-            for k, mean in enumerate(means)
-        ]
-        return functools.reduce(torch.add, shares)
+    def shares_of(self, means: Mapping[int, Sequence[Mean]]) -> dict[int, Tensor]:
+        """Return what the means of terms, by position, add to the window's."""
+        every = [(i, k, mean) for i, of_term in means.items() for k, mean in enumerate(of_term)]
+        if not every:
+            return {}
+        counts = counts_as([1.0 if mean.is_sum else mean.count for _, _, mean in every], self.ranks)
+        one = self.ranks.new_ones(())
+        totals = torch.stack([one if mean.is_sum else cast(Tensor, self.totals[i])[k] for i, k, mean in every])
+        values = stacked([mean.value for _, _, mean in every])
+        shares = values * self._factors(counts, totals).to(values)
+        found: dict[int, Tensor] = {}
+        for (i, _, _), share in zip(every, shares.unbind(), strict=True):
+            found[i] = found[i] + share if i in found else share
+        return found
 
-    def fraction_of(self, position: int, means: Sequence[Mean]) -> Tensor:
-        """Return how much of the window's elements of a term these means are over, times the ranks."""
+    def fraction_of(self, position: int, counts: Sequence[Count]) -> Tensor:
+        """Return how much of a term's elements in the window these counts are, times the ranks; a group's share."""
         totals = self.totals[position]
-        if totals is None:
-            return self.share
-        return self._factor(sum(mean.count for mean in means), totals.sum())
+        return self.share if totals is None else self._factors(counts_as(counts, totals).sum(), totals.sum())
 
-    def _factor(self, count: Count, total: Tensor) -> Tensor:
-        return cast(Tensor, self.ranks * count / safe(total))
+    def _factors(self, counts: Tensor, totals: Tensor) -> Tensor:
+        return self.ranks * counts / cast(Tensor, safe(totals))
 
     def add(self, parts: Parts) -> None:
         """Take what a forward has come to."""
         assert parts.shared is not None
-        norms = itertools.repeat(None) if parts.norms is None else parts.norms.unbind()
-        for position, shared, norm in zip(parts.positions, parts.shared.unbind(), norms, strict=False):
-            before = self._sums.get(position)
-            self._sums[position] = shared if before is None else before + shared
-            if norm is not None:
-                self._norms[position] = norm
-        for position, counts in zip(parts.positions, parts.counts, strict=True):
-            before_it = self._counted.get(position, [0.0] * len(counts))
-            self._counted[position] = [a + b for a, b in zip(before_it, counts, strict=True)]
+        before = self._sums.get(parts.positions)
+        self._sums[parts.positions] = parts.shared if before is None else before + parts.shared
+        if parts.norms is not None:
+            self._norms |= zip(parts.positions, parts.norms.unbind(), strict=False)
+        if can_look(self.share):
+            for position, counts in zip(parts.positions, parts.counts, strict=True):
+                before_it = self._counted.get(position, [0.0] * len(counts))
+                self._counted[position] = [a + b for a, b in zip(before_it, counts, strict=True)]
         for position, inner in parts.groups.items():
             self.inner[position].now = self.now
             self.inner[position].add(inner)
@@ -147,11 +148,18 @@ class Window:
         movers = list(self._movers(criterion))
         if not movers:
             return
-        zero = self.share.new_zeros(())
-        sums = [w._sums.get(i, zero).detach().to(zero) for w, c in movers for i in range(len(c.names))]
-        means = add_up(torch.stack(sums), "window") / self.ranks
+        means = add_up(torch.cat([w._sums_of(len(c.names)) for w, c in movers]), "window") / self.ranks
         for (window, mover), own in zip(movers, _split(means, [len(c.names) for _, c in movers]), strict=True):
             window._move(mover, own)
+
+    def _sums_of(self, terms: int) -> Tensor:
+        """Return (n,) the sums of the raw values of all terms, 0 where the forwards had none."""
+        found: dict[int, Tensor] = {}
+        for positions, sums in self._sums.items():
+            for i, own in zip(positions, sums.detach().to(self.share).unbind(), strict=True):
+                found[i] = found[i] + own if i in found else own
+        nothing = self.share.new_zeros(())
+        return torch.stack([found.get(i, nothing) for i in range(terms)])
 
     def _movers(self, criterion: MultiLoss) -> Iterator[tuple[Window, MultiLoss]]:
         moves = criterion.track_norms is not None or (criterion.weighting is not None and not self.single)
@@ -163,13 +171,17 @@ class Window:
     @torch.no_grad()
     def _move(self, criterion: MultiLoss, means: Tensor) -> None:
         if criterion.weighting is not None and not self.single:
-            one = means.new_ones(())
-            norms = torch.stack([self._norms.get(i, one).to(means) for i in range(len(means))])
+            one = criterion._one[0]
+            norms = stacked([self._norms.get(i, one) for i in range(len(means))])
             criterion.weighting.settle(means / norms, self.present, self.now)
         tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
         if criterion.track_norms is not None and tracked:
             losses = [cast(Loss, criterion.loss_funcs[i]) for i in tracked]
-            move_norms(losses, means[tracked], self.present[tracked], criterion.norm_momentum)
+            if len(tracked) < len(means):
+                means, present = chosen(means, tracked), chosen(self.present, tracked)
+            else:
+                present = self.present
+            move_norms(losses, means, present, criterion.norm_momentum)
 
 
 def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool = False) -> Window:
@@ -195,11 +207,13 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
             for targets in batches:
                 counts = _counts(criterion, targets, "", approximate)
                 flat = [count for path, size in sizes.items() for count in counts.get(path, (0.0,) * size)]
-                local = local + _vector(flat, local)
+                local = local + counts_as(flat, local)
         totals = add_up(local, f"{criterion.clock.owner}: window")
     by_path = dict(zip(sizes, _split(totals, sizes.values()), strict=True))
     own = dict(zip(sizes, _split(local, sizes.values()), strict=True))
-    return _window(criterion, "", by_path, own, ranks, len(batches), single, approximate)
+    present = dict(zip(sizes, _split(totals > 0, sizes.values()), strict=True))
+    shared_by = totals.new_full((), ranks)
+    return _window(criterion, "", by_path, own, present, shared_by, len(batches), single, approximate)
 
 
 def _window(
@@ -207,37 +221,29 @@ def _window(
     group: str,
     totals: Mapping[str, Tensor],
     own: Mapping[str, Tensor],
-    ranks: int,
+    present: Mapping[str, Tensor],
+    ranks: Tensor,
     micro_batches: int,
     single: bool,
     approximate: Collection[str],
 ) -> Window:
     paths = [join(group, name) for name in criterion.names]
     inner = {
-        i: _window(cast("MultiLoss", loss), paths[i], totals, own, ranks, micro_batches, single, approximate)
+        i: _window(cast("MultiLoss", loss), paths[i], totals, own, present, ranks, micro_batches, single, approximate)
         for i, loss in enumerate(criterion.loss_funcs)
         if not isinstance(loss, Loss)
     }
     known = [None if i in inner else totals[path] for i, path in enumerate(paths)]
     expected = [None if i in inner else own[path] for i, path in enumerate(paths)]
     taken = [i for i, path in enumerate(paths) if path in approximate]
-    return Window(known, expected, ranks, micro_batches, inner, single, taken)
+    parts = [inner[i].present if i in inner else present[path] for i, path in enumerate(paths)]
+    there = torch.stack([part[0] if len(part) == 1 else part.any() for part in parts])
+    return Window(known, expected, there, ranks, micro_batches, inner, single, taken)
 
 
 def _split(vector: Tensor, sizes: Iterable[int]) -> Sequence[Tensor]:
     parts: Sequence[Tensor] = vector.split(list(sizes))  # type: ignore[no-untyped-call]
     return parts
-
-
-def _vector(counts: Sequence[Count], like: Tensor) -> Tensor:
-    """Return counts as a vector; those that are numbers go to the device in one copy."""
-    numbers = torch.tensor([0.0 if isinstance(c, Tensor) else float(c) for c in counts], dtype=like.dtype)
-    vector = numbers.to(like.device, non_blocking=True)
-    places = [i for i, count in enumerate(counts) if isinstance(count, Tensor)]
-    if not places:
-        return vector
-    moving = torch.stack([cast(Tensor, counts[i]).detach().to(like) for i in places])
-    return vector.index_copy(0, torch.tensor(places, device=like.device), moving)
 
 
 def _counts(criterion: MultiLoss, targets: Any, group: str, approximate: set[str]) -> dict[str, Sequence[Count]]:

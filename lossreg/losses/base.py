@@ -15,6 +15,7 @@ from torch import Tensor
 from lossreg.arguments import Arguments, plain
 from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
+from lossreg.losses.concrete import is_concrete
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
 from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product, valued
 from lossreg.losses.norm import RunningNorm, snapshot
@@ -403,14 +404,8 @@ def zero_on_graph(tensor: Tensor) -> Tensor:
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Return whether the values of a tensor may be read: not empty, on the CPU, in eager mode, not fake or wrapped."""
-    return (
-        tensor.device.type == "cpu"
-        and tensor.numel() > 0
-        and not torch.compiler.is_compiling()
-        and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__  # a subclass may be fake
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
+    """Return whether the values of a tensor may be read without a wait: concrete ones on the CPU, if there are any."""
+    return tensor.device.type == "cpu" and tensor.numel() > 0 and is_concrete(tensor)
 
 
 def holds(condition: Tensor) -> bool:

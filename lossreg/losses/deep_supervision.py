@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
@@ -78,15 +79,17 @@ class DeepSupervision(Loss):
         value = self._at_keys(pred_batch) if isinstance(pred_batch, Mapping) else pred_batch
         outputs = self._outputs(value, pred_batch)
         weights = self._weights(None if isinstance(value, Tensor) else len(outputs))
-        total, found = torch.zeros((), device=outputs[0].device), []
+        values: list[Tensor] = []
+        found: list[Mean] = []
         for weight, output in zip(weights, outputs, strict=True):
             means: list[Mean] = []
             options = {"means": means} if self.loss.tells_means else {}
             value, extra = self.loss(self._pred(output), self._gt(gt_batch, output), normalize=False, **options)
-            total = total + weight * value
-            found += [valued(mean, weight * mean.value) for mean in means]
+            values.append(value if weight == 1 else weight * value)
+            # of a loss with one mean, the value is that mean's
+            found += [valued(mean, values[-1] if len(means) == 1 else weight * mean.value) for mean in means]
             self.extra_info.update({f"{key}@{output.shape[-1]}": info for key, info in extra.items()})
-        return found or total
+        return found or functools.reduce(torch.add, values)
 
     def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
         """Set which elements count and how much; masks are resized to each output with the targets."""

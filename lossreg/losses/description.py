@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import plain
 from lossreg.losses.base import Loss
+from lossreg.losses.concrete import is_concrete
 from lossreg.losses.identity import identity, source
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.wrapper import LossWrapper
@@ -114,7 +115,7 @@ def _set_by_methods(kind: type[nn.Module]) -> frozenset[str]:
 
 def _tensor(tensor: Tensor) -> str:
     kind = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-    if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_meta or tensor.layout is not torch.strided:
+    if tensor.layout is not torch.strided or not is_concrete(tensor):
         return kind
     values = tensor.detach().cpu()
     if values.numel() <= _WRITTEN_OUT:

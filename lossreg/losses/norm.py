@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.errors import CheckpointError, ConfigProblem, DistributedError
+from lossreg.losses.concrete import is_concrete
 from lossreg.losses.ranks import digest, gather, reason_of, refuse_differences, refuse_failures, several
 
 STATISTICS = ("norm", "norm_sum", "norm_count")
@@ -163,7 +164,7 @@ def check_tensor(
         return [_problem(key, f"expected a tensor, found {value!r:.100}")]
     if (value.dtype, value.shape) != (own.dtype, own.shape):
         return [_problem(key, f"expected {_described(own)}, found {_described(value)}")]
-    if fits is None or type(value) not in (Tensor, nn.Parameter) or value.is_meta:  # its values may not be readable
+    if fits is None or not is_concrete(value):
         return []
     wrong = value.detach()[~fits(value.detach())]
     return [_problem(key, f"expected {expected}, found {wrong[0].item():.6g}")] if wrong.numel() else []

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from lossreg import Loss, MultiLoss
+from lossreg.composition import clock
 from lossreg.composition.schedules import Piecewise
+from lossreg.composition.weighting.dwa import DWA
 from lossreg.errors import ArgumentError
 
 
@@ -140,3 +142,44 @@ def test_a_copy_that_is_made_during_a_forward_has_a_time_of_its_own() -> None:
     deep, pickled = Copying.copies
     assert [m(*batch, epoch=9)[0].item() for m in (deep, criterion, pickled)] == [10, 10, 10]
     assert criterion(*batch, epoch=5)[0] == 6
+
+
+# --- tensors ----------------------------------------------------------------------------------------
+
+
+def test_constant_weights_keep_their_tensors_as_the_epoch_moves() -> None:
+    criterion = MultiLoss([One("a"), MultiLoss([One("b")], [2.0], name="g")], [1.0, 3.0])
+    first, later = criterion.moment(epoch=1, step=10), criterion.moment(epoch=2, step=20)
+    assert (first.epoch, first.step, later.epoch, later.step) == (1, 10, 2, 20)
+    assert later.inner[1].epoch == 2
+    assert later.vector is first.vector
+    assert later.inner[1].single is first.inner[1].single
+
+
+def test_weights_that_come_to_the_same_keep_their_tensors_and_others_share_one_memory() -> None:
+    step = Piecewise([1.0, 4.0], [5, 10])  # constant before its first epoch
+    criterion = MultiLoss([One("a"), MultiLoss([One("b")], [step], name="g")], [1.0, 3.0])
+    moments = [criterion.moment(epoch=epoch) for epoch in (2, 3, 12)]
+    assert moments[0].vector is moments[1].vector
+    assert moments[1].vector is not moments[2].vector
+    assert [moment.inner[1].vector.item() for moment in moments] == [1, 1, 4]
+    memory = {vector.untyped_storage().data_ptr() for vector in (moments[2].vector, moments[2].inner[1].vector)}
+    assert len(memory) == 1
+
+
+def test_the_epoch_is_a_tensor_only_where_a_weighting_is_told_it() -> None:
+    assert MultiLoss([One("a")], [1.0]).moment(epoch=1).now is None
+    group = MultiLoss([One("a")], [1.0], name="g", weighting=DWA())
+    moments = [MultiLoss([group], [1.0]).moment(epoch=epoch) for epoch in (1, 2)]
+    assert [moment.inner[0].now.item() for moment in moments] == [1, 2]
+
+
+def test_a_stream_reads_only_what_was_copied_on_it_unless_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    criterion, streams = MultiLoss([One("a")], [2.0]), iter([1, 1, 2, 3, 3])
+    monkeypatch.setattr(clock, "_stream_of", lambda device: next(streams))
+    first, same, other = (criterion.moment(epoch=1).vector for _ in range(3))
+    assert same is first
+    assert other is not first
+    monkeypatch.setattr(clock, "_capturing", lambda device: True)
+    assert criterion.moment(epoch=1).vector is other
+    assert criterion.moment(epoch=2).vector is other

@@ -183,6 +183,22 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
   return copy_from(from, to, false);
 }
 
+// Accelerators copy a list of tensors of one dtype in one launch, and any other list one by one.
+void foreach_copy(at::TensorList to, at::TensorList from, bool non_blocking) {
+  bool alike = true;
+  for (const at::TensorList& list : {to, from})
+    for (const at::Tensor& tensor : list)
+      alike = alike && tensor.device().type() == kStandIn && tensor.scalar_type() == to[0].scalar_type();
+  int64_t bytes = 0;
+  for (size_t i = 0; i < to.size(); i++) {
+    std::optional<Within> guard;
+    if (alike) guard.emplace();
+    to[i].copy_(from[i], non_blocking);
+    bytes += size_of(from[i]) + size_of(to[i]);
+  }
+  if (alike && !within) count_launch("aten::_foreach_copy_", bytes);
+}
+
 at::Scalar local_scalar(const at::Tensor& tensor) {
   if (!within) count_host_read();
   return on_host(tensor).item();
@@ -272,6 +288,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_copy_from", &copy_from);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
   m.impl("_local_scalar_dense", &local_scalar);
+  m.impl("_foreach_copy_", &foreach_copy);
   m.impl("as_strided", &at::native::as_strided_tensorimpl);
   m.impl("view", &at::native::view);
   m.impl("_reshape_alias", &at::native::_reshape_alias);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import shutil
 import types
 from collections.abc import Iterator
@@ -57,17 +58,20 @@ def build() -> Any:
     from torch.utils.cpp_extension import load
 
     torch.utils.rename_privateuse1_backend(NAME)
-    extension = load(
-        "lossreg_standin", [str(Path(__file__).with_suffix(".cpp"))], extra_cflags=["-O0", "-Wno-overloaded-virtual"]
-    )
+    source = Path(__file__).with_suffix(".cpp")
+    version = hashlib.sha256(source.read_bytes()).hexdigest()[:12]  # another checkout may have another one
+    extension = load(f"lossreg_standin_{version}", [str(source)], extra_cflags=["-O0", "-Wno-overloaded-virtual"])
     module = types.SimpleNamespace(
         is_available=lambda: True,
+        device=lambda _: contextlib.nullcontext(),
         device_count=lambda: 1,
         current_device=lambda: 0,
         is_initialized=lambda: True,
         synchronize=lambda *_: None,
         _is_in_bad_fork=lambda: False,
         manual_seed_all=lambda _: None,
+        get_rng_state=lambda *_: torch.get_rng_state(),
+        set_rng_state=lambda *_: None,
         get_amp_supported_dtype=lambda: [torch.bfloat16, torch.float16],
     )
     torch._register_device_module(NAME, module)

@@ -65,6 +65,16 @@ def test_an_operation_in_place_reads_and_writes_and_a_fill_only_writes(device: t
     assert counts.bytes == 32
 
 
+def test_a_list_of_one_dtype_is_copied_in_one_launch(device: torch.device) -> None:
+    to = [torch.zeros(2).to(device) for _ in range(3)]
+    for source, launches in ((torch.ones(2), 1), (torch.ones(2, dtype=torch.float64), 3)):
+        from_ = [source.to(device) for _ in to]
+        with counting() as counts:
+            torch._foreach_copy_(to, from_)
+        assert counts.launches == launches
+        assert all(tensor.sum().item() == 2 for tensor in to)
+
+
 def test_it_counts_what_the_host_waits_for(device: torch.device) -> None:
     x = torch.arange(4.0).to(device)
     with counting() as counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lossreg.composition.vectors import chosen
 from lossreg.errors import WeightingError
 from lossreg.losses.base import can_look
 from lossreg.losses.norm import snapshot
-from lossreg.losses.ranks import add_up
+from lossreg.losses.ranks import add_up, several
 
 ROUNDING = 1e-2
 """How far below 0 rounding brings a loss that is never negative, in half precision too."""
@@ -82,6 +84,7 @@ class Weighting(nn.Module):
         domain: for which values it is defined.
         counters: names of the buffers that are never below 0; a checkpoint where one is, is refused.
         compiles: whether `forward` can be part of a compiled graph.
+        timed: whether `move` reads the epoch, which is then on the device of the losses; where not, it may be None.
         moves: whether a forward moves a state, in training.
         moves_first: whether the weights of a forward are those after its move, or before.
         windows: whether it works in a window over several micro-batches.
@@ -93,6 +96,7 @@ class Weighting(nn.Module):
     domain: Domain = Domain()
     compiles: ClassVar[bool] = True
     counters: ClassVar[tuple[str, ...]] = ()
+    timed: ClassVar[bool] = True
     moves: ClassVar[bool] = True
     moves_first: ClassVar[bool] = True
     windows: ClassVar[bool] = True
@@ -236,26 +240,42 @@ class Weighting(nn.Module):
         values, there, rows = self._fitting(values, None if counts is None else counts > 0)
         if self.domain.zero == "absent" and counts is None:
             there = there & (values != 0)
+        if not several():
+            values, there = self._of_all([torch.where(there, values, 0.0), there], active)
+            if rows and can_look(values):
+                self._refuse(*self._of_all(rows, active))
+            return values, there
         weights = there.float() if counts is None else torch.where(there, counts.to(values), 0.0)
-        sums = torch.stack([values.where(there, 0.0) * weights, weights, *rows])  # (2 or 4, k)
-        if active is not None:
-            sums = sums.new_zeros(len(sums), len(self.names)).index_copy(1, positions(active, sums), sums)
-        sums = add_up(sums, type(self).__name__)
+        sums = torch.stack(self._of_all([values.where(there, 0.0) * weights, weights, *rows], active))
+        sums = add_up(sums, type(self).__name__)  # (2 or 4, n)
         if rows and can_look(sums):
             self._refuse(*sums[2:])
         total, weight = sums[:2]
         return total / torch.where(weight > 0, weight, 1.0), weight > 0
 
+    def _of_all(self, vectors: list[Tensor], active: Sequence[int] | None) -> list[Tensor]:
+        """Return (n,) vectors over all terms of (k,) ones over those that are active, with 0 for the others."""
+        if active is None:
+            return vectors
+        places = {i: k for k, i in enumerate(active)}
+        return [
+            torch.stack([rows[places[i]] if i in places else nothing for i in range(len(self.names))])
+            for rows, nothing in ((vector.unbind(), vector.new_zeros(())) for vector in vectors)
+        ]
+
     def _fitting(self, values: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return values as float32, which of them are there and in the domain, and on the CPU those to refuse."""
         values = values.detach().float()
-        there = values.isfinite() if present is None else values.isfinite() & present
+        there = values.abs() < math.inf
+        if present is not None:
+            there = there & present
         if self.domain.negative:
             return values, there, []
-        refused = there & (values < -ROUNDING)
+        accepted = values >= -ROUNDING
         # for a look at them later; a rank without terms has them too
-        rows = [values.where(refused, 0.0), refused.float()] if values.device.type == "cpu" else []
-        return values.clamp_min(0.0), there & ~refused, rows
+        refused = there & ~accepted if values.device.type == "cpu" else None
+        rows = [] if refused is None else [values.where(refused, 0.0), refused.float()]
+        return values.clamp_min(0.0), there & accepted, rows
 
     def _refuse(self, sums: Tensor, ranks: Tensor) -> None:
         """Raise where some rank has a value outside of the domain."""
@@ -288,9 +308,4 @@ class Weighting(nn.Module):
 def _chosen(coefficients: Tensor, active: Sequence[int] | None) -> Tensor:
     """Return (k,) the coefficients of the active terms, copied: the state may move before the backward."""
     found = coefficients if coefficients.requires_grad else snapshot(coefficients)
-    return found if active is None else found[positions(active, found)]
-
-
-def positions(active: Sequence[int], like: Tensor) -> Tensor:
-    """Return positions of terms as a tensor beside another."""
-    return torch.tensor(active, dtype=torch.int64, device=like.device)
+    return found if active is None else chosen(found, active)

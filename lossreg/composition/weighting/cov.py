@@ -25,6 +25,7 @@ class CoV(Weighting):
     """
 
     domain = Domain(negative=False, scale="own", reason="it weighs by the ratio of a value to the mean before")
+    timed = False
     moves_first = False
     counters = ("counts",)
 

@@ -47,6 +47,7 @@ class GradNorm(Weighting):
         scale="common",
         reason="with an alpha above 0 it weighs by the ratio of a value to the first one",
     )
+    timed = False
     compiles = False
     windows = False  # it takes the gradient of the whole window's terms, which no forward has
     differentiates = True
@@ -188,5 +189,7 @@ def _length(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """Return the norm of some gradients together, on the device of `like`; in float64, where no square is lost."""
     dtype = torch.float32 if like.device.type == "mps" else torch.float64
     dense = [g.to_dense() if g.is_sparse else g for g in gradients if g is not None]
-    lengths = [torch.linalg.vector_norm(g.detach(), dtype=dtype).to(like.device) for g in dense]
+    lengths: list[Tensor] = [torch.linalg.vector_norm(g.detach(), dtype=dtype).to(like.device) for g in dense]
+    if len(lengths) == 1:
+        return lengths[0]
     return torch.linalg.vector_norm(torch.stack(lengths)) if lengths else like.new_zeros((), dtype=dtype)

@@ -34,6 +34,7 @@ class ReLoBRaLo(Weighting):
     """
 
     domain = Domain(negative=False, scale="own", reason="it weighs by the ratios of a value to earlier ones")
+    timed = False
 
     w: Tensor  # (n,)
     first: Tensor  # (n,) L(0)

@@ -28,6 +28,7 @@ class SoftAdapt(Weighting):
         loss_weighted: multiply each weight by the mean of the term over those values, then divide by the sum.
     """
 
+    timed = False
     counters = ("counts",)
 
     history: Tensor  # (order + 1, n), the newest last

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.weighting.base import Coefficients, Domain, Weighting, positions
+from lossreg.composition.vectors import chosen
+from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
 
 
 class Uncertainty(Weighting):
@@ -47,6 +48,7 @@ class Uncertainty(Weighting):
         zero="absent",
         reason="it weighs by one over the value, as if that were a variance",
     )
+    timed = False
     moves = False
 
     s: nn.Parameter  # (n,) log-variances
@@ -97,7 +99,7 @@ class Uncertainty(Weighting):
         """Return the weights and the addends of the active terms, on the graph of `s`; see `Weighting.forward`."""
         if self.training and values.device.type == "cpu" and not torch.compiler.is_compiling():
             self.observe(values, active, counts)  # refuses, on every rank alike
-        return self.hold((values > 0 if counts is None else counts > 0) & values.isfinite(), active)
+        return self.hold((values > 0 if counts is None else counts > 0) & (values.abs() < math.inf), active)
 
     def hold(self, present: Tensor, active: Sequence[int] | None = None) -> Coefficients:
         """Return the weights and the addends, on the graph of `s`; terms with nothing to learn leave it alone."""
@@ -106,8 +108,7 @@ class Uncertainty(Weighting):
                 self.s.clamp_min_(self._least)
         s, halves = _shared(self.s), self._halves
         if active is not None:
-            places = positions(active, s)
-            s, halves = s[places], halves[places]
+            s, halves = chosen(s, active), chosen(halves, active)
         learned = torch.where(present, s, s.detach())
         return Coefficients(halves * torch.exp(-learned), torch.where(present, s / 2, 0.0))
 
