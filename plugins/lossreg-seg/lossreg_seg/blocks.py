@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossreg.losses.base import holds
+from lossreg.losses.concrete import is_concrete
 
 _BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
 _BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers need most of the memory
@@ -16,25 +17,12 @@ _BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float3
 def may_apply(pred: Tensor, *constants: Tensor | None) -> bool:
     """Return whether tensors are concrete, in eager mode, and only the first needs a gradient."""
     given = [constant for constant in constants if constant is not None]
-    return (
-        not torch.compiler.is_compiling()
-        and all(map(_is_concrete, [pred, *given]))
-        and not any(constant.requires_grad for constant in given)
-    )
+    return all(map(is_concrete, [pred, *given])) and not any(constant.requires_grad for constant in given)
 
 
 def lies_within(values: Tensor, low: float, high: float) -> bool:
     """Return whether all values on the CPU are in a range, and none is NaN."""
     return holds((torch.amin(values) >= low) & (torch.amax(values) <= high))
-
-
-def _is_concrete(tensor: Tensor) -> bool:
-    """Return whether a tensor is not fake, meta or inside a functional transform."""
-    return (
-        type(tensor) in (Tensor, torch.nn.Parameter)
-        and not tensor.is_meta
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
 
 
 class Blocks:

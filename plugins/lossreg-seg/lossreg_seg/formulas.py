@@ -95,15 +95,17 @@ class Share(NamedTuple):
         kept = product(pixels, planes)
         if kept is None:
             return cls(None, None, None, float(n * channels * height * width), float(n * channels * classes))
-        exact = torch.float32 if kept.device.type == "mps" else torch.float64
+        # a number of pixels is exact in float32, where the compiler makes all sums in one kernel
+        are_numbers = kept.dtype == torch.bool or kept.device.type == "mps"
+        exact = torch.float32 if are_numbers else torch.float64
         if pixels is None:
             sums = kept.new_full((n, channels), height * width, dtype=exact)
-        else:  # a number of pixels is exact in float32, which is faster
-            of_plane = torch.float32 if pixels.dtype == torch.bool else exact
-            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=of_plane)
+        else:
+            sums = pixels.expand(n, channels, height, width).sum((2, 3), dtype=exact)
         present = sums > 0
         if planes is not None:
-            planes = planes.detach().flatten(1).to(exact).expand(n, channels)
+            planes = planes.detach().flatten(1).expand(n, channels)
+            planes = planes if planes.dtype == torch.bool else planes.to(exact)
             sums, present = sums * planes, present * planes
         weights = None if pixels is None or pixels.dtype == torch.bool else pixels
         kept = kept if kept.dtype == torch.bool else kept != 0
