@@ -16,7 +16,7 @@ from lossreg.arguments import Arguments, plain
 from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
-from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product, valued
+from lossreg.losses.mean import Count, Elements, Mean, aligned, fitting, portion, product, valued
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -252,13 +252,16 @@ class Loss(RunningNorm):
     def _why_unmasked(self) -> str:
         return f"{type(self).__name__} has no values of single elements, and does not say what a mask means to it"
 
-    def elements(self, pred_batch: Any, gt_batch: Any, shape: Sequence[int], share: Tensor | None = None) -> Elements:
+    def elements(
+        self, pred_batch: Any, gt_batch: Any, shape: Sequence[int], share: Tensor | None = None, channels: bool = True
+    ) -> Elements:
         """Return the elements of the loss with the weights that its `mask` and `sample_weight` have in a batch.
 
         Args:
             pred_batch, gt_batch: the batches; for a count from the targets alone an empty mapping and the targets.
             shape: of the elements, samples first.
             share: as for `Elements`.
+            channels: whether axis 1 has channels or tokens; False where it is the first of the pixels' axes.
 
         Raises:
             MissingKeyError: a key is missing.
@@ -268,20 +271,22 @@ class Loss(RunningNorm):
         inner = outer = None
         for keys, is_mask in ((self.mask, True), (self.sample_weight, False)):
             for key in keys:
-                weights = self._weights_at(pred_batch, gt_batch, key, shape, is_mask)
+                weights = self._weights_at(pred_batch, gt_batch, key, shape, is_mask, channels)
                 if weights.numel() == weights.shape[0]:
                     outer = product(outer, weights.reshape(-1).expand(shape[0]))
                 else:
                     inner = product(inner, weights)
         return Elements(tuple(shape), inner, outer, share)
 
-    def _weights_at(self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool) -> Tensor:
+    def _weights_at(
+        self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool, channels: bool
+    ) -> Tensor:
         weights = self.read(pred_batch, gt_batch, key)
-        found = aligned(weights, shape)
+        found = aligned(weights, shape, channels)
         if found is None:
             raise ShapeError(
                 f"loss {self.name!r}: {key!r} has shape {tuple(weights.shape)}, expected one that fits the loss's "
-                f"elements {tuple(shape)} from the left: (N,), (N, *spatial) or (N, 1, *spatial)"
+                f"elements {tuple(shape)}: {', '.join(map(str, fitting(shape, channels)))}"
             )
         if is_mask and found.dtype != torch.bool:
             if can_look(found) and not holds(((found == 0) | (found == 1)).all()):
@@ -353,7 +358,7 @@ class Loss(RunningNorm):
                 "expected a floating-point dtype"
             )
 
-    def check_range(self, key: str, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
+    def check_range(self, key: object, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
         """Check that all values are in `[low, high]`, only on the CPU in eager mode, where no transfer is needed.
 
         A forward never reads a tensor back from a device, and a failed device-side assertion would end the process.

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 Unit: TypeAlias = Literal["values", "positions", "planes", "samples"]
 """What a loss has one value for: each number of its target; each pixel or token, whose classes are one axis of the
@@ -69,6 +70,41 @@ def unit_of(loss_func: Any) -> Unit | None:
     """Return what one of torch's own losses has a value for; None for any other."""
     inner = inside(loss_func)
     return _MODULES.get(type(inner)) if isinstance(inner, nn.Module) else _FUNCTIONS.get(inner)
+
+
+_MEAN, _SUM = 1, 2  # the numbers of these reductions
+
+
+def entropy_of(loss_func: Any) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
+    """Return torch's cross-entropy inside of a loss, if `reduced_entropy` does the same; None for any other loss."""
+    if type(loss_func) not in (nn.CrossEntropyLoss, nn.NLLLoss) or loss_func.reduction not in ("mean", "sum"):
+        return None
+    smooth = type(loss_func) is nn.CrossEntropyLoss and loss_func.label_smoothing != 0
+    return None if smooth else loss_func  # type: ignore[no-any-return]
+
+
+def reduced_entropy(
+    loss_func: nn.CrossEntropyLoss | nn.NLLLoss, pred: Tensor, target: Tensor, *, mean: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mean or sum of a cross-entropy, and the sum of the weights of the targets that it does not ignore.
+
+    These are the operations of `F.cross_entropy` and `F.nll_loss`, which drop the second. A mean over nothing is NaN.
+
+    Args:
+        loss_func: the loss.
+        pred: (N, C, ...), float32 or float64.
+        target: (N, ...), int64.
+        mean: whether to divide the sum.
+    """
+    if isinstance(loss_func, nn.CrossEntropyLoss):
+        pred = torch.log_softmax(pred, 1)
+    axes, ops = pred.dim(), torch.ops.aten
+    entropy = ops.nll_loss_forward if axes == 2 else ops.nll_loss2d_forward
+    if axes not in (2, 4):
+        pred, target = pred.reshape(*pred.shape[:2], 1, -1), target.reshape(target.shape[0], 1, -1)
+    reduction = _MEAN if mean else _SUM
+    found: tuple[Tensor, Tensor] = entropy(pred, target, loss_func.weight, reduction, loss_func.ignore_index)
+    return found
 
 
 def inside(loss_func: Any) -> Any:

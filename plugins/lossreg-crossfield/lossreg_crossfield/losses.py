@@ -82,11 +82,12 @@ class _FrameFieldLoss(Loss):
             return super().counts(gt_batch)
         self.check_shape("gt.gt_polygons_image", planes, ("N", "C", "H", "W"))
         shape = (planes.shape[0], *planes.shape[2:])
-        return [0.0 if 0 in shape else self.elements({}, gt_batch, shape).count()]
+        return [0.0 if 0 in shape else self.elements({}, gt_batch, shape, channels=False).count()]
 
     def pixels(self, pred_batch: Any, gt_batch: Any, like: Tensor) -> _Pixels:
         """Return what the pixels of planes (N, C, H, W) count."""
-        return _Pixels(self.elements(pred_batch, gt_batch, (like.shape[0], *like.shape[2:])))
+        shape = (like.shape[0], *like.shape[2:])
+        return _Pixels(self.elements(pred_batch, gt_batch, shape, channels=False))
 
     def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return `pred.crossfield`, floating-point (N, 4, H, W)."""
