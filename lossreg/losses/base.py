@@ -366,16 +366,12 @@ class Loss(RunningNorm):
         Raises:
             RangeError: with the loss, the key, the range of the values and the expected range.
         """
-        if not can_look(tensor):
-            return
-        values = tensor.detach()
-        least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
-        if not holds((least >= low) & (most <= high)):
+        if not is_within(tensor, low, high):
             expected = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
             expected = f"{high:g} or less" if low == -math.inf else expected
             raise RangeError(
-                f"loss {self.name!r}: {key!r} holds values from {float(least):.6g} to {float(most):.6g}, "
-                f"expected {expected}" + (f"; {hint}" if hint else "")
+                f"loss {self.name!r}: {key!r} holds values from {float(tensor.amin()):.6g} to "
+                f"{float(tensor.amax()):.6g}, expected {expected}" + (f"; {hint}" if hint else "")
             )
 
     def extra_repr(self) -> str:
@@ -416,6 +412,15 @@ def can_look(tensor: Tensor) -> bool:
         and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__  # a subclass may be fake
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
+
+
+def is_within(tensor: Tensor, low: float, high: float) -> bool:
+    """Return whether all values are in `[low, high]`; True where they may not be read."""
+    if not can_look(tensor):
+        return True
+    values = tensor.detach()
+    least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
+    return holds((least >= low) & (most <= high))
 
 
 def holds(condition: Tensor) -> bool:

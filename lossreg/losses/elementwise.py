@@ -73,6 +73,7 @@ def unit_of(loss_func: Any) -> Unit | None:
 
 
 _MEAN, _SUM = 1, 2  # the numbers of these reductions
+_OF_ROWS, _OF_PIXELS = torch.ops.aten.nll_loss_forward.default, torch.ops.aten.nll_loss2d_forward.default
 
 
 def entropy_of(loss_func: Any) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
@@ -84,7 +85,7 @@ def entropy_of(loss_func: Any) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
 
 
 def reduced_entropy(
-    loss_func: nn.CrossEntropyLoss | nn.NLLLoss, pred: Tensor, target: Tensor, *, mean: bool
+    loss_func: nn.CrossEntropyLoss | nn.NLLLoss, weight: Tensor | None, pred: Tensor, target: Tensor, *, mean: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the mean or sum of a cross-entropy, and the sum of the weights of the targets that it does not ignore.
 
@@ -92,18 +93,18 @@ def reduced_entropy(
 
     Args:
         loss_func: the loss.
+        weight: its weights of classes.
         pred: (N, C, ...), float32 or float64.
         target: (N, ...), int64.
         mean: whether to divide the sum.
     """
-    if isinstance(loss_func, nn.CrossEntropyLoss):
+    if type(loss_func) is nn.CrossEntropyLoss:
         pred = torch.log_softmax(pred, 1)
-    axes, ops = pred.dim(), torch.ops.aten
-    entropy = ops.nll_loss_forward if axes == 2 else ops.nll_loss2d_forward
+    axes = pred.dim()
     if axes not in (2, 4):
         pred, target = pred.reshape(*pred.shape[:2], 1, -1), target.reshape(target.shape[0], 1, -1)
-    reduction = _MEAN if mean else _SUM
-    found: tuple[Tensor, Tensor] = entropy(pred, target, loss_func.weight, reduction, loss_func.ignore_index)
+    entropy = _OF_ROWS if axes == 2 else _OF_PIXELS
+    found: tuple[Tensor, Tensor] = entropy(pred, target, weight, _MEAN if mean else _SUM, loss_func.ignore_index)
     return found
 
 

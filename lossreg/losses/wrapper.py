@@ -38,6 +38,7 @@ _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F
 _OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
 _SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
 _AS_IT_IS = nullcontext()
+_EXACT = (torch.float32, torch.float64)
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
 
@@ -294,8 +295,10 @@ class LossWrapper(Loss):
         first, second = arguments[0], arguments[-1]
         alone = self._reduces and not (self.mask or self.sample_weight)
         (entropy,) = self._entropy
-        if entropy is not None and alone and len(arguments) == 2 and _counts_beside(entropy, first, second):
-            return self._of_entropy(entropy, first, second)
+        if entropy is not None and alone and len(arguments) == 2:
+            weight = entropy.weight
+            if _counts_beside(weight, first, second):
+                return self._of_entropy(entropy, weight, first, second)
         if self.unit == "values" and not self._shares and len(arguments) == 2 and first.shape == second.shape:
             share, shape, number = None, first.shape, first.numel()  # the commonest case, without what costs time
         else:
@@ -330,7 +333,9 @@ class LossWrapper(Loss):
             )
         return elements.weigh(values) if reduction == "none" else elements.mean(values, reduction)
 
-    def _of_entropy(self, entropy: nn.CrossEntropyLoss | nn.NLLLoss, pred: Tensor, target: Tensor) -> Mean:
+    def _of_entropy(
+        self, entropy: nn.CrossEntropyLoss | nn.NLLLoss, weight: Tensor | None, pred: Tensor, target: Tensor
+    ) -> Mean:
         """Return the mean of a cross-entropy with its count, by two launches more than the loss itself has.
 
         On the CPU it looks whether there is anything to divide by, which is faster.
@@ -338,13 +343,13 @@ class LossWrapper(Loss):
         sums, size = self._own_reduction == "sum", float(target.numel())
         with _no_autocast((pred,)):
             if not sums and can_look(target):
-                value, count = reduced_entropy(entropy, pred, target, mean=True)
+                value, count = reduced_entropy(entropy, weight, pred, target, mean=True)
                 if holds(count):
                     return Mean(value, count, False, size)
-            total, count = reduced_entropy(entropy, pred, target, mean=False)
+            total, count = reduced_entropy(entropy, weight, pred, target, mean=False)
         if sums:
             return Mean(total, count, True, size)
-        divisor = count.clamp_min(1) if entropy.weight is None else safe(count)
+        divisor = count.clamp_min(1) if weight is None else safe(count)
         return Mean(total / divisor, count, False, size)
 
     @property
@@ -649,13 +654,12 @@ def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> b
     return not (any(p > t for p, t in pairs) and any(t > p for p, t in pairs))
 
 
-def _counts_beside(entropy: nn.CrossEntropyLoss | nn.NLLLoss, pred: Tensor, target: Tensor) -> bool:
+def _counts_beside(weight: Tensor | None, pred: Tensor, target: Tensor) -> bool:
     """Return whether torch tells what a cross-entropy is over: not for probabilities, nor exactly in halves."""
-    if target.dtype != torch.int64 or pred.dtype not in (torch.float32, torch.float64):
+    if target.dtype != torch.int64 or pred.dtype not in _EXACT or (weight is not None and weight.dtype != pred.dtype):
         return False
-    shape, weight = pred.shape, entropy.weight
-    fits = len(shape) > 1 and target.shape == (shape[0], *shape[2:]) and target.numel() > 0
-    return fits and (weight is None or weight.dtype == pred.dtype)
+    shape = pred.shape
+    return len(shape) > 1 and target.shape == (shape[0], *shape[2:]) and target.numel() > 0
 
 
 def _is_shared(pred: Sequence[int], target: Sequence[int]) -> bool:

@@ -116,7 +116,7 @@ def test_a_cross_entropy_and_what_it_is_over(spatial: Any, weight: Any, kind: An
     target[0] = 9
     loss = kind(weight, ignore_index=9, reduction=reduction)
     ours, theirs = pred.clone().requires_grad_(), pred.clone().requires_grad_()
-    value, count = reduced_entropy(loss, ours, target, mean=reduction == "mean")
+    value, count = reduced_entropy(loss, weight, ours, target, mean=reduction == "mean")
     assert torch.equal(value, loss(theirs, target))
     counted = target[target != 9]
     assert float(count) == float(len(counted.flatten()) if weight is None else weight[counted].sum())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lossreg import LossWrapper, Mean
 from lossreg.arguments import Arguments
 from lossreg.errors import RangeError, ShapeError
-from lossreg.losses.base import can_look, holds, zero_on_graph
+from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
 from lossreg.losses.elementwise import unit_of
 from lossreg.losses.mean import Count, Elements, blanked, product
 from lossreg_wrappers.forms import INDICES, RANGES, TARGETS, Form, Rules, choose
@@ -403,11 +403,12 @@ class LibraryLoss(LossWrapper):
 
     def _check_values(self, label: object, gt: Tensor, low: float, high: float, hint: str) -> None:
         """Raise for target values outside a range, except for `ignore_index`."""
-        try:
-            self.check_range(label, gt, low, high)
+        if is_within(gt, low, high):
             return
-        except RangeError:
-            gt = gt if self.ignore_index is None else gt[gt != self.ignore_index]
+        if self.ignore_index is not None:
+            gt = gt[gt != self.ignore_index]
+            if is_within(gt, low, high):
+                return
         if hasattr(self.loss_func, "ignore_index"):
             hint += "; if a value marks elements to ignore, set it as `ignore_index`"
         self.check_range(label, gt, low, high, hint)

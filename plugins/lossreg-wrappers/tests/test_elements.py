@@ -378,6 +378,17 @@ def test_what_is_masked_may_be_nan_and_gets_no_gradient(loss, example):
     assert any((tensor.grad != 0).any() for tensor in spoiled.values())
 
 
+@pytest.mark.parametrize("variant", _COUNTED, indirect=True, ids=_id)
+def test_the_targets_of_masked_samples_may_be_nan_to_counts_too(variant, example):
+    entry, arguments, *_ = variant
+    pred, gt = _batch(example, entry)
+    mask = torch.arange(len(next(iter(pred.values())))) != 1
+    made = _made(entry, arguments, mask="gt.valid")
+    (expected,) = made.counts({**gt, "valid": mask})
+    (count,) = made.counts({**_spoiled(gt, mask, made), "valid": mask})
+    assert float(count) == float(expected) > 0
+
+
 @_each("overlap", "pooled")
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_masked_pixel_is_in_no_sum(loss, example, empty):
