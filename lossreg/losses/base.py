@@ -406,10 +406,10 @@ def zero_on_graph(tensor: Tensor) -> Tensor:
 def can_look(tensor: Tensor) -> bool:
     """Return whether the values of a tensor may be read: not empty, on the CPU, in eager mode, not fake or wrapped."""
     return (
-        tensor.device.type == "cpu"
+        tensor.is_cpu
         and tensor.numel() > 0
         and not torch.compiler.is_compiling()
-        and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__  # a subclass may be fake
+        and (type(tensor) is Tensor or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__)  # it may be fake
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
@@ -418,9 +418,8 @@ def is_within(tensor: Tensor, low: float, high: float) -> bool:
     """Return whether all values are in `[low, high]`; True where they may not be read."""
     if not can_look(tensor):
         return True
-    values = tensor.detach()
-    least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
-    return holds((least >= low) & (most <= high))
+    values = tensor.detach() if tensor.requires_grad else tensor
+    return holds(torch.amin(values) >= low) and holds(torch.amax(values) <= high)  # `aminmax` is slower
 
 
 def holds(condition: Tensor) -> bool:
