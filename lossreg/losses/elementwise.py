@@ -81,7 +81,7 @@ def entropy_of(loss_func: Any) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
     if type(loss_func) not in (nn.CrossEntropyLoss, nn.NLLLoss) or loss_func.reduction not in ("mean", "sum"):
         return None
     smooth = type(loss_func) is nn.CrossEntropyLoss and loss_func.label_smoothing != 0
-    return None if smooth else loss_func  # type: ignore[no-any-return]
+    return None if smooth else loss_func
 
 
 def reduced_entropy(
