@@ -17,7 +17,7 @@ from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, 
 from lossreg.keys import Term
 from lossreg.losses.concrete import is_concrete
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
-from lossreg.losses.mean import Count, Elements, Mean, aligned, portion, product, valued
+from lossreg.losses.mean import Count, Elements, Mean, aligned, fitting, portion, product, valued
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -253,13 +253,16 @@ class Loss(RunningNorm):
     def _why_unmasked(self) -> str:
         return f"{type(self).__name__} has no values of single elements, and does not say what a mask means to it"
 
-    def elements(self, pred_batch: Any, gt_batch: Any, shape: Sequence[int], share: Tensor | None = None) -> Elements:
+    def elements(
+        self, pred_batch: Any, gt_batch: Any, shape: Sequence[int], share: Tensor | None = None, channels: bool = True
+    ) -> Elements:
         """Return the elements of the loss with the weights that its `mask` and `sample_weight` have in a batch.
 
         Args:
             pred_batch, gt_batch: the batches; for a count from the targets alone an empty mapping and the targets.
             shape: of the elements, samples first.
             share: as for `Elements`.
+            channels: whether axis 1 has channels or tokens; False where it is the first of the pixels' axes.
 
         Raises:
             MissingKeyError: a key is missing.
@@ -269,20 +272,22 @@ class Loss(RunningNorm):
         inner = outer = None
         for keys, is_mask in ((self.mask, True), (self.sample_weight, False)):
             for key in keys:
-                weights = self._weights_at(pred_batch, gt_batch, key, shape, is_mask)
+                weights = self._weights_at(pred_batch, gt_batch, key, shape, is_mask, channels)
                 if weights.numel() == weights.shape[0]:
                     outer = product(outer, weights.reshape(-1).expand(shape[0]))
                 else:
                     inner = product(inner, weights)
         return Elements(tuple(shape), inner, outer, share)
 
-    def _weights_at(self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool) -> Tensor:
+    def _weights_at(
+        self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool, channels: bool
+    ) -> Tensor:
         weights = self.read(pred_batch, gt_batch, key)
-        found = aligned(weights, shape)
+        found = aligned(weights, shape, channels)
         if found is None:
             raise ShapeError(
                 f"loss {self.name!r}: {key!r} has shape {tuple(weights.shape)}, expected one that fits the loss's "
-                f"elements {tuple(shape)} from the left: (N,), (N, *spatial) or (N, 1, *spatial)"
+                f"elements {tuple(shape)}: {', '.join(map(str, fitting(shape, channels)))}"
             )
         if is_mask and found.dtype != torch.bool:
             if can_look(found) and not holds(((found == 0) | (found == 1)).all()):
@@ -354,7 +359,7 @@ class Loss(RunningNorm):
                 "expected a floating-point dtype"
             )
 
-    def check_range(self, key: str, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
+    def check_range(self, key: object, tensor: Tensor, low: float, high: float, hint: str = "") -> None:
         """Check that all values are in `[low, high]`, only on the CPU in eager mode, where no transfer is needed.
 
         A forward never reads a tensor back from a device, and a failed device-side assertion would end the process.
@@ -362,16 +367,12 @@ class Loss(RunningNorm):
         Raises:
             RangeError: with the loss, the key, the range of the values and the expected range.
         """
-        if not can_look(tensor):
-            return
-        values = tensor.detach()
-        least, most = torch.amin(values), torch.amax(values)  # `aminmax` is slower
-        if not holds((least >= low) & (most <= high)):
+        if not is_within(tensor, low, high):
             expected = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
             expected = f"{high:g} or less" if low == -math.inf else expected
             raise RangeError(
-                f"loss {self.name!r}: {key!r} holds values from {float(least):.6g} to {float(most):.6g}, "
-                f"expected {expected}" + (f"; {hint}" if hint else "")
+                f"loss {self.name!r}: {key!r} holds values from {float(tensor.amin()):.6g} to "
+                f"{float(tensor.amax()):.6g}, expected {expected}" + (f"; {hint}" if hint else "")
             )
 
     def extra_repr(self) -> str:
@@ -405,7 +406,15 @@ def zero_on_graph(tensor: Tensor) -> Tensor:
 
 def can_look(tensor: Tensor) -> bool:
     """Return whether the values of a tensor may be read without a wait: concrete ones on the CPU, if there are any."""
-    return tensor.device.type == "cpu" and tensor.numel() > 0 and is_concrete(tensor)
+    return tensor.is_cpu and tensor.numel() > 0 and is_concrete(tensor)
+
+
+def is_within(tensor: Tensor, low: float, high: float) -> bool:
+    """Return whether all values are in `[low, high]`; True where they may not be read."""
+    if not can_look(tensor):
+        return True
+    values = tensor.detach() if tensor.requires_grad else tensor
+    return holds(torch.amin(values) >= low) and holds(torch.amax(values) <= high)  # `aminmax` is slower
 
 
 def holds(condition: Tensor) -> bool:

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 Unit: TypeAlias = Literal["values", "positions", "planes", "samples"]
 """What a loss has one value for: each number of its target; each pixel or token, whose classes are one axis of the
@@ -69,6 +70,42 @@ def unit_of(loss_func: Any) -> Unit | None:
     """Return what one of torch's own losses has a value for; None for any other."""
     inner = inside(loss_func)
     return _MODULES.get(type(inner)) if isinstance(inner, nn.Module) else _FUNCTIONS.get(inner)
+
+
+_MEAN, _SUM = 1, 2  # the numbers of these reductions
+_OF_ROWS, _OF_PIXELS = torch.ops.aten.nll_loss_forward.default, torch.ops.aten.nll_loss2d_forward.default
+
+
+def entropy_of(loss_func: Any) -> nn.CrossEntropyLoss | nn.NLLLoss | None:
+    """Return torch's cross-entropy inside of a loss, if `reduced_entropy` does the same; None for any other loss."""
+    if type(loss_func) not in (nn.CrossEntropyLoss, nn.NLLLoss) or loss_func.reduction not in ("mean", "sum"):
+        return None
+    smooth = type(loss_func) is nn.CrossEntropyLoss and loss_func.label_smoothing != 0
+    return None if smooth else loss_func
+
+
+def reduced_entropy(
+    loss_func: nn.CrossEntropyLoss | nn.NLLLoss, weight: Tensor | None, pred: Tensor, target: Tensor, *, mean: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mean or sum of a cross-entropy, and the sum of the weights of the targets that it does not ignore.
+
+    These are the operations of `F.cross_entropy` and `F.nll_loss`, which drop the second. A mean over nothing is NaN.
+
+    Args:
+        loss_func: the loss.
+        weight: its weights of classes.
+        pred: (N, C, ...), float32 or float64.
+        target: (N, ...), int64.
+        mean: whether to divide the sum.
+    """
+    if type(loss_func) is nn.CrossEntropyLoss:
+        pred = torch.log_softmax(pred, 1)
+    axes = pred.dim()
+    if axes not in (2, 4):
+        pred, target = pred.reshape(*pred.shape[:2], 1, -1), target.reshape(target.shape[0], 1, -1)
+    entropy = _OF_ROWS if axes == 2 else _OF_PIXELS
+    found: tuple[Tensor, Tensor] = entropy(pred, target, weight, _MEAN if mean else _SUM, loss_func.ignore_index)
+    return found
 
 
 def inside(loss_func: Any) -> Any:

@@ -53,7 +53,7 @@ class Mean(NamedTuple):
 
 def safe(count: Count) -> Count:
     """Return a divisor: the count, or 1 in place of 0."""
-    return torch.where(count == 0, 1.0, count) if isinstance(count, Tensor) else count or 1.0
+    return count + (count == 0) if isinstance(count, Tensor) else count or 1.0
 
 
 def counted(count: Count, like: Tensor) -> Tensor:
@@ -221,29 +221,50 @@ def _times(values: Tensor, weights: Tensor | None) -> Tensor:
     return torch.where(weights != 0, values, 0.0) * weights.detach().to(values.dtype)
 
 
-def aligned(weights: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """Return weights with the axes of elements (`shape`), read from the left; None where they do not fit.
+def aligned(weights: Tensor, shape: Sequence[int], channels: bool = True) -> Tensor | None:
+    """Return weights with the axes of elements; None where they do not fit.
 
-    For elements (N, C, H, W) the weights may be (N,), (N, C), (N, H, W), (N, 1, H, W) or (N, C, H, W); for elements
-    (N, H, W) also (N, 1, H, W); for elements (N, L, D) or (N, D, L) also (N, L).
+    The number of axes alone says what an axis of the weights is, so that no size of a batch changes it; see `fitting`.
+    Sizes of 1 stand for any size, except that of axis 0.
+
+    Args:
+        weights: of any shape.
+        shape: of the elements, (N, *spatial), or (N, C, *spatial) with channels or tokens.
+        channels: whether axis 1 of the elements has channels or tokens.
     """
     own, axes = tuple(weights.shape), len(shape)
-    candidates = [own] if len(own) == axes else []
-    if len(own) == axes + 1 > 1 and own[1] == 1:
-        candidates.append((own[0], *own[2:]))
-    if 3 <= len(own) == axes - 1:
-        candidates.append((own[0], 1, *own[1:]))
-    if len(own) < axes:
-        candidates.append((*own, *[1] * (axes - len(own))))
-    if len(own) == 2 == axes - 1:
-        candidates.append((own[0], 1, own[1]))
-    for candidate in candidates:
-        if candidate[:1] != tuple(shape[:1]):
-            continue
-        # `in` compares symbolic sizes by identity when shapes are dynamic
-        if all(c == 1 or c == s for c, s in zip(candidate, shape, strict=True)):
-            return weights.reshape(candidate)
-    return None
+    if not own or not axes:
+        return None
+    if len(own) == axes:
+        found = own
+    elif len(own) == axes + 1 and own[1] == 1:
+        found = (own[0], *own[2:])
+    elif len(own) == 1 or (channels and len(own) == 2 < axes):
+        found = (*own, *[1] * (axes - len(own)))
+    elif channels and len(own) == axes - 1:
+        found = (own[0], 1, *own[1:])
+    else:
+        return None
+    # `in` compares symbolic sizes by identity when shapes are dynamic
+    fits = found[:1] == tuple(shape[:1]) and all(c == 1 or c == s for c, s in zip(found, shape, strict=True))
+    return weights.reshape(found) if fits else None
+
+
+def fitting(shape: Sequence[int], channels: bool = True) -> list[tuple[int, ...]]:
+    """Return the shapes of weights that fit elements, without those that have a 1 for another size.
+
+    For elements (N, *spatial) these are (N,), (N, *spatial) and (N, 1, *spatial). For elements (N, C, *spatial) they
+    are (N,), (N, C), (N, *spatial), (N, 1, *spatial) and (N, C, *spatial); with one spatial axis, as in a sequence
+    (N, C, L), weights of two axes are (N, C), and those of positions are (N, 1, L).
+    """
+    if not shape:
+        return []
+    whole, (n, *rest) = tuple(shape), shape
+    pixels = tuple(rest[1:] if channels else rest)
+    of_pixels = [(n, *pixels), (n, 1, *pixels)] if pixels else []
+    if not channels or not rest:
+        return [(n,), *of_pixels]
+    return list(dict.fromkeys([(n,), (n, rest[0]), *of_pixels[len(pixels) == 1 :], whole]))
 
 
 def blanked(tensor: Tensor, kept: Tensor, neutral: float = 0.0) -> Tensor:

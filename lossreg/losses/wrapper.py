@@ -15,12 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.errors import ConfigProblem, MissingKeyError, ShapeError
+from lossreg.errors import ConfigProblem, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term, Wrap
 from lossreg.losses.base import Loss, can_hold, can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
-from lossreg.losses.elementwise import Unit, inside, option_of, shape_of, unit_of, unreduced
-from lossreg.losses.mean import Count, Mean, Reduction, blanked, valued
+from lossreg.losses.elementwise import (
+    Unit,
+    entropy_of,
+    inside,
+    option_of,
+    reduced_entropy,
+    shape_of,
+    unit_of,
+    unreduced,
+)
+from lossreg.losses.mean import Count, Mean, Reduction, blanked, safe, valued
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The default key of each side."""
@@ -29,6 +38,7 @@ _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F
 _OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
 _SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
 _AS_IT_IS = nullcontext()
+_EXACT = (torch.float32, torch.float64)
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
 
@@ -59,8 +69,9 @@ class LossWrapper(Loss):
             removed if the prediction has more channels, and a floating target with the prediction's shape is not
             cast, since it contains class probabilities.
         target_shape: the target shapes that the wrapped loss accepts. `"same"`: the shape of the prediction;
-            `"broadcast"`: also sizes of 1; `"any"`: all. By default it is an error if prediction and target broadcast
-            to more elements than either has, as (2,) and (2, 1) do.
+            `"broadcast"`: also sizes of 1 after axis 0; `"any"`: all. By default it is an error if prediction and
+            target broadcast to more elements than either has, as (2,) and (2, 1) do. Several predictions of a sample
+            may share one number of its target: they are one element, with their mean as its value.
         reduction: how the values of elements are reduced: `"mean"` over those that count, `"per_sample"` (first in each
             sample), `"sum"`, or `"none"`, which leaves them as they are and makes no term of a `MultiLoss`. By default
             as the loss does it. `"per_sample"` needs the values of elements, and `"sum"` is an error if the loss
@@ -87,6 +98,7 @@ class LossWrapper(Loss):
     compared: int | None = None
     transparent: bool = False  # of a subclass with a `compute`: whether its values are those of the wrapped loss
     _unreduced: tuple[Callable[..., Any] | None]  # in a tuple, since a module would become a child
+    _entropy: tuple[nn.CrossEntropyLoss | nn.NLLLoss | None]
 
     def __init__(
         self,
@@ -158,6 +170,7 @@ class LossWrapper(Loss):
             found = values_of or (unreduced(given) if plainly else None)
         self.__dict__["_unreduced"] = (found,)
         self._own_reduction = "sum" if own == "sum" else "mean"
+        self.__dict__["_entropy"] = (entropy_of(given) if found is not None and values_of is None else None,)
         self._shares = False  # whether `share` may be something where elements are values
         self._reduces = plainly and self.reduction in (None, self._own_reduction)  # the wrapped loss, as is asked
         if isinstance(inner, Loss):
@@ -280,18 +293,24 @@ class LossWrapper(Loss):
         """Reduce the values of the elements that count, as the wrapped loss itself would, or as `reduction` says."""
         reduction = self.reduction or self._own_reduction
         first, second = arguments[0], arguments[-1]
+        alone = self._reduces and not (self.mask or self.sample_weight)
+        (entropy,) = self._entropy
+        if entropy is not None and alone and len(arguments) == 2:
+            weight = entropy.weight
+            if _counts_beside(weight, first, second):
+                return self._of_entropy(entropy, weight, first, second)
         if self.unit == "values" and not self._shares and len(arguments) == 2 and first.shape == second.shape:
             share, shape, number = None, first.shape, first.numel()  # the commonest case, without what costs time
         else:
             target = self._target_in(arguments)
             shape = self._shape_in(arguments, target)
-            share = None if target is None else self.share(target)
             number = math.prod(shape)
-        if share is None and self._reduces and number and not (self.mask or self.sample_weight):
+            share = None if target is None else self.share(target)
+        if share is None and alone and number:
             value = self._value_of(self._called(self.loss_func, self._looked_at(arguments, pred_batch, gt_batch)))
             value = value.mean() if value.dim() else value  # of elements, or of planes inside of which the loss sums
             return Mean(value, float(number), reduction == "sum", float(number))
-        elements = self.elements(pred_batch, gt_batch, shape, share)
+        elements = self.elements(pred_batch, gt_batch, shape, share, self._has_channel_axis)
         if number == 0:
             return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
         kept = elements.kept
@@ -305,12 +324,38 @@ class LossWrapper(Loss):
                 return mean
             return valued(mean, torch.where(mean.count == 0, 0.0, mean.value))  # a mean of nothing is NaN
         values = self._value_of(self._called(loss_func, arguments))
-        if values.shape != shape:
+        if reduction != "none":
+            values = _of_targets(values, shape, reduction)
+        if values.shape != shape and reduction != "none":
             raise ShapeError(
                 f"loss {self.name!r}: {_own_name(self.loss_func)}: expected values of shape {shape}, one for each "
                 f"element, found {tuple(values.shape)}"
             )
         return elements.weigh(values) if reduction == "none" else elements.mean(values, reduction)
+
+    def _of_entropy(
+        self, entropy: nn.CrossEntropyLoss | nn.NLLLoss, weight: Tensor | None, pred: Tensor, target: Tensor
+    ) -> Mean:
+        """Return the mean of a cross-entropy with its count, by two launches more than the loss itself has.
+
+        On the CPU it looks whether there is anything to divide by, which is faster.
+        """
+        sums, size = self._own_reduction == "sum", float(target.numel())
+        with _no_autocast((pred,)):
+            if not sums and can_look(target):
+                value, count = reduced_entropy(entropy, weight, pred, target, mean=True)
+                if holds(count):
+                    return Mean(value, count, False, size)
+            total, count = reduced_entropy(entropy, weight, pred, target, mean=False)
+        if sums:
+            return Mean(total, count, True, size)
+        divisor = count.clamp_min(1) if weight is None else safe(count)
+        return Mean(total / divisor, count, False, size)
+
+    @property
+    def _has_channel_axis(self) -> bool:
+        """Whether axis 1 of the elements, if there is one, has channels or tokens and not pixels."""
+        return self.unit != "positions"
 
     def _looked_at(self, arguments: tuple[Any, ...], pred_batch: Any, gt_batch: Any) -> tuple[Any, ...]:
         """Return the arguments, after a look at the target of a loss of torch that takes one of 0 to 1."""
@@ -326,9 +371,36 @@ class LossWrapper(Loss):
         target = self._target_alone(gt_batch) if self._unreduced[0] is not None else None
         if target is None or self.unit is None:
             return super().counts(gt_batch)
-        shape = shape_of(self.unit, target.shape, soft=self._is_soft(target))
-        reduction = self.reduction or self._own_reduction
-        return [self.elements({}, gt_batch, shape, self.share(target)).count(reduction)]
+        is_soft = self._is_soft(target)
+        shape = shape_of(self.unit, target.shape, soft=is_soft)
+        elements = self.elements({}, gt_batch, shape, channels=self._has_channel_axis)
+        place = 1 if self.inputs is None else next(i for i, key in enumerate(self.inputs) if key.startswith("gt."))
+        if elements.kept is not None:
+            target = blanked(target, elements.kept, self.neutral(place))
+        elements.share = self.share(self._checked_alone(self.label(place, {}, gt_batch), target, is_soft))
+        return [elements.count(self.reduction or self._own_reduction)]
+
+    def _checked_alone(self, label: object, target: Tensor, is_soft: bool) -> Tensor:
+        """Return a target as a forward takes it; raise, on the CPU, for one that a forward refuses or reads otherwise.
+
+        Args:
+            label: its key.
+            target: with a valid value where elements do not count.
+            is_soft: whether it is taken to have probabilities of classes on axis 1.
+        """
+        if not is_soft:
+            return target
+        fix = "it is taken for probabilities of classes on axis 1; give class indices an integer dtype, with .long()"
+        self.check_range(label, target, 0, 1 + 1e-6, fix)
+        if not can_look(target):
+            return target
+        sums = target.sum(1)
+        if not holds((target != target.round()).any() | ((sums == 0) | (sums == 1)).all()):
+            raise RangeError(
+                f"loss {self.name!r}: {label!r} has dtype {str(target.dtype).removeprefix('torch.')} and shape "
+                f"{tuple(target.shape)} and holds 0 and 1 that do not add up to 1 over axis 1; {fix}"
+            )
+        return target
 
     def share(self, target: Tensor) -> Tensor | None:
         """Return what elements count by themselves: 0 for an ignored one, the weight of its class; None for ones.
@@ -375,6 +447,8 @@ class LossWrapper(Loss):
         shapes = [a.shape for a in compared if isinstance(a, Tensor)]
         if len(shapes) == 2 and shapes[0] == shapes[1]:
             return shapes[0]
+        if len(shapes) == 2 and _is_shared(*shapes):
+            return shapes[1]
         return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
     def _target_alone(self, gt_batch: Any) -> Tensor | None:
@@ -424,7 +498,7 @@ class LossWrapper(Loss):
             if other.shape != first and not _may_meet(first, other.shape, self.target_shape):
                 pred_key, key = (self.label(place, pred_batch, gt_batch) for place in (0, i))
                 wanted = f"{tuple(first)}, the shape of {pred_key!r}"
-                wanted += ", or 1 in place of a size" if self.target_shape == "broadcast" else ""
+                wanted += ", or 1 in place of a size after the first" if self.target_shape == "broadcast" else ""
                 raise ShapeError(
                     f"loss {self.name!r}: {key!r} has shape {tuple(other.shape)}, expected {wanted}; the shapes would "
                     "broadcast: make them equal, for example with `pred.squeeze(1)` or `target.unsqueeze(1)`, or set "
@@ -573,11 +647,38 @@ def _may_meet(pred: Sequence[int], target: Sequence[int], rule: str | None) -> b
     if rule == "same":
         return False
     if rule == "broadcast":
-        return len(pred) == len(target) and all(t in (1, p) for p, t in zip(pred, target, strict=True))
+        return _is_shared(pred, target) and all(t in (1, p) for p, t in zip(pred, target, strict=True))
     pairs = list(zip_longest(reversed(pred), reversed(target), fillvalue=1))
     if not all(p == t or 1 in (p, t) for p, t in pairs):
         return True  # they do not broadcast: the loss accepts them itself, or raises
     return not (any(p > t for p, t in pairs) and any(t > p for p, t in pairs))
+
+
+def _counts_beside(weight: Tensor | None, pred: Tensor, target: Tensor) -> bool:
+    """Return whether torch tells what a cross-entropy is over: not for probabilities, nor exactly in halves."""
+    if target.dtype != torch.int64 or pred.dtype not in _EXACT or (weight is not None and weight.dtype != pred.dtype):
+        return False
+    shape = pred.shape
+    return len(shape) > 1 and target.shape == (shape[0], *shape[2:]) and target.numel() > 0
+
+
+def _is_shared(pred: Sequence[int], target: Sequence[int]) -> bool:
+    """Return whether a target has a number for each sample, which several predictions of the sample may share."""
+    return (
+        len(pred) == len(target)
+        and pred[:1] == target[:1]
+        and all(1 in (p, t) or p == t for p, t in zip(pred, target, strict=True))
+    )
+
+
+def _of_targets(values: Tensor, shape: Sequence[int], reduction: str) -> Tensor:
+    """Return values of a target's numbers, where several predictions share one: their mean, or their sum."""
+    if values.shape == shape or values.dim() != len(shape):
+        return values
+    axes = [i for i, (found, size) in enumerate(zip(values.shape, shape, strict=True)) if size == 1 != found]
+    if not axes:
+        return values
+    return values.sum(axes, keepdim=True) if reduction == "sum" else values.mean(axes, keepdim=True)
 
 
 def _is_narrow(tensor: Tensor) -> bool:

@@ -348,6 +348,13 @@ def window(rank, ranks, numbers, **options):
     return windows.worst(numbers, rank, ranks, **options)
 
 
+def every_loss(rank, ranks, names, numbers, **options):
+    """Compare the gradients of windows with those of joined batches, for losses of all plugins."""
+    import every_loss
+
+    return every_loss.worst(names, numbers, rank, ranks, **options)
+
+
 def alive(rank, ranks):
     """Show that the group still works."""
     one = torch.ones(1)

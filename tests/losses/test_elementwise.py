@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lossreg.losses.elementwise import inside, option_of, shape_of, unit_of, unreduced
+from lossreg.losses.elementwise import entropy_of, inside, option_of, reduced_entropy, shape_of, unit_of, unreduced
 
 LOSSES = {name: kind for name, kind in vars(nn).items() if inspect.isclass(kind) and name.endswith("Loss")}
 LARGER = {"CTCLoss", "AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"}
@@ -88,3 +88,36 @@ def test_what_has_no_reduction_cannot_be_without_it(loss: Any) -> None:
 )
 def test_the_shape_of_the_elements(unit: Any, soft: bool, shape: tuple[int, ...]) -> None:
     assert shape_of(unit, [2, 3, 4], soft=soft) == shape
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_one"),
+    [
+        (nn.CrossEntropyLoss(), True),
+        (nn.NLLLoss(reduction="sum"), True),
+        (nn.CrossEntropyLoss(reduction="none"), False),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), False),
+        (type("Own", (nn.CrossEntropyLoss,), {})(), False),
+        (nn.L1Loss(), False),
+        (F.cross_entropy, False),
+    ],
+)
+def test_whose_count_torch_tells_beside_the_value(loss: Any, is_one: bool) -> None:
+    assert entropy_of(loss) is (loss if is_one else None)
+
+
+@pytest.mark.parametrize("spatial", [(), (5,), (4, 5), (2, 3, 4)])
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 0.0])])
+@pytest.mark.parametrize("kind", [nn.CrossEntropyLoss, nn.NLLLoss])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_cross_entropy_and_what_it_is_over(spatial: Any, weight: Any, kind: Any, reduction: str) -> None:
+    torch.manual_seed(0)
+    pred, target = torch.randn(6, 3, *spatial).log_softmax(1), torch.randint(3, (6, *spatial))
+    target[0] = 9
+    loss = kind(weight, ignore_index=9, reduction=reduction)
+    ours, theirs = pred.clone().requires_grad_(), pred.clone().requires_grad_()
+    value, count = reduced_entropy(loss, weight, ours, target, mean=reduction == "mean")
+    assert torch.equal(value, loss(theirs, target))
+    counted = target[target != 9]
+    assert float(count) == float(len(counted.flatten()) if weight is None else weight[counted].sum())
+    assert torch.equal(*(torch.autograd.grad(v, x)[0] for v, x in ((value, ours), (loss(theirs, target), theirs))))

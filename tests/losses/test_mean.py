@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from lossreg import Loss, LossWrapper, Mean, MultiLoss
 from lossreg.errors import ArgumentError, RangeError, ShapeError
-from lossreg.losses.mean import Elements, aligned, blanked, largest, portion
+from lossreg.losses.mean import Elements, aligned, blanked, fitting, largest, portion
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
@@ -82,13 +83,18 @@ def test_a_mean_over_nothing_is_a_zero_on_the_graph(weights):
         ((4, 1, 1, 1), (4, 3, 5, 6), (4, 1, 1, 1)),
         ((4, 1, 5, 6), (4, 5, 6), (4, 5, 6)),
         ((4, 5), (4, 5, 7), (4, 5, 1)),
-        ((4, 7), (4, 5, 7), (4, 1, 7)),
+        ((4, 7), (4, 5, 7), None),
+        ((4, 1, 7), (4, 5, 7), (4, 1, 7)),
+        ((4, 7), (4, 7, 7), (4, 7, 1)),
         ((4, 5), (4, 5), (4, 5)),
         ((4, 1), (4,), (4,)),
         ((1,), (4,), None),
         ((3,), (4,), None),
         ((4, 6), (4, 5, 7), None),
-        ((4, 3, 5), (4, 3, 5, 6), (4, 3, 5, 1)),
+        ((4, 3, 5), (4, 3, 5, 6), None),
+        ((4, 5, 5), (4, 5, 5, 5), (4, 1, 5, 5)),
+        ((4, 2, 5, 6), (4, 3, 2, 5, 6), (4, 1, 2, 5, 6)),
+        ((4, 5, 6), (4, 3, 2, 5, 6), None),
         ((4, 3, 6), (4, 3, 5, 6), None),
         ((), (4,), None),
         ((4,), (), None),
@@ -97,6 +103,44 @@ def test_a_mean_over_nothing_is_a_zero_on_the_graph(weights):
 def test_weights_are_read_from_the_left(weights, elements, found):
     result = aligned(torch.ones(weights), elements)
     assert (None if result is None else tuple(result.shape)) == found
+
+
+@pytest.mark.parametrize(
+    ("weights", "elements", "found"),
+    [
+        ((4,), (4, 5, 6), (4, 1, 1)),
+        ((4, 5, 6), (4, 5, 6), (4, 5, 6)),
+        ((4, 1, 5, 6), (4, 5, 6), (4, 5, 6)),
+        ((4, 5), (4, 5, 6), None),
+        ((4, 6), (4, 5, 6), None),
+        ((4, 5), (4, 5), (4, 5)),
+        ((4, 5, 6), (4, 3, 5, 6), None),
+        ((4, 3), (4, 3, 5, 6), None),
+    ],
+)
+def test_elements_that_are_pixels_have_no_channels(weights, elements, found):
+    result = aligned(torch.ones(weights), elements, channels=False)
+    assert (None if result is None else tuple(result.shape)) == found
+
+
+@given(shape=SHAPES, channels=st.booleans())
+def test_the_shapes_that_a_message_names_fit(shape, channels):
+    named = fitting(shape, channels)
+    assert len(named) == len(set(named))
+    for weights in named:
+        assert aligned(torch.ones(weights), shape, channels) is not None
+
+
+def test_a_channels_weights_do_not_fall_on_rows_of_as_many_pixels():
+    classes = LossWrapper(torch.nn.CrossEntropyLoss(), "classes", pred_key="seg", gt_key="labels")
+    classes.take_mask(sample_weight="gt.w")
+    pred, gt = {"seg": torch.zeros(2, 3, 3, 5)}, {"labels": torch.zeros(2, 3, 5, dtype=torch.int64)}
+    for shape in ((2, 3), (2, 5)):
+        message = rf"{re.escape(str(shape))}, expected one .* \(2, 3, 5\): \(2,\), \(2, 3, 5\), \(2, 1, 3, 5\)(\n|$)"
+        with pytest.raises(ShapeError, match=message):
+            classes(pred, {**gt, "w": torch.ones(shape)})
+        with pytest.raises(ShapeError, match=message):
+            classes.counts({**gt, "w": torch.ones(shape)})
 
 
 def test_arguments_are_blanked_with_their_class_axis():

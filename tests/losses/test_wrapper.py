@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossreg import Loss, LossWrapper, MultiLoss
 from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, RangeError, ShapeError
@@ -718,7 +719,7 @@ def test_shapes_of_which_one_holds_the_other_are_left_to_a_function_that_says_no
         ("same", (3,), False),
         ("same", (2, 3), True),
         ("broadcast", (2, 1), True),
-        ("broadcast", (1, 3), True),
+        ("broadcast", (1, 3), False),
         ("broadcast", (3,), False),
         ("any", (3,), True),
     ],
@@ -814,3 +815,107 @@ def test_a_sum_of_what_is_reduced_already_is_refused():
 
     with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since mean_error reduces its values itself"):
         LossWrapper(mean_error, "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that compute something."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.made.append(str(func))
+        return func(*args, **kwargs or {})
+
+
+def launches(function, *arguments):
+    with Launches() as seen:
+        function(*arguments)
+    return seen.made
+
+
+@pytest.mark.parametrize(
+    ("loss", "most"),
+    [
+        (nn.CrossEntropyLoss(), 2),
+        (nn.CrossEntropyLoss(reduction="sum"), 0),
+        (nn.CrossEntropyLoss(torch.ones(4, device="meta")), 3),
+        (nn.NLLLoss(), 2),
+        (nn.L1Loss(), 0),
+    ],
+    ids=repr,
+)
+def test_a_count_costs_a_device_two_launches_at_most_or_three_with_class_weights(loss, most):
+    """A meta tensor takes the way of a device: nothing looks at values."""
+    pred = torch.rand(2, 4, 6, 6, device="meta")
+    target = (
+        torch.rand_like(pred) if isinstance(loss, nn.L1Loss) else torch.zeros(2, 6, 6, dtype=torch.long, device="meta")
+    )
+    wrapped, means = LossWrapper(loss, "a"), []
+    ours = launches(lambda: wrapped(pred, target, normalize=False, means=means))
+    assert len(ours) <= len(launches(loss, pred, target)) + most
+    assert len(means) == 1
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.0, 0.3])])
+def test_a_cross_entropy_over_nothing_is_zero_on_a_device_too(monkeypatch, weight):
+    monkeypatch.setattr("lossreg.losses.wrapper.can_look", lambda tensor: False)
+    loss = LossWrapper(nn.CrossEntropyLoss(weight), "a")
+    target = torch.full((3, 2), -100 if weight is None else 0)
+    pred, means = torch.randn(3, 2, 2).requires_grad_(), []
+    value, _ = loss(pred, target, normalize=False, means=means)
+    (1e30 * value).backward()
+    assert (value.item(), float(means[0].count)) == (0.0, 0.0)
+    assert not pred.grad.any()
+
+
+def test_predictions_that_share_a_number_of_the_target_are_one_element():
+    torch.manual_seed(0)
+    pred, var, target = (torch.rand(3, 4, 5) + 0.1 for _ in range(3))
+    target = target[:, :1]
+    weight, mask = torch.rand(3, 1, 5), torch.rand(3, 1, 5) < 0.5
+    loss = LossWrapper(nn.GaussianNLLLoss(), "a", inputs=["pred.x", "gt.y", "pred.var"], target_shape="broadcast")
+    assert loss.counts({"y": target}) == [15.0]
+    means = []
+    value, _ = loss({"x": pred, "var": var}, {"y": target}, normalize=False, means=means)
+    each = nn.GaussianNLLLoss(reduction="none")(pred, target, var)
+    torch.testing.assert_close(value, each.mean())
+    assert means[0].count == 15.0
+    for reduction, values in (("mean", each.mean(1, keepdim=True)), ("sum", each.sum(1, keepdim=True))):
+        some = LossWrapper(nn.GaussianNLLLoss(), "a", inputs=loss.inputs, target_shape="broadcast", reduction=reduction)
+        some.take_mask("gt.m", "gt.w")
+        gt = {"y": torch.where(mask, target, torch.nan), "m": mask, "w": weight}
+        value, _ = some({"x": pred, "var": var}, gt, normalize=False)
+        total = (values * weight)[mask].sum()
+        torch.testing.assert_close(value, total / weight[mask].sum() if reduction == "mean" else total)
+        torch.testing.assert_close(float(some.counts(gt)[0]), float(weight[mask].sum()))
+
+
+def test_a_target_of_one_sample_is_shared_by_no_others():
+    loss = LossWrapper(nn.GaussianNLLLoss(), "a", inputs=["pred.x", "gt.y", "pred.var"], target_shape="broadcast")
+    batch = {"x": torch.ones(3, 4), "var": torch.ones(3, 4)}
+    loss.compared = 2
+    with pytest.raises(ShapeError, match=r"'gt.y' has shape \(1, 4\), expected \(3, 4\).* after the first"):
+        loss(batch, {"y": torch.ones(1, 4)})
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_class_indices_that_would_count_as_probabilities_are_refused(spoiled):
+    loss = LossWrapper(nn.CrossEntropyLoss(), "a", target_dtype="long", gt_key="y", pred_key="x")
+    indices = torch.randint(0, 5, (2, 6, 7)).float()
+    fix = "taken for probabilities of classes on axis 1; give class indices an integer dtype, with .long()"
+    with pytest.raises(RangeError, match=rf"loss 'a': 'gt.y' holds values from 0 to 4, expected 0 to 1; it is {fix}"):
+        loss.counts({"y": indices})
+    with pytest.raises(
+        RangeError, match=rf"'gt.y' has dtype float32 and shape \(2, 6, 7\) and holds 0 and 1 .* it is {fix}"
+    ):
+        loss.counts({"y": indices.clamp(max=1)})
+    loss.take_mask("gt.m")
+    probabilities = torch.rand(2, 6, 7).softmax(1)
+    mask = torch.rand(2, 7) < 0.5
+    probabilities = torch.where(mask[:, None], probabilities, torch.nan) if spoiled else probabilities
+    one_hot = F.one_hot(torch.randint(0, 6, (2, 7)), 6).movedim(-1, 1).float()
+    for target in (probabilities, one_hot):
+        assert [float(count) for count in loss.counts({"y": target, "m": mask})] == [float(mask.sum())]

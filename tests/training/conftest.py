@@ -11,8 +11,18 @@ import pytest
 @pytest.fixture(scope="session")
 def fit():
     """The LightningModule of the tests, and what runs it."""
-    path = Path(__file__).with_name("fit.py")
-    spec = importlib.util.spec_from_file_location("lossreg_tests_fit", path)
+    return _loaded("fit")
+
+
+@pytest.fixture(scope="session")
+def cut_batches():
+    """A LightningModule whose batches ranks and micro-batches cut, and what runs it."""
+    return _loaded("cut_batches")
+
+
+def _loaded(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"lossreg_tests_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

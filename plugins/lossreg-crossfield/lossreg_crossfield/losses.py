@@ -20,6 +20,7 @@ from lossreg.errors import ShapeError
 from lossreg.losses.mean import Count, Elements, Mean, product
 from lossreg_crossfield.analytic import Formula
 from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness
+from lossreg_crossfield.preprocess import SegGrads, slopes_where
 
 INTERIOR, EDGE, VERTEX = 0, 1, 2
 CHANNELS = ("interior", "edge", "vertex")
@@ -81,11 +82,12 @@ class _FrameFieldLoss(Loss):
             return super().counts(gt_batch)
         self.check_shape("gt.gt_polygons_image", planes, ("N", "C", "H", "W"))
         shape = (planes.shape[0], *planes.shape[2:])
-        return [0.0 if 0 in shape else self.elements({}, gt_batch, shape).count()]
+        return [0.0 if 0 in shape else self.elements({}, gt_batch, shape, channels=False).count()]
 
     def pixels(self, pred_batch: Any, gt_batch: Any, like: Tensor) -> _Pixels:
         """Return what the pixels of planes (N, C, H, W) count."""
-        return _Pixels(self.elements(pred_batch, gt_batch, (like.shape[0], *like.shape[2:])))
+        shape = (like.shape[0], *like.shape[2:])
+        return _Pixels(self.elements(pred_batch, gt_batch, shape, channels=False))
 
     def read_field(self, pred_batch: Any, gt_batch: Any) -> Tensor:
         """Return `pred.crossfield`, floating-point (N, 4, H, W)."""
@@ -218,7 +220,30 @@ class CrossfieldSmoothLoss(_FrameFieldLoss):
         return pixels.mean(Smoothness(), pixels.blank(field), edge, *weights)
 
 
-class SegCrossfieldLoss(_FrameFieldLoss):
+class _OfSlopes(_FrameFieldLoss):
+    """Base class of the losses that read the slopes of `pred.seg`, which know no mask: a term with one has its own."""
+
+    def take_mask(self, mask: Any = None, sample_weight: Any = None) -> None:
+        """Set which elements count and how much; see `Loss.take_mask`. The loss then requires `pred.seg`."""
+        super().take_mask(mask, sample_weight)
+        if self.mask or self.sample_weight:
+            others = [key for key in self.requires if key not in SegGrads.provides and key != "pred.seg"]
+            self.__dict__["requires"] = ("pred.seg", *others)
+            self.__dict__["optional"] = ()
+
+    def with_slopes(self, pred_batch: Any, gt_batch: Any, pixels: _Pixels) -> Any:
+        """Return the predictions, with the term's own slopes where pixels may not count."""
+        if pixels.kept is None:
+            return pred_batch
+        seg = self.read(pred_batch, gt_batch, "pred.seg")
+        n, height, width = pixels.elements.shape
+        self.check_shape("pred.seg", seg, (n, "C", height, width))
+        self.check_float("pred.seg", seg)
+        own = slopes_where(pixels.blank(seg), pixels.kept.expand(n, height, width))
+        return {**pred_batch, **{key.removeprefix("pred."): planes for key, planes in own.items()}}
+
+
+class SegCrossfieldLoss(_OfSlopes):
     """Alignment of the slopes of a segmentation channel with a direction of the frame field.
 
     `mean(|f(z)|^2 * r)` over samples and pixels, with `r = seg_grad_norm[:, k]` and `z = seg_grads_normed[:, k]` for
@@ -230,7 +255,8 @@ class SegCrossfieldLoss(_FrameFieldLoss):
     (N, 2, H, W), if the batch has `pred.seg_grads`.
 
     The targets tell the count only if they have `gt.gt_polygons_image` (N, C, H, W), of which only the size is read.
-    With a `mask`, give the preprocess `seg_grads` the same, so that a slope does not depend on a masked neighbour.
+    With a `mask` or a `sample_weight` the loss computes the slopes itself, from `pred.seg`. A neighbour that does not
+    count is then taken for the pixel itself, as the border pixels are repeated.
 
     Args:
         name: the name of the term.
@@ -254,13 +280,14 @@ class SegCrossfieldLoss(_FrameFieldLoss):
     def compute(self, pred_batch: Any, gt_batch: Any) -> Mean:
         """Return the mean alignment error over the channel's slopes, 0 or more."""
         field = self.read_field(pred_batch, gt_batch)
+        pixels = self.pixels(pred_batch, gt_batch, field)
+        pred_batch = self.with_slopes(pred_batch, gt_batch, pixels)
         direction = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads_normed", field, 2)
         slope = self.read_slopes(pred_batch, gt_batch, "pred.seg_grad_norm", field)
         if self.read_optional(pred_batch, gt_batch, "pred.seg_grads") is not None:
             grads = self.read_slopes(pred_batch, gt_batch, "pred.seg_grads", field, 2)
             self.extra_info["seg_slice_grads"] = grads[:, self.pred_channel]
         slope = slope.detach() if self.detach_grad_norm else slope
-        pixels = self.pixels(pred_batch, gt_batch, field)
         if pixels.kept is None:
             return pixels.mean(Alignment(channel=self.pred_channel), field, direction, slope)
         direction, slope = (pixels.blank(planes[:, self.pred_channel]) for planes in (direction, slope))
@@ -285,7 +312,7 @@ class SegCrossfieldLoss(_FrameFieldLoss):
         return f"{super().extra_repr()}, {options}"
 
 
-class SegEdgeInteriorLoss(_FrameFieldLoss):
+class SegEdgeInteriorLoss(_OfSlopes):
     """Difference between the edge channel and the slope of the interior channel.
 
     `mean(|e - g| * max((1 + cos(pi i)) / 2, (1 - cos(pi g)) / 2))` over samples and pixels. `i` and `e` are the
@@ -297,7 +324,8 @@ class SegEdgeInteriorLoss(_FrameFieldLoss):
     `pred.seg_grad_norm` (N, C, H, W), which the preprocess `seg_grads` computes from it.
 
     The targets tell the count only if they have `gt.gt_polygons_image` (N, C, H, W), of which only the size is read.
-    With a `mask`, give the preprocess `seg_grads` the same, so that a slope does not depend on a masked neighbour.
+    With a `mask` or a `sample_weight` the loss computes the slopes itself, from `pred.seg`. A neighbour that does not
+    count is then taken for the pixel itself, as the border pixels are repeated.
 
     Args:
         name: the name of the term.
@@ -315,10 +343,11 @@ class SegEdgeInteriorLoss(_FrameFieldLoss):
         """Return the mean difference, 0 or more."""
         seg = self.read_channels(pred_batch, gt_batch, "pred.seg", EDGE)
         self.check_float("pred.seg", seg)
+        pixels = self.pixels(pred_batch, gt_batch, seg)
+        pred_batch = self.with_slopes(pred_batch, gt_batch, pixels)
         slopes = self.read_channels(pred_batch, gt_batch, "pred.seg_grad_norm", INTERIOR)
         self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
         self.check_float("pred.seg_grad_norm", slopes)
-        pixels = self.pixels(pred_batch, gt_batch, seg)
         return pixels.mean(EdgeInterior(), pixels.blank(seg), pixels.blank(slopes), *pixels.beside(seg))
 
 

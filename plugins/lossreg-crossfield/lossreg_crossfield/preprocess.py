@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lossreg import Preprocess
 from lossreg.errors import DtypeError, ShapeError
-from lossreg.losses.mean import aligned
 from lossreg_crossfield.fields import Slopes
 
 
@@ -45,46 +44,48 @@ class SegGrads(Preprocess):
     that rises by 1 from one pixel to the next has a slope of 2. The border pixels are repeated. In a flat channel the
     magnitude and its derivative are 0.
 
-    Reads `pred.seg` (N, C, H, W), and `mask` if it is given. Provides, computed in at least float32 and returned in the
-    dtype of `seg`::
+    Reads `pred.seg` (N, C, H, W). Provides, computed in at least float32 and returned in the dtype of `seg`::
 
         pred.seg_grads         (N, C, 2, H, W)   slope along rows (down), slope along columns (right)
         pred.seg_grad_norm     (N, C, H, W)      |seg_grads|
         pred.seg_grads_normed  (N, C, 2, H, W)   seg_grads / (seg_grad_norm + 1e-6)
 
-    Args:
-        mask: a key (`gt.valid`) of 0 and 1, (N,), (N, H, W) or (N, 1, H, W). Where it is 0, `seg` is taken for 0,
-            whatever it is, also for the slopes of the pixels beside it.
+    A term with a mask computes its own slopes; see `SegCrossfieldLoss`.
 
     Raises:
-        MissingKeyError, ShapeError, DtypeError: `seg` or the mask is missing, or has another shape or dtype.
+        MissingKeyError, ShapeError, DtypeError: `seg` is missing, or has another shape or dtype.
     """
 
-    requires: Sequence[str] = ("pred.seg",)
+    requires = ("pred.seg",)
     provides = ("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed")
 
-    def __init__(self, mask: str | None = None) -> None:
-        super().__init__()
-        if mask is not None and not (isinstance(mask, str) and mask.partition(".")[0] in ("pred", "gt")):
-            raise ValueError(f"SegGrads: mask: expected a key `pred.<key>` or `gt.<key>`, found {mask!r}")
-        self.mask = mask
-        if mask is not None:
-            self.requires = ("pred.seg", mask)
-
-    def compute(self, pred_batch: Mapping[str, Any], gt_batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def compute(
+        self,
+        pred_batch: Mapping[str, Any],
+        gt_batch: Mapping[str, Any],  # noqa: ARG002
+    ) -> dict[str, Tensor]:
         """Return the three keys of `provides`."""
         seg = _floats(self, "pred.seg", pred_batch["seg"], ("N", "C", "H", "W"))
-        if self.mask is not None:
-            side, _, key = self.mask.partition(".")
-            mask = (pred_batch if side == "pred" else gt_batch)[key]
-            kept = aligned(mask, seg.shape)
-            if kept is None:
-                raise ShapeError(
-                    f"preprocess SegGrads: {self.mask!r} has shape {tuple(mask.shape)}, expected one that fits "
-                    f"'pred.seg' {tuple(seg.shape)}: (N,), (N, H, W) or (N, 1, H, W)"
-                )
-            seg = torch.where(kept != 0, seg, 0)
         return dict(zip(self.provides, Slopes()(seg), strict=True))
+
+
+def slopes_where(seg: Tensor, kept: Tensor) -> dict[str, Tensor]:
+    """Return what `SegGrads` provides, with a neighbour that does not count taken for the pixel itself.
+
+    The weights of a slope add up to 0, so that it is the sum of their products with differences from the pixel. Those
+    of some neighbours alone are `slope(seg) - seg slope(kept)`, for a `seg` that is 0 at the others.
+
+    Args:
+        seg: (N, C, H, W), 0 at pixels that do not count.
+        kept: (N, H, W) bool, the pixels that count.
+    """
+    wide = torch.promote_types(seg.dtype, torch.float32)
+    node, values = SegGrads(), seg.to(wide)
+    ours, missing = (node.compute({"seg": planes}, {})["pred.seg_grads"] for planes in (values, kept[:, None].to(wide)))
+    grads = ours - values.unsqueeze(2) * missing
+    norm = torch.linalg.vector_norm(grads, dim=2)
+    found = (grads, norm, grads / (norm.unsqueeze(2) + 1e-6))
+    return {key: planes.to(seg.dtype) for key, planes in zip(node.provides, found, strict=True)}
 
 
 def _floats(node: Preprocess, key: str, tensor: Any, expected: Sequence[int | str], fix: str = "") -> Tensor:

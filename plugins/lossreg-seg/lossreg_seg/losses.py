@@ -269,11 +269,12 @@ class SegLoss(Loss):
 
     def _weights_of(self, shape: Sequence[int], pred_batch: Any, gt_batch: Any) -> tuple[Tensor | None, Tensor | None]:
         """Return the weights of pixels (N, C, H, W) and of planes (N, C, 1, 1) by the term's mask and weights."""
-        of_elements = (shape[0], *shape[2:]) if self.n_classes > 2 else shape
-        self.elements(pred_batch, gt_batch, of_elements)  # checks them
+        channels = self.n_classes <= 2
+        of_elements = shape if channels else (shape[0], *shape[2:])
+        self.elements(pred_batch, gt_batch, of_elements, channels=channels)  # checks them
         pixels = planes = None
         for key in (*self.mask, *self.sample_weight):
-            weights = aligned(self.read(pred_batch, gt_batch, key), of_elements)
+            weights = aligned(self.read(pred_batch, gt_batch, key), of_elements, channels)
             assert weights is not None
             weights = weights != 0 if key in self.mask else weights
             weights = weights.unsqueeze(1) if self.n_classes > 2 else weights

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lossreg import LossWrapper, Mean
 from lossreg.arguments import Arguments
 from lossreg.errors import RangeError, ShapeError
-from lossreg.losses.base import can_look, holds, zero_on_graph
+from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
 from lossreg.losses.elementwise import unit_of
 from lossreg.losses.mean import Count, Elements, blanked, product
 from lossreg_wrappers.forms import INDICES, RANGES, TARGETS, Form, Rules, choose
@@ -25,6 +25,19 @@ _ROUNDING = 1e-6
 """How far a probability may exceed 1 after an interpolation."""
 _POOLED = "it is a ratio of sums over the batch, not a mean over elements; a mask leaves pixels out of the sums"
 _SCALED = "divide a mask of 0 and 255 by 255"
+
+
+class _Label:
+    """The key of an argument, which is looked for only where a message shows it."""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self, loss: LossWrapper, *place: Any) -> None:
+        self._asked = loss, place
+
+    def __repr__(self) -> str:
+        loss, place = self._asked
+        return repr(loss.label(*place))
 
 
 class LibraryLoss(LossWrapper):
@@ -143,7 +156,7 @@ class LibraryLoss(LossWrapper):
         arguments = self.arguments(pred_batch, gt_batch)
         self._check_shapes(arguments, pred_batch, gt_batch)
         pred, target = arguments
-        pixels = self.elements(pred_batch, gt_batch, self._pixels(target, pred))
+        pixels = self.elements(pred_batch, gt_batch, self._pixels(target, pred), channels=False)
         if math.prod(pixels.shape) == 0:
             return zero_on_graph(pred) if self.pooled else Mean(zero_on_graph(pred), 0.0, self._sums)
         values: Tensor = self._called(read, arguments, {"kept": pixels.kept})
@@ -158,7 +171,10 @@ class LibraryLoss(LossWrapper):
         target = self._target_alone(gt_batch) if isinstance(read, Overlap) and not self.pooled else None
         if target is None or not (self.mask or self.sample_weight):
             return super().counts(gt_batch)
-        pixels = self.elements({}, gt_batch, self._pixels(target))
+        pixels = self.elements({}, gt_batch, self._pixels(target), channels=False)
+        if pixels.kept is not None:
+            target = blanked(target, pixels.kept)
+        self._checked_alone(self.label(1, {}, gt_batch), target, is_soft=False)
         return [self._samples(pixels).count(self.reduction or self._own_reduction)]
 
     @property
@@ -184,7 +200,8 @@ class LibraryLoss(LossWrapper):
             return arguments
         if not self._has_pixels:
             self._check_shapes(arguments, pred_batch, gt_batch)
-        kept = self.elements(pred_batch, gt_batch, self._shape_before(arguments)).kept
+        shape = self._shape_before(arguments)
+        kept = self.elements(pred_batch, gt_batch, shape, channels=self._has_channel_axis).kept
         return arguments if kept is None else [blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments)]
 
     def _shape_before(self, arguments: Sequence[Any]) -> tuple[int, ...]:
@@ -193,6 +210,10 @@ class LibraryLoss(LossWrapper):
         if target is not None and self._has_pixels:
             return self._pixels(target, arguments[0])
         return super()._shape_in(arguments, target)
+
+    @property
+    def _has_channel_axis(self) -> bool:
+        return not self._has_pixels
 
     @property
     def _has_pixels(self) -> bool:
@@ -234,20 +255,27 @@ class LibraryLoss(LossWrapper):
         return target.squeeze(1)
 
     def _target_alone(self, gt_batch: Any) -> Tensor | None:
-        """Return the target from the targets alone, class indices as integers without a channel axis."""
+        """Return the target from the targets alone, class indices without a channel axis."""
         target = super()._target_alone(gt_batch)
         if target is None or not self._has_pixels:
             return target
         if target.dim() > 1 and target.shape[1] == 1 and not self._has_channels(target):
-            target = target.squeeze(1)
-        elif self.target == "indices or distribution":
-            return target
-        return target.long() if self.target in INDICES and target.is_floating_point() else target
+            return target.squeeze(1)
+        return target
 
     def share(self, target: Tensor) -> Tensor | None:
         """Return what elements count by themselves in the loss's own mean; see `LossWrapper.share`."""
         (read,) = self._reader
         return super().share(target) if read is None else read.share(target)
+
+    def _checked_alone(self, label: object, target: Tensor, is_soft: bool) -> Tensor:
+        target = super()._checked_alone(label, target, is_soft)
+        if self.target not in INDICES:
+            self._check_numbers(label, target)
+        elif not is_soft:
+            classes = getattr(self.loss_func, self.classes) if self.classes else math.inf
+            return self._checked_indices(label, target, classes - 1, "the loss has so many classes")
+        return target
 
     # --- predictions ------------------------------------------------------------------------------
 
@@ -278,15 +306,16 @@ class LibraryLoss(LossWrapper):
         arguments = list(self._blanked(super().arguments(pred_batch, gt_batch), pred_batch, gt_batch))
         for i, key in enumerate(self.inputs or ("pred",)):
             if key.startswith("pred"):
-                self._check_prediction(self.label(i, pred_batch, gt_batch), arguments[i])
+                self._check_prediction(_Label(self, i, pred_batch, gt_batch), arguments[i])
                 if self._convert is not None:
                     arguments[i] = self._convert(arguments[i])
         if self.place is not None and len(arguments) > 1:
             target = arguments[self.place]
-            arguments[self.place] = self._fitted(self.label(self.place, pred_batch, gt_batch), arguments[0], target)
+            label = _Label(self, self.place, pred_batch, gt_batch)
+            arguments[self.place] = self._fitted(label, arguments[0], target)
         return tuple(tensor.clone() for tensor in arguments) if self.copies else tuple(arguments)
 
-    def _check_prediction(self, label: str, pred: Tensor) -> None:
+    def _check_prediction(self, label: object, pred: Tensor) -> None:
         """Raise for predictions that do not fit the loss, or `input`."""
         kind = self.input or self.takes.kind
         one_class = pred.dim() > self.axis and pred.shape[self.axis] == 1
@@ -310,7 +339,7 @@ class LibraryLoss(LossWrapper):
 
     # --- targets ----------------------------------------------------------------------------------
 
-    def _fitted(self, label: str, pred: Tensor, gt: Tensor) -> Tensor:
+    def _fitted(self, label: object, pred: Tensor, gt: Tensor) -> Tensor:
         """Return the target in the form that the loss takes."""
         if self.target == "any":
             return gt
@@ -323,15 +352,19 @@ class LibraryLoss(LossWrapper):
                 f"loss {self.name!r}: {label!r} has shape {tuple(gt.shape)}, expected the prediction's own, "
                 f"{tuple(pred.shape)}, one channel per class{self._advised()}"
             )
+        self._check_numbers(label, gt)
+        return gt.to(pred.dtype) if pred.is_floating_point() and not gt.is_complex() else gt
+
+    def _check_numbers(self, label: object, gt: Tensor) -> None:
+        """Raise for a target outside the range of its form."""
         if self.target == "signs":
             self._check_signs(label, gt)
         elif self.target in RANGES:
             low, high = RANGES[self.target]
             hint = "" if high == math.inf else _SCALED if high == 1 else "use logarithms of probabilities"
             self._check_values(label, gt, low, high + _ROUNDING * (self.target not in ("mask", "one-hot")), hint)
-        return gt.to(pred.dtype) if pred.is_floating_point() and not gt.is_complex() else gt
 
-    def _as_indices(self, label: str, pred: Tensor, gt: Tensor) -> Tensor:
+    def _as_indices(self, label: object, pred: Tensor, gt: Tensor) -> Tensor:
         """Return class indices as int64, with or without a channel axis; or class probabilities."""
         axis = self.axis if pred.dim() > self.axis else -1
         classes = int(getattr(self.loss_func, self.classes)) if self.classes else pred.shape[axis]
@@ -347,15 +380,19 @@ class LibraryLoss(LossWrapper):
             gt = gt.unsqueeze(1) if gt.dim() == pred.dim() - 1 else gt
         elif self.target != "label lists" and gt.dim() == pred.dim() > 1 and gt.shape[1] == 1:
             gt = gt.squeeze(1)
+        most = max(classes - 1, 1) if self.target == "channel indices" else classes - 1  # one channel may be a mask
+        return self._checked_indices(label, gt, most, f"the prediction has {classes} classes")
+
+    def _checked_indices(self, label: object, gt: Tensor, most: float, hint: str) -> Tensor:
+        """Return class indices as int64; raise for others than integers from 0, or -1 in lists, to the last class."""
         indices = gt.long()
         if gt.is_floating_point() and can_look(gt) and not holds((indices == gt).all()):
             raise RangeError(
-                f"loss {self.name!r}: {label!r}: expected class indices, integers from 0 to {classes - 1}, found "
-                "fractions; undo the scaling of the mask, and resize it with nearest"
+                f"loss {self.name!r}: {label!r}: expected class indices, integers from 0"
+                f"{'' if most == math.inf else f' to {most:g}'}, found fractions; undo the scaling of the mask, and "
+                "resize it with nearest"
             )
-        most = max(classes - 1, 1) if self.target == "channel indices" else classes - 1  # one channel may be a mask
-        low = -1 if self.target == "label lists" else 0
-        self._check_values(label, indices, low, most, f"the prediction has {classes} classes")
+        self._check_values(label, indices, -1 if self.target == "label lists" else 0, most, hint)
         return indices
 
     def _has_all_classes(self, pred: Tensor, gt: Tensor, axis: int, classes: int) -> bool:
@@ -364,18 +401,19 @@ class LibraryLoss(LossWrapper):
         expected[axis] = classes
         return list(gt.shape) == expected
 
-    def _check_values(self, label: str, gt: Tensor, low: float, high: float, hint: str) -> None:
+    def _check_values(self, label: object, gt: Tensor, low: float, high: float, hint: str) -> None:
         """Raise for target values outside a range, except for `ignore_index`."""
-        try:
-            self.check_range(label, gt, low, high)
+        if is_within(gt, low, high):
             return
-        except RangeError:
-            gt = gt if self.ignore_index is None else gt[gt != self.ignore_index]
+        if self.ignore_index is not None:
+            gt = gt[gt != self.ignore_index]
+            if is_within(gt, low, high):
+                return
         if hasattr(self.loss_func, "ignore_index"):
             hint += "; if a value marks elements to ignore, set it as `ignore_index`"
         self.check_range(label, gt, low, high, hint)
 
-    def _check_signs(self, label: str, gt: Tensor) -> None:
+    def _check_signs(self, label: object, gt: Tensor) -> None:
         if can_look(gt) and not holds((gt.abs() == 1 if gt.dtype != torch.bool else gt).all()):
             raise RangeError(
                 f"loss {self.name!r}: {label!r} holds values from {gt.min():g} to {gt.max():g}, expected only 1 and "

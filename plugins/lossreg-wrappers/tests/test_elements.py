@@ -378,6 +378,17 @@ def test_what_is_masked_may_be_nan_and_gets_no_gradient(loss, example):
     assert any((tensor.grad != 0).any() for tensor in spoiled.values())
 
 
+@pytest.mark.parametrize("variant", _COUNTED, indirect=True, ids=_id)
+def test_the_targets_of_masked_samples_may_be_nan_to_counts_too(variant, example):
+    entry, arguments, *_ = variant
+    pred, gt = _batch(example, entry)
+    mask = torch.arange(len(next(iter(pred.values())))) != 1
+    made = _made(entry, arguments, mask="gt.valid")
+    (expected,) = made.counts({**gt, "valid": mask})
+    (count,) = made.counts({**_spoiled(gt, mask, made), "valid": mask})
+    assert float(count) == float(expected) > 0
+
+
 @_each("overlap", "pooled")
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_masked_pixel_is_in_no_sum(loss, example, empty):
@@ -480,6 +491,39 @@ def _join_up(entry, arguments, example, *, weighted, reduction):
     whole.value.backward()
     for key in pred:
         torch.testing.assert_close(parted[key].grad, joined[key].grad, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "gt", "message"),
+    [
+        (
+            "torch/CrossEntropyLoss",
+            torch.full((2, 5, 6), 3.0),
+            "'gt.y' holds values from 3 to 3, expected 0 to 1; it is",
+        ),
+        ("torch/CrossEntropyLoss", torch.ones(2, 5, 6), "'gt.y' has dtype float32 .* give class indices an integer"),
+        ("torch/CrossEntropyLoss", torch.full((2, 5, 6), -1), "'gt.y' holds values from -1 to -1, expected 0 or more"),
+        (
+            "torch/NLLLoss",
+            torch.full((2, 5, 6), 0.5),
+            "'gt.y': expected class indices, integers from 0, found fractions",
+        ),
+        (
+            "torch/BCELoss",
+            torch.full((2, 3, 5, 6), 255.0),
+            "'gt.y' holds values from 255 to 255, expected 0 to 1; divide",
+        ),
+        ("monai/DiceLoss", torch.full((2, 1, 5, 6), 0.5), "'gt.y': expected class indices"),
+        ("torch/SoftMarginLoss", torch.zeros(2, 3, 5, 6), "'gt.y' holds values from 0 to 0, expected only 1 and -1"),
+    ],
+)
+def test_counts_refuse_a_target_that_a_forward_refuses(name, gt, message):
+    entry = catalog().losses.find(name)
+    made = adopt(entry, "a", entry.spec.example_args, {"gt_key": "y", "mask": "gt.m"})
+    on = torch.ones(2, dtype=torch.bool)
+    with pytest.raises(RangeError, match=f"loss 'a': {message}"):
+        made.counts({"y": gt, "m": on})
+    assert [float(count) for count in made.counts({"y": gt.fill_(99), "m": ~on})] == [0.0]  # no element that counts
 
 
 # --- errors ---------------------------------------------------------------------------------------
