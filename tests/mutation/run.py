@@ -1,0 +1,350 @@
+"""Change the code in small ways, one at a time, and list the changes that no test notices.
+
+    python tests/mutation/run.py --one-in 10 lossreg/composition plugins/lossreg-seg/lossreg_seg/formulas.py
+
+The changes are those of cosmic-ray. Of the places where one is possible a sample is drawn, with one change at each. A
+change is written into the installed package. Then the tests that run the changed lines run once more, the quickest
+first, in a fork of this process, which has imported torch. `survivors.toml` beside this file lists the changes that no
+test can notice, with the reason; they are not tried again. The exit status is 1 if a test is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import pickle
+import random
+import re
+import sys
+import tempfile
+import time
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+ROOT = Path(__file__).parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.toml")
+TARGETS = (
+    "lossreg/losses",
+    "lossreg/composition",
+    "lossreg/config",
+    "lossreg/registry",
+    "lossreg/training/calibration.py",
+    "lossreg/arguments.py",
+    "lossreg/keys.py",
+    "lossreg/values.py",
+    "plugins/lossreg-seg/lossreg_seg",
+    "plugins/lossreg-crossfield/lossreg_crossfield",
+)
+"""What is changed where nothing is named."""
+SLOW_IMPORTS = (
+    "torch",
+    "torch._dynamo",
+    "torch._inductor.compile_fx",
+    "scipy.ndimage",
+    "hydra",
+    "jsonschema",
+    "pydantic",
+)
+MOST_SECONDS = 60.0
+"""How long the tests of one change may take on unchanged code; the quickest are chosen."""
+NO_CHANGE = ("cache", "overload", "override", "dataclass_transform", "block")
+"""Decorators without which the values are the same."""
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one line of a file, which the package has at `installed`."""
+
+    file: str
+    installed: Path
+    line: int
+    code: str
+    old: str
+    new: str
+
+
+# --- which changes --------------------------------------------------------------------------------
+
+
+def places(code: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
+    """Return where a change is possible: line and column, with the operators and their occurrences there."""
+    found: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
+    nodes = list(ast_nodes(get_ast(code)))
+    without = _without_effect(code)
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments() or name.endswith(("_Eq_Is", "_NotEq_IsNot", "_Is_Eq", "_IsNot_NotEq")):
+            continue  # `is` in place of `==` is seldom a mistake
+        positions = [start for node in nodes for start, _ in operator().mutation_positions(node)]
+        for occurrence, (line, column) in enumerate(positions):
+            if not any(first <= (line, column) < last for first, last in without):
+                found[line, column].append((name, occurrence))
+    return found
+
+
+def _without_effect(code: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the spans of a module where a change makes no difference, or none that matters."""
+    tree = ast.parse(code)
+    deferred = "from __future__ import annotations" in code
+    spans: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if deferred and isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
+            spans.append(node.annotation)
+        elif deferred and isinstance(node, ast.FunctionDef) and node.returns is not None:
+            spans.append(node.returns)
+        elif (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING") or isinstance(node, ast.Assert):
+            spans.append(node)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            spans += [
+                d for d in node.decorator_list if ast.unparse(d).partition("(")[0].rpartition(".")[2] in NO_CHANGE
+            ]
+    # the position of a decorator is that of its `@`
+    return [((n.lineno, max(n.col_offset - 1, 0)), (n.end_lineno, n.end_col_offset)) for n in spans]  # type: ignore[attr-defined]
+
+
+def changes(file: str, one_in: int, seed: int) -> Iterator[Change]:
+    """Yield one change at each place of a sample of those of a file."""
+    installed = _installed(file)
+    code = installed.read_text(encoding="utf-8")
+    found = sorted(places(code).items())
+    chance = random.Random(f"{seed} {file}")
+    for (line, _), ways in sorted(chance.sample(found, -(-len(found) // one_in))):
+        operator, occurrence = chance.choice(ways)
+        changed = mutate_code(code, get_operator(operator)(), occurrence)
+        with contextlib.suppress(SyntaxError):
+            if ast.dump(ast.parse(changed)) != ast.dump(ast.parse(code)):
+                yield Change(file, installed, line, changed, *_difference(code, changed))
+
+
+def _difference(old: str, new: str) -> tuple[str, str]:
+    """Return the first line that differs, before and after."""
+    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
+    return next((before.strip(), after.strip()) for before, after in pairs if before != after)
+
+
+def _installed(file: str) -> Path:
+    """Return where the package that runs has a file of the repository."""
+    package, _, inside = re.sub("^plugins/[^/]+/", "", file).partition("/")
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, f"{package} is not installed"
+    assert spec.origin is not None
+    return Path(spec.origin).parent / inside
+
+
+# --- which tests ----------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A plugin of pytest that records which test runs which lines, and how long it takes."""
+
+    def __init__(self, measured: coverage.Coverage) -> None:
+        self.measured = measured
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.measured.switch_context(item.nodeid)
+        start = time.perf_counter()
+        result = yield
+        self.seconds[item.nodeid] = time.perf_counter() - start
+        self.measured.switch_context("")
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed or report.skipped:
+            self.failed.add(report.nodeid)
+
+
+class Chosen:
+    """A plugin of pytest that runs some tests alone, in their order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self.order = {test: i for i, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted((i for i in items if i.nodeid in self.order), key=lambda item: self.order[item.nodeid])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the tests of a target do on unchanged code.
+
+    Attributes:
+        runs: for each line of each installed file, the tests that run it; none for a line that only an import runs.
+        seconds: how long each test takes that passes.
+    """
+
+    runs: Mapping[str, Mapping[int, list[str]]]
+    seconds: Mapping[str, float]
+
+    def tests_of(self, change: Change) -> list[str]:
+        """Return the tests that run the changed lines, the quickest first, as many as there is time for."""
+        runs = self.runs.get(str(change.installed), {})
+        span = _statement(change.installed.read_text(encoding="utf-8"), change.line)
+        on_line = {test for line in span for test in runs.get(line, ())} & self.seconds.keys()
+        if not on_line:  # an import runs it: all tests that run anything of the module see what it made
+            on_line = {test for tests in runs.values() for test in tests} & self.seconds.keys()
+        left, chosen = MOST_SECONDS, []
+        for test in sorted(on_line, key=lambda test: self.seconds[test]):
+            left -= self.seconds[test]
+            if left < 0 and chosen:
+                break
+            chosen.append(test)
+        return chosen
+
+
+def _statement(code: str, line: int) -> range:
+    """Return the lines of the innermost statement at a line; of a block its head."""
+    around = [
+        n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
+    ]
+    inner = max(around, key=lambda node: node.lineno)
+    body = getattr(inner, "body", None)
+    return range(inner.lineno, max(body[0].lineno, inner.lineno + 1) if body else (inner.end_lineno or 0) + 1)
+
+
+def _pytest(tests: Sequence[str], plugin: object) -> int:
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=few"]
+    options += ["-m", "not slow and not needs_torchvision"]
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*options, *tests], plugins=[plugin]))
+
+
+def _measure(tests: Sequence[str], files: Sequence[str], output: str) -> None:
+    measured = coverage.Coverage(data_file=None, include=files, config_file=False)
+    measured.start()
+    recorder = Recorder(measured)
+    _pytest(tests, recorder)
+    measured.stop()
+    data = measured.get_data()
+    runs = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
+    seconds = {test: time for test, time in recorder.seconds.items() if test not in recorder.failed}
+    Path(output).write_bytes(pickle.dumps(Baseline(runs, seconds)))
+
+
+def tests_of(target: str) -> list[str]:
+    """Return the tests that have to notice: those of the folder of the same name."""
+    if target.startswith("plugins/"):
+        return [f"{target.rpartition('/lossreg_')[0]}/tests"]
+    mirror = Path("tests") / Path(target).relative_to("lossreg")
+    if not target.endswith(".py"):
+        return [str(mirror)]
+    if mirror.parent == Path("tests"):  # a config reads what these modules declare
+        return [f"tests/test_{mirror.name}", "tests/config"]
+    return [str(mirror.parent)]
+
+
+def baseline(tests: Sequence[str], files: Sequence[str]) -> Baseline:
+    """Run the tests of a target on unchanged code."""
+    with tempfile.NamedTemporaryFile() as file:
+        _forked(_measure, tests, files, file.name, seconds=3600)
+        found: Baseline = pickle.loads(Path(file.name).read_bytes())
+    assert found.seconds, f"no test of {tests} passes on unchanged code"
+    return found
+
+
+# --- trying a change ------------------------------------------------------------------------------
+
+
+def _forked(call: Callable[..., Any], *arguments: Any, seconds: float) -> int | None:
+    """Call a function in a silent fork and return its exit status; None if it takes too long."""
+    process = FORK.Process(target=_silent, args=(call, arguments))
+    process.start()
+    process.join(seconds)
+    late = process.is_alive()
+    process.kill()
+    process.join()
+    return None if late else process.exitcode
+
+
+def _silent(call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.setsid()
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os._exit(call(*arguments) or 0)
+
+
+def _try(tests: Sequence[str]) -> int:
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    return _pytest(["-x", *files], Chosen(tests))
+
+
+def is_noticed(change: Change, known: Baseline) -> bool:
+    """Make a change, run the tests that run its lines, and undo it; endless loops are noticed."""
+    tests = known.tests_of(change)
+    if not tests:
+        return False
+    original = change.installed.read_bytes()
+    try:
+        change.installed.write_text(change.code, encoding="utf-8")
+        return _forked(_try, tests, seconds=30 + 5 * sum(known.seconds[test] for test in tests)) != 0
+    finally:
+        change.installed.write_bytes(original)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Try the changes of some targets and print a line for each that no test notices."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", default=TARGETS, help="folders or files; by default all")
+    parser.add_argument("--one-in", type=int, default=10, metavar="K", help="try one of K places (default 10)")
+    parser.add_argument("--seed", type=int, default=0, help="which places (default 0)")
+    options = parser.parse_args()
+    for name in SLOW_IMPORTS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    listed = tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))["survivor"] if SURVIVORS.exists() else []
+    reasons = {(entry["file"], entry["old"], entry["new"]): entry["reason"] for entry in listed}
+    missing = 0
+    for target in options.targets:
+        missing += _target(target.rstrip("/"), options.one_in, options.seed, reasons)
+    return int(missing > 0)
+
+
+def _target(target: str, one_in: int, seed: int, reasons: Mapping[tuple[str, str, str], str]) -> int:
+    """Try the changes of one target; return how many are neither noticed nor listed."""
+    root = ROOT / target
+    files = [str(path.relative_to(ROOT)) for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root])]
+    known = baseline(tests_of(target), [str(_installed(file)) for file in files])
+    counts = {"noticed": 0, "listed": 0, "missing": 0}
+    for file in files:
+        for change in changes(file, one_in, seed):
+            if (file, change.old, change.new) in reasons:
+                counts["listed"] += 1
+            elif is_noticed(change, known):
+                counts["noticed"] += 1
+            else:
+                counts["missing"] += 1
+                print(f"{file}:{change.line}\n  - {change.old}\n  + {change.new}", flush=True)  # noqa: T201
+    tried = sum(counts.values())
+    print(  # noqa: T201
+        f"{target}: {tried} changes, at one in {one_in} places (seed {seed}): {counts['noticed']} noticed "
+        f"({counts['noticed'] / max(tried, 1):.0%}), {counts['listed']} listed in {SURVIVORS.name}, "
+        f"{counts['missing']} without a test",
+        flush=True,
+    )
+    return counts["missing"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
