@@ -35,6 +35,7 @@ import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
@@ -150,7 +151,15 @@ def _installed(file: str) -> Path:
 # --- which tests ----------------------------------------------------------------------------------
 
 
-class Recorder:
+class FewExamples:
+    """A plugin of pytest that lets properties have few examples, always the same."""
+
+    def pytest_collection(self) -> None:
+        settings.register_profile("mutation", deadline=None, derandomize=True, database=None, max_examples=20)
+        settings.load_profile("mutation")
+
+
+class Recorder(FewExamples):
     """A plugin of pytest that records which test runs which lines, and how long it takes."""
 
     def __init__(self, measured: coverage.Coverage) -> None:
@@ -172,7 +181,7 @@ class Recorder:
             self.failed.add(report.nodeid)
 
 
-class Chosen:
+class Chosen(FewExamples):
     """A plugin of pytest that runs some tests alone, in their order."""
 
     def __init__(self, tests: Sequence[str]) -> None:
@@ -221,7 +230,7 @@ def _statement(code: str, line: int) -> range:
 
 
 def _pytest(tests: Sequence[str], plugin: object) -> int:
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=few"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     options += ["-m", "not slow and not needs_torchvision"]
     options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     return int(pytest.main([*options, *tests], plugins=[plugin]))
@@ -256,7 +265,7 @@ def baseline(tests: Sequence[str], files: Sequence[str]) -> Baseline:
     with tempfile.NamedTemporaryFile() as file:
         _forked(_measure, tests, files, file.name, seconds=3600)
         found: Baseline = pickle.loads(Path(file.name).read_bytes())
-    assert found.seconds, f"no test of {tests} passes on unchanged code"
+    assert found.seconds, f"no test of {', '.join(tests)} passes on unchanged code"
     return found
 
 
