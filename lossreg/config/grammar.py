@@ -21,6 +21,7 @@ from lossreg.keys import (
     LISTS,
     MASKS,
     SPECIAL_KEYS,
+    YIELDING,
     Compound,
     Finite,
     Group,
@@ -253,12 +254,10 @@ class Grammar:
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
-        is_own = data.get("reduction") != "per_sample" and self._takes(entry, "reduction", path)
-        arguments = self._arguments(data, path, entry, Term, ("reduction",) if is_own else ())
-        if is_own:
-            values["reduction"] = None
+        of_loss = [key for key, but in YIELDING.items() if data.get(key) not in but and self._takes(entry, key, path)]
+        arguments = self._arguments(data, path, entry, Term, of_loss)
         deep = values["deep_supervision"]
-        given = _given({name: value for name, value in values.items() if name in data})
+        given = _given({name: value for name, value in values.items() if name in data and name not in of_loss})
         if default_name is None and entry is not None:
             default_name = _default_name(data, entry)
         under = _given(_if_good(values["wrap"]) or {})

@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossreg.config.nodes import COMPOUND, CRITERION
-from lossreg.keys import SPECIAL_KEYS, Lone, Term
+from lossreg.keys import SPECIAL_KEYS, YIELDING, Lone, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -130,10 +130,10 @@ def _term(entry: Entry[Any], sources: Sources) -> Any:
 
 def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:
     made = _parameters(entry, sources)
-    own = _without(made, tuple(key for key in keys_of(Term) if key != "reduction"))
-    if any(name == "reduction" for name, _, _ in own):  # the loss's own is meant, as in a file
-        after = [field for field in after if field[0] != "reduction"]
-    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *after]
+    own = _without(made, tuple(keys_of(Term).keys() - YIELDING.keys()))
+    taken = [name for name, _, _ in own]
+    rest = [field for field in after if field[0] not in taken]
+    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *rest]
     return _structured(entry, fields, closed=made is not None)
 
 

@@ -22,6 +22,7 @@ from lossreg.keys import (
     MASKS,
     NO_NAME,
     SPECIAL_KEYS,
+    YIELDING,
     Coefs,
     Compound,
     Finite,
@@ -450,7 +451,7 @@ def _parameter(parameter: Parameter) -> Node:
     """Return the schema of a parameter, of a long description the beginning."""
     node = _at("tensor") if parameter.type is TENSOR else parameter.schema()
     node = {word: value for word, value in node.items() if word != "description"}
-    if not parameter.doc or parameter.name == "reduction":  # many losses have it, and `term_keys` says what it is
+    if not parameter.doc or parameter.name in YIELDING:  # many losses have it, and `term_keys` says what it is
         return node
     return {**node, "description": shorten(parameter.doc, 120, placeholder=" ...")}
 
@@ -474,7 +475,7 @@ def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
 def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # noqa: ARG001
     """Return the definitions of a loss: its parameters; what `args` holds; and what a term holds."""
     values, needed, other = _parameters(entry, sources)
-    own = [name for name in _OWN if name != "reduction"]  # a loss's own reduction is meant, where it has one
+    own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
     parameters = _at(_place(entry, "loss"))
