@@ -494,9 +494,9 @@ class Grammar:
                 ConfigWarning,
                 stacklevel=2,
             )
-        return schedule
+        return schedule or as_schedule(1.0, name=path)
 
-    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule:
+    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule | None:
         """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
         if isinstance(weight, Mapping):
             return self._named_schedule(weight, path, thresholds)
@@ -515,39 +515,35 @@ class Grammar:
             self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
-        return as_schedule(1.0, name=path)
+        return None
 
-    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
-        fallback = as_schedule(1.0, name=path)
+    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule | None:
         if "schedule" not in data:
             hint = "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"
             self.report(path, f"expected a schedule by name, found the keys {sorted(map(str, data))}", hint, "missing")
-            return fallback
+            return None
         entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
         if entry is None:
-            return fallback
+            return None
         before = len(self.problems)
         arguments = {str(key): value for key, value in data.items() if key != "schedule"}
-        if isinstance(thresholds, list) and "epoch_thresholds" not in arguments:
-            names = {p.name for p in params.parameters(entry.load())}
-            arguments |= {"epoch_thresholds": thresholds} if "epoch_thresholds" in names else {}
+        if isinstance(thresholds, list) and self._takes(entry, "epoch_thresholds", path):
+            arguments.setdefault("epoch_thresholds", thresholds)
         inner = arguments.pop("schedules", None)
         self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
-        if inner is not None:
-            if not isinstance(inner, list):
-                self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")
-                return fallback
+        if isinstance(inner, list):
             parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
             arguments["schedules"] = parts
+        elif inner is not None:
+            self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")
         if len(self.problems) > before:
-            return fallback
+            return None
         try:
-            made = entry.construct(arguments)
-            return as_schedule(made, name=path)
+            return as_schedule(entry.construct(arguments), name=path)
         except Exception as error:  # a third party's schedule may raise anything
             hint = f"`lossreg show {entry.name}` tells what it takes"
             self.report(path, message_of(error) or described(error), hint, "refused")
-            return fallback
+            return None
 
     # --- switches over all terms ------------------------------------------------------------------
 
@@ -563,10 +559,8 @@ class Grammar:
             self.report(path, f"expected a {kind} by name, {found}", f"{{{key}: NAME}}", "missing")
             return None
         entry = self._component(section, key, data[key], f"{path}.{key}")
-        return None if entry is None else self._configured(entry, data, key, path)
-
-    def _configured(self, entry: Entry[Any], data: Mapping[str, Data], key: str, path: str) -> Component:
-        """Check the arguments that stand beside the key that names a component."""
+        if entry is None:
+            return None
         arguments = {str(k): v for k, v in data.items() if k not in (key, *IGNORED_KEYS)}
         self._no_targets(arguments, path)
         self._check(entry, arguments, path)
