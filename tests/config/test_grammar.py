@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from blocks import GT, PRED, TERM, build, problems, told
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -15,41 +16,11 @@ from torch import nn
 
 import lossreg
 from lossreg import (
-    MultiLoss,
-    build_compound_loss_from_config,
     load_loss,
 )
 from lossreg.errors import ConfigError, ConfigWarning
 from lossreg.keys import Wrap
 from lossreg.values import keys_of
-
-PRED = {"x": torch.full((2, 3), 2.0)}
-
-
-GT = {"t": torch.zeros(2, 3)}
-
-
-def build(block: Any, **options: Any) -> MultiLoss:
-    return build_compound_loss_from_config(block, **options)
-
-
-def problems(block: Any) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [str(problem).removeprefix("loss_params.compound_loss.") for problem in caught.value.problems]
-
-
-def told(block: Any) -> list[tuple[str, str, str]]:
-    """Return path, kind and fix of each mistake."""
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [
-        (problem.path.removeprefix("loss_params.compound_loss").removeprefix("."), problem.kind, problem.hint)
-        for problem in caught.value.problems
-    ]
-
-
-TERM = {"loss": "offset", "offset": 1.0}
 
 
 class TestNames:
