@@ -297,10 +297,9 @@ class Grammar:
                 path, f"gives {', '.join(twice)} both inside and beside `loss`", "keep one of the two", "conflict"
             )
             outer = {key: value for key, value in outer.items() if key not in twice}
-        problems = len(self.problems)
+        before = len(self.problems)
         term = self._term({**inner, **outer}, path, name, thresholds, around)
-        for i in range(problems, len(self.problems)):
-            self.problems.move(i, _moved(self.problems[i].path, path, inner))
+        self.problems.relocate({f"{path}.{key}": f"{path}.loss.{key}" for key in inner}, before)
         return term
 
     def _group(
@@ -590,10 +589,3 @@ def _default_name(data: Mapping[str, Data], entry: Entry[LossSpec]) -> str:
     if "loss" in data:
         return str(data["loss"]).rpartition("/")[2]
     return entry.spec.aliases[0] if entry.spec.aliases else entry.spec.name
-
-
-def _moved(place: str, path: str, inner: Mapping[str, Data]) -> str:
-    """Point a problem's place in a nested term at the key under `loss`, where the file has it."""
-    rest = place.removeprefix(path)
-    head = rest.lstrip(".").partition(".")[0].partition("[")[0]
-    return f"{path}.loss{rest}" if place.startswith(path) and head in inner else place

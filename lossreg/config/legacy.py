@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from lossreg.arguments import Problems
 from lossreg.config.reading import Data, Root, has, plain
-from lossreg.errors import ConfigProblem
 from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
 from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of
 
@@ -43,14 +42,6 @@ class Rewritten:
     block: dict[str, Data]
     path: str
     places: Mapping[str, str]
-
-    def located(self, problem: ConfigProblem) -> ConfigProblem:
-        """Point a problem of the compound block at what it was made of."""
-        for part, place in self.places.items():
-            rest = problem.path.removeprefix(part)
-            if rest != problem.path and rest[:1] in ("", ".", "["):
-                return replace(problem, path=place + rest)
-        return problem
 
 
 def has_legacy(cfg: Any) -> bool:

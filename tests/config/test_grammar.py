@@ -221,6 +221,14 @@ class TestMistakes:
         with pytest.raises(ConfigError, match=r"duplicate key .*; keep one of the two"):
             load_loss(file)
 
+    @pytest.mark.parametrize("path", ["", "loss_params.compound_loss"])
+    def test_a_mistake_in_a_nested_loss_is_told_under_loss(self, path: str) -> None:
+        block = {"losses": [{"loss": {**TERM, "ofset": 1, "mode": "cube"}, "weight": "much"}]}
+        with pytest.raises(ConfigError) as caught:
+            build(block, path=path)
+        places = ["losses[0].loss.ofset", "losses[0].loss.mode", "losses[0].weight"]
+        assert {p.path for p in caught.value.problems} == {f"{path}.{place}".lstrip(".") for place in places}
+
     def test_targets_are_never_imported(self) -> None:
         import sys
 
