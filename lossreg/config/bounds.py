@@ -68,9 +68,9 @@ class Loader(get_yaml_loader()):  # type: ignore[misc]
     def __init__(self, stream: io.StringIO) -> None:
         super().__init__(stream)
         self._depth = 0
-        self._around: set[str] = set()  # the anchors of what is being read
+        self._around: set[str | None] = set()  # the anchors of what is being read
         self._size = self._references = 0  # so far: nodes, and characters of texts with references in them
-        self._adds: dict[str, tuple[int, int]] = {}  # what an alias of each anchor adds to them
+        self._adds: dict[str | None, tuple[int, int]] = {}  # what an alias of each anchor adds to them
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         """Compose the next node, unless it is refused."""

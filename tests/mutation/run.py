@@ -52,6 +52,15 @@ TARGETS = (
     "plugins/lossreg-crossfield/lossreg_crossfield",
 )
 """What is changed where nothing is named."""
+ALSO = {
+    "tests/losses": (
+        "tests/composition",
+        "plugins/lossreg-seg/tests/test_means.py",
+        "plugins/lossreg-crossfield/tests/test_means.py",
+    ),
+    "tests/config": ("tests/cli/test_check.py", "tests/cli/test_loading.py"),
+}
+"""Tests of other folders that notice changes, too: they sum up means, and show mistakes."""
 SLOW_IMPORTS = (
     "torch",
     "torch._dynamo",
@@ -220,13 +229,15 @@ class Baseline:
 
 
 def _statement(code: str, line: int) -> range:
-    """Return the lines of the innermost statement at a line; of a block its head."""
-    around = [
-        n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.stmt) and n.lineno <= line <= (n.end_lineno or 0)
-    ]
-    inner = max(around, key=lambda node: node.lineno)
-    body = getattr(inner, "body", None)
-    return range(inner.lineno, max(body[0].lineno, inner.lineno + 1) if body else (inner.end_lineno or 0) + 1)
+    """Return the lines of the innermost statement at a line; of a block its decorators and its head."""
+    heads: dict[int, int] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.stmt):
+            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+            body = getattr(node, "body", None)
+            if first <= line <= (node.end_lineno or 0):
+                heads[first] = max(body[0].lineno, node.lineno + 1) if body else (node.end_lineno or 0) + 1
+    return range(max(heads), heads[max(heads)])
 
 
 def _pytest(tests: Sequence[str], plugin: object) -> int:
@@ -249,15 +260,17 @@ def _measure(tests: Sequence[str], files: Sequence[str], output: str) -> None:
 
 
 def tests_of(target: str) -> list[str]:
-    """Return the tests that have to notice: those of the folder of the same name."""
+    """Return the tests that have to notice: those of the folder of the same name, and those that `ALSO` names."""
     if target.startswith("plugins/"):
         return [f"{target.rpartition('/lossreg_')[0]}/tests"]
     mirror = Path("tests") / Path(target).relative_to("lossreg")
     if not target.endswith(".py"):
-        return [str(mirror)]
-    if mirror.parent == Path("tests"):  # a config reads what these modules declare
+        folder = str(mirror)
+    elif mirror.parent == Path("tests"):  # a config reads what these modules declare
         return [f"tests/test_{mirror.name}", "tests/config"]
-    return [str(mirror.parent)]
+    else:
+        folder = str(mirror.parent)
+    return [folder, *ALSO.get(folder, ())]
 
 
 def baseline(tests: Sequence[str], files: Sequence[str]) -> Baseline:
