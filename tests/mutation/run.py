@@ -96,15 +96,18 @@ def places(code: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
     """Return where a change is possible: line and column, with the operators and their occurrences there."""
     found: dict[tuple[int, int], list[tuple[str, int]]] = defaultdict(list)
     nodes = list(ast_nodes(get_ast(code)))
-    without = _without_effect(code)
+    without, lines = _without_effect(code), code.splitlines()
     for name in operator_names():
         operator = get_operator(name)
         if operator.arguments() or name.endswith(("_Eq_Is", "_NotEq_IsNot", "_Is_Eq", "_IsNot_NotEq")):
             continue  # `is` in place of `==` is seldom a mistake
-        positions = [start for node in nodes for start, _ in operator().mutation_positions(node)]
-        for occurrence, (line, column) in enumerate(positions):
-            if not any(first <= (line, column) < last for first, last in without):
-                found[line, column].append((name, occurrence))
+        positions = [span for node in nodes for span in operator().mutation_positions(node)]
+        for occurrence, (start, end) in enumerate(positions):
+            before_text = lines[end[0] - 1][end[1] :].lstrip().startswith(('"', "'"))
+            if before_text and name.endswith(("_Lt", "_LtE", "_Gt", "_GtE")):
+                continue  # nobody mistakes `==` for the order of texts
+            if not any(first <= start < last for first, last in without):
+                found[start].append((name, occurrence))
     return found
 
 
