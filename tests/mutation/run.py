@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.util
 import multiprocessing
@@ -58,7 +59,13 @@ ALSO = {
         "plugins/lossreg-seg/tests/test_means.py",
         "plugins/lossreg-crossfield/tests/test_means.py",
     ),
-    "tests/config": ("tests/cli/test_check.py", "tests/cli/test_loading.py"),
+    "tests/config": (
+        "tests/test_arguments.py",
+        "tests/test_keys.py",
+        "tests/test_values.py",
+        "tests/cli/test_check.py",
+        "tests/cli/test_loading.py",
+    ),
 }
 """Tests of other folders that notice changes, too: they sum up means, and show mistakes."""
 SLOW_IMPORTS = (
@@ -153,11 +160,16 @@ def _difference(old: str, new: str) -> tuple[str, str]:
 
 def _installed(file: str) -> Path:
     """Return where the package that runs has a file of the repository."""
-    package, _, inside = re.sub("^plugins/[^/]+/", "", file).partition("/")
-    spec = importlib.util.find_spec(package)
-    assert spec is not None, f"{package} is not installed"
+    return _package(file).parent / re.sub("^plugins/[^/]+/", "", file)
+
+
+def _package(file: str) -> Path:
+    """Return the folder of the package that runs, which has a file of the repository."""
+    name = re.sub("^plugins/[^/]+/", "", file).partition("/")[0]
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, f"{name} is not installed"
     assert spec.origin is not None
-    return Path(spec.origin).parent / inside
+    return Path(spec.origin).parent
 
 
 # --- which tests ----------------------------------------------------------------------------------
@@ -262,24 +274,21 @@ def _measure(tests: Sequence[str], files: Sequence[str], output: str) -> None:
     Path(output).write_bytes(pickle.dumps(Baseline(runs, seconds)))
 
 
-def tests_of(target: str) -> list[str]:
+def tests_of(target: str) -> tuple[str, ...]:
     """Return the tests that have to notice: those of the folder of the same name, and those that `ALSO` names."""
     if target.startswith("plugins/"):
-        return [f"{target.rpartition('/lossreg_')[0]}/tests"]
+        return (f"{target.rpartition('/lossreg_')[0]}/tests",)
     mirror = Path("tests") / Path(target).relative_to("lossreg")
-    if not target.endswith(".py"):
-        folder = str(mirror)
-    elif mirror.parent == Path("tests"):  # a config reads what these modules declare
-        return [f"tests/test_{mirror.name}", "tests/config"]
-    else:
-        folder = str(mirror.parent)
-    return [folder, *ALSO.get(folder, ())]
+    folder = str(mirror.parent if target.endswith(".py") else mirror)
+    folder = "tests/config" if folder == "tests" else folder  # modules that a config is read with
+    return (folder, *ALSO.get(folder, ()))
 
 
-def baseline(tests: Sequence[str], files: Sequence[str]) -> Baseline:
-    """Run the tests of a target on unchanged code."""
+@functools.cache
+def baseline(tests: tuple[str, ...], package: Path) -> Baseline:
+    """Run tests on unchanged code of a package."""
     with tempfile.NamedTemporaryFile() as file:
-        _forked(_measure, tests, files, file.name, seconds=3600)
+        _forked(_measure, tests, [f"{package}/*"], file.name, seconds=3600)
         found: Baseline = pickle.loads(Path(file.name).read_bytes())
     assert found.seconds, f"no test of {', '.join(tests)} passes on unchanged code"
     return found
@@ -350,7 +359,7 @@ def _target(target: str, one_in: int, seed: int, reasons: Mapping[tuple[str, str
     """Try the changes of one target; return how many are neither noticed nor listed."""
     root = ROOT / target
     files = [str(path.relative_to(ROOT)) for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root])]
-    known = baseline(tests_of(target), [str(_installed(file)) for file in files])
+    known = baseline(tests_of(target), _package(files[0]))
     counts = {"noticed": 0, "listed": 0, "missing": 0}
     for file in files:
         for change in changes(file, one_in, seed):
