@@ -80,7 +80,8 @@ class Loader(get_yaml_loader()):  # type: ignore[misc]
             if event.anchor in self._around:
                 _refuse(event, f"the alias *{event.anchor} stands inside what it repeats", "move it out of there")
             self._count(event, *self._adds.get(event.anchor, (1, 0)))
-            return super().compose_node(parent, index)
+            alias: yaml.Node = super().compose_node(parent, index)
+            return alias
         if event.tag is not None:
             problem = f"the tag {event.tag} names a type to make, and a config holds plain data"
             _refuse(event, problem, "leave it out")
