@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -161,8 +162,9 @@ def changes(file: str, one_in: int, seed: int) -> Iterator[Change]:
 
 def _difference(old: str, new: str) -> tuple[str, str]:
     """Return the first line that differs, before and after."""
-    pairs = zip(old.splitlines(), new.splitlines(), strict=False)
-    return next((before.strip(), after.strip()) for before, after in pairs if before != after)
+    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0))[2:]
+    before, after = (next((line[1:].strip() for line in lines if line[0] == sign), "") for sign in "-+")
+    return before, after
 
 
 def _installed(file: str) -> Path:
@@ -239,8 +241,8 @@ class Baseline:
         runs = self.runs.get(str(change.installed), {})
         span = _statement(change.installed.read_text(encoding="utf-8"), change.line)
         on_line = {test for line in span for test in runs.get(line, ())} & self.seconds.keys()
-        if not on_line:  # an import runs it: all tests that run anything of the module see what it made
-            on_line = {test for tests in runs.values() for test in tests} & self.seconds.keys()
+        if not on_line:  # an import runs it: the tests that run anything of the module see what it made, or any
+            on_line = {test for tests in runs.values() for test in tests} & self.seconds.keys() or set(self.seconds)
         left, chosen = MOST_SECONDS, []
         for test in sorted(on_line, key=lambda test: self.seconds[test]):
             left -= self.seconds[test]
