@@ -22,7 +22,7 @@ from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
-from lossreg.values import Block, Key, keys_of
+from lossreg.values import ANYTHING, Block, Key, keys_of
 
 Fields: TypeAlias = Sequence[tuple[str, Any, Any]]
 """Name, type and default of the fields of a node."""
@@ -153,7 +153,7 @@ def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
     if signature is None:
         return None
     found = [p for p in parameters_of(entry.spec, signature) if p.settable and p.name not in SPECIAL_KEYS]
-    return None if signature.open_ended or not all(p.required or _is_plain(p.default) for p in found) else found
+    return None if signature.open_ended or not all(p.required or ANYTHING.fits(p.default) for p in found) else found
 
 
 def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> Fields:
@@ -190,10 +190,3 @@ def _takes(field: tuple[str, Any, Any]) -> bool:
     except (OmegaConfBaseException, ValueError):
         return False
     return True
-
-
-def _is_plain(value: Any) -> bool:
-    """Say whether OmegaConf can hold a default."""
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str)

@@ -109,15 +109,6 @@ class Source:
             raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {reason}") from None
 
 
-def read_file(path: str | Path) -> DictConfig:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, or `Source.load` refuses it.
-    """
-    return Source.read(path).load()
-
-
 def has(cfg: Any, *keys: str) -> bool:
     """Say whether a value stands at a path of keys in any kind of config; null is none."""
     for key in keys:
