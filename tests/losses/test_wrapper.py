@@ -870,3 +870,9 @@ def test_keys_of_a_mask_are_no_requirement_of_a_loss_that_declares_none():
     free = LossWrapper(nn.L1Loss())
     free.take_mask("gt.valid", None)
     assert free.requires == ()
+
+
+def test_values_of_elements_come_from_a_function():
+    with pytest.raises(ArgumentError) as caught:
+        LossWrapper(nn.L1Loss(), values_of=torch.ones(2))
+    assert [(problem.path, problem.expected) for problem in caught.value.problems] == [("values_of", "a function")]
