@@ -219,9 +219,14 @@ class Chosen(FewExamples):
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.order = {test: i for i, test in enumerate(tests)}
+        self.failed = ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = sorted((i for i in items if i.nodeid in self.order), key=lambda item: self.order[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed = self.failed or report.nodeid
 
 
 @dataclass(frozen=True)
@@ -325,22 +330,40 @@ def _silent(call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os._exit(call(*arguments) or 0)
 
 
-def _try(tests: Sequence[str]) -> int:
-    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    return _pytest(["-x", *files], Chosen(tests))
+def _try(tests: Sequence[str], output: str) -> int:
+    chosen = Chosen(tests)
+    status = _pytest(["-x", *dict.fromkeys(test.partition("::")[0] for test in tests)], chosen)
+    Path(output).write_text(chosen.failed, encoding="utf-8")
+    return status
+
+
+def _first_failure(tests: Sequence[str], seconds: float) -> str:
+    """Return the first of some tests that fails, or what else went wrong; nothing if all that are found pass."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
+        status = _forked(_try, tests, file.name, seconds=30 + 5 * seconds)
+        return "" if status in (0, 5) else file.read() or f"status {status}"
 
 
 def is_noticed(change: Change, known: Baseline) -> bool:
-    """Make a change, run the tests that run its lines, and undo it; endless loops are noticed."""
+    """Make a change, run the tests that run its lines, and undo it; endless loops are noticed.
+
+    A test that fails on unchanged code too, after the same others, does not count.
+    """
     tests = known.tests_of(change)
-    if not tests:
-        return False
     original = change.installed.read_bytes()
-    try:
-        change.installed.write_text(change.code, encoding="utf-8")
-        return _forked(_try, tests, seconds=30 + 5 * sum(known.seconds[test] for test in tests)) != 0
-    finally:
-        change.installed.write_bytes(original)
+    while tests:
+        seconds = sum(known.seconds[test] for test in tests)
+        try:
+            change.installed.write_text(change.code, encoding="utf-8")
+            failed = _first_failure(tests, seconds)
+        finally:
+            change.installed.write_bytes(original)
+        if failed not in tests:
+            return bool(failed)
+        if not _first_failure(tests[: tests.index(failed) + 1], seconds):
+            return True
+        tests.remove(failed)
+    return False
 
 
 # --- the command ----------------------------------------------------------------------------------
