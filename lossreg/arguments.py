@@ -80,11 +80,21 @@ class Problems(list[ConfigProblem]):
         if self:
             raise ConfigError(self)
 
-    def move(self, index: int, path: str) -> None:
-        """Give a mistake another path."""
-        self._paths.discard(self[index].path)
-        self._paths.add(path)
-        self[index] = replace(self[index], path=path)
+    def relocate(self, places: Mapping[str, str], first: int = 0) -> None:
+        """Point mistakes, from one on, at the parts of a file that what was checked was made of.
+
+        Args:
+            places: for parts of what was checked, by path, where the file has what they were made of.
+            first: the index of the first mistake that may be one of theirs.
+        """
+        for i, problem in enumerate(self[first:], first):
+            for part, place in places.items():
+                part = part.removeprefix(".")
+                rest = problem.path[len(part) :]
+                if problem.path.startswith(part) and rest[:1] in ("", ".", "["):
+                    self[i] = replace(problem, path=place.removeprefix(".") + rest)
+                    break
+        self._paths = {problem.path for problem in self}
 
 
 class Arguments:

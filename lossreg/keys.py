@@ -20,6 +20,8 @@ IGNORED_KEYS = ("_convert_", "_recursive_")
 SPECIAL_KEYS = ("_args_", "_partial_", *IGNORED_KEYS)
 MASKS = ("mask", "sample_weight")
 """Keys of a term that say which elements count."""
+YIELDING = {"reduction": ("per_sample",)}
+"""Keys of a term that are the loss's own parameter where it has one of that name, but for some values."""
 INHERITED = ("on_nonfinite", "track_norms", "norm_momentum")
 """Keys of a compound loss that hold for its groups too, where these do not give their own."""
 UNPRINTABLE = (

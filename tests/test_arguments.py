@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
+from lossreg.arguments import Arguments
 from lossreg.composition.schedules import Cosine, as_schedule
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
@@ -28,6 +29,7 @@ from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import ArgumentError, GraphError, LossregError
 from lossreg.losses.deep_supervision import DeepSupervision
+from lossreg.values import type_of
 
 
 class Mean(Loss):
@@ -274,3 +276,12 @@ def test_whatever_is_given_is_taken_or_told(call: Callable[..., Any]) -> None:
                     raise
 
     try_it()
+
+
+def test_what_can_be_gone_through_is_a_list_where_one_is_taken() -> None:
+    given = Arguments("f")
+    assert given.of("a", range(2), type_of(list[int])) == [0, 1]
+    assert given.of("b", {"x"}, type_of(list[str]), ordered=False) == ["x"]
+    given.done()
+    assert given.of("c", {"x"}, type_of(list[str])) is None
+    assert [(problem.path, problem.expected) for problem in given.problems] == [("c", "a list of texts")]

@@ -17,7 +17,8 @@ from lossreg.config.hydra import _TERM_FIELDS
 from lossreg.config.schema import schema
 from lossreg.errors import ArgumentError
 from lossreg.losses.deep_supervision import DeepSupervision
-from lossreg.values import Block, Key, Read, Type, keys_of
+from lossreg.printable import MAX_NAME
+from lossreg.values import Block, Key, Read, Type, keys_of, type_of
 
 BLOCKS = [
     block
@@ -154,3 +155,26 @@ def test_the_reader_refuses_what_does_not_fit(block: type, name: str) -> None:
         grammar = Grammar()
         grammar.compound(json.loads(json.dumps(data)), "block")
         assert any(name in problem.path.replace("[", ".").split(".") for problem in grammar.problems), value
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside"),
+    [
+        (keys.Name, ["a", "a" * MAX_NAME], ["", "a" * (MAX_NAME + 1), "a/b"]),
+        (keys.Place, ["a"], [""]),
+        (keys.Target, ["a"], [""]),
+        (keys.Outputs, ["a", ["a"]], ["", [], [""]]),
+        (keys.BatchKey, ["pred.a", "gt.a"], ["a", "pred.", "gt"]),
+        (keys.SomeKeys, [["pred.a"]], [[], ["a"]]),
+        (keys.Share, [1, 1e-9], [0, 1.1, -0.1]),
+        (keys.Samples, [1], [0, -1]),
+        (keys.Stride, [1, -1], [0]),
+        (keys.Epochs, [[0], [0.5, 1]], [[], ["a"]]),
+        (keys.Channels, [0, [0], [False, True], {"start": 1}], [[], [False], {}, {"step": 0}]),
+    ],
+)
+def test_limits_and_their_schema_agree_at_the_edges(kind: Any, inside: list[Any], outside: list[Any]) -> None:
+    found = type_of(kind)
+    validator = Draft202012Validator({**found.schema(), "$defs": schema()["$defs"]})
+    for value, fits in [*((value, True) for value in inside), *((value, False) for value in outside)]:
+        assert (found.fits(value), validator.is_valid(value)) == (fits, fits), value

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import yaml
+from yaml.parser import ParserError
+from yaml.reader import ReaderError
+from yaml.scanner import ScannerError
 
 from lossreg.cli.output import echo, styled
 from lossreg.config.bounds import RefusedError
@@ -23,13 +26,11 @@ if TYPE_CHECKING:
     from lossreg.config.grammar import CompoundConfig
 
 _LONGEST = 120  # maximum number of characters of a line to show
-_SYNTAX = {  # words of a YAML error, and how to fix it
-    "duplicate key": "keep one of the two",
-    "cannot start any token": "indent with spaces, and quote a text that begins with such a character",
-    "expected ',' or": "close the bracket, or put a comma between the items",
-    "could not find expected ':'": "write `key: value`",
-    "mapping values are not allowed": "begin a new line, or quote a text with `: ` in it",
-    "special characters are not allowed": "leave the character out, or write it as an escape inside double quotes",
+_FIXES = {  # of what is no YAML: the class of the error, and the character where what it is about begins
+    (ParserError, "[{"): "close the bracket, or put a comma between the items",
+    (ScannerError, ":"): "begin a new line, or quote a text with `: ` in it",
+    (ScannerError, "\t@`%"): "indent with spaces, and quote a text that begins with such a character",
+    (ScannerError, "\"'"): "close the quotes",
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,8 +138,19 @@ def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
     else:
         reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
         message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
-        mistake = Mistake("", message, next((fix for words, fix in _SYNTAX.items() if words in message), ""), "syntax")
+        mistake = Mistake("", message, _fix(error, text), "syntax")
     return _placed(mistake, error_position(error, text), text.splitlines())
+
+
+def _fix(error: yaml.YAMLError, text: str) -> str:
+    """Return how to fix what is no YAML; nothing where that is not known."""
+    if isinstance(error, ReaderError):
+        return "leave the character out, or write it as an escape inside double quotes"
+    mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+    begins = text[mark.index : mark.index + 1] if mark else ""
+    known = (fix for (kind, chars), fix in _FIXES.items() if begins and type(error) is kind and begins in chars)
+    is_key = isinstance(error, ScannerError) and begins.isalnum()
+    return next(known, "write `key: value`" if is_key else "")
 
 
 def _placed(mistake: Mistake, place: Position | None, lines: list[str]) -> Mistake:

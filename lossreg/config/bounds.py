@@ -6,7 +6,6 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
@@ -59,90 +58,80 @@ Way = tuple[Any, ...]
 """Keys from the root of a config to one of its values."""
 
 
-@dataclass
-class _Open:
-    """A list or a mapping that is being read.
+class Loader(get_yaml_loader()):  # type: ignore[misc]
+    """OmegaConf's loader, which refuses YAML that costs too much, makes more than plain data, or holds no mapping.
 
-    Attributes:
-        anchor: its anchor.
-        is_mapping: whether it is a mapping.
-        size: the nodes in it so far, with all that is in them.
-        references: the characters of all texts in it with references in them.
-        nodes: the nodes right in it so far.
-        keys: the keys of a mapping so far, as they are read, with their texts.
+    It looks at each event before a node is composed of it, and nothing is constructed before all are composed. What it
+    refuses is a `RefusedError`.
     """
 
-    anchor: str | None
-    is_mapping: bool
-    size: int = 1
-    references: int = 0
-    nodes: int = 0
-    keys: dict[Any, str] = field(default_factory=dict)
+    def __init__(self, stream: io.StringIO) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._around: set[str | None] = set()  # the anchors of what is being read
+        self._size = self._references = 0  # so far: nodes, and characters of texts with references in them
+        self._adds: dict[str | None, tuple[int, int]] = {}  # what an alias of each anchor adds to them
 
-    @property
-    def awaits_key(self) -> bool:
-        """Say whether the next node is a key."""
-        return self.is_mapping and self.nodes % 2 == 0
-
-
-def check_events(stream: io.StringIO) -> None:
-    """Refuse YAML that costs too much, makes more than plain data, or holds no mapping.
-
-    Raises:
-        YAMLError: with the place.
-    """
-    around = [_Open(None, False, 0)]
-    sizes: dict[str, tuple[int, int]] = {}  # of each anchor that is complete: what an alias of it adds
-    scalars: dict[str, yaml.ScalarEvent] = {}
-    loader: Any = get_yaml_loader()("")
-    for event in yaml.parse(stream, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            _check_collection(event, len(around))
-            around.append(_Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
-            continue
-        if isinstance(event, yaml.CollectionEndEvent):
-            done = around.pop()
-            anchor, size, references = done.anchor, done.size, done.references
-        elif isinstance(event, yaml.AliasEvent):
-            if any(event.anchor == outer.anchor for outer in around):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Compose the next node, unless it is refused."""
+        event: Any = self.peek_event()
+        before = self._size, self._references
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self._around:
                 _refuse(event, f"the alias *{event.anchor} stands inside what it repeats", "move it out of there")
-            if around[-1].awaits_key and event.anchor in scalars:
-                _check_twice(event, scalars[event.anchor], around[-1].keys, loader)
-            anchor, (size, references) = None, sizes.get(str(event.anchor), (1, 0))
-        elif isinstance(event, yaml.ScalarEvent):
-            anchor, size, references = event.anchor, 1, len(event.value) if "${" in event.value else 0
-            if references + sum(outer.references for outer in around) <= MAX_REFERENCES:  # else refused below, unparsed
-                _check_scalar(event, len(around), is_key=around[-1].awaits_key)
-            if around[-1].awaits_key:
-                _check_twice(event, event, around[-1].keys, loader)
-            if anchor is not None:
-                scalars[anchor] = event
+            self._count(event, *self._adds.get(event.anchor, (1, 0)))
+            alias: yaml.Node = super().compose_node(parent, index)
+            return alias
+        if event.tag is not None:
+            problem = f"the tag {event.tag} names a type to make, and a config holds plain data"
+            _refuse(event, problem, "leave it out")
+        if isinstance(event, yaml.ScalarEvent):
+            self._count(event, 1, len(event.value) if "${" in event.value else 0)
+            _check_scalar(event, is_top=parent is None, is_key=isinstance(parent, yaml.MappingNode) and index is None)
         else:
-            continue
-        if anchor is not None:
-            sizes[anchor] = size, references
-        around[-1].size += size
-        around[-1].references += references
-        around[-1].nodes += 1
-        if around[-1].size > MAX_VALUES:
+            self._count(event, 1, 0)
+            self._check_collection(event)
+        self._depth += 1
+        self._around.add(event.anchor)
+        node: yaml.Node = super().compose_node(parent, index)
+        self._around.discard(event.anchor)
+        self._depth -= 1
+        self._adds[event.anchor] = self._size - before[0], self._references - before[1]
+        return node
+
+    def _count(self, event: yaml.Event, size: int, references: int) -> None:
+        self._size += size
+        self._references += references
+        if self._size > MAX_VALUES:
             _refuse(event, f"{TOO_MANY}, aliases counted as what they repeat", "shorten the file")
-        if references and sum(outer.references for outer in around) > MAX_REFERENCES:
+        if references and self._references > MAX_REFERENCES:
             _refuse(event, f"{TOO_MANY_REFERENCES}, aliases counted as what they repeat", "refer to less")
 
+    def _check_collection(self, event: yaml.CollectionStartEvent) -> None:
+        if isinstance(event, yaml.SequenceStartEvent) and self._depth == 0:
+            _refuse(event, "expected a mapping at the top, found a list", f"put it under a key: {_TOP}")
+        if self._depth >= MAX_DEPTH:
+            _refuse(event, TOO_DEEP, FLATTEN)
 
-def _check_collection(event: yaml.CollectionStartEvent, depth: int) -> None:
-    _check_tag(event)
-    if isinstance(event, yaml.SequenceStartEvent) and depth == 1:
-        _refuse(event, "expected a mapping at the top, found a list", f"put it under a key: {_TOP}")
-    if depth > MAX_DEPTH:
-        _refuse(event, TOO_DEEP, FLATTEN)
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Compose a mapping, unless one of its keys equals another once both are read: 1 and 0x1, 1.0 or true."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys: dict[Any, str] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            value = self.construct_object(key)
+            if value in keys:
+                earlier = f", which is {keys[value]} too" if keys[value] != key.value else ""
+                _refuse(key, f"duplicate key {key.value}{earlier}", "keep one of the two")
+            keys[value] = key.value
+        return node
 
 
-def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
-    _check_tag(event)
+def _check_scalar(event: yaml.ScalarEvent, *, is_top: bool, is_key: bool) -> None:
     text = event.value
     is_null = event.style is None and text in _NULL
-    if depth == 1 and not is_null:
+    if is_top and not is_null:
         _refuse(event, "expected a mapping at the top, found a single value", f"put it under a key: {_TOP}")
     if is_key and is_null:
         _refuse(event, "a key that is null", "quote it")
@@ -162,23 +151,6 @@ def _check_scalar(event: yaml.ScalarEvent, depth: int, *, is_key: bool) -> None:
         _refuse(event, reason, "write ${key}, or \\${ where a text begins so")
 
 
-def _check_twice(event: yaml.Event, key: yaml.ScalarEvent, keys: dict[Any, str], loader: Any) -> None:
-    """Refuse a key that equals an earlier one once both are read: 1 and 0x1, 1.0 or true."""
-    tag = loader.resolve(yaml.ScalarNode, key.value, key.implicit)
-    if tag == "tag:yaml.org,2002:merge":
-        return
-    value = loader.construct_object(yaml.ScalarNode(tag, key.value))
-    if value in keys:
-        earlier = f", which is {keys[value]} too" if keys[value] != key.value else ""
-        _refuse(event, f"duplicate key {key.value}{earlier}", "keep one of the two")
-    keys[value] = key.value
-
-
-def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent) -> None:
-    if event.tag is not None:
-        _refuse(event, f"the tag {event.tag} names a type to make, and a config holds plain data", "leave it out")
-
-
 class RefusedError(yaml.MarkedYAMLError):
     """YAML that is well formed, and more than a config may hold.
 
@@ -187,14 +159,14 @@ class RefusedError(yaml.MarkedYAMLError):
         hint: how to fix it; the end of `problem`.
     """
 
-    def __init__(self, problem: str, hint: str, event: yaml.Event) -> None:
+    def __init__(self, problem: str, hint: str, at: yaml.Event | yaml.Node) -> None:
         problem = printable(problem)
-        super().__init__(problem=f"{problem}; {hint}", problem_mark=event.start_mark)  # type: ignore[arg-type]
+        super().__init__(problem=f"{problem}; {hint}", problem_mark=at.start_mark)  # type: ignore[arg-type]
         self.refused, self.hint = problem, hint
 
 
-def _refuse(event: yaml.Event, problem: str, hint: str) -> NoReturn:
-    raise RefusedError(problem, hint, event)
+def _refuse(at: yaml.Event | yaml.Node, problem: str, hint: str) -> NoReturn:
+    raise RefusedError(problem, hint, at)
 
 
 def is_long_reference(text: str) -> bool:

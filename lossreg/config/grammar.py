@@ -21,6 +21,7 @@ from lossreg.keys import (
     LISTS,
     MASKS,
     SPECIAL_KEYS,
+    YIELDING,
     Compound,
     Finite,
     Group,
@@ -253,12 +254,10 @@ class Grammar:
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
-        is_own = data.get("reduction") != "per_sample" and self._takes(entry, "reduction", path)
-        arguments = self._arguments(data, path, entry, Term, ("reduction",) if is_own else ())
-        if is_own:
-            values["reduction"] = None
+        of_loss = [key for key, but in YIELDING.items() if data.get(key) not in but and self._takes(entry, key, path)]
+        arguments = self._arguments(data, path, entry, Term, of_loss)
         deep = values["deep_supervision"]
-        given = _given({name: value for name, value in values.items() if name in data})
+        given = _given({name: value for name, value in values.items() if name in data and name not in of_loss})
         if default_name is None and entry is not None:
             default_name = _default_name(data, entry)
         under = _given(_if_good(values["wrap"]) or {})
@@ -298,10 +297,9 @@ class Grammar:
                 path, f"gives {', '.join(twice)} both inside and beside `loss`", "keep one of the two", "conflict"
             )
             outer = {key: value for key, value in outer.items() if key not in twice}
-        problems = len(self.problems)
+        before = len(self.problems)
         term = self._term({**inner, **outer}, path, name, thresholds, around)
-        for i in range(problems, len(self.problems)):
-            self.problems.move(i, _moved(self.problems[i].path, path, inner))
+        self.problems.relocate({f"{path}.{key}": f"{path}.loss.{key}" for key in inner}, before)
         return term
 
     def _group(
@@ -495,9 +493,9 @@ class Grammar:
                 ConfigWarning,
                 stacklevel=2,
             )
-        return schedule
+        return schedule or as_schedule(1.0, name=path)
 
-    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule:
+    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule | None:
         """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
         if isinstance(weight, Mapping):
             return self._named_schedule(weight, path, thresholds)
@@ -516,39 +514,35 @@ class Grammar:
             self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
-        return as_schedule(1.0, name=path)
+        return None
 
-    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule:
-        fallback = as_schedule(1.0, name=path)
+    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule | None:
         if "schedule" not in data:
             hint = "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"
             self.report(path, f"expected a schedule by name, found the keys {sorted(map(str, data))}", hint, "missing")
-            return fallback
+            return None
         entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
         if entry is None:
-            return fallback
+            return None
         before = len(self.problems)
         arguments = {str(key): value for key, value in data.items() if key != "schedule"}
-        if isinstance(thresholds, list) and "epoch_thresholds" not in arguments:
-            names = {p.name for p in params.parameters(entry.load())}
-            arguments |= {"epoch_thresholds": thresholds} if "epoch_thresholds" in names else {}
+        if isinstance(thresholds, list) and self._takes(entry, "epoch_thresholds", path):
+            arguments.setdefault("epoch_thresholds", thresholds)
         inner = arguments.pop("schedules", None)
         self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
-        if inner is not None:
-            if not isinstance(inner, list):
-                self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")
-                return fallback
+        if isinstance(inner, list):
             parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
             arguments["schedules"] = parts
+        elif inner is not None:
+            self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")
         if len(self.problems) > before:
-            return fallback
+            return None
         try:
-            made = entry.construct(arguments)
-            return as_schedule(made, name=path)
+            return as_schedule(entry.construct(arguments), name=path)
         except Exception as error:  # a third party's schedule may raise anything
             hint = f"`lossreg show {entry.name}` tells what it takes"
             self.report(path, message_of(error) or described(error), hint, "refused")
-            return fallback
+            return None
 
     # --- switches over all terms ------------------------------------------------------------------
 
@@ -564,10 +558,8 @@ class Grammar:
             self.report(path, f"expected a {kind} by name, {found}", f"{{{key}: NAME}}", "missing")
             return None
         entry = self._component(section, key, data[key], f"{path}.{key}")
-        return None if entry is None else self._configured(entry, data, key, path)
-
-    def _configured(self, entry: Entry[Any], data: Mapping[str, Data], key: str, path: str) -> Component:
-        """Check the arguments that stand beside the key that names a component."""
+        if entry is None:
+            return None
         arguments = {str(k): v for k, v in data.items() if k not in (key, *IGNORED_KEYS)}
         self._no_targets(arguments, path)
         self._check(entry, arguments, path)
@@ -597,10 +589,3 @@ def _default_name(data: Mapping[str, Data], entry: Entry[LossSpec]) -> str:
     if "loss" in data:
         return str(data["loss"]).rpartition("/")[2]
     return entry.spec.aliases[0] if entry.spec.aliases else entry.spec.name
-
-
-def _moved(place: str, path: str, inner: Mapping[str, Data]) -> str:
-    """Point a problem's place in a nested term at the key under `loss`, where the file has it."""
-    rest = place.removeprefix(path)
-    head = rest.lstrip(".").partition(".")[0].partition("[")[0]
-    return f"{path}.loss{rest}" if place.startswith(path) and head in inner else place

@@ -17,12 +17,12 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossreg.config.nodes import COMPOUND, CRITERION
-from lossreg.keys import SPECIAL_KEYS, Lone, Term
+from lossreg.keys import SPECIAL_KEYS, YIELDING, Lone, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
 from lossreg.registry.source import Sources
-from lossreg.values import Block, Key, keys_of
+from lossreg.values import ANYTHING, Block, Key, keys_of
 
 Fields: TypeAlias = Sequence[tuple[str, Any, Any]]
 """Name, type and default of the fields of a node."""
@@ -130,10 +130,10 @@ def _term(entry: Entry[Any], sources: Sources) -> Any:
 
 def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:
     made = _parameters(entry, sources)
-    own = _without(made, tuple(key for key in keys_of(Term) if key != "reduction"))
-    if any(name == "reduction" for name, _, _ in own):  # the loss's own is meant, as in a file
-        after = [field for field in after if field[0] != "reduction"]
-    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *after]
+    own = _without(made, tuple(keys_of(Term).keys() - YIELDING.keys()))
+    taken = [name for name, _, _ in own]
+    rest = [field for field in after if field[0] not in taken]
+    fields = [*before, ("loss", str, entry.name), *own, ("args", dict[str, Any], {}), *rest]
     return _structured(entry, fields, closed=made is not None)
 
 
@@ -153,7 +153,7 @@ def _parameters(entry: Entry[Any], sources: Sources) -> list[Parameter] | None:
     if signature is None:
         return None
     found = [p for p in parameters_of(entry.spec, signature) if p.settable and p.name not in SPECIAL_KEYS]
-    return None if signature.open_ended or not all(p.required or _is_plain(p.default) for p in found) else found
+    return None if signature.open_ended or not all(p.required or ANYTHING.fits(p.default) for p in found) else found
 
 
 def _without(found: list[Parameter] | None, taken: tuple[str, ...]) -> Fields:
@@ -190,10 +190,3 @@ def _takes(field: tuple[str, Any, Any]) -> bool:
     except (OmegaConfBaseException, ValueError):
         return False
     return True
-
-
-def _is_plain(value: Any) -> bool:
-    """Say whether OmegaConf can hold a default."""
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str)

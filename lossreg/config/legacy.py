@@ -10,13 +10,23 @@ from omegaconf import DictConfig
 
 from lossreg.arguments import Problems
 from lossreg.config.reading import Data, Root, has, plain
-from lossreg.errors import ConfigProblem
 from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
 from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
-_OF_CHANNELS = {"compute_interior": "seg_interior_crossfield", "compute_edge": "seg_edge_crossfield"}
+_CROSSFIELD = ("compute_crossfield",)
+_BOTH = ("compute_seg", "compute_crossfield")
+TERMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "seg": ("seg/SegLoss", ("compute_seg",)),
+    "crossfield_align": ("crossfield/CrossfieldAlignLoss", _CROSSFIELD),
+    "crossfield_align90": ("crossfield/CrossfieldAlign90Loss", _CROSSFIELD),
+    "crossfield_smooth": ("crossfield/CrossfieldSmoothLoss", _CROSSFIELD),
+    "seg_interior_crossfield": ("crossfield/SegCrossfieldLoss", (*_BOTH, "compute_interior")),
+    "seg_edge_crossfield": ("crossfield/SegCrossfieldLoss", (*_BOTH, "compute_edge")),
+    "seg_edge_interior": ("crossfield/SegEdgeInteriorLoss", ("compute_seg", "compute_interior", "compute_edge")),
+}
+"""The loss of each term, and the flags that have to be on for it."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,6 @@ class Rewritten:
     block: dict[str, Data]
     path: str
     places: Mapping[str, str]
-
-    def located(self, problem: ConfigProblem) -> ConfigProblem:
-        """Point a problem of the compound block at what it was made of."""
-        for part, place in self.places.items():
-            rest = problem.path.removeprefix(part)
-            if rest != problem.path and rest[:1] in ("", ".", "["):
-                return replace(problem, path=place + rest)
-        return problem
 
 
 def has_legacy(cfg: Any) -> bool:
@@ -65,11 +67,9 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
         reader.problems.report("compute_seg", message, "compute_seg: true", "missing")
     reader.problems.done()
     block: dict[str, Data] = {"loss_list": terms}
-    thresholds = reader.coefs.get("epoch_thresholds")
-    block |= {"epoch_thresholds": thresholds} if thresholds is not None else {}
-    params = reader.block.get("normalization_params")
-    block |= {"normalization_params": params} if params is not None else {}
-    if reader.seg:
+    block["epoch_thresholds"] = reader.coefs.get("epoch_thresholds")
+    block["normalization_params"] = reader.block.get("normalization_params")
+    if reader.switches["compute_seg"]:
         block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params("seg/SegLossWeights")}]
     block |= {key: value for key, value in switches.items() if value is not None}
     return Rewritten(block, reader.path, reader.places(block))
@@ -98,7 +98,7 @@ class _LegacyReader:
         ):
             found = self._mapping(given, path, keys_of(Legacy)["seg_loss_params"].type)
             self.params |= {name: (value, f"{path}.{name}") for name, value in found.items()}
-        self.seg, self.crossfield = (self._on(Switches, name) for name in ("compute_seg", "compute_crossfield"))
+        self.switches = {name: self._on(Switches, name) for name in _BOTH}
         self.channels = {name: self._on(SegParams, "seg_params", name) for name in keys_of(SegParams)}
 
     def _read(self, *keys: str) -> Data:
@@ -134,30 +134,22 @@ class _LegacyReader:
 
     def terms(self) -> list[Data]:
         """Return the terms that are on."""
-        terms: list[Data] = [self._seg()] if self.seg else []
-        if self.crossfield:
-            terms += [
-                self._term("crossfield_align", "crossfield/CrossfieldAlignLoss"),
-                self._term("crossfield_align90", "crossfield/CrossfieldAlign90Loss"),
-                self._term("crossfield_smooth", "crossfield/CrossfieldSmoothLoss"),
-            ]
-        on = [name for name, is_on in self.channels.items() if is_on]
-        if self.seg and self.crossfield:
-            terms += [
-                {**self._term(coef, "crossfield/SegCrossfieldLoss"), "pred_channel": on.index(channel)}
-                for channel, coef in _OF_CHANNELS.items()
-                if channel in on
-            ]
-        if self.seg and set(_OF_CHANNELS) <= set(on):
-            terms.append(self._term("seg_edge_interior", "crossfield/SegEdgeInteriorLoss"))
-        return terms
+        on = [flag for flag, is_on in {**self.switches, **self.channels}.items() if is_on]
+        terms = [self._term(name, loss) for name, (loss, flags) in TERMS.items() if set(flags) <= set(on)]
+        for term in terms:
+            if term["loss"] == "crossfield/SegCrossfieldLoss":
+                *_, channel = TERMS[term["name"]][1]
+                term["pred_channel"] = [flag for flag in on if flag in self.channels].index(channel)
+            elif term["loss"] == "seg/SegLoss":
+                term |= self._seg()
+        return list(terms)
 
     def _seg(self) -> dict[str, Data]:
+        """Return the parameters of the segmentation term."""
         if not any(self.channels.values()):
             message = f"compute_seg is on, but none of {', '.join(self.channels)} is"
             self.problems.report("seg_params", message, "compute_interior: true", "missing")
         return {
-            **self._term("seg", "seg/SegLoss"),
             "gt_channel_selector": list(self.channels.values()),
             "use_mixed_precision": str(self._read("pl_trainer", "precision")) in _MIXED,
             "use_mixup": self._on(Trainer, "pl_trainer", "use_mixup"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossreg.arguments import Problems
 from lossreg.config.grammar import Component, CompoundConfig, Grammar
 from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.nodes import loss_block
@@ -71,7 +72,9 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
     try:
         return _compound(rewritten.block, problems, rewritten.path, allowed)
     except ConfigError as error:
-        raise ConfigError(map(rewritten.located, error.problems)) from None
+        found = Problems(error.problems)
+        found.relocate(rewritten.places)
+        raise ConfigError(found) from None
 
 
 def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Component:

@@ -128,14 +128,9 @@ class _Keys:
         """Return the longest key that `path` begins with, its value, and the rest of the path."""
         path = path.removeprefix(".")
         for length in self.lengths:
-            for spelled in (length, length + 2):  # `key`, `[key]`
-                head, rest = path[:spelled], path[spelled:]
-                if spelled != length:
-                    if not (head.startswith("[") and head.endswith("]")):
-                        continue
-                    head = head[1:-1]
-                if len(head) == length and head in self.entries and (not rest or rest[0] in ".["):
-                    return (*self.entries[head], rest)
+            key, rest = path[:length], path[length:]
+            if key in self.entries and (not rest or rest[0] in ".["):
+                return (*self.entries[key], rest)
         return None
 
 

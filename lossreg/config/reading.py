@@ -30,8 +30,8 @@ from lossreg.config.bounds import (
     TOO_DEEP,
     TOO_LONG,
     TOO_MANY,
+    Loader,
     Unfolding,
-    check_events,
     is_long_reference,
 )
 from lossreg.errors import ConfigError, ConfigProblem
@@ -79,12 +79,8 @@ class Source:
         """The text, to show where a mistake is; what is no UTF-8 is replaced."""
         return self.content[:MAX_BYTES].decode("utf-8", errors="replace")
 
-    def stream(self) -> io.StringIO:
-        """Return the text as a stream whose name YAML's errors tell.
-
-        Raises:
-            ConfigError: it is too long, or no UTF-8.
-        """
+    def _stream(self) -> io.StringIO:
+        """Return the text as a stream whose name YAML's errors tell."""
         if len(self.content) > MAX_BYTES:
             raise ConfigError(f"{self.name}: is longer than {MAX_BYTES:,} bytes; keep the loss in a file of its own")
         try:
@@ -99,12 +95,11 @@ class Source:
         """Return the config.
 
         Raises:
-            ConfigError: it is no YAML (duplicate keys included), holds no mapping, has tags (which name types to
-                make), or is beyond one of `lossreg.config.bounds`.
+            ConfigError: it is too long, no UTF-8, no YAML (duplicate keys included), holds no mapping, has tags (which
+                name types to make), or is beyond one of `lossreg.config.bounds`.
         """
         try:
-            check_events(self.stream())
-            loaded = OmegaConf.load(self.stream())
+            return OmegaConf.create(Loader(self._stream()).get_single_data() or {})
         except YAMLError as error:
             raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {error}") from error
         except (OmegaConfBaseException, ValueError, RecursionError) as error:
@@ -112,17 +107,6 @@ class Source:
                 raise
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {reason}") from None
-        assert isinstance(loaded, DictConfig), "what holds no mapping has been refused"
-        return loaded
-
-
-def read_file(path: str | Path) -> DictConfig:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, or `Source.load` refuses it.
-    """
-    return Source.read(path).load()
 
 
 def has(cfg: Any, *keys: str) -> bool:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from textwrap import shorten
 from typing import Any
 
+from lossreg.config.legacy import TERMS
 from lossreg.errors import UnknownNameError
 from lossreg.keys import (
     IGNORED_KEYS,
@@ -22,6 +23,7 @@ from lossreg.keys import (
     MASKS,
     NO_NAME,
     SPECIAL_KEYS,
+    YIELDING,
     Coefs,
     Compound,
     Finite,
@@ -228,26 +230,21 @@ def _blocks() -> dict[str, Node]:
 
 def _legacy_training() -> Node:
     """Return what a training config with a legacy block is: its flags choose the terms, which need their coefs."""
-    seg, crossfield = _true("compute_seg"), _true("compute_crossfield")
-    channel = {name: {"properties": {"seg_params": _true(name)}} for name in keys_of(SegParams)}
-    own = {name: {"required": ["seg_params"], **node} for name, node in channel.items()}
-    flags = {"properties": {name: key.type.schema() for name, key in keys_of(SegParams).items()}}
-    some_channel = {"anyOf": [{"properties": {"seg_params": _maybe(name)}} for name in keys_of(SegParams)]}
+    channels = keys_of(SegParams)
+    flags = {name: _true(name) for name in ("compute_seg", "compute_crossfield")}
+    flags |= {name: {"required": ["seg_params"], "properties": {"seg_params": _true(name)}} for name in channels}
+    some_channel = {"anyOf": [{"properties": {"seg_params": _maybe(name)}} for name in channels]}
     rules: list[tuple[list[Node], Node]] = [
-        ([seg], {"required": ["seg_params"], **some_channel}),
-        ([seg], _coefs("seg")),
-        ([seg], _legacy_params()),
-        ([crossfield], _coefs("crossfield_align", "crossfield_align90", "crossfield_smooth")),
-        ([seg, crossfield, own["compute_interior"]], _coefs("seg_interior_crossfield")),
-        ([seg, crossfield, own["compute_edge"]], _coefs("seg_edge_crossfield")),
-        ([seg, own["compute_interior"], own["compute_edge"]], _coefs("seg_edge_interior")),
+        ([flags["compute_seg"]], {"required": ["seg_params"], **some_channel}),
+        ([flags["compute_seg"]], _legacy_params()),
+        *(([flags[flag] for flag in needed], _coefs(name)) for name, (_, needed) in TERMS.items()),
     ]
     return {
         "description": "A training config with the legacy block.",
         "properties": {
             "compute_seg": keys_of(Switches)["compute_seg"].type.schema(),
             "compute_crossfield": keys_of(Switches)["compute_crossfield"].type.schema(),
-            "seg_params": flags,
+            "seg_params": {"properties": {name: key.type.schema() for name, key in channels.items()}},
             "loss_params": {"properties": {"seg_loss_params": any_of(NULL, {"type": "object"})}},
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
@@ -279,10 +276,10 @@ def _in_block(node: Node) -> Node:
     return {"properties": {"loss_params": found}}
 
 
-def _coefs(*names: str) -> Node:
-    """Require the weights of some terms."""
-    weights: Node = {"required": list(names), "properties": {name: _at("weight") for name in names}}
-    return _in_block({"properties": {"coefs": {"if": {"type": "object"}, "then": weights}}})
+def _coefs(name: str) -> Node:
+    """Require the weight of a term."""
+    weight: Node = {"required": [name], "properties": {name: _at("weight")}}
+    return _in_block({"properties": {"coefs": {"if": {"type": "object"}, "then": weight}}})
 
 
 def _legacy_params() -> Node:
@@ -450,7 +447,7 @@ def _parameter(parameter: Parameter) -> Node:
     """Return the schema of a parameter, of a long description the beginning."""
     node = _at("tensor") if parameter.type is TENSOR else parameter.schema()
     node = {word: value for word, value in node.items() if word != "description"}
-    if not parameter.doc or parameter.name == "reduction":  # many losses have it, and `term_keys` says what it is
+    if not parameter.doc or parameter.name in YIELDING:  # many losses have it, and `term_keys` says what it is
         return node
     return {**node, "description": shorten(parameter.doc, 120, placeholder=" ...")}
 
@@ -474,7 +471,7 @@ def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
 def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # noqa: ARG001
     """Return the definitions of a loss: its parameters; what `args` holds; and what a term holds."""
     values, needed, other = _parameters(entry, sources)
-    own = [name for name in _OWN if name != "reduction"]  # a loss's own reduction is meant, where it has one
+    own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
     parameters = _at(_place(entry, "loss"))

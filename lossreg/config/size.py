@@ -12,7 +12,7 @@ from lossreg.config.bounds import MAX_COMPONENTS, MAX_EPOCH, MAX_KNOTS, MAX_WEIG
 from lossreg.errors import ProblemKind
 
 if TYPE_CHECKING:
-    from lossreg.config.grammar import CompoundConfig, TermConfig
+    from lossreg.config.grammar import CompoundConfig
 
 Report = Callable[[str, str, str, ProblemKind], None]
 
@@ -24,19 +24,21 @@ def check_size(config: CompoundConfig, report: Report) -> None:
         config: a compound loss without other problems.
         report: takes a path, what is wrong, and what to do about it.
     """
-    count = sum(_components(config))
+    blocks = list(_blocks(config))
+    count = sum(len(block.pre_processes) + len(block.terms) for block in blocks)
     if count > MAX_COMPONENTS:
         message = f"expected at most {MAX_COMPONENTS:,} losses, groups and preprocesses, found {count:,}"
         report(config.path, message, "leave some out", "limit")
         return
-    knots = {id(term): knot_count(term.weight) for term in _terms(config)}
-    total = _knots(config, knots)
+    terms = [term for block in blocks for term in block.terms]
+    knots = {id(term.weight): knot_count(term.weight) for term in terms}
+    total = sum(knots[id(schedule)] for leaf in config.leaves() for schedule in leaf.schedules)
     if total > MAX_KNOTS:
         message = f"expected weights that change their course at most {MAX_KNOTS:,} times, found {total:,} times"
         message += ", those of a group counted for each loss in it"
         report(config.path, message, "use fewer cycles or thresholds", "limit")
         return
-    for term in _terms(config):
+    for term in terms:
         if any(abs(knot) > MAX_EPOCH for knot in term.weight.knots):
             report(f"{term.path}.weight", f"expected epochs and steps of at most {MAX_EPOCH:g}", "lower it", "limit")
     _check_weights(config, 1.0, report)
@@ -50,27 +52,12 @@ def knot_count(schedule: Schedule) -> int:
     return len(parts) + sum(knot_count(part) for part in parts)
 
 
-def _components(config: CompoundConfig) -> Iterator[int]:
-    """Yield how many losses, groups and preprocesses each block has."""
-    yield len(config.pre_processes) + len(config.terms)
+def _blocks(config: CompoundConfig) -> Iterator[CompoundConfig]:
+    """Yield a compound loss and the groups in it, at any depth."""
+    yield config
     for term in config.terms:
         if term.group is not None:
-            yield from _components(term.group)
-
-
-def _terms(config: CompoundConfig) -> Iterator[TermConfig]:
-    for term in config.terms:
-        yield term
-        if term.group is not None:
-            yield from _terms(term.group)
-
-
-def _knots(config: CompoundConfig, own: dict[int, int], around: int = 0) -> int:
-    total = 0
-    for term in config.terms:
-        knots = around + own[id(term)]
-        total += knots if term.group is None else _knots(term.group, own, knots)
-    return total
+            yield from _blocks(term.group)
 
 
 def _check_weights(config: CompoundConfig, around: float, report: Report) -> None:

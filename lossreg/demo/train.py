@@ -19,7 +19,7 @@ from lossreg import MultiLoss, build_loss_from_config, calibrate_norms, diagnose
 from lossreg.atomic import replacing
 from lossreg.composition.record import Record
 from lossreg.composition.weighting.gradnorm import GradNorm
-from lossreg.config.reading import plain, read_file
+from lossreg.config.reading import Source, plain
 from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
 from lossreg.demo.means import StepMeans, rank, term_columns, world_size
 from lossreg.demo.network import FrameFieldUNet
@@ -120,7 +120,7 @@ def resolved_config(path: Path) -> str:
             f"{path}: the demo trains under a loss_params.compound_loss or loss_params.multi_loss; "
             f"this file gives a single {type(criterion).__name__}"
         )
-    data, problems = plain(read_file(path), str(path))
+    data, problems = plain(Source.read(path).load(), str(path))
     if problems:
         raise ConfigError(problems)
     if "loss_params" not in data:  # the file is the compound block itself

@@ -144,6 +144,8 @@ class LossWrapper(Loss):
         self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
         dtype = checks.declared(Term, "LossWrapper", "dtype", dtype)
         self.dtype = self._own_dtype if dtype is None else dtype
+        if values_of is not None and not callable(values_of):
+            checks.wrong("values_of", "a function", values_of)
         if keys is not None:
             self._check_inputs(checks)
         if self._takes_batches and target_shape is not None:

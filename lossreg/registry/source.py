@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeAlias, Union
 
 from lossreg.errors import PluginError
 from lossreg.registry.components import Entry
@@ -63,6 +63,10 @@ class _Module:
 
     def bind(self, name: str, node: ast.AST | None) -> None:
         self.names[name] = None if name in self.names else node
+
+
+_Owner: TypeAlias = tuple[ast.ClassDef | None, _Module | None]
+"""A class and its module; `(None, None)` is `torch.nn.Module`."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,11 @@ class Sources:
             return Signature(tuple(arguments), node.args.kwarg is not None, False, lambda: _docstring(node))
         if not isinstance(node, ast.ClassDef) or module is None:
             raise UnreadableError(f"{node!r} is neither a class nor a function")
-        if node.decorator_list:
-            return self._of_dataclass(node, module)
         lineage = list(self._lineage(node, module))
+        if node.decorator_list:
+            return Signature(self._fields(lineage), False, False, lambda: self._doc(lineage))
+        if any(owner is not None and owner.decorator_list for owner, _ in lineage):
+            raise UnreadableError(f"{node.name} has a base with a decorator")
         is_loss = any((m.name, n.name) == LOSS for n, m in lineage if n is not None and m is not None)
         for owner, home in lineage:
             constructor = None if owner is None else _constructor(owner)
@@ -136,33 +142,18 @@ class Sources:
         is_module = lineage[-1] == (None, None)
         return Signature((), is_module, is_loss, lambda: self._doc(lineage))
 
-    def _of_dataclass(self, node: ast.ClassDef, module: _Module) -> Signature:
-        """Return the signature that `dataclass` makes of the fields of a class and of its bases."""
+    def _fields(self, lineage: Sequence[_Owner]) -> tuple[Argument, ...]:
+        """Return the arguments that `dataclass` makes of the fields of a class and of its bases."""
         fields: dict[str, tuple[Argument, bool]] = {}
-        around: list[tuple[ast.ClassDef, _Module]] = []
-        found: _Found | None = _Found("definition", node, module)
-        while found is not None:
-            if not isinstance(found.value, ast.ClassDef) or found.module is None or _constructor(found.value):
-                raise UnreadableError(f"{node.name} has a base that makes its constructor itself")
-            around.append((found.value, found.module))
-            found = self._base(found.value, found.module)
-        for kind, home in reversed(around):
-            if kind.decorator_list and not self._is_dataclass(kind, home):
-                raise UnreadableError(f"{kind.name} has a decorator")
-            for statement in kind.body if kind.decorator_list else ():
+        for owner, home in reversed(lineage):
+            if owner is None or home is None or _constructor(owner):
+                raise UnreadableError("a base of a dataclass makes its constructor itself")
+            if owner.decorator_list and not self._is_dataclass(owner, home):
+                raise UnreadableError(f"{owner.name} has a decorator")
+            for statement in owner.body if owner.decorator_list else ():
                 if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                     self._field(fields, statement.target.id, statement, home)
-        ordered = [a for a, named in fields.values() if not named] + [a for a, named in fields.values() if named]
-        classes = [kind for kind, _ in around]
-        return Signature(tuple(ordered), False, False, lambda: next((t for c in classes if (t := _docstring(c))), ""))
-
-    def _base(self, node: ast.ClassDef, module: _Module) -> _Found | None:
-        """Return the base of a class that is not one without a constructor, such as `ABC`."""
-        bases = [self._resolve(base, module) for base in node.bases]
-        bases = [base for base in bases if base.kind != "object" or base.value not in _ROOTS]
-        if len(bases) > 1:
-            raise UnreadableError(f"{node.name} has several bases")
-        return bases[0] if bases else None
+        return tuple(argument for argument, _ in sorted(fields.values(), key=lambda field: field[1]))
 
     def _is_dataclass(self, node: ast.ClassDef, module: _Module) -> bool:
         decorators = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
@@ -187,16 +178,13 @@ class Sources:
         hint = functools.partial(self._hint, statement.annotation, module)
         fields[name] = (Argument(name, self._default(default, module), hint), named)
 
-    def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[tuple[ast.ClassDef | None, _Module | None]]:
+    def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[_Owner]:
         """Yield a class and then its bases in order; `(None, None)` for `torch.nn.Module`."""
         yield node, module
-        if node.decorator_list or node.keywords:
-            raise UnreadableError(f"{node.name} has a decorator or a metaclass")
-        bases = []
-        for base in node.bases:
-            found = self._resolve(base.value if isinstance(base, ast.Subscript) else base, module)
-            if found.kind != "object" or found.value not in _ROOTS:
-                bases.append(found)
+        if node.keywords:
+            raise UnreadableError(f"{node.name} has a metaclass")
+        bases = [self._resolve(b.value if isinstance(b, ast.Subscript) else b, module) for b in node.bases]
+        bases = [base for base in bases if base.kind != "object" or base.value not in _ROOTS]
         if len(bases) > 1:
             raise UnreadableError(f"{node.name} has several bases")
         for found in bases:
@@ -207,7 +195,7 @@ class Sources:
             else:
                 raise UnreadableError(f"a base of {node.name} has no source")
 
-    def _doc(self, lineage: Sequence[tuple[ast.ClassDef | None, _Module | None]]) -> str:
+    def _doc(self, lineage: Sequence[_Owner]) -> str:
         classes = [node for node, _ in lineage if node is not None]
         own = next((text for node in classes if (text := _docstring(node))), "")
         constructor = _constructor(classes[0])

@@ -64,21 +64,26 @@ def test_the_first_fifty_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says", "fix"),
+    ("text", "line", "fix"),
     [
-        ("a: [1, 2\nb: 3\n", "expected ',' or ']'", "close the bracket, or put a comma between the items"),
-        ("a: b: c\n", "mapping values are not allowed", "begin a new line, or quote a text with `: ` in it"),
-        ("\ta: 1\n", "cannot start any token", "indent with spaces"),
+        ("a: [1, 2\nb: 3\n", 2, "close the bracket, or put a comma between the items"),
+        ("a:\n  {b: 1\n  c: 2\n", 3, "close the bracket, or put a comma between the items"),
+        ("a: b: c\n", 1, "begin a new line, or quote a text with `: ` in it"),
+        ("\ta: 1\n", 1, "indent with spaces, and quote a text that begins with such a character"),
+        ("a: 1\nb: @c\n", 2, "indent with spaces, and quote a text that begins with such a character"),
+        ("a: 1\nb: 'c\n", 2, "close the quotes"),
+        ("a: 1\nb\nc: 2\n", 3, "write `key: value`"),
+        ("a: 1\nb: \x07\n", 2, "leave the character out, or write it as an escape inside double quotes"),
+        ("a: 1\n---\nb: 2\n", 2, ""),
     ],
 )
-def test_what_is_no_yaml_has_its_place_and_a_fix(text: str, says: str, fix: str) -> None:
+def test_what_is_no_yaml_has_its_place_and_a_fix(text: str, line: int, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
         source(text).load()
     (found,) = mistakes(source(text), caught.value)
     assert found.kind == "syntax"
-    assert says in found.message
-    assert found.fix.startswith(fix)
-    assert found.line is not None
+    assert found.fix == fix
+    assert found.line == line
 
 
 def test_a_file_that_is_refused_has_the_fix_of_the_refusal() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from torch import Tensor, nn
 
 import lossreg
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests import `blocks.py` from there
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from lossreg.config.bounds import MAX_BYTES, MAX_DEPTH, MAX_NUMBER, MAX_REFERENCE, MAX_VALUES
-from lossreg.config.reading import plain, read_file
+from lossreg.config.reading import Source, plain
 from lossreg.errors import ConfigError
 
 MOST_CALLS = 8_000_000  # of Python functions: two seconds or so; the full 10,000 values take half of them
@@ -32,7 +32,7 @@ def read(tmp_path: Path) -> Callable[[str | bytes], DictConfig]:
     def write_and_read(content: str | bytes) -> DictConfig:
         file = tmp_path / "loss.yaml"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_file(file)
+        return Source.read(file).load()
 
     return write_and_read
 

@@ -7,42 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from blocks import GT, PRED, TERM, build, problems, told
 from torch import nn
 
 import lossreg
 from lossreg import (
     LossWrapper,
-    MultiLoss,
     build_compound_loss_from_config,
     build_loss_from_config,
 )
 from lossreg.errors import ArgumentError, ConfigError
-
-PRED = {"x": torch.full((2, 3), 2.0)}
-GT = {"t": torch.zeros(2, 3)}
-
-
-def build(block: Any, **options: Any) -> MultiLoss:
-    return build_compound_loss_from_config(block, **options)
-
-
-def problems(block: Any) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [str(problem).removeprefix("loss_params.compound_loss.") for problem in caught.value.problems]
-
-
-def told(block: Any) -> list[tuple[str, str, str]]:
-    """Return path, kind and fix of each mistake."""
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [
-        (problem.path.removeprefix("loss_params.compound_loss").removeprefix("."), problem.kind, problem.hint)
-        for problem in caught.value.problems
-    ]
-
-
-TERM = {"loss": "offset", "offset": 1.0}
 
 
 class TestTerms:

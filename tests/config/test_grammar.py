@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from blocks import GT, PRED, TERM, build, problems, told
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -15,41 +16,11 @@ from torch import nn
 
 import lossreg
 from lossreg import (
-    MultiLoss,
-    build_compound_loss_from_config,
     load_loss,
 )
 from lossreg.errors import ConfigError, ConfigWarning
 from lossreg.keys import Wrap
 from lossreg.values import keys_of
-
-PRED = {"x": torch.full((2, 3), 2.0)}
-
-
-GT = {"t": torch.zeros(2, 3)}
-
-
-def build(block: Any, **options: Any) -> MultiLoss:
-    return build_compound_loss_from_config(block, **options)
-
-
-def problems(block: Any) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [str(problem).removeprefix("loss_params.compound_loss.") for problem in caught.value.problems]
-
-
-def told(block: Any) -> list[tuple[str, str, str]]:
-    """Return path, kind and fix of each mistake."""
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [
-        (problem.path.removeprefix("loss_params.compound_loss").removeprefix("."), problem.kind, problem.hint)
-        for problem in caught.value.problems
-    ]
-
-
-TERM = {"loss": "offset", "offset": 1.0}
 
 
 class TestNames:
@@ -249,6 +220,14 @@ class TestMistakes:
         file.write_text(f"losses: {{{keys}}}", encoding="utf-8")
         with pytest.raises(ConfigError, match=r"duplicate key .*; keep one of the two"):
             load_loss(file)
+
+    @pytest.mark.parametrize("path", ["", "loss_params.compound_loss"])
+    def test_a_mistake_in_a_nested_loss_is_told_under_loss(self, path: str) -> None:
+        block = {"losses": [{"loss": {**TERM, "ofset": 1, "mode": "cube"}, "weight": "much"}]}
+        with pytest.raises(ConfigError) as caught:
+            build(block, path=path)
+        places = ["losses[0].loss.ofset", "losses[0].loss.mode", "losses[0].weight"]
+        assert {p.path for p in caught.value.problems} == {f"{path}.{place}".lstrip(".") for place in places}
 
     def test_targets_are_never_imported(self) -> None:
         import sys

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from blocks import TERM
 
 from lossreg import (
     MultiLoss,
-    build_compound_loss_from_config,
     get_loss_function,
     load_loss,
 )
 from lossreg.errors import ConfigError
 from lossreg.keys import Lone, Term
 from lossreg.values import keys_of
-
-
-def build(block: Any, **options: Any) -> MultiLoss:
-    return build_compound_loss_from_config(block, **options)
-
-
-def problems(block: Any) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        build(block)
-    return [str(problem).removeprefix("loss_params.compound_loss.") for problem in caught.value.problems]
-
-
-TERM = {"loss": "offset", "offset": 1.0}
 
 
 class TestDispatch:

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lossreg.config.build import load_loss
-from lossreg.config.reading import has, plain, read_file
+from lossreg.config.reading import Source, has, plain
 from lossreg.errors import ConfigError
 
 DATA = {"a": 1, "b": [0.5, {"c": None}], "d": "text"}
@@ -106,12 +106,12 @@ def test_files_that_are_no_config(text: str, message: str, tmp_path: Path) -> No
     file = tmp_path / "loss.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_file(file)
+        Source.read(file).load()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read: No such file"):
-        read_file(tmp_path / "none.yaml")
+        Source.read(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize("key", ["losses", "loss_list", "loss", "loss_params", "compute_seg"])

@@ -200,6 +200,20 @@ def test_input_has_no_meaning_where_nobody_converts_it(packages):
         adopt(entry("Huge"), "x", {}, {"input": "logits"})
 
 
+def test_input_has_no_meaning_for_a_loss_that_is_one_already(packages):
+    class Own(lossreg.Loss):
+        def __init__(self, name="own"):
+            super().__init__(name)
+
+        def compute(self, pred_batch, gt_batch):
+            return pred_batch.mean()
+
+    lossreg.register("Own")(Own)
+    with pytest.raises(ValueError, match=r"^local/Own does not declare whether it takes logits or probabilities"):
+        adopt(entry("Own"), "x", {}, {"input": "logits"})
+    assert type(adopt(entry("Own"), "x", {}, None)) is Own
+
+
 # --- wrapped by a plugin ----------------------------------------------------------------------------
 
 

@@ -174,3 +174,13 @@ def test_class_indices_of_a_floating_dtype_are_not_blended() -> None:
     soft = torch.rand(1, 3, 4, 4).softmax(1)
     expected = F.cross_entropy(torch.zeros(1, 3, 2, 2), F.avg_pool2d(soft, 2))
     torch.testing.assert_close(loss({"a": torch.zeros(1, 3, 2, 2)}, {"mask": soft})[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "hint"), [(nn.L1Loss(), "wrap it: LossWrapper(loss)"), (LossWrapper, "give an object: LossWrapper(...)")]
+)
+def test_what_is_no_loss_is_refused_with_the_fix(loss: Any, hint: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        DeepSupervision(loss, "seg")
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.expected, problem.hint) == ("loss", "a Loss", hint)

@@ -123,3 +123,38 @@ def test_a_tensor_without_values_at_hand_is_its_kind(kind):
 def test_the_arguments_of_a_registered_loss_are_kept():
     loss = create_loss("torch/CrossEntropyLoss", weight=[0.25, 0.75])
     assert "registered_arguments=\"{'weight': [0.25, 0.75]}\"" in describe(loss)
+
+
+def _scaled(factor):
+    return lambda pred, target: factor * (pred - target).abs()
+
+
+def test_functions_differ_by_their_code_and_by_what_they_hold():
+    assert describe(_scaled(1.0)) == describe(_scaled(1.0))
+    assert describe(_scaled(1.0)) != describe(_scaled(2.0))
+    assert describe(lambda x: x + 1) != describe(lambda x: x - 1)
+
+
+def test_a_function_that_holds_a_variable_without_a_value_is_described():
+    def outer():
+        def inner():
+            return later
+
+        text = describe(inner)
+        later = 1
+        return text, describe(inner)
+
+    before, after = outer()
+    assert before != after
+
+
+def test_what_a_wrapper_wraps_is_told_with_its_parameters():
+    assert "delta=2.0" in describe(LossWrapper(nn.HuberLoss(delta=2.0), "a"))
+    assert "function=" in describe(LossWrapper(_scaled(1.0), "a"))
+    assert "function=" not in describe(LossWrapper(nn.L1Loss(), "a"))
+
+
+def test_the_name_of_a_module_that_is_no_loss_is_one_of_its_parameters():
+    one, other = nn.L1Loss(), nn.L1Loss()
+    one.name, other.name = "a", "b"
+    assert describe(one) != describe(other)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lossreg import Loss, LossWrapper, Mean, MultiLoss
 from lossreg.errors import ArgumentError, RangeError, ShapeError
-from lossreg.losses.mean import Elements, aligned, blanked, fitting, largest, portion
+from lossreg.losses.mean import Elements, aligned, blanked, counted, fitting, largest, portion, product
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
@@ -231,3 +231,29 @@ def test_a_loss_without_values_of_elements_refuses_a_mask():
         LossWrapper(total_variation, "tv").take_mask("gt.valid")
     with pytest.raises(ArgumentError, match="reduction: is not possible: total_variation has no values"):
         LossWrapper(total_variation, "tv", reduction="per_sample")
+
+
+def test_what_is_not_weighted_counts_its_elements_or_its_samples():
+    assert (Elements((2, 3)).count(), Elements((2, 3)).count("per_sample")) == (6.0, 2.0)
+    assert (Elements(()).count(), Elements(()).count("per_sample")) == (1.0, 1.0)
+
+
+def test_a_weight_for_all_elements_counts_for_each():
+    assert float(Elements((2, 3), inner=torch.tensor([[0.5]])).count()) == 3.0
+
+
+def test_a_product_of_masks_is_a_mask():
+    one, other = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    assert product(one, None, other).equal(torch.tensor([True, False, False]))
+    assert product(one, torch.tensor([2.0, 3.0, 4.0])).equal(torch.tensor([2.0, 3.0, 0.0]))
+
+
+@pytest.mark.parametrize("count", [3.0, torch.tensor(3.0)])
+def test_a_mean_comes_from_a_sum_and_a_count_of_either_kind(count):
+    assert float(Mean.of_sum(torch.tensor(6.0), count).value) == 2.0
+    found = counted(count, torch.zeros(1, dtype=torch.float64))
+    assert (found.dtype, found.shape, float(found)) == (torch.float64, (), 3.0)
+
+
+def test_the_largest_of_fixed_counts_is_the_largest():
+    assert (largest([1.0, 2.0]), largest([2.0, 1.0])) == (2.0, 2.0)

@@ -919,3 +919,65 @@ def test_class_indices_that_would_count_as_probabilities_are_refused(spoiled):
     one_hot = F.one_hot(torch.randint(0, 6, (2, 7)), 6).movedim(-1, 1).float()
     for target in (probabilities, one_hot):
         assert [float(count) for count in loss.counts({"y": target, "m": mask})] == [float(mask.sum())]
+
+
+# --- means and counts -------------------------------------------------------------------------------
+
+
+def test_a_sum_over_values_of_a_function_is_a_sum_with_its_count():
+    found = LossWrapper(l1, reduction="sum").compute(PRED, GT)
+    assert (float(found.value), found.count, found.is_sum) == (pytest.approx(1.2), 4.0, True)
+
+
+def test_an_empty_batch_counts_for_nothing():
+    found = LossWrapper(nn.L1Loss()).compute(torch.zeros(0, 3), torch.zeros(0, 3))
+    assert (float(found.value), float(found.count)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "neutral"),
+    [
+        (nn.L1Loss(), [0.0, 0.0, 1.0]),
+        (nn.HingeEmbeddingLoss(), [0.0, 1.0, 1.0]),
+        (nn.SmoothL1Loss(), [0.0, 0.0, 1.0]),
+    ],
+)
+def test_what_does_not_count_is_valid_for_the_loss(loss, neutral):
+    assert [LossWrapper(loss, target_shape="any").neutral(place) for place in range(3)] == neutral
+
+
+def test_only_floats_over_several_channels_are_soft_targets():
+    loss = LossWrapper(nn.CrossEntropyLoss(), target_dtype="long")
+    targets = [torch.zeros(2, 3), torch.zeros(2, 1), torch.zeros(2), torch.zeros(2, 3, dtype=torch.long)]
+    assert [loss._is_soft(target) for target in targets] == [True, False, False, False]
+    assert not LossWrapper(nn.L1Loss())._is_soft(torch.zeros(2, 3))
+
+
+def test_the_count_of_class_indices_comes_from_the_targets_alone():
+    loss = LossWrapper(nn.CrossEntropyLoss(), target_dtype="long")
+    assert [float(count) for count in loss.counts(torch.zeros(2, 1, 4, 4, dtype=torch.long))] == [32.0]
+    assert [float(count) for count in loss.counts(torch.zeros(2, 3, 4, dtype=torch.long))] == [24.0]
+
+
+def test_a_float_vector_is_cast_to_class_indices():
+    loss = LossWrapper(nn.L1Loss(), target_dtype="long")
+    assert loss.cast_target(torch.zeros(2), torch.ones(2)).dtype == torch.long
+
+
+def test_shapes_that_cannot_broadcast_are_left_to_a_function():
+    assert value(LossWrapper(lambda pred, target: pred.sum() - target.sum()), torch.ones(3, 1), torch.ones(2, 4)) == -5
+
+
+def test_keys_of_a_mask_are_no_requirement_of_a_loss_that_declares_none():
+    loss = LossWrapper(nn.L1Loss(), pred_key="a", gt_key="b")
+    loss.take_mask("gt.valid", None)
+    assert loss.requires == ("pred.a", "gt.b", "gt.valid")
+    free = LossWrapper(nn.L1Loss())
+    free.take_mask("gt.valid", None)
+    assert free.requires == ()
+
+
+def test_values_of_elements_come_from_a_function():
+    with pytest.raises(ArgumentError) as caught:
+        LossWrapper(nn.L1Loss(), values_of=torch.ones(2))
+    assert [(problem.path, problem.expected) for problem in caught.value.problems] == [("values_of", "a function")]

@@ -128,8 +128,8 @@ def test_who_is_quick_is_not_named(packages, monkeypatch, caplog):
 @pytest.mark.parametrize("place", ["import", "hook"])
 def test_an_interrupt_passes_with_a_note_of_whom_it_met(packages, place):
     source = "raise KeyboardInterrupt" if place == "import" else HOOK.replace("return", "raise KeyboardInterrupt or")
-    packages.hooked("slow-losses", "slow", source)
     before = registry.catalog()
+    packages.hooked("slow-losses", "slow", source)
     with pytest.raises(KeyboardInterrupt) as raised:
         lossreg.refresh()
     assert raised.value.__notes__ == ["stopped while loading plugin 'slow' (slow-losses 1.0)"]

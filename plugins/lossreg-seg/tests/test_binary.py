@@ -308,6 +308,7 @@ def test_weights_of_the_wrong_shape_or_dtype(seg: Make) -> None:
         ({"n_classes": 0}, "n_classes: expected 1 or more, found 0"),
         ({"mixup_alpha": 0.0}, "mixup_alpha: expected a number above 0"),
         ({"smooth_factor": 1.5}, "smooth_factor: expected 0 to 1, found 1.5"),
+        ({"smooth_factor": -0.5}, "smooth_factor: expected 0 to 1, found -0.5"),
     ],
 )
 def test_options_out_of_range(seg: Make, wrong: dict[str, Any], text: str) -> None:

@@ -388,3 +388,9 @@ def test_counts_read_nothing_back(seg: Make, options: dict[str, Any], masked: bo
     loss({"seg": pred}, batch, means=means)[0].backward()
     assert pred.grad is not None
     assert all(isinstance(c, float) or c.is_meta for c in (*loss.counts(batch), *(mean.count for mean in means)))
+
+
+@pytest.mark.parametrize(("n_classes", "planes"), [(1, 2), (3, 6), (4, 8)])
+def test_an_overlap_counts_the_planes_of_all_classes(n_classes: int, planes: int) -> None:
+    loss = SegLoss("seg", gt_channel_selector=0, n_classes=n_classes, bce_coef=0.0, dice_coef=1.0)
+    assert [float(count) for count in loss.counts({"gt_polygons_image": torch.zeros(2, 1, 4, 4)})] == [planes]
