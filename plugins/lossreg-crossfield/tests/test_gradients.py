@@ -17,7 +17,7 @@ SHAPES = [(2, 4, 5), (1, 1, 1), (1, 1, 6), (1, 6, 1), (2, 2, 2)]
 
 def random(*shape: int, seed: int = 0, grad: bool = True) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
 
 def inputs(n: int, height: int, width: int) -> dict[str, tuple[Formula, list[Tensor]]]:
@@ -28,7 +28,7 @@ def inputs(n: int, height: int, width: int) -> dict[str, tuple[Formula, list[Ten
         "align": (Alignment(), [field, direction, weight]),
         "turned": (Alignment(turned=True), [field, direction, weight]),
         "coupling": (Alignment(channel=1), [field, random(n, 3, 2, *size, seed=4), random(n, 3, *size, seed=5)]),
-        "smooth": (Smoothness(), [field, random(n, 1, *size, seed=6)]),
+        "smooth": (Smoothness(), [field, random(n, 1, *size, seed=6).detach().sigmoid().requires_grad_()]),
         "edge_interior": (EdgeInterior(), [seg, random(n, 3, *size, seed=7)]),
         "slopes": (Slopes(), [seg]),
     }
