@@ -30,7 +30,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 LAUNCHES = 220
 MORE = {"CrossfieldSmoothLoss": 4}
-"""Launches above the textbook's: its convolution is one, but does not vanish exactly in a flat field on every device."""
+"""Launches above the textbook's, whose convolution is one, but not exactly 0 in a flat field on every device."""
 
 Batch = dict[str, Tensor]
 

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 Gradients: TypeAlias = Sequence[Tensor | None]
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 """Number of elements in a block on the CPU."""
 
 

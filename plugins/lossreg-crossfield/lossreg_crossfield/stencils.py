@@ -150,7 +150,10 @@ def _moved(x: Tensor, first: tuple[int, int], second: tuple[int, int]) -> Tensor
 
 @torch.library.custom_op("lossreg_crossfield::laplacian", mutates_args=())
 def _laplacian_op(x: Tensor) -> Tensor:
-    return _laplacian(x.contiguous())
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for block in blocks(x):
+        _laplacian(x[block], out[block])
+    return out
 
 
 @torch.library.custom_op("lossreg_crossfield::scharr", mutates_args=())
