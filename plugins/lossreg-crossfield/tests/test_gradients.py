@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lossreg_crossfield import analytic
 from lossreg_crossfield.analytic import Formula
 from lossreg_crossfield.fields import Alignment, EdgeInterior, Slopes, Smoothness
 from torch import Tensor
@@ -66,6 +67,20 @@ def test_gradient_is_that_of_the_plain_formula(name: str, shape: tuple[int, int,
     torch.testing.assert_close(
         torch.autograd.grad(outputs, tensors, slopes), torch.autograd.grad(plain, tensors, slopes)
     )
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_samples_come_to_the_whole(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    formula, tensors = inputs(5, 3, 4)[name]
+    whole = formula(*tensors)
+    slopes = [random(*out.shape, seed=9 + i, grad=False) for i, out in enumerate(whole)]
+    expected = torch.autograd.grad(whole, tensors, slopes)
+    monkeypatch.setattr(analytic, "_BLOCK", samples * tensors[0][:1].numel())
+    assert len(analytic.blocks(tensors[0])) == -(-5 // samples)
+    found = formula(*tensors)
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(torch.autograd.grad(found, tensors, slopes), expected)
 
 
 @pytest.mark.parametrize("read", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
