@@ -12,7 +12,8 @@ from torch.autograd import forward_ad
 
 Gradients: TypeAlias = Sequence[Tensor | None]
 
-_HALVES = (torch.float16, torch.bfloat16)
+_BLOCK = 1 << 18
+"""Number of elements in a block on the CPU."""
 
 
 class Formula(ABC):
@@ -32,23 +33,21 @@ class Formula(ABC):
 
     @abstractmethod
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, computed in at least float32, with the samples on the first axis."""
+        """Return the outputs, computed in at least float32: means over the batch, or with samples on the first axis."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, and other tensors to save after them; this is not differentiated."""
         return self.value(*inputs)
 
     @abstractmethod
-    def gradient(
-        self, inputs: Sequence[Tensor], kept: Sequence[Tensor], slopes: Gradients, needed: Sequence[bool]
-    ) -> Gradients:
-        """Return the derivative of the loss by each input; it may be None if it is not needed.
+    def gradient(self, inputs: Sequence[Tensor], kept: Sequence[Tensor], slopes: Gradients, out: Gradients) -> None:
+        """Write the derivatives of the loss by the inputs.
 
         Args:
             inputs: the inputs of `value`.
             kept: the saved results.
             slopes: the derivative of the loss by each output; None if the loss does not depend on it.
-            needed: for each input whether the derivative is needed.
+            out: for each input where to write its derivative, uninitialised; None if it is not needed.
         """
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -66,10 +65,11 @@ class Formula(ABC):
 
 class _Analytic(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, formula: Formula, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, formula: Formula, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.formula = formula
         ctx.set_materialize_grads(False)
-        results = _by_sample(formula.forward, inputs)
+        mean = formula.outputs == 1  # planes would have to be copied
+        results = _in_blocks(formula.forward, inputs) if mean else formula.forward(*inputs)
         ctx.save_for_backward(*inputs, *(results[i] for i in formula.kept))
         return results[: formula.outputs]
 
@@ -83,13 +83,15 @@ class _Analytic(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is needed
             return None, *_through_value(formula, inputs, slopes, needed)
 
-        def gradient(*parts: Any) -> Gradients:
-            slopes = list(formula.gradient(parts[:count], parts[count : len(tensors)], parts[len(tensors) :], needed))
-            for i, slope in enumerate(slopes):  # one by one, so that each wide tensor is freed after its conversion
-                slopes[i] = slope if slope is None else slope.to(parts[i].dtype)
-            return slopes
+        out = [torch.empty_like(tensor) if need else None for tensor, need in zip(inputs, needed, strict=True)]
 
-        return None, *_by_sample(gradient, (*tensors, *slopes))
+        def gradient(*parts: Any) -> Sequence[Tensor]:
+            found = parts[:-count]
+            formula.gradient(found[:count], found[count : len(tensors)], found[len(tensors) :], parts[-count:])
+            return ()
+
+        _in_blocks(gradient, (*tensors, *slopes, *out))
+        return None, *out
 
 
 def _through_value(formula: Formula, inputs: Sequence[Tensor], slopes: Gradients, needed: Sequence[bool]) -> Gradients:
@@ -102,19 +104,33 @@ def _through_value(formula: Formula, inputs: Sequence[Tensor], slopes: Gradients
     return [next(gradients) if need else None for need in needed]
 
 
-def _by_sample(function: Callable[..., Gradients], tensors: Gradients) -> tuple[Tensor | None, ...]:
-    """Return a function of the whole batch; in half precision sample by sample, to keep float32 copies small."""
+def blocks(tensor: Tensor) -> list[slice]:
+    """Return slices of the first axis of a tensor: on the CPU such that its caches hold one, elsewhere a whole one."""
+    number = len(tensor) if tensor.numel() else 0
+    size = max(1, _BLOCK // max(1, tensor[:1].numel())) if tensor.device.type == "cpu" else max(1, number)
+    return [slice(start, start + size) for start in range(0, number, size)]
+
+
+def _in_blocks(function: Callable[..., Sequence[Tensor]], tensors: Gradients) -> tuple[Tensor, ...]:
+    """Return a function of the whole batch, computed in blocks.
+
+    A scalar is a mean over the batch, or the derivative of the loss by one.
+    """
     first = tensors[0]
-    if first is None or len(first) < 2 or first.dtype not in _HALVES:
+    assert first is not None
+    slices = blocks(first)
+    if len(slices) < 2:
         return tuple(function(*tensors))
-    whole: list[Tensor | None] = []
-    for i in range(len(first)):
-        results = function(*(tensor if tensor is None else tensor[i : i + 1] for tensor in tensors))
-        whole = whole or [r if r is None else r.new_empty((len(first), *r.shape[1:])) for r in results]
+    whole: list[Tensor] = []
+    for block in slices:
+        share = len(first[block]) / len(first)
+        results = function(*(t if t is None else t[block] if t.dim() else t * share for t in tensors))
+        whole = whole or [r.new_empty((len(first), *r.shape[1:])) if r.dim() else r.new_zeros(()) for r in results]
         for output, result in zip(whole, results, strict=True):
-            if output is not None and result is not None:
-                output[i] = result[0]
-        del results, result  # free them before the next sample
+            if output.dim():
+                output[block] = result
+            else:
+                output.add_(result, alpha=share)
     return tuple(whole)
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lossreg_crossfield.analytic import Formula, Gradients
-from lossreg_crossfield.stencils import laplacian24, scharr, scharr_adjoint, scharr_to
-
-Complex: TypeAlias = tuple[Tensor, Tensor]
+from lossreg_crossfield.analytic import Formula, Gradients, blocks
+from lossreg_crossfield.stencils import laplacian, scharr, scharr_adjoint
 
 _EPSILON = 1e-6
 """Added to the magnitude of a gradient before the gradient is divided by it."""
@@ -27,12 +24,12 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Alignment(Formula):
-    """The mean of `w |f(z)|^2` over the pixels of each sample.
+    """The mean of `w |f(z)|^2` over the pixels.
 
-    With `p = z^2 = a + 2 i b`, negated if `z` is turned by 90 degrees, `f = p^2 + c2 p + c0`. With
-    `h = 2 w f / pixels` the gradient by `c0` is `h`, by `c2` it is `h conj(p)`, and by `z` it is
+    With `p = z^2`, negated if `z` is turned by 90 degrees, `f = (p + c2) p + c0`. With `h = 2 w f / pixels` the
+    gradient by `c0` is `h`, by `c2` it is `h conj(p)`, by `w` it is `|f|^2 / pixels`, and by `z` it is
 
-        h conj(df/dp dp/dz) = h conj(2 p + c2) conj(2 z)       (negated if `z` is turned).
+        h conj(df/dp dp/dz) = 2 (h conj(p) + h conj(p + c2)) conj(z)       (negated if `z` is turned).
 
     Args:
         turned: whether `z` is turned by 90 degrees.
@@ -43,13 +40,13 @@ class Alignment(Formula):
     channel: int | None = None
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the mean of each sample, (N,).
+        """Return the mean, a scalar.
 
         Args:
             inputs: the field (N, 4, H, W), `c0` then `c2`, real before imaginary; `z` (N, [C,] 2, H, W);
                 `w` (N, [C,] H, W).
         """
-        field, direction, weight = self._planes(inputs)
+        field, direction, weight = _wide((inputs[0], *map(self._read, inputs[1:])))
         # no `unbind`, because the compiler cannot share its results between formulas
         c0_re, c0_im, c2_re, c2_im = (field[:, i] for i in range(4))
         x, y = direction[:, 0], direction[:, 1]
@@ -60,81 +57,66 @@ class Alignment(Formula):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the same as `value`, computed in place."""
-        field, direction, weight = self._planes(inputs)
-        (f_re, f_im), _ = self._polynomial(field, *self._square(direction))
-        return (_mean(f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(weight)),)
+        (f_re, f_im), *_ = (planes.unbind(1) for planes in self._polynomial(*inputs[:2]))
+        return (f_re.mul_(f_re).addcmul_(f_im, f_im).mul_(self._read(inputs[2])).mean(),)
 
     def gradient(
         self,
         inputs: Sequence[Tensor],
         kept: Sequence[Tensor],  # noqa: ARG002
         slopes: Gradients,
-        needed: Sequence[bool],
-    ) -> Gradients:
-        """Return the derivatives by the field, `z` and `w`."""
-        field, direction, weight = self._planes(inputs)
-        a, b = self._square(direction)
-        by_field = torch.empty_like(field)
-        h_re, h_im, by_c2_re, by_c2_im = by_field.unbind(1)
-        _, (q_re, q_im) = self._polynomial(field, a, b, out=(h_re, h_im))
-        share = _share(slopes, weight)
-        by_direction = by_weight = None
-        if needed[2]:
-            by_weight = self._blank(inputs[2], weight)
-            torch.mul(share, _dot((h_re, h_im), (h_re, h_im)), out=self._read(by_weight))
-        by_field[:, :2].mul_((2 * share * weight).unsqueeze(1))
-        if needed[1]:
-            by_direction = self._blank(inputs[1], direction)
-            by_x, by_y = self._read(by_direction).unbind(1)
-            k_re, k_im = _product_conj((h_re, h_im), (q_re.add_(a), q_im.add_(b, alpha=2)))
-            for part in (k_re, k_im):
-                part.mul_(-2 if self.turned else 2)
-            x, y = direction.unbind(1)
-            torch.mul(k_re, x, out=by_x).addcmul_(k_im, y)
-            torch.mul(k_im, x, out=by_y).addcmul_(k_re, y, value=-1)
-        torch.mul(h_re, a, out=by_c2_re).addcmul_(h_im, b, value=2)
-        torch.mul(h_im, a, out=by_c2_im).addcmul_(h_re, b, value=-2)
-        return by_field, by_direction, by_weight
+        out: Gradients,
+    ) -> None:
+        """Write the derivatives by the field, `z` and `w`."""
+        weight, (by_field, by_direction, by_weight) = self._read(inputs[2]), out
+        f, p, q = self._polynomial(*inputs[:2])
+        scaled = f * _only(slopes)
+        if by_weight is not None:
+            by_weight.zero_()
+            for part, other in zip(f.unbind(1), scaled.unbind(1), strict=True):
+                self._read(by_weight).addcmul_(part, other, value=1 / weight.numel())
+        both = f.new_empty(inputs[0].shape)
+        h, by_c2 = both[:, :2], both[:, 2:]  # without the factor 2 / pixels
+        torch.mul(scaled, weight.unsqueeze(1), out=h)
+        torch.mul(h, p[:, :1], out=by_c2)
+        _add_product_conj(by_c2, h, p[:, 1])
+        if by_direction is not None:
+            by_square = torch.addcmul(by_c2, h, q[:, :1])
+            _add_product_conj(by_square, h, q[:, 1])
+            x, y = self._read(inputs[1]).unbind(1)
+            part = by_square * x.unsqueeze(1)
+            _add_product_conj(part, by_square, y)
+            torch.mul(part, 4 / weight.numel(), out=self._read(by_direction.zero_()))
+        if self.turned:
+            by_c2.neg_()
+        if by_field is not None:
+            torch.mul(both, 2 / weight.numel(), out=by_field)
 
-    def _square(self, direction: Tensor) -> Complex:
-        """Return `a` and `b`, computed in place."""
-        x, y = direction.unbind(1)
-        a, b = (x * x).addcmul_(y, y, value=-1), x * y
-        return (a.neg_(), b.neg_()) if self.turned else (a, b)
-
-    @staticmethod
-    def _polynomial(
-        field: Tensor, a: Tensor, b: Tensor, out: Sequence[Tensor | None] = (None, None)
-    ) -> tuple[Complex, Complex]:
-        """Return `f = (p + c2) p + c0` and `p + c2`, computed in place."""
-        c0_re, c0_im, c2_re, c2_im = field.unbind(1)
-        q_re, q_im = torch.add(c2_re, a), torch.add(c2_im, b, alpha=2)
-        re = torch.addcmul(c0_re, q_re, a, out=out[0]).addcmul_(q_im, b, value=-2)
-        im = torch.addcmul(c0_im, q_im, a, out=out[1]).addcmul_(q_re, b, value=2)
-        return (re, im), (q_re, q_im)
+    def _polynomial(self, field: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `f`; and `p` and `p + c2`, both negated if `z` is turned; (N, 2, H, W) in at least float32."""
+        c0, c2 = field[:, :2], field[:, 2:]
+        z = self._read(direction).to(_wide_dtype(field))
+        x, y = z.unbind(1)
+        p = z * z[:, :1]
+        p_re, p_im = p.unbind(1)
+        p_re.addcmul_(y, y, value=-1)
+        p_im.addcmul_(x, y)
+        q = torch.sub(p, c2) if self.turned else torch.add(p, c2)
+        f = torch.addcmul(c0, q, p[:, :1])
+        f[:, 0].addcmul_(q[:, 1], p_im, value=-1)
+        f[:, 1].addcmul_(q[:, 0], p_im)
+        return f, p, q
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs: tuple[Tensor, ...] = checkpoint(self.value, *inputs, use_reentrant=False, preserve_rng_state=False)
         return outputs
 
-    def _planes(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        field, direction, weight = inputs
-        return _wide((field, self._read(direction), self._read(weight)))
-
     def _read(self, planes: Tensor) -> Tensor:
         return planes if self.channel is None else planes[:, self.channel]
 
-    def _blank(self, planes: Tensor, like: Tensor) -> Tensor:
-        """Return uninitialised planes for the read channel, with zeros in the other channels."""
-        blank = torch.empty_like(planes, dtype=like.dtype)
-        if self.channel is not None:
-            blank[:, : self.channel].zero_()
-            blank[:, self.channel + 1 :].zero_()
-        return blank
-
 
 class Smoothness(Formula):
-    """The mean of `w (1 - e) |laplacian(c)|` over the planes and pixels of each sample; `w` is 1 if it is left out.
+    """The mean of `w (1 - e) |laplacian(c)|` over the planes and pixels; `w` is 1 if it is left out.
 
     The Laplacian is self-adjoint, so the gradient by `c` is `laplacian(w (1 - e) sign(laplacian(c))) / elements`. The
     signs are saved as one byte each.
@@ -143,44 +125,42 @@ class Smoothness(Formula):
     kept = (1,)
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the mean of each sample, (N,).
+        """Return the mean, a scalar.
 
         Args:
-            inputs: planes `c` (N, C, H, W); edge `e` (N, 1, H, W); weights `w` (N, 1, H, W).
+            inputs: planes `c` (N, C, H, W); edge `e` (N, 1, H, W) in 0 to 1; weights `w` (N, 1, H, W), 0 or more.
         """
         planes, edge, *weights = _wide(inputs)
-        return (_mean(_weighed(1 - edge, weights) * laplacian24(planes).abs()) / 24,)
+        return (_mean(_weighed(1 - edge, weights) * laplacian(planes).abs()) / 1.5,)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the mean of each sample and the signs of the Laplacian, (N, C, H, W)."""
-        planes, edge, *weights = _wide(inputs)
-        curvature = laplacian24(planes, on_graph=False)
+        """Return the mean and the signs of the Laplacian, (N, C, H, W)."""
+        planes, edge, *weights = inputs
+        curvature = laplacian(_wide([planes])[0])
         signs = curvature.sign().to(torch.int8)
-        return _mean(curvature.abs_().mul_(_weighed(1 - edge, weights))) / 24, signs
+        curvature = _weighed(curvature.addcmul_(curvature, edge, value=-1), weights)
+        return _absolute_sum(curvature) * (1 / 1.5 / planes.numel()), signs
 
-    def gradient(
-        self,
-        inputs: Sequence[Tensor],
-        kept: Sequence[Tensor],
-        slopes: Gradients,
-        needed: Sequence[bool],
-    ) -> Gradients:
-        """Return the derivatives by `c`, `e` and `w`."""
-        planes, edge, *weights = _wide(inputs)
-        (signs,) = kept
-        share = _share(slopes, planes) / 24
-        by_planes = None
-        if needed[0]:
-            factor = share * _weighed(1 - edge, weights)
-            by_planes = laplacian24(signs.to(planes.dtype).mul_(factor), on_graph=False)
-        if not any(needed[1:]):
-            return by_planes, *(None for _ in needed[1:])
-        curvature = share * laplacian24(planes, on_graph=False).abs_().sum(1, keepdim=True)
-        return by_planes, -_weighed(curvature, weights), *((1 - edge) * curvature for _ in weights)
+    def gradient(self, inputs: Sequence[Tensor], kept: Sequence[Tensor], slopes: Gradients, out: Gradients) -> None:
+        """Write the derivatives by `c`, `e` and `w`."""
+        planes, edge, *weights = inputs
+        by_planes, by_edge, *by_weights = out
+        share = _only(slopes) * (1 / 1.5 / planes.numel())
+        if by_planes is not None:
+            signs = kept[0] * share
+            laplacian(_weighed(signs.addcmul_(signs, edge, value=-1), weights), by_planes)
+        if by_edge is None and not any(by is not None for by in by_weights):
+            return
+        curvature = share * laplacian(_wide([planes])[0]).abs_().sum(1, keepdim=True)
+        if by_edge is not None:
+            by_edge.copy_(-_weighed(curvature, weights))
+        for by_weight in by_weights:
+            if by_weight is not None:
+                by_weight.copy_((1 - edge) * curvature)
 
 
 class EdgeInterior(Formula):
-    """The mean of `w |e - g| (1 + max(a, b)) / 2` over the pixels of each sample; `w` is 1 if it is left out.
+    """The mean of `w |e - g| (1 + max(a, b)) / 2` over the pixels; `w` is 1 if it is left out.
 
     `a = cos(pi i)` is large outside buildings, and `b = -cos(pi g)` where the interior is steep. With `m = 1` for
     `a > b`, 0 for `a < b` and 1/2 if they are equal, the gradients, divided by the number of pixels and times `w`, are
@@ -190,46 +170,62 @@ class EdgeInterior(Formula):
     """
 
     def value(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the mean of each sample, (N,).
+        """Return the mean, a scalar.
 
         Args:
             inputs: planes (N, C, H, W) with the interior and the edge first; their slopes, of the same shape; weights
-                `w` (N, H, W).
+                `w` (N, H, W), 0 or more.
         """
-        (interior, edge), slope, weights = self._planes(inputs)
+        seg, slopes, *weights = inputs
+        interior, edge, slope, *weights = _wide((seg[:, 0], seg[:, 1], slopes[:, 0], *weights))
         a, b = torch.cos(math.pi * interior), -torch.cos(math.pi * slope)
         return (_mean(_weighed((edge - slope).abs(), weights) * (1 + torch.maximum(a, b))) / 2,)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the same as `value`, computed in place."""
+        off, turns = self._planes(inputs)
+        most = torch.maximum(*turns.cos_().unbind(1))
+        return (_absolute_sum(_weighed(off.addcmul_(off, most), inputs[2:])) * (0.5 / off.numel()),)
 
     def gradient(
         self,
         inputs: Sequence[Tensor],
         kept: Sequence[Tensor],  # noqa: ARG002
         slopes: Gradients,
-        needed: Sequence[bool],
-    ) -> Gradients:
-        """Return the derivatives by the planes, by their slopes and by `w`."""
-        (interior, edge), slope, weights = self._planes(inputs)
-        interior, turn = math.pi * interior, math.pi * slope
-        a, b = torch.cos(interior), torch.cos(turn).neg_()
-        off = edge - slope
-        share = _share(slopes, off) / 2
-        by_weights = [share * off.abs() * (1 + torch.maximum(a, b)) if any(needed[2:]) else None for _ in weights]
-        share = _weighed(share, weights)
-        by_seg, by_slopes = (torch.empty_like(planes, dtype=off.dtype) for planes in inputs[:2])
-        by_seg[:, 2:].zero_()
-        by_slopes[:, 1:].zero_()
-        by_edge = torch.add(torch.maximum(a, b), 1, out=by_seg[:, 1]).mul_(off.sign()).mul_(share)
-        bend = off.abs_().mul_(share * math.pi)
-        more = a.sub_(b).sign_().add_(1).div_(2)  # m
-        torch.mul(interior.sin_(), more, out=by_seg[:, 0]).mul_(bend).neg_()
-        torch.mul(turn.sin_(), more.neg_().add_(1), out=by_slopes[:, 0]).mul_(bend).sub_(by_edge)
-        return by_seg, by_slopes, *by_weights
+        out: Gradients,
+    ) -> None:
+        """Write the derivatives by the planes, by their slopes and by `w`."""
+        off, turns = self._planes(inputs)
+        b, a = turns.cos().unbind(1)
+        most = torch.maximum(a, b)
+        share = _only(slopes) * (-0.5 / off.numel())
+        by_seg, by_slopes, *by_weights = out
+        for by_weight in by_weights:
+            if by_weight is not None:
+                by_weight.copy_(-share * off.abs() * (1 + most))
+        sign = _weighed(off.sign() * share, inputs[2:])
+        bend = off.mul_(sign)
+        less = sign.addcmul_(sign, most)
+        side = a.sub_(b).sign_()  # 2 m - 1
+        of_slope, of_interior = turns.sin_().unbind(1)
+        if by_seg is not None:
+            by_seg.zero_()
+            by_seg[:, 0].addcmul_(of_interior, torch.addcmul(bend, bend, side), value=math.pi / 2)
+            by_seg[:, 1].sub_(less)
+        if by_slopes is not None:
+            flat = torch.addcmul(bend, bend, side, value=-1)
+            torch.addcmul(less, of_slope, flat, value=math.pi / 2, out=by_slopes.zero_()[:, 0])
 
     @staticmethod
-    def _planes(inputs: Sequence[Tensor]) -> tuple[Complex, Tensor, Sequence[Tensor]]:
-        seg, slopes, *weights = inputs
-        interior, edge, slope, *weights = _wide((seg[:, 0], seg[:, 1], slopes[:, 0], *weights))
-        return (interior, edge), slope, weights
+    def _planes(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return `e - g` (N, H, W) and the angles `pi g - pi`, `pi i` (N, 2, H, W), whose cosines are `b` and `a`."""
+        seg, slopes = inputs[:2]
+        planes = seg.new_empty((len(seg), 3, *seg.shape[2:]), dtype=_wide_dtype(seg))
+        torch.cat((slopes[:, :1], seg[:, :2]), 1, out=planes)
+        slope, _, edge = planes.unbind(1)
+        off, turns = edge - slope, planes[:, :2].mul_(math.pi)
+        turns[:, 0].sub_(math.pi)
+        return off, turns
 
 
 _FEW = 8
@@ -243,7 +239,7 @@ class Slopes(Formula):
     `n = g / r = z / (s r)`, or 0 in a flat plane, and `dz = s (dg - z dr)`. So the derivative by the planes is the
     adjoint of the filter applied to
 
-        g' + s z' + n (r' - s z . z').
+        g' + s z' + n (r' - s z . z'),        n = z (1 + 1e-6 / r).
 
     `r` and `z` are saved; the losses that read them save them anyway.
     """
@@ -257,11 +253,10 @@ class Slopes(Formula):
         Args:
             inputs: planes (N, C, H, W), alone.
         """
-        (planes,) = _wide(inputs)
-        down, right = scharr(planes)
-        tiny = torch.finfo(planes.dtype).tiny  # keeps the gradient of the square root finite in flat planes
+        grads = scharr(_wide(inputs)[0])
+        down, right = grads.unbind(-3)
+        tiny = torch.finfo(grads.dtype).tiny  # keeps the gradient of the square root finite in flat planes
         norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
-        grads = torch.stack([down, right], dim=-3)
         outputs = grads, norm, grads / (norm + _EPSILON).unsqueeze(-3)
         return tuple(tensor.to(inputs[0].dtype) for tensor in outputs)
 
@@ -274,45 +269,48 @@ class Slopes(Formula):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the same as `value`, computed in place."""
-        (planes,) = _wide(inputs)
+        (planes,) = inputs
         grads, normed = (planes.new_empty((*planes.shape[:2], 2, *planes.shape[2:])) for _ in range(2))
-        down, right = grads.unbind(2)
-        scharr_to(planes, down, right)
-        norm = (down * down).addcmul_(right, right).sqrt_()
-        scale = (norm + _EPSILON).reciprocal_()
-        for part, out in zip((down, right), normed.unbind(2), strict=True):
-            torch.mul(part, scale, out=out)
-        return tuple(tensor.to(inputs[0].dtype) for tensor in (grads, norm, normed))
+        norm = torch.empty_like(planes)
+        for block in blocks(planes):
+            wide = scharr(_wide([planes[block]])[0], on_graph=False)
+            length = torch.hypot(*wide.unbind(2))
+            grads[block], norm[block] = wide, length
+            torch.div(wide, length.add_(_EPSILON).unsqueeze(2), out=normed[block])
+        return grads, norm, normed
 
     def gradient(
         self,
         inputs: Sequence[Tensor],  # noqa: ARG002
         kept: Sequence[Tensor],
         slopes: Gradients,
-        needed: Sequence[bool],  # noqa: ARG002
-    ) -> Gradients:
-        """Return the derivative by the planes."""
-        norm, normed = _wide(kept)
-        by_grads, by_norm, by_normed = (s if s is None else s.to(norm.dtype) for s in slopes)
-        scale = (norm + _EPSILON).reciprocal_()
-        z = normed.unbind(2)
+        out: Gradients,
+    ) -> None:
+        """Write the derivatives by the planes."""
+        by_grads, by_norm, by_normed = slopes
+        (norm,), normed = _wide(kept[:1]), kept[1]
         along = torch.zeros_like(norm) if by_norm is None else by_norm
         if by_normed is None:
-            total = torch.zeros(2, *norm.shape, dtype=norm.dtype, device=norm.device).unbind()
+            total = torch.zeros_like(normed, dtype=norm.dtype)
         else:
-            total = tuple(scale * part for part in by_normed.unbind(2))
-            along = torch.addcmul(along, z[0], total[0], value=-1).addcmul_(z[1], total[1], value=-1)
+            total = by_normed / (norm + _EPSILON).unsqueeze(2)
+            for z, part in zip(normed.unbind(2), total.unbind(2), strict=True):
+                along = torch.addcmul(along, z, part, value=-1)
         if by_grads is not None:
-            total = tuple(part.add_(by_grads[:, :, axis]) for axis, part in enumerate(total))
+            total += by_grads
         # in a flat plane z is 0, so its factor only has to be finite
-        scale.mul_(norm).clamp_min_(math.sqrt(torch.finfo(norm.dtype).tiny))
-        along = torch.div(along, scale, out=scale)
-        return (scharr_adjoint(total[0].addcmul_(z[0], along), total[1].addcmul_(z[1], along)),)
+        some = norm.clamp_min(math.sqrt(torch.finfo(norm.dtype).tiny))
+        along = torch.addcdiv(along, along, some, value=_EPSILON)
+        scharr_adjoint(total.addcmul_(normed, along.unsqueeze(2)), out[0])
+
+
+def _wide_dtype(like: Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return tensors in the dtype of the first, but at least float32."""
-    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    dtype = _wide_dtype(tensors[0])
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
@@ -324,22 +322,27 @@ def _weighed(values: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Return the mean of each sample, (N,); 0 for an empty sample."""
+    """Return the mean."""
     sums = values.sum((-2, -1))  # by plane, so that the compiler can fuse it with the computation of the values
-    return (sums if sums.dim() == 1 else sums.sum(1)) / max(values[:1].numel(), 1)
+    return sums.sum() / values.numel()
 
 
-def _share(slopes: Gradients, values: Tensor) -> Tensor:
-    """Return the derivative of the loss by each value before `_mean`, in a shape that broadcasts with the values."""
+def _absolute_sum(values: Tensor) -> Tensor:
+    """Return the sum of the magnitudes of values, which it may overwrite."""
+    if values.device.type == "cpu":  # whose norm adds one after the other, slowly and inexactly
+        return values.abs_().sum()
+    total: Tensor = torch.linalg.vector_norm(values, 1)
+    return total
+
+
+def _only(slopes: Gradients) -> Tensor:
+    """Return the derivative of the loss by the only output."""
     (slope,) = slopes
-    assert slope is not None  # the only output
-    return slope.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1)) / max(values[:1].numel(), 1)
+    assert slope is not None
+    return slope
 
 
-def _product_conj(a: Complex, b: Complex) -> Complex:
-    """Return `a conj(b)`."""
-    return (a[0] * b[0]).addcmul_(a[1], b[1]), (a[1] * b[0]).addcmul_(a[0], b[1], value=-1)
-
-
-def _dot(a: Complex, b: Complex) -> Tensor:
-    return (a[0] * b[0]).addcmul_(a[1], b[1])
+def _add_product_conj(to: Tensor, planes: Tensor, imaginary: Tensor, scale: float = 1) -> None:
+    """Add `-i planes imaginary` times a number: of `planes conj(z)` the part that is due to the imaginary `z`."""
+    to[:, 0].addcmul_(planes[:, 1], imaginary, value=scale)
+    to[:, 1].addcmul_(planes[:, 0], imaginary, value=-scale)

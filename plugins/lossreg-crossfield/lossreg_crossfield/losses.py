@@ -9,6 +9,7 @@ the sum of their weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,14 +57,13 @@ class _Pixels:
         return (self.weights.to(_wide_dtype(like)).expand(self.elements.shape),)
 
     def mean(self, formula: Formula, *inputs: Tensor) -> Mean:
-        """Return the mean of a formula that returns a mean for each sample, of values times their weights."""
-        (of_sample,) = formula(*inputs)
+        """Return the mean of a formula that returns the mean of values times their weights."""
         if 0 in self.elements.shape:
-            return Mean(of_sample.sum(), 0.0)
+            return Mean(sum((planes.sum(dtype=_wide_dtype(planes)) for planes in inputs), torch.zeros(())), 0.0)
+        (value,) = formula(*inputs)
         if self.weights is None:
-            return Mean(of_sample.sum() / len(of_sample), self.elements.count())
-        _, height, width = self.elements.shape
-        return Mean.of_sum(of_sample.sum() * (height * width), self.elements.count())
+            return Mean(value, self.elements.count())
+        return Mean.of_sum(value * math.prod(self.elements.shape), self.elements.count())
 
 
 class _FrameFieldLoss(Loss):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lossreg_crossfield import analytic
 from lossreg_crossfield.analytic import Formula
 from lossreg_crossfield.fields import Alignment, EdgeInterior, Slopes, Smoothness
 from torch import Tensor
@@ -17,7 +18,7 @@ SHAPES = [(2, 4, 5), (1, 1, 1), (1, 1, 6), (1, 6, 1), (2, 2, 2)]
 
 def random(*shape: int, seed: int = 0, grad: bool = True) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
 
 def inputs(n: int, height: int, width: int) -> dict[str, tuple[Formula, list[Tensor]]]:
@@ -28,7 +29,7 @@ def inputs(n: int, height: int, width: int) -> dict[str, tuple[Formula, list[Ten
         "align": (Alignment(), [field, direction, weight]),
         "turned": (Alignment(turned=True), [field, direction, weight]),
         "coupling": (Alignment(channel=1), [field, random(n, 3, 2, *size, seed=4), random(n, 3, *size, seed=5)]),
-        "smooth": (Smoothness(), [field, random(n, 1, *size, seed=6)]),
+        "smooth": (Smoothness(), [field, random(n, 1, *size, seed=6).detach().sigmoid().requires_grad_()]),
         "edge_interior": (EdgeInterior(), [seg, random(n, 3, *size, seed=7)]),
         "slopes": (Slopes(), [seg]),
     }
@@ -66,6 +67,20 @@ def test_gradient_is_that_of_the_plain_formula(name: str, shape: tuple[int, int,
     torch.testing.assert_close(
         torch.autograd.grad(outputs, tensors, slopes), torch.autograd.grad(plain, tensors, slopes)
     )
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_samples_come_to_the_whole(name: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    formula, tensors = inputs(5, 3, 4)[name]
+    whole = formula(*tensors)
+    slopes = [random(*out.shape, seed=9 + i, grad=False) for i, out in enumerate(whole)]
+    expected = torch.autograd.grad(whole, tensors, slopes)
+    monkeypatch.setattr(analytic, "_BLOCK", samples * tensors[0][:1].numel())
+    assert len(analytic.blocks(tensors[0])) == -(-5 // samples)
+    found = formula(*tensors)
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(torch.autograd.grad(found, tensors, slopes), expected)
 
 
 @pytest.mark.parametrize("read", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
