@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from lossreg.losses.concrete import is_concrete
 
 Gradients: TypeAlias = Sequence[Tensor | None]
 
@@ -54,7 +55,7 @@ class Formula(ABC):
         """Return the outputs, on the graph of the inputs."""
         if torch.compiler.is_compiling():
             return self._compiled(*inputs)
-        if _is_transformed(inputs):
+        if not all(map(is_concrete, inputs)):
             return self.value(*inputs)
         outputs: tuple[Tensor, ...] = _Analytic.apply(self, *inputs)  # type: ignore[no-untyped-call]
         return outputs
@@ -132,14 +133,3 @@ def _in_blocks(function: Callable[..., Sequence[Tensor]], tensors: Gradients) ->
             else:
                 output.add_(result, alpha=share)
     return tuple(whole)
-
-
-def _is_transformed(tensors: Sequence[Tensor]) -> bool:
-    """Return whether a transform, a tangent or a subclass (a fake tensor) has to see each operation."""
-    return torch._C._are_functorch_transforms_active() or any(
-        type(tensor) not in (Tensor, torch.nn.Parameter) or _has_tangent(tensor) for tensor in tensors
-    )
-
-
-def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
