@@ -124,13 +124,11 @@ def test_a_loss_gives_the_values_and_gradients_of_the_cpu(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("mask", [None, "gt.valid"])
 def test_preprocesses_give_the_values_and_gradients_of_the_cpu(
-    counts_of: Callable[..., Any], device: torch.device, mask: str | None, dtype: torch.dtype
+    counts_of: Callable[..., Any], device: torch.device, dtype: torch.dtype
 ) -> None:
     pred, gt = batches.frame_field(3, 17, dtype=dtype)
-    gt["valid"] = torch.rand(3, 17, 17, generator=torch.Generator().manual_seed(1)) < 0.7
-    nodes = [crossfield.GtField(), crossfield.SegGrads(mask)]
+    nodes = [crossfield.GtField(), crossfield.SegGrads()]
 
     def run(pred: Batch, gt: Batch) -> tuple[Batch, dict[str, Tensor | None]]:
         for node in nodes:

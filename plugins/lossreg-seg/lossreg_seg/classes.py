@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossreg_seg.blocks import Blocks, may_apply
 from lossreg_seg.formulas import Coefficients, Parts, Share, multiclass_formula
-from lossreg_seg.overlap import Divisors, Overlap
+from lossreg_seg.overlap import Divisors, Overlap, Slopes
 
 
 class Classes(NamedTuple):
@@ -23,12 +23,12 @@ class Indices(NamedTuple):
     """A target of class indices.
 
     Attributes:
-        index: (N, 1, H, W) int64, from 0 to C - 1, any such number at a pixel that does not count.
+        at: (N, 1, H, W) int64, from 0 to C - 1, any such number at a pixel that does not count.
         label: (N, 1, H, W) of an integer dtype, the same at a pixel that counts, and no class at another.
         kept: (N, 1, H, W) bool, the pixels that count; None if all do.
     """
 
-    index: Tensor
+    at: Tensor
     label: Tensor
     kept: Tensor | None
 
@@ -55,13 +55,13 @@ class ClassLoss(torch.autograd.Function):
         is_plain = share is None or (
             share.weights is None and (share.planes is None or share.planes.dtype == torch.bool)
         )
-        return is_plain and (weights is None or weights.shape[1] == 1) and may_apply(logits, indices.index, weights)
+        return is_plain and (weights is None or weights.shape[1] == 1) and may_apply(logits, indices.at, weights)
 
     @staticmethod
     def forward(
         ctx: Any,
         logits: Tensor,
-        index: Tensor,
+        at: Tensor,
         label: Tensor,
         kept: Tensor | None,
         weights: Tensor | None,
@@ -72,37 +72,38 @@ class ClassLoss(torch.autograd.Function):
         Args:
             ctx: autograd's.
             logits: (N, C, H, W).
-            index, label, kept: see `Indices`.
+            at, label, kept: see `Indices`.
             weights: (N, 1, H, W) factors of the cross-entropy, finite.
             task: the options.
         """
-        planes = _Planes(logits, Indices(index, label, kept), weights, task)
+        planes = _Planes(logits, Indices(at, label, kept), weights, task)
         total, sums, valid = planes.sums()
         by = Divisors.of((len(logits), 1, *logits.shape[2:]), valid, logits.shape[1])
-        overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by, logits.shape[1])
+        has_overlap = task.coefs.has_overlap()
+        overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by, logits.shape[1]) if has_overlap else None
         ctx.task, ctx.by, ctx.overlap, ctx.split = task, by, overlap, (planes.groups, planes.parts)
-        ctx.save_for_backward(logits, index, label, kept, weights)
+        ctx.save_for_backward(logits, at, label, kept, weights)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(c for c in (by.pixels, by.planes) if isinstance(c, Tensor)))
         total, factor = by.of_pixels(total, -task.coefs.bce)
-        entropy, mean = (value.to(planes.dtype) for value in (total * factor, overlap.mean()))
+        mean = total.new_zeros(()) if overlap is None else overlap.mean()
+        entropy, mean = (value.to(planes.dtype) for value in (total * factor, mean))
         return Parts(entropy, mean, by.pixels, by.planes)
 
     @staticmethod
     def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradient of the logits, in their dtype."""
-        logits, index, label, kept, weights = ctx.saved_tensors
-        zero = ctx.overlap.size.new_zeros
-        of_entropy, of_overlap = (zero(()) if of is None else of for of in (of_entropy, of_overlap))
-        indices = Indices(index, label, kept)
+        logits, at, label, kept, weights = ctx.saved_tensors
+        of_entropy, of_overlap = (logits.new_zeros(()) if of is None else of for of in (of_entropy, of_overlap))
+        indices = Indices(at, label, kept)
         if torch.is_grad_enabled():  # a second derivative is needed
             parts = class_formula(logits, indices, weights, ctx.task)
             value = parts.entropy * of_entropy + parts.overlap * of_overlap
             return *torch.autograd.grad(value, logits, create_graph=True), None, None, None, None, None
         planes = _Planes(logits, indices, weights, ctx.task, ctx.split)
+        slopes = None if ctx.overlap is None else ctx.overlap.slopes(of_overlap)
         share, factor = ctx.by.of_pixels(of_entropy, -ctx.task.coefs.bce)
-        a, b = (numbers.to(planes.dtype) for numbers in ctx.overlap.slopes(of_overlap))
-        grad = planes.gradient(a, -ctx.overlap.factor, b, (share * factor).to(planes.dtype))
+        grad = planes.gradient(slopes, (share * factor).to(planes.dtype))
         return torch.unflatten(grad, 2, logits.shape[2:]), None, None, None, None, None
 
 
@@ -128,8 +129,9 @@ class _Planes(Blocks):
             logits.shape[1], device=logits.device, dtype=self.dtype if self.on_cpu else indices.label.dtype
         ).unsqueeze(1)
         self._logits = self.blocks(self.planes)
-        self._index, self._label, self._kept, self._weights = (
-            None if some is None else self.blocks(some.flatten(2)) for some in (*indices, weights)
+        self._at, self._label = (self.blocks(some.flatten(2)) for some in (indices.at, indices.label))
+        self._kept, self._weights = (
+            None if some is None else self.blocks(some.flatten(2)) for some in (indices.kept, weights)
         )
 
     def _hot(self, i: int, like: Tensor) -> Tensor:
@@ -144,6 +146,7 @@ class _Planes(Blocks):
             return values
         if self.on_cpu:  # several times faster; a value that is not finite makes the loss so, which is noticed
             return values.mul_(self.read(self._kept, i, "kept"))
+        assert self._dropped is not None
         return values.masked_fill_(self._dropped, 0)
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -165,17 +168,15 @@ class _Planes(Blocks):
 
     def _sum_block(self, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor) -> Tensor:
         """Write the sums over the planes of a block, (n, C) each, and return its log-likelihood."""
-        log_p = torch.log_softmax(self.read(self._logits, i, "logits"), 1)
+        log_p, coefs = torch.log_softmax(self.read(self._logits, i, "logits"), 1), self.task.coefs
+        total = self._log_likelihood(i, log_p) if coefs.bce else log_p.new_zeros(())
+        if not coefs.has_overlap():
+            return total
         hot = self._hot(i, log_p)
-        if self.on_cpu:
-            log_at = torch.mul(log_p, hot, out=self.buffer("both", log_p)).sum(1, keepdim=True)
-        else:
-            log_at = log_p.gather(1, self._index[i])
-        total = self._log_likelihood(i, log_p, log_at)
         p = self._blank(i, log_p.exp_())
         torch.sum(hot, 2, dtype=p.dtype, out=of_t)
         torch.sum(p, 2, out=of_p)
-        if self.task.coefs.tversky:  # differences of sums would lose precision near a perfect prediction
+        if coefs.tversky:  # differences of sums would lose precision near a perfect prediction
             both = p * hot
             torch.sum(both, 2, out=tp)
             torch.sum(p.sub_(both), 2, out=of_p)
@@ -183,46 +184,64 @@ class _Planes(Blocks):
         elif self.on_cpu:
             torch.sum(torch.mul(p, hot, out=self.buffer("both", p)), 2, out=tp)
         else:
-            torch.sub(of_p, p.scatter_(1, self._index[i], 0).sum(2), out=tp)
+            torch.sub(of_p, p.scatter_(1, self._at[i], 0).sum(2), out=tp)
         return total
 
-    def _log_likelihood(self, i: int, log_p: Tensor, log_at: Tensor) -> Tensor:
+    def _log_likelihood(self, i: int, log_p: Tensor) -> Tensor:
         """Return the sum over a block, times the weights of its pixels."""
+        if self.on_cpu:
+            log_at = torch.mul(log_p, self._hot(i, log_p), out=self.buffer("both", log_p)).sum(1, keepdim=True)
+        else:
+            log_at = log_p.gather(1, self._at[i])
         if self.task.smoothing:
             log_at = log_at.lerp_(log_p.mean(1, keepdim=True), self.task.smoothing)
         if self._weights is not None:
             log_at = log_at.mul_(self.read(self._weights, i, "weights"))
         return self._blank(i, log_at).sum()
 
-    def gradient(self, a: Tensor, factor: float, b: Tensor, share: Tensor) -> Tensor:
+    def gradient(self, slopes: Slopes | None, share: Tensor) -> Tensor:
         """Return the gradient of the logits.
 
         Args:
-            a, b: (N, C), where the slope of the overlap by `p` is `b + factor a` for the class of a pixel, else `b`.
-            factor: of `a`.
+            slopes: of the overlap by the probabilities; None if there is none.
             share: the derivative of what follows by the log-likelihood.
         """
-        smoothing = self.task.smoothing
-        grad = torch.empty_like(self.planes)
-        of_a, of_b = (self.blocks(numbers.unsqueeze(2), once=True) for numbers in (a, b))
-        for i, out in enumerate(self.blocks(grad)):
+        smoothing, whole = self.task.smoothing, torch.empty_like(self.planes)
+        of_blocks = (
+            None if slopes is None else [self.blocks(x.to(self.dtype)[..., None], once=True) for x in slopes[:2]]
+        )
+        for i, out in enumerate(self.blocks(whole)):
             hit = share if self._weights is None else share * self.read(self._weights, i, "weights")
             p = torch.softmax(self.read(self._logits, i, "logits"), 1)
-            slope = torch.mul(p, of_b[i], out=out if out.dtype == self.dtype else self.buffer("slope", out))
-            if smoothing:
-                slope.add_(hit, alpha=smoothing / p.shape[1])
-                hit = hit * (1 - smoothing)
-            if self.on_cpu:
-                hot = self._hot(i, p)
-                slope.addcmul_(torch.mul(p, hot, out=self.buffer("both", p)), of_a[i], value=factor).addcmul_(hot, hit)
+            grad = out if out.dtype == self.dtype else self.buffer("grad", out)
+            a = None if of_blocks is None else of_blocks[0][i]
+            if of_blocks is None:
+                grad.zero_()
             else:
-                index = self._index[i]
-                steep = of_a[i].squeeze(2).gather(1, index.squeeze(1)).unsqueeze(1)
-                slope.scatter_add_(1, index, torch.addcmul(hit, p.gather(1, index), steep, value=factor))
-            self._blank(i, slope.addcmul_(p, slope.sum(1, keepdim=True), value=-1))
-            if slope is not out:
-                out.copy_(slope)
-        return grad
+                torch.mul(p, of_blocks[1][i], out=grad)
+            if smoothing:
+                grad.add_(hit, alpha=smoothing / p.shape[1])
+                hit = hit * (1 - smoothing)
+            self._add_at_class(i, p, hit, a, slopes.factor if slopes else 0.0, grad)
+            self._blank(i, grad.addcmul_(p, grad.sum(1, keepdim=True), value=-1))
+            if grad is not out:
+                out.copy_(grad)
+        return whole
+
+    def _add_at_class(self, i: int, p: Tensor, hit: Tensor, a: Tensor | None, factor: float, grad: Tensor) -> None:
+        """Add `hit + factor a p` at the class of each pixel."""
+        if self.on_cpu:
+            hot = self._hot(i, p)
+            grad.addcmul_(hot, hit)
+            if a is not None:
+                grad.addcmul_(torch.mul(p, hot, out=self.buffer("both", p)), a, value=factor)
+            return
+        at = self._at[i]
+        if a is None:
+            hit = hit.expand(at.shape)
+        else:
+            hit = torch.addcmul(hit, p.gather(1, at), a.squeeze(2).gather(1, at.squeeze(1)).unsqueeze(1), value=factor)
+        grad.scatter_add_(1, at, hit)
 
 
 def class_formula(

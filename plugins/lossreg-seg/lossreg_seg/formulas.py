@@ -29,6 +29,10 @@ class Coefficients(NamedTuple):
     dice: float
     tversky: float
 
+    def has_overlap(self) -> bool:
+        """Return whether there is one of the two losses of planes."""
+        return bool(self.dice or self.tversky)
+
 
 class Binary(NamedTuple):
     """The options of the binary loss."""
@@ -233,7 +237,7 @@ def _overlap_loss(p: Tensor, target: Tensor, share: Share, coefs: Coefficients) 
 
     Both are 0 at pixels that do not count.
     """
-    if not (coefs.dice or coefs.tversky):
+    if not coefs.has_overlap():
         return p.flatten()[:0].sum()
     p, target, both = (share.weighed(values) for values in (p, target, p * target))
     tp = both.sum((2, 3))

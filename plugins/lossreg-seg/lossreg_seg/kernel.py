@@ -11,9 +11,10 @@ from torch import Tensor
 from lossreg.losses.base import can_hold
 from lossreg_seg.blocks import Blocks, lies_within, may_apply
 from lossreg_seg.formulas import Binary, Parts, binary_formula
-from lossreg_seg.overlap import Divisors, Overlap
+from lossreg_seg.overlap import Divisors, Overlap, Slopes
 
 _SUM = 2  # torch's number of the reduction
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _bce_backward = torch.ops.aten.binary_cross_entropy_backward.grad_input
 _NOTHING = -1e30  # a logit of which neither the probability nor the cross-entropy with the target 0 is above 0
 
@@ -50,35 +51,29 @@ class BinaryLoss(torch.autograd.Function):
         planes = _Planes(pred, target, weights, task)
         total, sums = planes.sums()
         by = Divisors.of(pred.shape, sums[3:] if planes.masked else None)
-        overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by)
+        overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by) if task.coefs.has_overlap() else None
         ctx.task, ctx.by, ctx.overlap = task, by, overlap
         ctx.split, ctx.masked, ctx.fillings = (planes.groups, planes.parts), planes.masked, planes.fillings
         ctx.save_for_backward(pred, target, weights, None if planes.on_cpu else planes.kept)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(c for c in (by.pixels, by.planes) if isinstance(c, Tensor)))
         total, factor = by.of_pixels(total, planes.sign * task.coefs.bce)
-        entropy, mean = (value.to(planes.dtype) for value in (total * factor, overlap.mean()))
+        mean = total.new_zeros(()) if overlap is None else overlap.mean()
+        entropy, mean = (value.to(planes.dtype) for value in (total * factor, mean))
         return Parts(entropy, mean, by.pixels, by.planes)
 
     @staticmethod
     def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         """Return the gradient of `pred`, in its dtype."""
         pred, target, weights, kept = ctx.saved_tensors
-        zero = ctx.overlap.size.new_zeros
-        of_entropy, of_overlap = (zero(()) if of is None else of for of in (of_entropy, of_overlap))
+        of_entropy, of_overlap = (pred.new_zeros(()) if of is None else of for of in (of_entropy, of_overlap))
         if torch.is_grad_enabled():  # a second derivative is needed
             parts = binary_formula(pred, target, weights, ctx.task)
             value = parts.entropy * of_entropy + parts.overlap * of_overlap
             return *torch.autograd.grad(value, pred, create_graph=True), None, None, None
         planes = _Planes(pred, target, weights, ctx.task, ctx.masked, ctx.split, kept, ctx.fillings)
-        slope, level = (
-            planes.blocks(numbers.to(planes.dtype)[..., None], once=True) for numbers in ctx.overlap.slopes(of_overlap)
-        )
-        share, factor = ctx.by.of_pixels(of_entropy, ctx.task.coefs.bce)
-        share, factors = share.to(planes.dtype), (-ctx.overlap.factor, factor)
-        grad = torch.empty_like(planes.planes)
-        for i, block in enumerate(planes.blocks(grad)):
-            planes.write_gradient(i, slope[i], level[i], share, factors, block)
+        slopes = None if ctx.overlap is None else ctx.overlap.slopes(of_overlap)
+        grad = planes.gradient(slopes, *ctx.by.of_pixels(of_entropy, ctx.task.coefs.bce))
         return torch.unflatten(grad, 2, pred.shape[2:]), None, None, None
 
 
@@ -115,25 +110,24 @@ class _Planes(Blocks):
             self._targets_fit = fits and not masked
         self.masked = masked
 
-    def blank(self, values: Tensor, name: str, nothing: float = 0.0) -> Tensor:
-        """Return a block with `nothing` at ignored pixels, in the buffer `name` on the CPU."""
+    def blank(self, values: Tensor, out: Tensor | None, nothing: float = 0.0) -> Tensor:
+        """Return a block with `nothing` at ignored pixels, written to `out` if it is given and they are."""
         if self.kept is None:
             return values
         filling = self.fillings.get(nothing)
         if filling is None:
             filling = self.fillings[nothing] = values.new_full((), nothing)
         if not self.on_cpu:
-            return torch.where(self.kept, values, filling)
+            return torch.where(self.kept, values, filling, out=out)
         # several times faster than `where`; a value that is not finite makes the loss so, which is noticed
-        return torch.lerp(filling, values, self.kept, out=self.buffer(name, values))
+        return torch.lerp(filling, values, self.kept, out=out)
 
     def target(self, i: int) -> Tensor:
         """Return a block of targets, smoothed, with 0 at ignored pixels, and set `kept`."""
         t = raw = self.read(self._targets, i, "raw target")
-        if self.masked and self.on_cpu:
-            self.kept = torch.ne(raw, self.task.ignore_index, out=self.buffer("kept", raw))
-        elif self.masked and self.kept is None:  # the backward has it
-            self.kept = torch.ne(raw, self.task.ignore_index)
+        if self.masked and (self.on_cpu or self.kept is None):  # elsewhere the backward has it
+            assert self.task.ignore_index is not None
+            self.kept = torch.ne(raw, self.task.ignore_index, out=self.buffer("kept", raw) if self.on_cpu else None)
         if self.task.smoothing:
             t = torch.mul(raw, 1 - self.task.smoothing, out=self.buffer("target", raw)).add_(self.task.smoothing / 2)
         # no value to ignore is infinite
@@ -142,7 +136,8 @@ class _Planes(Blocks):
     def prediction(self, i: int) -> tuple[Tensor, Tensor]:
         """Return a block of predictions, with nothing at ignored pixels, and of probabilities."""
         nothing = _NOTHING if self.task.from_logits else 0.0
-        z = self.blank(self.read(self._preds, i, "pred"), "blank pred", nothing)
+        z = self.read(self._preds, i, "pred")
+        z = self.blank(z, self.buffer("blank pred", z), nothing)
         return z, self.probability(z)
 
     def probability(self, z: Tensor) -> Tensor:
@@ -175,6 +170,10 @@ class _Planes(Blocks):
         total = self._cross_entropy(i, z, p, t) if coefs.bce else z.new_zeros(())
         if self.on_cpu and not self._is_valid(p, t):
             total = total * torch.nan
+        if self.kept is not None:
+            torch.sum(self.kept, 2, out=count)
+        if not coefs.has_overlap():
+            return total
         both = torch.mul(p, t, out=self.buffer("a", p))
         torch.sum(both, 2, out=tp)
         if coefs.tversky:  # differences of sums would lose precision near a perfect prediction
@@ -183,8 +182,6 @@ class _Planes(Blocks):
         else:
             torch.sum(p, 2, out=of_p)
             torch.sum(t, 2, out=of_t)
-        if self.kept is not None:
-            torch.sum(self.kept, 2, out=count)
         return total
 
     def _is_valid(self, p: Tensor, t: Tensor) -> bool:
@@ -195,9 +192,10 @@ class _Planes(Blocks):
     def _cross_entropy(self, i: int, z: Tensor, p: Tensor, t: Tensor) -> Tensor:
         """Return the sum of a block's cross-entropies times their weights and `sign`."""
         if self.sign > 0:
-            weights = None if self._weights is None else self.blank(self.read(self._weights, i, "weights"), "")
-            # The kernel of a device ends the process at NaN, which the other sums pass on
-            return F.binary_cross_entropy(p.nan_to_num(0.0), t, weights, reduction="sum")
+            weights = None if self._weights is None else self.blank(self.read(self._weights, i, "weights"), None)
+            # the kernel of a device ends the process at NaN, which the other sums pass on
+            total = F.binary_cross_entropy(p.nan_to_num(0.0, 1.0, 0.0), t, weights, reduction="sum")
+            return total if self.task.coefs.has_overlap() else total.add_(p.sum(), alpha=0)
         if self.task.from_logits:
             off = torch.gt(z, 0, out=self.buffer("a", z)).sub_(t)
             size = torch.abs(z, out=self.buffer("b", z))
@@ -211,30 +209,45 @@ class _Planes(Blocks):
         """Multiply a block by its weights in place, if there are any."""
         if self._weights is None:
             return values
-        return values.mul_(self.blank(self.read(self._weights, i, "weights"), "weights"))
+        weights = self.read(self._weights, i, "weights")
+        return values.mul_(self.blank(weights, self.buffer("blank weights", weights)))
 
     # --- gradient ---------------------------------------------------------------------------------
 
-    def write_gradient(
-        self, i: int, slope: Tensor, level: Tensor, share: Tensor, factors: tuple[float, float], out: Tensor
-    ) -> None:
-        """Write the gradient by a block of predictions.
+    def gradient(self, slopes: Slopes | None, share: Tensor, factor: float) -> Tensor:
+        """Return the gradient of the predictions.
 
-        It is that of `B + factors[0] A t`, and the derivative of the cross-entropies times `factors[1] share`.
+        Args:
+            slopes: of the overlap by the probabilities; None if there is none.
+            share, factor: whose product is the derivative of what follows by the sum of the cross-entropies.
         """
-        coefs = self.task.coefs
-        t = self.target(i) if self.on_cpu or self.task.smoothing else self.read(self._targets, i, "raw target")
-        p = self.probability(self.read(self._preds, i, "pred"))
-        direct = out.dtype == self.dtype
-        grad = torch.addcmul(level, t, slope, value=factors[0], out=out if direct else self.buffer("grad", out))
+        share, whole = share.to(self.dtype), torch.empty_like(self.planes)
+        of_blocks = (
+            None if slopes is None else [self.blocks(x.to(self.dtype)[..., None], once=True) for x in slopes[:2]]
+        )
+        for i, out in enumerate(self.blocks(whole)):
+            t = self.target(i) if self.on_cpu or self.task.smoothing else self.read(self._targets, i, "raw target")
+            p = self.probability(self.read(self._preds, i, "pred"))
+            grad = out if out.dtype == self.dtype else self.buffer("grad", out)
+            if of_blocks is None or slopes is None:
+                grad.zero_()
+            else:
+                torch.addcmul(of_blocks[1][i], t, of_blocks[0][i], value=slopes.factor, out=grad)
+            if self.task.coefs.bce:
+                self._add_cross_entropy(i, p, t, share, factor, grad)
+            elif self.task.from_logits:
+                _sigmoid_backward(grad, p, grad_input=grad)
+            self.blank(grad, grad)
+            if grad is not out:
+                out.copy_(grad)
+        return whole
+
+    def _add_cross_entropy(self, i: int, p: Tensor, t: Tensor, share: Tensor, factor: float, grad: Tensor) -> None:
+        """Make the derivative by the probabilities that by the predictions, with that of the cross-entropy."""
         if self.task.from_logits:
-            torch.ops.aten.sigmoid_backward.grad_input(grad, p, grad_input=grad)
-        if coefs.bce and self.task.from_logits:
-            grad.addcmul_(self._weighted(i, torch.sub(p, t, out=self.buffer("a", p))), share, value=factors[1])
-        elif coefs.bce:
-            weights = None if self._weights is None else self.read(self._weights, i, "weights")
-            steep = self.buffer("a", p)
-            grad.add_(_bce_backward(share, p, t, weights, _SUM, grad_input=steep), alpha=factors[1])
-        grad = self.blank(grad, "b")
-        if grad is not out:
-            out.copy_(grad)
+            _sigmoid_backward(grad, p, grad_input=grad)
+            grad.addcmul_(self._weighted(i, torch.sub(p, t, out=self.buffer("a", p))), share, value=factor)
+            return
+        weights = None if self._weights is None else self.read(self._weights, i, "weights")
+        steep = self.buffer("a", p)
+        grad.add_(_bce_backward(share, p, t, weights, _SUM, grad_input=steep), alpha=factor)

@@ -375,11 +375,11 @@ class SegLoss(Loss):
             kept = share.kept
         elif is_class or not (can_look(target) and lies_within(target, 0, self.n_classes - 1)):
             kept = self._valid_classes(target)
-        index = target.long() if kept is None else target.long() * kept
-        self.check_range(key, index, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")
-        label = torch.where(kept, index, -1) if kept is not None and (is_class or share is not None) else target
+        at = target.long() if kept is None else target.long() * kept
+        self.check_range(key, at, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")
+        label = torch.where(kept, at, -1) if kept is not None and (is_class or share is not None) else target
         weights = weights if weights is None or kept is None else torch.where(kept, weights, 0)
-        indices, task = Indices(index, label, kept), Classes(self.coefs, self.smoothing)
+        indices, task = Indices(at, label, kept), Classes(self.coefs, self.smoothing)
         if ClassLoss.applies(pred, indices, weights, share):
             parts = Parts(*ClassLoss.apply(pred, *indices, weights, task))  # type: ignore[no-untyped-call]
             if not can_look(pred) or holds((parts.entropy + parts.overlap).isfinite()):

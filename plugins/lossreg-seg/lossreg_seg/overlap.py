@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +50,19 @@ class Divisors:
     def of_pixels(self, total: Tensor, coef: float) -> tuple[Tensor, float]:
         """Return a scalar, and a factor, that are a coefficient times a sum over pixels, divided by their number."""
         return (total, coef / float(self.pixels)) if self.safe is None else (total / self.safe[0], coef)
+
+
+class Slopes(NamedTuple):
+    """The derivatives of the losses of planes by the probabilities of their pixels: `b + factor a t`.
+
+    Attributes:
+        a, b: (N, C).
+        factor: of `a`.
+    """
+
+    a: Tensor
+    b: Tensor
+    factor: float
 
 
 @dataclass
@@ -103,25 +117,21 @@ class Overlap:
             losses.add_(self.off**0.25, alpha=self.coefs.tversky)
         if self.by.there is None:
             return losses.sum()
-        there = self.by.there.expand_as(losses)
+        there = self.by.there
+        losses = losses if there.shape == losses.shape else losses.sum(1)
         return self._shared(torch.dot(losses.flatten(), there.flatten()))
 
     def _shared(self, total: Tensor) -> Tensor:
         """Return a sum over planes divided by what `coefs` is not."""
         return total if self.by.safe is None else total / self.by.safe[1]
 
-    @property
-    def factor(self) -> float:
-        """What `A` is to be multiplied by."""
-        return 2 * self.coefs.dice if self.off is None else 1.0
-
-    def slopes(self, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `A` (see `factor`) and `B`, (N, C), times the derivative of what follows by the mean."""
+    def slopes(self, slope: Tensor) -> Slopes:
+        """Return the derivatives by the probabilities, times that of what follows by the mean."""
         scale = self._shared(slope)
         a = torch.div(scale, self.size)
         b = self.ratio * a
         if self.off is None or self.whole is None:
-            return a, b
+            return Slopes(a, b, -2 * self.coefs.dice)
         steep = torch.where(self.off > 0, self.off**-0.75, 0).mul_(0.25 * self.coefs.tversky * scale).div_(self.whole)
         a = torch.add(steep, a, alpha=2 * self.coefs.dice)
-        return a, b.add_(steep.mul_(torch.rsub(self.off, 0.01, alpha=0.01)))
+        return Slopes(a, b.add_(steep.mul_(torch.rsub(self.off, 0.01, alpha=0.01))), -1.0)

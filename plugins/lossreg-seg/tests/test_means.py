@@ -82,6 +82,8 @@ def drawn(draw: st.DrawFn) -> Case:
             case.gt |= {"mixup_y_a": case.gt["gt_polygons_image"], "mixup_y_b": target(), "mixup_lam": 0.3}
     planes = 1 if is_class else c
     shapes = {"samples": (n,), "planes": (n, planes), "image": (n, *size), "pixels": (n, planes, *size)}
+    if is_class:
+        del shapes["planes"]  # one plane holds all classes, so there are no weights of planes
     kept = draw(st.sampled_from([None, *shapes]))
     if kept is not None:
         case.mask = torch.rand(shapes[kept]) < draw(st.sampled_from([0.0, 0.5, 1.0]))
