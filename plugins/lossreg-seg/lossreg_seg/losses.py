@@ -92,7 +92,8 @@ class SegLoss(Loss):
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: the batch is not as described above.
-        RangeError: probabilities or targets are outside their range (checked on the CPU in eager mode).
+        RangeError: probabilities or targets are outside their range, on the CPU in eager mode. On another device
+            probabilities and class indices outside are an assertion of the device, as in `F.binary_cross_entropy`.
     """
 
     optional = (_WEIGHTS,)
