@@ -744,6 +744,7 @@ def test_a_broadcast_is_refused_in_a_compiled_criterion_too():
     criterion.compile(backend="eager")
     with pytest.raises(ShapeError, match=r"has shape \(2,\), expected \(2, 1\)"):
         criterion(COLUMN, ROW)
+    torch.compiler.reset()  # it leaves functions alone, in all criteria, of which one raised
 
 
 # --- derivatives ------------------------------------------------------------------------------------
