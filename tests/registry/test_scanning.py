@@ -140,13 +140,17 @@ def test_the_command_tells_whom_an_interrupt_met(packages):
     packages.hooked(
         "slow-losses", "slow", "import sys, time\nprint('here', file=sys.stderr, flush=True)\ntime.sleep(60)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-m", "lossreg", "list"], env=packages.environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "here\n"
-        process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "lossreg", "list"], env=packages.environment(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "here\n"
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "stopped while loading plugin 'slow' (slow-losses 1.0)" in told
     assert "Traceback" not in told
     assert process.returncode == 1

@@ -125,9 +125,8 @@ class _Planes(Blocks):
         super().__init__(logits, split)
         self.task, self.kept = task, indices.kept
         self._dropped = None if self.on_cpu or self.kept is None else self.kept.flatten(2).logical_not()
-        self._of_class = torch.arange(
-            logits.shape[1], device=logits.device, dtype=self.dtype if self.on_cpu else indices.label.dtype
-        ).unsqueeze(1)
+        dtype = self.dtype if self.on_cpu else torch.int64
+        self._of_class = torch.arange(logits.shape[1], device=logits.device, dtype=dtype).unsqueeze(1)
         self._logits = self.blocks(self.planes)
         self._at, self._label = (self.blocks(some.flatten(2)) for some in (indices.at, indices.label))
         self._kept, self._weights = (
