@@ -100,6 +100,21 @@ BARS: Mapping[str, Bar] = {
     "classes peak": Bar("the same, 19 classes, float32: peak", 1.25, False, "of logits + gradient"),
     "half logits": Bar("SegLoss on logits in bfloat16, two channels or classes, against the textbook formula", 1.2),
     "half": Bar("peak of a forward + backward in bfloat16 against float32", 0.6, False, "of the float32 bytes"),
+    "launches probabilities": Bar("SegLoss on probabilities, no `ignore_index`", 28, False, "launches"),
+    "launches logits": Bar("SegLoss on logits, no `ignore_index`", 30, False, "launches"),
+    "launches ignore": Bar("SegLoss on either, with `ignore_index`", 38, False, "launches"),
+    "launches classes": Bar("SegLoss on class indices, no `ignore_index`", 36, False, "launches"),
+    "launches classes ignore": Bar("the same with `ignore_index`", 36, False, "launches"),
+    "launches frame": Bar("six frame-field terms with their preprocesses", 220, False, "launches"),
+    "bytes": Bar("read and written, float32, no `ignore_index`; also the frame field", 1.0, False, _BYTES),
+    "bytes ignore": Bar("the same with `ignore_index`", 1.5, False, _BYTES),
+    "bytes half": Bar("the same, bfloat16, with and without `ignore_index`", 2.0, False, _BYTES),
+    "bytes classes": Bar("read and written, 19 classes, float32", 0.5, False, _BYTES),
+    "bytes classes half": Bar("the same, bfloat16", 0.8, False, _BYTES),
+    "host reads": Bar("times that the host waits for a value, anywhere", 0, False, "host reads"),
+    "blocking copies": Bar("copies that the host waits for, also while the epoch moves", 0, False, "blocking copies"),
+    "kernels": Bar("SegLoss compiled, two channels", 4, False, "kernels"),
+    "kernels classes": Bar("SegLoss compiled, class indices", 8, False, "kernels"),
 }
 
 
@@ -152,3 +167,22 @@ def verdicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
         met = None if worst is None else bar.met(worst)
         worst_rows.append({"bar": key, **asdict(bar), "measured": worst, "met": met})
     return worst_rows
+
+
+def merge(results: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results whose sections that a later run has measured are replaced, with the date and machine of that run.
+
+    The list `"later"` of the results has an entry for each such run that still has a section.
+    """
+    sections = {row["section"] for row in later["rows"]}
+    kept = [row for row in results["rows"] if row["section"] not in sections]
+    rows = [Row(**row) for row in (*kept, *later["rows"])]
+    runs = [{**run, "sections": sorted({*run["sections"]} - sections)} for run in results.get("later", [])]
+    run = {"sections": sorted(sections), **{key: later[key] for key in ("date", "minutes", "quick", "machine")}}
+    return {
+        **results,
+        "bars": verdicts(rows),
+        "rows": [asdict(row) for row in rows],
+        "calls": later["calls"] or results["calls"],
+        "later": [run for run in (*runs, run) if run["sections"]],
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 import batches
 import composition
+import counts
 import losses
 import pytest
 import report
@@ -19,12 +20,14 @@ import sync
 import textbook
 import torch
 from measure import Effort, Times, in_turns, interleaved, peak_bytes, saved_bytes
-from results import BARS, BOTH, FORWARD, PEAK, SAVED, Row, counted, timed, verdicts
+from results import BARS, BOTH, FORWARD, PEAK, SAVED, Row, counted, merge, timed, verdicts
 
 pytestmark = pytest.mark.needs_plugins
 
 TINY = Effort(seconds=0, rounds=2, compiled=False, sweeps=False)
 MIB = 2**20
+COUNTED = ("launches", "bytes", "host reads", "blocking copies", "kernels")
+"""What the targets that are counted begin with."""
 
 
 # --- the two sides of a ratio -------------------------------------------------------------------------
@@ -43,7 +46,7 @@ def test_the_textbook_seg_loss_is_the_plugins(soft, tversky):
     )
 
 
-@pytest.mark.parametrize("ignore_index", [None, 255])
+@pytest.mark.parametrize("ignore_index", counts.IGNORING)
 def test_the_textbook_loss_of_classes_is_the_plugins(ignore_index):
     logits, target = batches.classes((2, 5, 9, 7), dtype=torch.float64)
     value = batches.class_loss(5, ignore_index=ignore_index)({"seg": logits}, {"gt_polygons_image": target})[0]
@@ -172,7 +175,7 @@ def test_every_bar_has_rows_that_are_held_against_it():
         *composition.schedule(TINY),
     ]
     elsewhere = {"monai", "half", "list", "check", *(key for key in BARS if "compiled" in key)}
-    elsewhere |= {"classes monai"}
+    elsewhere |= {"classes monai", *(key for key in BARS if key.startswith(COUNTED))}
     assert {r.bar for r in rows if r.bar} - {"classes monai"} == set(BARS) - elsewhere
     assert all((r.measured is not None) == bool(r.bar) for r in rows)
     assert {r.phase for r in rows} == {FORWARD, BOTH, SAVED, PEAK, "call"}
@@ -210,6 +213,26 @@ def test_without_a_gpu_its_part_is_empty():
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert list(losses.gpu_cases(TINY)) == []
+
+
+# --- counts -------------------------------------------------------------------------------------------
+
+
+def test_what_a_device_is_asked_for_is_counted_beside_the_textbook():
+    if lacking := counts.standin.missing():
+        pytest.skip(f"the stand-in device {lacking}")
+    rows = counts.rows_of("device", 16)  # in a process of its own, where the device stays
+    assert {r.phase for r in rows} == set(counts.COUNTED)
+    assert {r.bar for r in rows if r.bar} == {key for key in BARS if key.startswith(COUNTED[:-1])}
+    assert all(r.theirs > 0 for r in rows if r.phase in ("launches", "read and written"))
+    launches = {(r.case, r.against): r for r in rows if r.phase == "launches"}
+    assert launches["frame field", "textbook"].theirs == 509
+    assert not hasattr(torch, counts.standin.NAME)
+
+
+def test_kernels_are_counted_where_there_is_a_compiler():
+    assert [label for label, _ in counts.cases(TINY)][1:] == []
+    assert [label for label, _ in counts.cases(Effort())][-1] == "compiled kernels"
 
 
 def test_one_collective_a_term_gives_the_norms_of_sync():
@@ -277,6 +300,27 @@ def test_bytes_and_bars_are_told_in_their_units(results):
     assert "| saved for backward | 128 B | 3 MiB | 24576 |" in parts["memory"]
     assert "| at most 64 bytes a plane (n, c) | 32.0 | yes |" in parts["bars"]
     assert "| at least 6 times faster | not measured |  |" in parts["bars"]
+
+
+def test_counts_are_told_in_one_line_for_each_setting(results):
+    for phase, ours, theirs, unit in (("launches", 23, 31, ""), ("read and written", MIB, 2 * MIB, "B")):
+        made = counted("counts", "SegLoss", "textbook", {"shape": [2, 2]}, phase, ours, theirs, unit=unit)
+        results["rows"].append(vars(made))
+    table = report.tables(results)["counts"]
+    assert "| setting | launches | read and written |" in table
+    assert "| SegLoss | textbook | 2x2 | 23 / 31 | 1 MiB / 2 MiB |" in table
+
+
+def test_a_later_run_replaces_the_sections_that_it_measured(results):
+    later = {**results, "date": "2026-02-02", "rows": [vars(row("sizes", bar="seg hard"))], "calls": []}
+    machine = {**results["machine"], "gpu": "A GPU"}
+    merged = merge(results, {**later, "machine": machine})
+    assert [r["section"] for r in merged["rows"]] == ["losses", "memory", "sizes"]
+    assert [v["measured"] for v in merged["bars"] if v["bar"] == "seg hard"] == [2.0]
+    assert (merged["date"], merged["machine"]) == (results["date"], results["machine"])
+    assert "- Sizes: from another run, on 2026-02-02, A GPU, torch 2.13.0." in report.machine_text(merged)
+    again = merge(merged, later)
+    assert [(run["sections"], run["machine"]["gpu"]) for run in again["later"]] == [(["sizes"], None)]
 
 
 def test_a_machine_without_a_gpu_says_that_its_section_was_skipped(results):
