@@ -22,6 +22,14 @@ def segmentation(
     return pred.to(device, dtype).requires_grad_(), target.to(device, dtype)
 
 
+def classes(shape: Shape, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Return logits (N, C, H, W) that require a gradient, and the index of each pixel's class, (N, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape, generator=generator)
+    target = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
+    return logits.to(device, dtype).requires_grad_(), target.to(device)
+
+
 def frame_field(
     n: int, size: int, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -39,14 +47,24 @@ def frame_field(
     )
 
 
-def seg_loss(*, tversky: bool = False, logits: bool = False) -> Loss:
+IGNORED = 255
+"""SegLoss's own `ignore_index`, which is none of the values of the targets here."""
+
+
+def seg_loss(*, tversky: bool = False, logits: bool = False, ignore_index: int | None = IGNORED) -> Loss:
     """Return half the cross-entropy plus half the Dice loss over two channels, and half the focal Tversky loss."""
     return lossreg.create_loss(
         "seg/SegLoss",
         gt_channel_selector=[0, 1],
         tversky_focal_coef=0.5 if tversky else 0.0,
         use_mixed_precision=logits,
+        ignore_index=ignore_index,
     )
+
+
+def class_loss(n_classes: int, *, ignore_index: int | None = IGNORED) -> Loss:
+    """Return half the cross-entropy plus half the Dice loss over classes that exclude each other."""
+    return lossreg.create_loss("seg/SegLoss", gt_channel_selector=0, n_classes=n_classes, ignore_index=ignore_index)
 
 
 def frame_field_loss() -> MultiLoss:

@@ -19,8 +19,11 @@ Pair: TypeAlias = tuple[str, str, str]
 """The name of ours, the name of theirs, and the key of the target."""
 
 BAR_SHAPES = ((8, 2, 256, 256), (4, 2, 512, 512))
+MANY_CLASSES = 19
 SIZES = (64, 128, 256, 512, 1024)
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+ON_CPU = (torch.float32, torch.bfloat16)
+CLASSES = "SegLoss on classes"
 
 
 @dataclass
@@ -68,7 +71,31 @@ class Sides:
 
     def peak(self, name: str) -> int:
         """Return the peak number of bytes without the batch, with gradients."""
-        return peak_bytes(self.with_backward(name))
+        return peak_bytes(self.with_backward(name), self.setting.get("device", "cpu"))
+
+    def peaks(self, section: str, pairs: Sequence[Pair]) -> list[Row]:
+        """Return the peak memory of the functions in the pairs."""
+        peaks = {name: self.peak(name) for name in dict.fromkeys(name for pair in pairs for name in pair[:2])}
+        return [counted(section, o, t, self.setting, PEAK, peaks[o], peaks[t]) for o, t, _ in pairs]
+
+    def add_peers(self, functions: Mapping[str, Callable[[Tensor, Tensor], Forward]], same: str = "") -> list[str]:
+        """Add losses of other libraries, of which `same` has the same value, and return their names."""
+        for name, loss in functions.items():
+            self.forwards[name] = loss(*self.inputs, *self.constants)
+            if name == same:
+                self.check(next(iter(self.forwards)), name, tolerance_of(self.inputs[0].dtype))
+        return list(functions)
+
+    def under_autocast(self) -> Sides:
+        """Return the same under autocast to the dtype of the predictions, as in mixed-precision training."""
+        device, dtype = self.setting["device"], self.inputs[0].dtype
+        forwards = {name: torch.autocast(device, dtype)(forward) for name, forward in self.forwards.items()}
+        return replace(self, setting={**self.setting, "amp": "autocast"}, forwards=forwards)
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Return by how much two values of a dtype may differ."""
+    return textbook.TOLERANCE if dtype == torch.float32 else 1e-2
 
 
 def seg_sides(
@@ -77,12 +104,15 @@ def seg_sides(
     soft: bool = False,
     logits: bool = False,
     dtype: torch.dtype = torch.float32,
+    target_dtype: torch.dtype | None = None,
     threads: int = 2,
     compiled: bool = False,
     device: str = "cpu",
+    ignore_index: int | None = batches.IGNORED,
 ) -> Sides:
     """Return SegLoss and the textbook formula for one random batch, after checking that they agree."""
     pred, target = batches.segmentation(shape, soft=soft, logits=logits, dtype=dtype, device=device)
+    target = target.to(target_dtype or dtype)
     setting = {
         "shape": list(shape),
         "target": "soft" if soft else "hard",
@@ -90,9 +120,11 @@ def seg_sides(
         "dtype": DTYPES[dtype],
         "threads": threads,
         "device": device,
+        **without(ignore_index),
     }
     sides = Sides(setting, (pred,), (target,), threads)
-    loss, tversky = (batches.seg_loss(tversky=t, logits=logits).to(device) for t in (False, True))
+    options: Any = {"logits": logits, "ignore_index": ignore_index}
+    loss, tversky = (batches.seg_loss(tversky=t, **options).to(device) for t in (False, True))
     formula = textbook.bce_dice_logits if logits else textbook.bce_dice
     read = {"seg": pred}, {"gt_polygons_image": target}
     sides.forwards = {
@@ -100,15 +132,51 @@ def seg_sides(
         "SegLoss with Tversky": lambda: tversky(*read)[0],
         "textbook": lambda: formula(pred, target),
     }
-    sides.check("SegLoss", "textbook", textbook.TOLERANCE if dtype == torch.float32 else 1e-2)
+    sides.check("SegLoss", "textbook", tolerance_of(dtype))
     if not logits:
         sides.forwards["textbook with Tversky"] = lambda: textbook.bce_dice_tversky(pred, target)
-        sides.check("SegLoss with Tversky", "textbook with Tversky")
+        sides.check("SegLoss with Tversky", "textbook with Tversky", tolerance_of(dtype))
     if compiled:
         torch.compiler.reset()
         ours, theirs = torch.compile(lambda p, g: loss(p, g)[0], fullgraph=True), torch.compile(formula, fullgraph=True)
         sides.forwards["SegLoss compiled"] = lambda: ours(*read)
         sides.forwards["textbook compiled"] = lambda: theirs(pred, target)
+    return sides
+
+
+def without(ignore_index: int | None) -> dict[str, str]:
+    """Return what the setting says of a loss that ignores nothing."""
+    return {"ignored": "no ignore_index"} if ignore_index is None else {}
+
+
+def class_sides(
+    shape: batches.Shape,
+    *,
+    dtype: torch.dtype = torch.float32,
+    threads: int = 2,
+    compiled: bool = False,
+    device: str = "cpu",
+    ignore_index: int | None = batches.IGNORED,
+) -> Sides:
+    """Return SegLoss on class indices and the textbook formula for one batch, after checking that they agree."""
+    logits, target = batches.classes(shape, dtype=dtype, device=device)
+    setting = {
+        "shape": list(shape), "dtype": DTYPES[dtype], "threads": threads, "device": device, **without(ignore_index),
+    }  # fmt: skip
+    sides = Sides(setting, (logits,), (target,), threads)
+    loss = batches.class_loss(shape[1], ignore_index=ignore_index).to(device)
+    read = {"seg": logits}, {"gt_polygons_image": target}
+    sides.forwards = {
+        CLASSES: lambda: loss(*read)[0],
+        "textbook": lambda: textbook.class_dice(logits, target),
+    }
+    sides.check(CLASSES, "textbook", tolerance_of(dtype))
+    if compiled:
+        torch.compiler.reset()
+        ours = torch.compile(lambda p, g: loss(p, g)[0], fullgraph=True)
+        theirs = torch.compile(textbook.class_dice, fullgraph=True)
+        sides.forwards[f"{CLASSES} compiled"] = lambda: ours(*read)
+        sides.forwards["textbook compiled"] = lambda: theirs(logits, target)
     return sides
 
 
@@ -176,14 +244,25 @@ def frame_bars(n: int, size: int, effort: Effort) -> list[Row]:
 def peer_bars(shape: batches.Shape, soft: bool, effort: Effort) -> list[Row]:
     """Return the rows of SegLoss on logits and the most similar losses of MONAI and segmentation-models-pytorch."""
     sides = seg_sides(shape, soft=soft, logits=True)
-    (pred,), (target,) = sides.inputs, sides.constants
-    pairs: list[Pair] = []
-    for name, loss in peers.bce_dice().items():
-        sides.forwards[name] = loss(pred, target)
-        if name == peers.SAME_VALUE:
-            sides.check("SegLoss", name)
-        pairs.append(("SegLoss", name, "monai" if name.startswith("MONAI") else ""))
-    return sides.times("peers", pairs, effort, (FORWARD, BOTH)) + seg_peaks(sides, pairs)
+    names = sides.add_peers(peers.bce_dice(), peers.SAME_VALUE)
+    pairs: list[Pair] = [("SegLoss", name, "monai" if name.startswith("MONAI") else "") for name in names]
+    return sides.times("peers", pairs, effort, (FORWARD, BOTH)) + sides.peaks("memory", pairs)
+
+
+def class_bars(shape: batches.Shape, dtype: torch.dtype, effort: Effort) -> list[Row]:
+    """Return the rows of SegLoss on class indices, the textbook formula, and other libraries."""
+    sides = class_sides(shape, dtype=dtype)
+    bar = "classes" if dtype == torch.float32 else "half logits"
+    rows = sides.times("losses", [(CLASSES, "textbook", bar)], effort)
+    names = sides.add_peers(peers.on_classes(), peers.ON_CLASSES)
+    pairs: list[Pair] = [(CLASSES, n, "classes monai" if n == peers.ON_CLASSES else "") for n in names]
+    if pairs:
+        rows += sides.times("peers", pairs, effort)
+    peaks = sides.peaks("memory", [(CLASSES, name, "") for name in ("textbook", *names)])
+    if dtype == torch.float32 and shape[1] == MANY_CLASSES:  # the gradient is as large as the logits
+        size = sides.inputs[0].nbytes
+        peaks[0] = replace(peaks[0], bar="classes peak", measured=(size + peaks[0].ours) / (2 * size))
+    return rows + peaks
 
 
 def seg_memory(sides: Sides) -> list[Row]:
@@ -195,13 +274,8 @@ def seg_memory(sides: Sides) -> list[Row]:
         rows.append(
             counted("memory", name, theirs, sides.setting, SAVED, ours, sides.saved(theirs), "seg saved", ours / planes)
         )
-    return rows + seg_peaks(sides, [("SegLoss", "textbook", ""), ("SegLoss with Tversky", "textbook with Tversky", "")])
-
-
-def seg_peaks(sides: Sides, pairs: Sequence[Pair]) -> list[Row]:
-    """Return the peak memory rows of pairs."""
-    peaks = {name: sides.peak(name) for name in dict.fromkeys(name for pair in pairs for name in pair[:2])}
-    return [counted("memory", o, t, sides.setting, PEAK, peaks[o], peaks[t]) for o, t, _ in pairs]
+    pairs: list[Pair] = [("SegLoss", "textbook", ""), ("SegLoss with Tversky", "textbook with Tversky", "")]
+    return rows + sides.peaks("memory", pairs)
 
 
 def frame_memory(sides: Sides) -> list[Row]:
@@ -213,7 +287,7 @@ def frame_memory(sides: Sides) -> list[Row]:
             ours, other = sides.saved(name), sides.saved(theirs)
             held = ("frame saved", ours / other) if not suffix else ("", None)
             rows.append(counted("memory", name, theirs, sides.setting, SAVED, ours, other, *held))
-            rows += seg_peaks(sides, [(name, theirs, "")])
+            rows += sides.peaks("memory", [(name, theirs, "")])
     return rows
 
 
@@ -240,7 +314,8 @@ def seg_sweep(
     """Return the rows of SegLoss and the textbook formula at one point of a sweep."""
     compiled = compiled and effort.compiled
     sides = seg_sides(shape, compiled=compiled, **options)
-    pairs: list[Pair] = [("SegLoss", "textbook", "")]
+    half = options.get("dtype") == torch.bfloat16
+    pairs: list[Pair] = [("SegLoss", "textbook", "half logits" if half else "")]
     if compiled:
         pairs += [("SegLoss", "textbook compiled", ""), ("SegLoss compiled", "textbook compiled", "")]
     return sides.times(section, pairs, effort)
@@ -251,14 +326,16 @@ def frame_sweep(section: str, n: int, size: int, effort: Effort, **options: Any)
     return frame_sides(n, size, **options).times(section, [("frame field", "textbook", "")], effort)
 
 
-def other_peers(effort: Effort) -> list[Row]:
-    """Return the rows of the multi-class losses and the slopes of a segmentation, with similar functions."""
-    rows = []
-    for case, setting, inputs, ours, others in peers.on_classes(4, 256):
-        sides = Sides({**setting, "dtype": "float32", "threads": 2, "device": "cpu"}, inputs, (), 2)
-        sides.forwards = {case: ours, **others}
-        rows += sides.times("peers", [(case, name, "") for name in others], effort) if others else []
-    return rows
+def slopes(effort: Effort) -> list[Row]:
+    """Return the rows of the slopes of a segmentation, with a similar function."""
+    found = peers.slopes(4, 256)
+    if found is None:
+        return []
+    planes, ours, others = found
+    sides = Sides({"shape": list(planes.shape), "dtype": "float32", "threads": 2, "device": "cpu"}, (planes,), ())
+    case = "SegGrads (slopes and magnitude)"
+    sides.forwards = {case: ours, **others}
+    return sides.times("peers", [(case, name, "") for name in others], effort)
 
 
 # --- all comparisons ----------------------------------------------------------------------------------
@@ -274,7 +351,12 @@ def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
             yield f"peers of {label}", lambda shape=shape, soft=soft: peer_bars(shape, soft, long)
     yield "frame field 4x256x256", lambda: frame_bars(4, 256, long)
     yield "bfloat16 against float32", half_bars
-    yield "peers on classes", lambda: other_peers(effort)
+    for n_classes in (3, MANY_CLASSES):
+        for dtype in ON_CPU:
+            shape = (4, n_classes, 256, 256)
+            label = f"{n_classes} classes, {DTYPES[dtype]}"
+            yield label, lambda shape=shape, dtype=dtype: class_bars(shape, dtype, effort)
+    yield "slopes", lambda: slopes(effort)
     if not effort.sweeps:
         return
     for size in SIZES:
@@ -286,7 +368,7 @@ def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         yield f"frame field, batch {n}", lambda n=n: frame_sweep("sweeps", n, 256, effort)
     yield "SegLoss, one thread", lambda: seg_sweep("sweeps", (8, 2, 256, 256), effort, compiled=True, threads=1)
     yield "frame field, one thread", lambda: frame_sweep("sweeps", 4, 256, effort, threads=1)
-    for dtype in DTYPES:
+    for dtype in ON_CPU:
         for soft in (False, True):
             options = {"logits": True, "dtype": dtype, "soft": soft}
             yield (
@@ -296,11 +378,60 @@ def cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     yield "frame field, bfloat16", lambda: frame_sweep("sweeps", 4, 256, effort, dtype=torch.bfloat16)
 
 
-def gpu_cases(effort: Effort) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Yield the comparisons on a GPU, if there is one."""
-    if not torch.cuda.is_available():
+# --- on a GPU -----------------------------------------------------------------------------------------
+
+
+GPU_SIZES = (256, 1024)
+
+
+def gpu_rows(sides: Sides, functions: Mapping[str, Any], effort: Effort, *, amp: bool = False) -> list[Row]:
+    """Return the times and peaks of ours beside the textbook formula and other libraries, eager and compiled."""
+    ours = next(iter(sides.forwards))
+    pairs: list[Pair] = [(ours, name, "") for name in ("textbook", *sides.add_peers(functions))]
+    if f"{ours} compiled" in sides.forwards:
+        pairs += [(ours, "textbook compiled", ""), (f"{ours} compiled", "textbook compiled", "")]
+    if amp:
+        sides = sides.under_autocast()
+    return sides.times("gpu", pairs, effort) + sides.peaks("gpu", pairs)
+
+
+def gpu_cases(
+    effort: Effort, device: str = "cuda", sizes: Sequence[int] = GPU_SIZES
+) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Yield the comparisons on a GPU, if there is one; compiled at the smallest size only, since that takes long."""
+    if device == "cuda" and not torch.cuda.is_available():
         return
-    for shape in BAR_SHAPES:
-        yield f"SegLoss {shape} on the GPU", lambda s=shape: seg_sweep("gpu", s, effort, compiled=True, device="cuda")
-    for size in (256, 1024):
-        yield f"frame field {size} on the GPU", lambda s=size: frame_sweep("gpu", 4, s, effort, device="cuda")
+    effort = replace(effort, seconds=effort.seconds / 4)
+    for size in sizes:
+        options = {"compiled": effort.compiled and size == sizes[0], "device": device, "threads": 1}
+        planes, label = (8, 2, size, size), f"size {size} on the GPU"
+        yield (
+            f"SegLoss on probabilities, {label}",
+            lambda planes=planes, options=options: gpu_rows(seg_sides(planes, **options), {}, effort),
+        )
+        for dtype in DTYPES:
+            for amp in (False, True) if dtype != torch.float32 else (False,):
+                what = f"{DTYPES[dtype]}{', autocast' * amp}, {label}"
+                chosen = {**options, "dtype": dtype}
+                binary = {**chosen, "logits": True, "target_dtype": torch.float32 if amp else dtype}
+                yield (
+                    f"SegLoss on logits, {what}",
+                    lambda planes=planes, binary=binary, amp=amp: gpu_rows(
+                        seg_sides(planes, **binary), peers.bce_dice(), effort, amp=amp
+                    ),
+                )
+                for n_classes in (3, MANY_CLASSES):
+                    shape = (8, n_classes, size, size)
+                    yield (
+                        f"{n_classes} classes, {what}",
+                        lambda shape=shape, chosen=chosen, amp=amp: gpu_rows(
+                            class_sides(shape, **chosen), peers.on_classes(), effort, amp=amp
+                        ),
+                    )
+        for dtype in ON_CPU:
+            yield (
+                f"frame field, {DTYPES[dtype]}, {label}",
+                lambda size=size, dtype=dtype, options=options: gpu_rows(
+                    frame_sides(4, size, dtype=dtype, **options), {}, effort
+                ),
+            )

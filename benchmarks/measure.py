@@ -111,13 +111,13 @@ def saved_bytes(forward: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> in
     return total
 
 
-def peak_bytes(call: Call) -> int:
-    """Return the peak number of bytes during a call, without those allocated before it.
+def peak_bytes(call: Call, device: str = "cpu") -> int:
+    """Return the peak number of bytes on a device during a call, without those allocated before it.
 
     On a GPU the number is from the caching allocator, on the CPU from the profiler's memory events.
     """
     call()  # warm-up: one-time allocations such as compiled code do not count
-    if torch.cuda.is_available():
+    if device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import lossreg
 from lossreg.registry import catalog
 
 Forward = Callable[[], Tensor]
 SAME_VALUE = "MONAI DiceCELoss, channel by channel"
+ON_CLASSES = "MONAI DiceCELoss on classes"
 
 
 def library(name: str) -> Any:
@@ -48,45 +48,31 @@ def bce_dice() -> dict[str, Callable[[Tensor, Tensor], Forward]]:
     return functions
 
 
-Case = tuple[str, dict[str, Any], tuple[Tensor, ...], Forward, dict[str, Forward]]
-
-
-def on_classes(n: int, size: int) -> Iterator[Case]:
-    """Yield `(case, setting, inputs, ours, theirs)` for classes that exclude each other, and for slopes."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(n, 3, size, size, generator=generator).requires_grad_()
-    classes = torch.randint(0, 3, (n, size, size), generator=generator)
-    ours = lossreg.create_loss("seg/SegLoss", gt_channel_selector=0, n_classes=3)
-    read = {"seg": logits}, {"gt_polygons_image": classes}
-    theirs: dict[str, Forward] = {
-        "textbook on classes": lambda: 0.5 * F.cross_entropy(logits, classes) + 0.5 * _class_dice(logits, classes)
-    }
-    kornia, monai = library("kornia"), library("monai.losses")
-    if kornia:
-        dice, cross_entropy = kornia.losses.DiceLoss(average="macro"), torch.nn.CrossEntropyLoss()
-        theirs["kornia DiceLoss + cross-entropy"] = lambda: (
-            0.5 * dice(logits, classes) + 0.5 * cross_entropy(logits, classes)
-        )
-    if monai:
+def on_classes() -> dict[str, Callable[[Tensor, Tensor], Forward]]:
+    """Return name -> function of logits (N, C, H, W) and indices (N, H, W) that returns the call to time."""
+    functions: dict[str, Callable[[Tensor, Tensor], Forward]] = {}
+    if monai := library("monai.losses"):
         both = monai.DiceCELoss(
             softmax=True, to_onehot_y=True, lambda_dice=0.5, lambda_ce=0.5, smooth_nr=1.0, smooth_dr=1.0
         )
-        theirs["MONAI DiceCELoss on classes"] = lambda: both(logits, classes[:, None])
-    yield "SegLoss on classes", {"shape": list(logits.shape)}, (logits,), lambda: ours(*read)[0], theirs
-    if kornia:
-        planes = torch.rand(n, 3, size, size, generator=generator).requires_grad_()
-        node = catalog().preprocesses.find("crossfield/SegGrads").load()()
-        yield (
-            "SegGrads (slopes and magnitude)",
-            {"shape": list(planes.shape)},
-            (planes,),
-            lambda: node({"seg": planes}, {})[0]["seg_grad_norm"].sum(),
-            {"kornia Sobel": lambda: kornia.filters.sobel(planes, eps=1e-6).sum()},
+        functions[ON_CLASSES] = lambda logits, classes: lambda: both(logits, classes[:, None])
+    if kornia := library("kornia"):
+        dice = kornia.losses.DiceLoss(average="macro")
+        functions["kornia DiceLoss + cross-entropy"] = lambda logits, classes: (
+            lambda: 0.5 * dice(logits, classes) + 0.5 * F.cross_entropy(logits, classes)
         )
+    return functions
 
 
-def _class_dice(logits: Tensor, classes: Tensor) -> Tensor:
-    one_hot = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    p = logits.softmax(1)
-    both, total = (p * one_hot).sum((2, 3)), p.sum((2, 3)) + one_hot.sum((2, 3))
-    return (1 - (2 * both + 1) / (total + 1 + 1e-7)).mean()
+Slopes = tuple[Tensor, Forward, dict[str, Forward]]
+
+
+def slopes(n: int, size: int) -> Slopes | None:
+    """Return a segmentation, the sum of the magnitudes of its slopes, and that of kornia's, if it is installed."""
+    kornia = library("kornia")
+    if kornia is None:
+        return None
+    planes = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    node = catalog().preprocesses.find("crossfield/SegGrads").load()()
+    theirs: dict[str, Forward] = {"kornia Sobel": lambda: kornia.filters.sobel(planes, eps=1e-6).sum()}
+    return planes, lambda: node({"seg": planes}, {})[0]["seg_grad_norm"].sum(), theirs

@@ -24,6 +24,7 @@ SECTIONS = {
     "composition": "Composition",
     "sync": "Norms over processes",
     "startup": "Start-up",
+    "counts": "What a device is asked for",
     "gpu": "GPU",
 }
 GREY = "#80858c"  # readable on white and on black
@@ -56,7 +57,9 @@ def size(value: float) -> str:
 
 
 def factor(value: float) -> str:
-    """Return a ratio with two or three digits."""
+    """Return a ratio with two or three digits, and a number of things as it is."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -109,6 +112,18 @@ def section_table(rows: Sequence[Row]) -> str:
     return table(["lossreg", "compared with", "setting", "phase", "lossreg's", "the other's", "ratio"], cells)
 
 
+def counts_table(rows: Sequence[Row]) -> str:
+    """Return the table of counts, with a line for each setting and "lossreg's / the other's" for each kind of count."""
+    phases = list(dict.fromkeys(row.phase for row in rows))
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        show = size if row.unit == "B" else str
+        cell = f"{show(row.ours)} / {show(row.theirs)}"
+        lines.setdefault((row.case, row.against, setting(row)), {})[row.phase] = cell
+    cells = [[*line, *(of_phase.get(phase, "") for phase in phases)] for line, of_phase in lines.items()]
+    return table(["lossreg", "compared with", "setting", *phases], cells)
+
+
 def bars_table(results: Results) -> str:
     """Return the table of the targets."""
     cells = []
@@ -145,13 +160,19 @@ def machine_text(results: Results) -> str:
     ]
     if results["quick"]:
         lines.append("This was a quick run: few rounds, no compiler, no sweeps.")
+    lines += [
+        f"{', '.join(SECTIONS[section] for section in run['sections'])}: from another run, on {run['date']}, "
+        f"{run['machine']['gpu'] or run['machine']['cpu']}, torch {run['machine']['versions']['torch']}."
+        for run in results.get("later", [])
+    ]
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
 def tables(results: Results) -> dict[str, str]:
     """Return the Markdown of each part by name."""
     parts = {name: section_table(rows_of(results, name)) for name in SECTIONS}
-    if not parts["gpu"] or results["machine"]["gpu"] is None:
+    parts["counts"] = counts_table(rows_of(results, "counts"))
+    if not rows_of(results, "gpu"):
         parts["gpu"] = "The machine had no GPU, so this section was skipped.\n"
     return {
         "machine": machine_text(results),

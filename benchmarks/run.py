@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import composition
+import counts
 import losses
 import report
 import startup
@@ -27,7 +28,7 @@ import sync
 import torch
 from machine import machine
 from measure import QUICK, Effort
-from results import Row, verdicts
+from results import Row, merge, verdicts
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -35,6 +36,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lossreg.atomic import replacing
 
 PARTS = {
+    "counts": counts.cases,
     "losses": losses.cases,
     "gpu": losses.gpu_cases,
     "composition": composition.cases,
@@ -122,13 +124,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds, no compiler, no sweeps: about a minute")
     parser.add_argument("--output", type=Path, default=Path("bench-run"), metavar="FOLDER", help="default: bench-run")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run; default: all")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="a results.json, of which the other parts are kept")
     options = parser.parse_args(arguments)
     console = Console()
     effort = QUICK if options.quick else Effort()
     if effort.compiled and not compiles():
         console.print("no compiler found, so nothing is compiled", style="yellow")
         effort = replace(effort, compiled=False)
+    if "counts" in options.only and (lacking := counts.standin.missing()):
+        console.print(f"nothing is counted: the stand-in device {lacking}", style="yellow")
     results = measure_all(effort, options.only, console)
+    if options.keep:
+        results = merge(json.loads(options.keep.read_text(encoding="utf-8")), results)
     write(results, options.output)
     console.print(Markdown(report.bars_table(results)))
     console.print(f"wrote results.json, results.md and sizes.svg into {options.output}")

@@ -43,6 +43,12 @@ def dice(pred: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * both + 1) / (p + t + 1 + 1e-7)).mean()
 
 
+def class_dice(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return half the cross-entropy plus half the Dice loss of logits (N, C, H, W) for indices (N, H, W)."""
+    one_hot = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    return 0.5 * F.cross_entropy(logits, classes) + 0.5 * dice(logits.softmax(1), one_hot)
+
+
 def focal_tversky(pred: Tensor, target: Tensor) -> Tensor:
     """Return the mean focal Tversky loss over the planes (n, c)."""
     hit = (pred * target).sum((2, 3))

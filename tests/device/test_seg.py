@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -45,11 +44,6 @@ def both(counts_of: Counts, loss: Any, formula: Callable[[Tensor, Tensor], Tenso
     """Return the counts of ours and of the textbook's."""
     ours = counts_of(lambda: grad(loss({"seg": pred}, {"gt_polygons_image": gt})[0], pred))
     return ours, counts_of(lambda: grad(formula(pred, gt), pred))
-
-
-def textbook_of_classes(z: Tensor, y: Tensor) -> Tensor:
-    hot = F.one_hot(y, z.shape[1]).permute(0, 3, 1, 2).to(z.dtype)
-    return 0.5 * F.cross_entropy(z, y) + 0.5 * textbook.dice(z.softmax(1), hot)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +98,7 @@ def test_classes_ask_for_no_more_than_this(
 ) -> None:
     pred, gt = classes(device, dtype, number)
     loss = seg.SegLoss("seg", 0, n_classes=number, ignore_index=ignored).to(device)
-    ours, theirs = both(counts_of, loss, textbook_of_classes, pred, gt)
+    ours, theirs = both(counts_of, loss, textbook.class_dice, pred, gt)
     assert ours.launches <= launches
     assert ignored is not None or ours.launches <= theirs.launches
     assert ours.bytes <= of_bytes * theirs.bytes
