@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.needs_plugins
 CUTS = 334
 """For each number of ranks; 1,002 for each loss."""
-AT_ONCE = 50
+AT_ONCE = 10
 """How many cases of a loss the ranks answer within a minute."""
 SHARES = 10
 
