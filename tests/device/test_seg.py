@@ -79,12 +79,12 @@ def test_binary_asks_for_no_more_than_this(
 @pytest.mark.parametrize(
     ("number", "ignored", "dtype", "launches", "of_bytes"),
     [
-        (19, None, torch.float32, 35, 0.55),
-        (19, 255, torch.float32, 52, 0.7),
-        (19, None, torch.bfloat16, 38, 1.1),
-        (19, 255, torch.bfloat16, 55, 1.3),
-        (3, None, torch.float32, 35, 0.8),
-        (150, None, torch.float32, 35, 0.55),
+        (19, None, torch.float32, 34, 0.55),
+        (19, 255, torch.float32, 51, 0.7),
+        (19, None, torch.bfloat16, 37, 1.1),
+        (19, 255, torch.bfloat16, 54, 1.3),
+        (3, None, torch.float32, 34, 0.8),
+        (150, None, torch.float32, 34, 0.55),
     ],
 )
 def test_classes_ask_for_no_more_than_this(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lossreg.losses.base import holds
 from lossreg.losses.concrete import is_concrete
 
 _BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
@@ -20,16 +19,11 @@ def may_apply(pred: Tensor, *constants: Tensor | None) -> bool:
     return all(map(is_concrete, [pred, *given])) and not any(constant.requires_grad for constant in given)
 
 
-def lies_within(values: Tensor, low: float, high: float) -> bool:
-    """Return whether all values on the CPU are in a range, and none is NaN."""
-    return holds((torch.amin(values) >= low) & (torch.amax(values) <= high))
-
-
 class Blocks:
     """Planes (N, C, pixels), read block by block as float32, or float64 if they are.
 
-    A block contains whole samples, or a part of the pixels of one sample; elsewhere than on the CPU it is the whole, as
-    each operation has to be started there.
+    A block contains whole samples, or a part of the pixels of one sample. Elsewhere than on the CPU each operation on a
+    block would be a launch, so that all planes are one block.
 
     Attributes:
         planes: (N, C, pixels).
@@ -53,12 +47,29 @@ class Blocks:
         length = -(-pixels // -(-c * pixels // elements))
         return groups, -(-pixels // length)  # `Tensor.chunk` may return fewer parts than it is asked for
 
-    def blocks(self, planes: Tensor, once: bool = False) -> Sequence[Tensor]:
-        """Return planes (N, C, pixels) as blocks, without a copy; with `once` there is one number for a plane."""
+    def blocks(self, planes: Tensor) -> Sequence[Tensor]:
+        """Return planes (N, C, pixels) as blocks, without a copy."""
         some = planes.chunk(self.groups)
-        if self.parts == 1:
-            return some
-        return [part for planes in some for part in ([planes] * self.parts if once else planes.chunk(self.parts, 2))]
+        return some if self.parts == 1 else [part for planes in some for part in planes.chunk(self.parts, 2)]
+
+    def of_blocks(self, numbers: Tensor) -> Sequence[Tensor]:
+        """Return for each block its numbers (n, C, 1), of numbers (N, C)."""
+        some = numbers.to(self.dtype).unsqueeze(2).chunk(self.groups)
+        return [group for group in some for _ in range(self.parts)]
+
+    def sum_blocks(self, rows: int, sum_block: Callable[[int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the sum of a number of each block, and sums of planes (rows, N, C).
+
+        Args:
+            rows: how many sums a plane has.
+            sum_block: given a block's position, it returns the number, and writes the sums (rows, n, C).
+        """
+        sums = self.planes.new_empty((rows, self.parts, *self.planes.shape[:2]), dtype=self.dtype)
+        places = [part for some in sums.chunk(self.groups, 2) for part in some.unbind(1)]
+        totals = [sum_block(i, place) for i, place in enumerate(places)]
+        if len(totals) == 1:
+            return totals[0], sums[:, 0]
+        return torch.stack(totals).sum(dtype=torch.float64), sums.sum(1, dtype=torch.float64)
 
     def buffer(self, name: str, like: Tensor) -> Tensor:
         """Return an uninitialised block that reuses the same memory; the first block is the largest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from lossreg_seg.blocks import Blocks, may_apply
 from lossreg_seg.formulas import Coefficients, Parts, Share, multiclass_formula
-from lossreg_seg.overlap import Divisors, Overlap, Slopes
+from lossreg_seg.overlap import Divisors, Overlap, Slopes, parts_of
 
 
 class Classes(NamedTuple):
@@ -42,8 +43,8 @@ class ClassLoss(torch.autograd.Function):
     with the weight `w` of the pixel and the label smoothing `e`. The derivative by `z_c` is that by `log s_c` minus
     `s_c` times the sum of those over the classes.
 
-    On the CPU the logits are read in blocks that fit the cache; elsewhere as a whole, with one buffer of their size
-    beside the gradient. Second derivatives use `multiclass_formula`.
+    `Blocks` says in which parts the logits are read; beside the gradient there is one buffer of the size of a part.
+    Second derivatives use `multiclass_formula`.
     """
 
     @staticmethod
@@ -83,12 +84,7 @@ class ClassLoss(torch.autograd.Function):
         overlap = Overlap.of(sums[0], sums[1], sums[2], task.coefs, by, logits.shape[1]) if has_overlap else None
         ctx.task, ctx.by, ctx.overlap, ctx.split = task, by, overlap, (planes.groups, planes.parts)
         ctx.save_for_backward(logits, at, label, kept, weights)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(c for c in (by.pixels, by.planes) if isinstance(c, Tensor)))
-        total, factor = by.of_pixels(total, -task.coefs.bce)
-        mean = total.new_zeros(()) if overlap is None else overlap.mean()
-        entropy, mean = (value.to(planes.dtype) for value in (total * factor, mean))
-        return Parts(entropy, mean, by.pixels, by.planes)
+        return parts_of(ctx, total, -task.coefs.bce, overlap, by, planes.dtype)
 
     @staticmethod
     def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -125,13 +121,17 @@ class _Planes(Blocks):
         super().__init__(logits, split)
         self.task, self.kept = task, indices.kept
         self._dropped = None if self.on_cpu or self.kept is None else self.kept.flatten(2).logical_not()
-        dtype = self.dtype if self.on_cpu else torch.int64
-        self._of_class = torch.arange(logits.shape[1], device=logits.device, dtype=dtype).unsqueeze(1)
         self._logits = self.blocks(self.planes)
         self._at, self._label = (self.blocks(some.flatten(2)) for some in (indices.at, indices.label))
         self._kept, self._weights = (
             None if some is None else self.blocks(some.flatten(2)) for some in (indices.kept, weights)
         )
+
+    @functools.cached_property
+    def _of_class(self) -> Tensor:
+        """The classes, (C, 1)."""
+        dtype = self.dtype if self.on_cpu else torch.int64
+        return torch.arange(self.planes.shape[1], device=self.planes.device, dtype=dtype).unsqueeze(1)
 
     def _hot(self, i: int, like: Tensor) -> Tensor:
         """Return 1 at the class of each pixel that counts, else 0: a number on the CPU, a bool elsewhere."""
@@ -153,25 +153,21 @@ class _Planes(Blocks):
 
         The sums are `TP` and two others, see `Overlap.of`.
         """
-        n, classes, _ = self.planes.shape
-        rows = self.planes.new_empty((3, self.parts, n, classes), dtype=self.dtype)
-        of_blocks = [part.unbind() for some in rows.chunk(self.groups, 2) for part in some.unbind(1)]
-        totals = [self._sum_block(i, *of_block) for i, of_block in enumerate(of_blocks)]
-        valid = None
-        if self.kept is not None:
-            valid = rows.new_empty((2, n, 1))
-            torch.sum(self.kept.flatten(1), 1, keepdim=True, dtype=valid.dtype, out=valid[0])
-        if len(totals) == 1:
-            return totals[0], rows[:, 0], valid
-        return torch.stack(totals).sum(dtype=torch.float64), rows.sum(1, dtype=torch.float64), valid
+        total, sums = self.sum_blocks(3, self._sum_block)
+        if self.kept is None:
+            return total, sums, None
+        valid = self.planes.new_empty((2, len(self.kept), 1), dtype=self.dtype)
+        torch.sum(self.kept.flatten(1), 1, keepdim=True, dtype=valid.dtype, out=valid[0])
+        return total, sums, valid
 
-    def _sum_block(self, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor) -> Tensor:
-        """Write the sums over the planes of a block, (n, C) each, and return its log-likelihood."""
+    def _sum_block(self, i: int, sums: Tensor) -> Tensor:
+        """Write the sums over the planes of a block, (3, n, C), and return its log-likelihood."""
+        tp, of_p, of_t = sums
         log_p, coefs = torch.log_softmax(self.read(self._logits, i, "logits"), 1), self.task.coefs
-        total = self._log_likelihood(i, log_p) if coefs.bce else log_p.new_zeros(())
-        if not coefs.has_overlap():
+        hot = self._hot(i, log_p) if self.on_cpu or coefs.has_overlap() else None
+        total = self._log_likelihood(i, log_p, hot) if coefs.bce else log_p.new_zeros(())
+        if hot is None or not coefs.has_overlap():
             return total
-        hot = self._hot(i, log_p)
         p = self._blank(i, log_p.exp_())
         torch.sum(hot, 2, dtype=p.dtype, out=of_t)
         torch.sum(p, 2, out=of_p)
@@ -186,10 +182,10 @@ class _Planes(Blocks):
             torch.sub(of_p, p.scatter_(1, self._at[i], 0).sum(2), out=tp)
         return total
 
-    def _log_likelihood(self, i: int, log_p: Tensor) -> Tensor:
+    def _log_likelihood(self, i: int, log_p: Tensor, hot: Tensor | None) -> Tensor:
         """Return the sum over a block, times the weights of its pixels."""
-        if self.on_cpu:
-            log_at = torch.mul(log_p, self._hot(i, log_p), out=self.buffer("both", log_p)).sum(1, keepdim=True)
+        if self.on_cpu and hot is not None:
+            log_at = torch.mul(log_p, hot, out=self.buffer("both", log_p)).sum(1, keepdim=True)
         else:
             log_at = log_p.gather(1, self._at[i])
         if self.task.smoothing:
@@ -206,9 +202,7 @@ class _Planes(Blocks):
             share: the derivative of what follows by the log-likelihood.
         """
         smoothing, whole = self.task.smoothing, torch.empty_like(self.planes)
-        of_blocks = (
-            None if slopes is None else [self.blocks(x.to(self.dtype)[..., None], once=True) for x in slopes[:2]]
-        )
+        of_blocks = None if slopes is None else [self.of_blocks(numbers) for numbers in slopes[:2]]
         for i, out in enumerate(self.blocks(whole)):
             hit = share if self._weights is None else share * self.read(self._weights, i, "weights")
             p = torch.softmax(self.read(self._logits, i, "logits"), 1)

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossreg.losses.base import can_hold
-from lossreg_seg.blocks import Blocks, lies_within, may_apply
+from lossreg.losses.base import can_hold, is_within
+from lossreg_seg.blocks import Blocks, may_apply
 from lossreg_seg.formulas import Binary, Parts, binary_formula
-from lossreg_seg.overlap import Divisors, Overlap, Slopes
+from lossreg_seg.overlap import Divisors, Overlap, Slopes, parts_of
 
 _SUM = 2  # torch's number of the reduction
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -29,8 +29,7 @@ class BinaryLoss(torch.autograd.Function):
 
     At ignored pixels `p = t = 0`, which adds nothing to any sum.
 
-    On the CPU the planes are read in blocks that fit the cache; elsewhere as a whole, as every operation has to be
-    started. Each block is converted to float32 if necessary. Second derivatives use `binary_formula`.
+    `Blocks` says in which parts the planes are read. Second derivatives use `binary_formula`.
     """
 
     @staticmethod
@@ -55,12 +54,7 @@ class BinaryLoss(torch.autograd.Function):
         ctx.task, ctx.by, ctx.overlap = task, by, overlap
         ctx.split, ctx.masked, ctx.fillings = (planes.groups, planes.parts), planes.masked, planes.fillings
         ctx.save_for_backward(pred, target, weights, None if planes.on_cpu else planes.kept)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(c for c in (by.pixels, by.planes) if isinstance(c, Tensor)))
-        total, factor = by.of_pixels(total, planes.sign * task.coefs.bce)
-        mean = total.new_zeros(()) if overlap is None else overlap.mean()
-        entropy, mean = (value.to(planes.dtype) for value in (total * factor, mean))
-        return Parts(entropy, mean, by.pixels, by.planes)
+        return parts_of(ctx, total, planes.sign * task.coefs.bce, overlap, by, planes.dtype)
 
     @staticmethod
     def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -82,7 +76,7 @@ class _Planes(Blocks):
 
     Attributes:
         masked: whether there are, or elsewhere than on the CPU may be, ignored pixels.
-        sign: of the cross-entropies that are summed; elsewhere than on the CPU each operation less counts.
+        sign: what the cross-entropies are multiplied by where they are summed; to negate them would be one more launch.
         kept: for the block that was read last, which pixels are not ignored; None if all.
     """
 
@@ -105,7 +99,7 @@ class _Planes(Blocks):
         self.fillings: dict[float, Tensor] = {} if fillings is None else fillings
         if masked is None:
             ignored = task.ignore_index
-            fits = self.on_cpu and lies_within(target, 0, 1)
+            fits = self.on_cpu and is_within(target, 0, 1)
             masked = ignored is not None and can_hold(target.dtype, ignored) and (not fits or ignored in (0, 1))
             self._targets_fit = fits and not masked
         self.masked = masked
@@ -152,19 +146,11 @@ class _Planes(Blocks):
         The latter are `TP`, two others (see `Overlap.of`), and the pixels that count; what is not needed is undefined.
         On the CPU the first is NaN where a value is outside 0 to 1.
         """
-        n, c, _ = self.planes.shape
-        rows = self.planes.new_empty((5, self.parts, n, c), dtype=self.dtype)
-        of_blocks = [part.unbind() for some in rows.chunk(self.groups, 2) for part in some[:4].unbind(1)]
-        totals = [self._sum_block(i, *of_block) for i, of_block in enumerate(of_blocks)]
-        if len(totals) == 1:
-            return totals[0], rows[:, 0]
-        return torch.stack(totals).sum(dtype=torch.float64), rows.sum(1, dtype=torch.float64)
+        return self.sum_blocks(5, self._sum_block)
 
-    def _sum_block(self, i: int, tp: Tensor, of_p: Tensor, of_t: Tensor, count: Tensor) -> Tensor:
-        """Write the sums over the planes of a block, (n, C) each, and return the sum of its cross-entropies.
-
-        `of_p` and `of_t` become the sums of `p` and `t`, or with Tversky `FP` and `FN`.
-        """
+    def _sum_block(self, i: int, sums: Tensor) -> Tensor:
+        """Write the sums over the planes of a block, (5, n, C), and return the sum of its cross-entropies."""
+        tp, of_p, of_t, count, _ = sums
         coefs, t = self.task.coefs, self.target(i)
         z, p = self.prediction(i)
         total = self._cross_entropy(i, z, p, t) if coefs.bce else z.new_zeros(())
@@ -187,13 +173,13 @@ class _Planes(Blocks):
     def _is_valid(self, p: Tensor, t: Tensor) -> bool:
         """Return whether a block on the CPU holds probabilities and targets; of `p` the cross-entropy tells it too."""
         p_told = self.task.from_logits or self.task.coefs.bce
-        return (self._targets_fit or lies_within(t, 0, 1)) and (bool(p_told) or lies_within(p, 0, 1))
+        return (self._targets_fit or is_within(t, 0, 1)) and (bool(p_told) or is_within(p, 0, 1))
 
     def _cross_entropy(self, i: int, z: Tensor, p: Tensor, t: Tensor) -> Tensor:
         """Return the sum of a block's cross-entropies times their weights and `sign`."""
         if self.sign > 0:
             weights = None if self._weights is None else self.blank(self.read(self._weights, i, "weights"), None)
-            # the kernel of a device ends the process at NaN, which the other sums pass on
+            # a device stops the process at a probability that is NaN; the sums of the planes bring NaN into the value
             total = F.binary_cross_entropy(p.nan_to_num(0.0, 1.0, 0.0), t, weights, reduction="sum")
             return total if self.task.coefs.has_overlap() else total.add_(p.sum(), alpha=0)
         if self.task.from_logits:
@@ -222,9 +208,7 @@ class _Planes(Blocks):
             share, factor: whose product is the derivative of what follows by the sum of the cross-entropies.
         """
         share, whole = share.to(self.dtype), torch.empty_like(self.planes)
-        of_blocks = (
-            None if slopes is None else [self.blocks(x.to(self.dtype)[..., None], once=True) for x in slopes[:2]]
-        )
+        of_blocks = None if slopes is None else [self.of_blocks(numbers) for numbers in slopes[:2]]
         for i, out in enumerate(self.blocks(whole)):
             t = self.target(i) if self.on_cpu or self.task.smoothing else self.read(self._targets, i, "raw target")
             p = self.probability(self.read(self._preds, i, "pred"))

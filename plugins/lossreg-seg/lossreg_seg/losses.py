@@ -12,10 +12,9 @@ from torch import Tensor
 
 from lossreg import Loss
 from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
-from lossreg.losses.base import can_look, holds, zero_on_graph
+from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
 from lossreg.losses.mean import Count, Mean, aligned, product, valued
-from lossreg_seg.blocks import lies_within
 from lossreg_seg.classes import Classes, ClassLoss, Indices, class_formula
 from lossreg_seg.formulas import Binary, Coefficients, Parts, Share, binary_formula, multiclass_formula, where_valid
 from lossreg_seg.kernel import BinaryLoss
@@ -374,7 +373,7 @@ class SegLoss(Loss):
             shape = (len(pred), 1, *pred.shape[2:])
             share = self._share(shape, self._valid_classes(target), pred_batch, gt_batch)
             kept = share.kept
-        elif is_class or not (can_look(target) and lies_within(target, 0, self.n_classes - 1)):
+        elif is_class or not (can_look(target) and is_within(target, 0, self.n_classes - 1)):
             kept = self._valid_classes(target)
         at = target.long() if kept is None else target.long() * kept
         self.check_range(key, at, 0, self.n_classes - 1, hint=f"n_classes is {self.n_classes}")

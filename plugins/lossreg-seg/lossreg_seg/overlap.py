@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lossreg.losses.mean import Count
-from lossreg_seg.formulas import Coefficients
+from lossreg_seg.formulas import Coefficients, Parts
 
 
 @dataclass
@@ -135,3 +135,21 @@ class Overlap:
         steep = torch.where(self.off > 0, self.off**-0.75, 0).mul_(0.25 * self.coefs.tversky * scale).div_(self.whole)
         a = torch.add(steep, a, alpha=2 * self.coefs.dice)
         return Slopes(a, b.add_(steep.mul_(torch.rsub(self.off, 0.01, alpha=0.01))), -1.0)
+
+
+def parts_of(ctx: Any, total: Tensor, coef: float, overlap: Overlap | None, by: Divisors, dtype: torch.dtype) -> Parts:
+    """Return what a forward of autograd returns, and say of it that the counts have no gradient.
+
+    Args:
+        ctx: autograd's.
+        total: the sum over pixels.
+        coef: of its mean.
+        overlap: the losses of planes; None for 0.
+        by: what counts.
+        dtype: of the means.
+    """
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*(count for count in (by.pixels, by.planes) if isinstance(count, Tensor)))
+    total, factor = by.of_pixels(total, coef)
+    mean = total.new_zeros(()) if overlap is None else overlap.mean()
+    return Parts((total * factor).to(dtype), mean.to(dtype), by.pixels, by.planes)
