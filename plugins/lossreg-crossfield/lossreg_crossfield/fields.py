@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from lossreg_crossfield.analytic import Formula, Gradients, blocks
 from lossreg_crossfield.stencils import laplacian, scharr, scharr_adjoint
 
-_EPSILON = 1e-6
+EPSILON = 1e-6
 """Added to the magnitude of a gradient before the gradient is divided by it."""
 
 
@@ -95,7 +95,7 @@ class Alignment(Formula):
     def _polynomial(self, field: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return `f`; and `p` and `p + c2`, both negated if `z` is turned; (N, 2, H, W) in at least float32."""
         c0, c2 = field[:, :2], field[:, 2:]
-        z = self._read(direction).to(_wide_dtype(field))
+        z = self._read(direction).to(wide_dtype(field))
         x, y = z.unbind(1)
         p = z * z[:, :1]
         p_re, p_im = p.unbind(1)
@@ -220,7 +220,7 @@ class EdgeInterior(Formula):
     def _planes(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return `e - g` (N, H, W) and the angles `pi g - pi`, `pi i` (N, 2, H, W), whose cosines are `b` and `a`."""
         seg, slopes = inputs[:2]
-        planes = seg.new_empty((len(seg), 3, *seg.shape[2:]), dtype=_wide_dtype(seg))
+        planes = seg.new_empty((len(seg), 3, *seg.shape[2:]), dtype=wide_dtype(seg))
         torch.cat((slopes[:, :1], seg[:, :2]), 1, out=planes)
         slope, _, edge = planes.unbind(1)
         off, turns = edge - slope, planes[:, :2].mul_(math.pi)
@@ -257,7 +257,7 @@ class Slopes(Formula):
         down, right = grads.unbind(-3)
         tiny = torch.finfo(grads.dtype).tiny  # keeps the gradient of the square root finite in flat planes
         norm = (down * down + right * right).clamp_min(tiny).sqrt() - math.sqrt(tiny)
-        outputs = grads, norm, grads / (norm + _EPSILON).unsqueeze(-3)
+        outputs = grads, norm, grads / (norm + EPSILON).unsqueeze(-3)
         return tuple(tensor.to(inputs[0].dtype) for tensor in outputs)
 
     def _compiled(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -276,7 +276,7 @@ class Slopes(Formula):
             wide = scharr(_wide([planes[block]])[0], on_graph=False)
             length = torch.hypot(*wide.unbind(2))
             grads[block], norm[block] = wide, length
-            torch.div(wide, length.add_(_EPSILON).unsqueeze(2), out=normed[block])
+            torch.div(wide, length.add_(EPSILON).unsqueeze(2), out=normed[block])
         return grads, norm, normed
 
     def gradient(
@@ -293,24 +293,25 @@ class Slopes(Formula):
         if by_normed is None:
             total = torch.zeros_like(normed, dtype=norm.dtype)
         else:
-            total = by_normed / (norm + _EPSILON).unsqueeze(2)
+            total = by_normed / (norm + EPSILON).unsqueeze(2)
             for z, part in zip(normed.unbind(2), total.unbind(2), strict=True):
                 along = torch.addcmul(along, z, part, value=-1)
         if by_grads is not None:
             total += by_grads
         # in a flat plane z is 0, so its factor only has to be finite
         some = norm.clamp_min(math.sqrt(torch.finfo(norm.dtype).tiny))
-        along = torch.addcdiv(along, along, some, value=_EPSILON)
+        along = torch.addcdiv(along, along, some, value=EPSILON)
         scharr_adjoint(total.addcmul_(normed, along.unsqueeze(2)), out[0])
 
 
-def _wide_dtype(like: Tensor) -> torch.dtype:
+def wide_dtype(like: Tensor) -> torch.dtype:
+    """Return the dtype to compute with: at least float32."""
     return torch.promote_types(like.dtype, torch.float32)
 
 
 def _wide(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return tensors in the dtype of the first, but at least float32."""
-    dtype = _wide_dtype(tensors[0])
+    dtype = wide_dtype(tensors[0])
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
@@ -342,7 +343,7 @@ def _only(slopes: Gradients) -> Tensor:
     return slope
 
 
-def _add_product_conj(to: Tensor, planes: Tensor, imaginary: Tensor, scale: float = 1) -> None:
-    """Add `-i planes imaginary` times a number: of `planes conj(z)` the part that is due to the imaginary `z`."""
-    to[:, 0].addcmul_(planes[:, 1], imaginary, value=scale)
-    to[:, 1].addcmul_(planes[:, 0], imaginary, value=-scale)
+def _add_product_conj(to: Tensor, planes: Tensor, imaginary: Tensor) -> None:
+    """Add `-i planes imaginary`: of `planes conj(z)` the part that is due to the imaginary `z`."""
+    to[:, 0].addcmul_(planes[:, 1], imaginary)
+    to[:, 1].addcmul_(planes[:, 0], imaginary, value=-1)

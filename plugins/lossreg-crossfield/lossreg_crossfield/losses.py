@@ -20,7 +20,7 @@ from lossreg import Loss
 from lossreg.errors import ShapeError
 from lossreg.losses.mean import Count, Elements, Mean, product
 from lossreg_crossfield.analytic import Formula
-from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness
+from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness, wide_dtype
 from lossreg_crossfield.preprocess import SegGrads, slopes_where
 
 INTERIOR, EDGE, VERTEX = 0, 1, 2
@@ -48,18 +48,18 @@ class _Pixels:
 
     def weigh(self, weight: Tensor) -> Tensor:
         """Return a weight (N, H, W) times those of the pixels."""
-        return weight if self.weights is None else weight * self.weights.to(_wide_dtype(weight))
+        return weight if self.weights is None else weight * self.weights.to(wide_dtype(weight))
 
     def beside(self, like: Tensor) -> tuple[Tensor, ...]:
         """Return the weights (N, H, W) in a dtype that holds them; none where all pixels count the same."""
         if self.weights is None:
             return ()
-        return (self.weights.to(_wide_dtype(like)).expand(self.elements.shape),)
+        return (self.weights.to(wide_dtype(like)).expand(self.elements.shape),)
 
     def mean(self, formula: Formula, *inputs: Tensor) -> Mean:
         """Return the mean of a formula that returns the mean of values times their weights."""
         if 0 in self.elements.shape:
-            return Mean(sum((planes.sum(dtype=_wide_dtype(planes)) for planes in inputs), torch.zeros(())), 0.0)
+            return Mean(sum((planes.sum(dtype=wide_dtype(planes)) for planes in inputs), torch.zeros(())), 0.0)
         (value,) = formula(*inputs)
         if self.weights is None:
             return Mean(value, self.elements.count())
@@ -349,10 +349,6 @@ class SegEdgeInteriorLoss(_OfSlopes):
         self.check_shape("pred.seg_grad_norm", slopes, _sized(seg, slopes.shape[1]))
         self.check_float("pred.seg_grad_norm", slopes)
         return pixels.mean(EdgeInterior(), pixels.blank(seg), pixels.blank(slopes), *pixels.beside(seg))
-
-
-def _wide_dtype(like: Tensor) -> torch.dtype:
-    return torch.promote_types(like.dtype, torch.float32)
 
 
 def _floating(mask: Tensor) -> Tensor:

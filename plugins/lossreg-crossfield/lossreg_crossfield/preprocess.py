@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lossreg import Preprocess
 from lossreg.errors import DtypeError, ShapeError
-from lossreg_crossfield.fields import Slopes
+from lossreg_crossfield.fields import EPSILON, Slopes, wide_dtype
 
 
 class GtField(Preprocess):
@@ -79,12 +79,12 @@ def slopes_where(seg: Tensor, kept: Tensor) -> dict[str, Tensor]:
         seg: (N, C, H, W), 0 at pixels that do not count.
         kept: (N, H, W) bool, the pixels that count.
     """
-    wide = torch.promote_types(seg.dtype, torch.float32)
+    wide = wide_dtype(seg)
     node, values = SegGrads(), seg.to(wide)
     ours, missing = (node.compute({"seg": planes}, {})["pred.seg_grads"] for planes in (values, kept[:, None].to(wide)))
     grads = ours - values.unsqueeze(2) * missing
     norm = torch.linalg.vector_norm(grads, dim=2)
-    found = (grads, norm, grads / (norm.unsqueeze(2) + 1e-6))
+    found = (grads, norm, grads / (norm.unsqueeze(2) + EPSILON))
     return {key: planes.to(seg.dtype) for key, planes in zip(node.provides, found, strict=True)}
 
 
