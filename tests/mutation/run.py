@@ -22,6 +22,7 @@ import os
 import pickle
 import random
 import re
+import resource
 import sys
 import tempfile
 import time
@@ -312,18 +313,24 @@ def baseline(tests: tuple[str, ...], package: Path) -> Baseline:
 
 
 def _forked(call: Callable[..., Any], *arguments: Any, seconds: float) -> int | None:
-    """Call a function in a silent fork and return its exit status; None if it takes too long."""
-    process = FORK.Process(target=_silent, args=(call, arguments))
+    """Call a function in a silent fork and return its exit status; None if it takes too long.
+
+    The limit is in seconds of the processor, so that a busy machine passes no change for an endless loop; one that
+    waits forever is given ten times as long.
+    """
+    process = FORK.Process(target=_silent, args=(call, arguments, seconds))
     process.start()
-    process.join(seconds)
+    process.join(10 * seconds)
     late = process.is_alive()
     process.kill()
     process.join()
     return None if late else process.exitcode
 
 
-def _silent(call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _silent(call: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> None:
     os.setsid()
+    used = sum(os.times()[:2])
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 1, resource.RLIM_INFINITY))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
