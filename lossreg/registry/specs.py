@@ -22,6 +22,7 @@ LONGEST_NAME, LONGEST_LINE = 100, 1_000
 """Maximum number of characters of a name, and of a summary or a path."""
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+_URL = re.compile(r"https://[^\s]+\Z")
 _KEY = re.compile(r"(pred|gt)\.[^\s]+\Z")
 
 
@@ -37,6 +38,10 @@ class Spec:
         targets: other dotted paths that are accepted as `_target_` in YAML, such as old import paths. The dotted form
             of `target` is always accepted.
         hidden: parameters of the target that configs cannot set and listings do not show.
+        words: other words that people search for (`"imbalance"`); `lossreg list WORD` finds the component by them.
+        formula: the formula in LaTeX, without dollar signs.
+        source: who described it first (`"Milletari et al. 2016, V-Net, arXiv:1606.04797"`).
+        url: the page that documents it, `https://...`.
         package: a distribution that the target needs besides the dependencies of the plugin, with its lowest version
             (`"monai>=1.4"`). If it is not installed, the component is not offered, and `lossreg list --all` shows
             how to install it.
@@ -51,6 +56,10 @@ class Spec:
     aliases: tuple[str, ...] = field(default=(), kw_only=True)
     targets: tuple[str, ...] = field(default=(), kw_only=True)
     hidden: tuple[str, ...] = field(default=(), kw_only=True)
+    words: tuple[str, ...] = field(default=(), kw_only=True)
+    formula: str = field(default="", kw_only=True)
+    source: str = field(default="", kw_only=True)
+    url: str = field(default="", kw_only=True)
     package: str | None = field(default=None, kw_only=True)
 
     kind = "component"
@@ -69,6 +78,11 @@ class Spec:
             if not _DOTTED.match(dotted):
                 self._refuse("targets", dotted, "'package.module.Attribute'")
         self._identifiers("hidden")
+        self._lines("words")
+        self._line("formula")
+        self._line("source")
+        if self._line("url") and self.url and not _URL.match(self.url):
+            self._refuse("url", self.url, "an address that begins with 'https://'")
         if self.package is not None and not _is_requirement(self.package):
             self._refuse("package", self.package, "'distribution>=version'")
 
@@ -82,10 +96,17 @@ class Spec:
             f"{type(self).__name__} {shown(self.name)}: {attribute}: expected {expected}, found {shown(value)}"
         )
 
-    def _line(self, attribute: str) -> None:
+    def _line(self, attribute: str) -> bool:
+        """Return True; a field that is no printable line is an error."""
         value = getattr(self, attribute)
-        if not isinstance(value, str) or len(value) > LONGEST_LINE or not value.isprintable():
+        if not _is_line(value):
             self._refuse(attribute, value, f"one printable line of at most {LONGEST_LINE} characters")
+        return True
+
+    def _lines(self, attribute: str) -> None:
+        for line in self._strings(attribute):
+            if not line or not _is_line(line):
+                self._refuse(attribute, line, f"printable words, at most {LONGEST_LINE} characters")
 
     def _strings(self, attribute: str) -> tuple[str, ...]:
         """Convert a field of strings to a tuple and return it; a single string is an error."""
@@ -130,6 +151,9 @@ class LossSpec(Spec):
     Args:
         wrap: options of the `LossWrapper` for a target that is not a `Loss` (`{"target_dtype": "long"}`); see
             `lossreg.LossWrapper`.
+        tasks: what it is for, a few words each, the usual ones first (`"segmentation"`, `"metric learning"`).
+        prediction: what the prediction is, with its shape: `"logits (N, C, ...)"`.
+        ground_truth: what the target is, with its shape: `"class indices (N, ...)"`.
         tensors: constructor parameters that are tensors; a list in YAML becomes a float tensor.
         masking: one line for `lossreg show`: what a term's mask chooses (`"pixels; with a count"`), or `"no: "` and why
             the loss takes none. By default as the class says (`Loss.masks`).
@@ -144,6 +168,9 @@ class LossSpec(Spec):
     """
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
+    tasks: tuple[str, ...] = field(default=(), kw_only=True)
+    prediction: str = field(default="", kw_only=True)
+    ground_truth: str = field(default="", kw_only=True)
     tensors: tuple[str, ...] = field(default=(), kw_only=True)
     masking: str = field(default="", kw_only=True)
     example: str | None = field(default=None, kw_only=True)
@@ -161,6 +188,9 @@ class LossSpec(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._lines("tasks")
+        self._line("prediction")
+        self._line("ground_truth")
         self._identifiers("tensors")
         self._line("masking")
         self._mapping("wrap")
@@ -214,6 +244,10 @@ def is_name(text: object) -> bool:
 def is_target(text: object) -> bool:
     """Return whether a string has the form `"package.module:Attribute"`."""
     return isinstance(text, str) and len(text) <= LONGEST_LINE and _TARGET.match(text) is not None
+
+
+def _is_line(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= LONGEST_LINE and text.isprintable()
 
 
 def _is_requirement(text: object) -> bool:

@@ -209,3 +209,23 @@ def test_a_spec_keeps_its_own_options():
 
 def test_names_may_come_from_an_iterator():
     assert LossSpec("A", "a:A", aliases=iter(["b", "c"])).aliases == ("b", "c")
+
+
+@pytest.mark.parametrize("field", ["formula", "source", "url", "prediction", "ground_truth"])
+@pytest.mark.parametrize("value", [None, 3, "two\nlines", "x" * 1001])
+def test_a_fact_is_one_printable_line(field, value):
+    with pytest.raises(PluginError, match=f"LossSpec 'A': {field}: expected one printable line of at most 1000"):
+        LossSpec("A", "a:A", **{field: value})
+
+
+@pytest.mark.parametrize("field", ["words", "tasks"])
+@pytest.mark.parametrize("value", ["segmentation", [3], [""], ["two\nlines"]])
+def test_words_and_tasks_are_tuples_of_printable_words(field, value):
+    with pytest.raises(PluginError, match=f"LossSpec 'A': {field}: expected "):
+        LossSpec("A", "a:A", **{field: value})
+
+
+@pytest.mark.parametrize("url", ["http://example.org", "example.org", "https://two words", "javascript:alert(1)"])
+def test_an_address_is_https(url):
+    with pytest.raises(PluginError, match="LossSpec 'A': url: expected an address that begins with 'https://'"):
+        LossSpec("A", "a:A", url=url)
