@@ -29,8 +29,10 @@ def lossreg_losses() -> list[LossSpec]:
             summary="Cross-entropy, Dice and focal Tversky between a segmentation and rasterised polygons",
             aliases=("seg",),
             tasks=("segmentation",),
-            prediction="probabilities (N, C, H, W); logits with `use_mixed_precision: true` or more than two classes",
-            ground_truth="raster (N, C, H, W) from 0 to 1; for more than two classes also class indices (N, H, W)",
+            prediction="probabilities (N, C, H, W), at `pred.seg`; logits with `use_mixed_precision: true`, or with more "
+            "than two classes",
+            ground_truth="raster (N, C, H, W) from 0 to 1, at `gt.gt_polygons_image`; with more than two classes also "
+            "class indices (N, H, W)",
             words=("buildings", "polygons", "IoU", "imbalance", "class imbalance", "focal", "label smoothing", "MixUp"),
             formula=_FORMULA,
             targets=("pytorch_segmentation_models_trainer.custom_losses.base_loss.SegLoss",),

@@ -142,9 +142,10 @@ FACTS: Mapping[str, Facts] = {
     # classification
     "AUCMLoss": Facts(
         "classification",
-        r"L = \frac{1}{n} \sum_i (1 - r) y_i (x_i - a)^2 + r (1 - y_i) (x_i - b)^2 + 2 \alpha \left( "
-        r"r (1 - r) \, \mathtt{margin} + r (1 - y_i) x_i - (1 - r) y_i x_i \right) - r (1 - r) \alpha^2 \qquad "
-        r"r = \mathtt{imratio} \qquad a, b, \alpha \; \mathrm{are\ trained}",
+        r"L = (1 - r) P + r M + 2 \alpha D - r (1 - r) \alpha^2 \qquad r = \mathtt{imratio} \qquad "
+        r"P = \frac{1}{n} \sum_i y_i (x_i - a)^2, \; M = \frac{1}{n} \sum_i (1 - y_i) (x_i - b)^2 \qquad "
+        r"D = r (1 - r) \, \mathtt{margin} + \frac{1}{n} \sum_i r (1 - y_i) x_i - (1 - r) y_i x_i \qquad "
+        r"a, b, \alpha \; \mathrm{are\ trained}",
         f"AUC, AUROC, ROC, ranking, {IMBALANCE}",
         "Yuan et al. 2021, Large-scale robust deep AUC maximization, arXiv:2012.03173",
         "scores (N, 1, ...)",
