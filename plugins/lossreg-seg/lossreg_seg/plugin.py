@@ -29,8 +29,8 @@ def lossreg_losses() -> list[LossSpec]:
             summary="Cross-entropy, Dice and focal Tversky between a segmentation and rasterised polygons",
             aliases=("seg",),
             tasks=("segmentation",),
-            prediction="probabilities (N, C, H, W), at `pred.seg`; logits with `use_mixed_precision: true`, or with more "
-            "than two classes",
+            prediction="probabilities (N, C, H, W), at `pred.seg`; logits with `use_mixed_precision: true`, or with "
+            "more than two classes",
             ground_truth="raster (N, C, H, W) from 0 to 1, at `gt.gt_polygons_image`; with more than two classes also "
             "class indices (N, H, W)",
             words=("buildings", "polygons", "IoU", "imbalance", "class imbalance", "focal", "label smoothing", "MixUp"),
