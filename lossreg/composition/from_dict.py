@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Any
 
 import torch
@@ -62,6 +63,7 @@ class _Options:
     schedule: Schedule
     normalize: bool
     optional: bool
+    expression: re.Pattern[str]  # of the glob: the compiler cannot trace `fnmatch`
 
     @property
     def is_glob(self) -> bool:
@@ -268,7 +270,7 @@ class FromDict(MultiLoss):
     def _glob_of(self, member: str) -> _Options | None:
         if member in self._named:
             return None
-        return next((glob for glob in self._globs if fnmatchcase(member, as_name(glob.pattern))), None)
+        return next((glob for glob in self._globs if glob.expression.match(member)), None)
 
     # --- a batch ----------------------------------------------------------------------------------
 
@@ -369,7 +371,8 @@ def _options(
         schedule = as_schedule(found["weight"], thresholds if own is None else own, name=str(pattern))
     except (TypeError, ValueError) as error:
         given.report(path, str(error), kind="type" if isinstance(error, TypeError) else "range")
-    return _Options(str(pattern), schedule, bool(found["normalize"]), bool(found["optional"]))
+    expression = re.compile(translate(as_name(str(pattern))))
+    return _Options(str(pattern), schedule, bool(found["normalize"]), bool(found["optional"]), expression)
 
 
 def _is_loss(value: Any) -> bool:
