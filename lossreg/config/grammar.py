@@ -33,7 +33,7 @@ from lossreg.keys import (
     Wrap,
 )
 from lossreg.losses.paths import as_name
-from lossreg.printable import is_name
+from lossreg.printable import A_NAME, is_name
 from lossreg.registry import catalog, params
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.foreign import described, message_of
@@ -349,7 +349,10 @@ class Grammar:
             self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
         for member, weight in terms.items() if isinstance(terms, Mapping) else ():
             place = f"{path}.terms.{member}"
-            name = self._name({"name": None}, as_name(str(member)), place)
+            name = as_name(str(member))
+            if not is_name(name):
+                self.problems.wrong(place, A_NAME, name, "leave it to the rest", "range")
+                name = ""
             group.terms.append(self._member(weight, place, name, str(member), thresholds))
         if _is_zero(rest):
             group.dictionary["rest"] = 0.0
