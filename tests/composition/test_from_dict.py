@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -219,6 +220,32 @@ def test_a_mapping_as_tensordict_is_one(key: str | None) -> None:
     total, values, _ = criterion(batch if key is None else Rows(losses=batch), {})
     assert total.item() == 4
     assert set(values) == {"from_dict/loss_objective", "from_dict/loss_critic"}
+
+
+def test_the_dictionary_of_a_detection_transformer() -> None:
+    """Its loss is the sum over `weight_dict`, with one copy of each member for each auxiliary layer."""
+    weight_dict = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
+    random = torch.Generator().manual_seed(0)
+    loss_dict: OrderedDict[str, Any] = OrderedDict()
+    for layer in ("", "_0", "_1"):
+        loss_dict |= {name + layer: torch.rand((), generator=random, dtype=torch.float64) for name in weight_dict}
+        loss_dict["cardinality_error" + layer] = torch.tensor(9.0)
+    expected = sum(weight_dict[n] * loss_dict[n + layer] for n in weight_dict for layer in ("", "_0", "_1"))
+    group = FromDict({f"{name}*": weight for name, weight in weight_dict.items()}, rest=0, key="loss_dict")
+    total, values, _ = group({"loss": expected, "loss_dict": loss_dict, "logits": torch.ones(2, 3)}, None)
+    assert total.item() == pytest.approx(float(expected), rel=1e-12)
+    assert len(values) == 9
+    plain, _, _ = FromDict({"loss": 1.0}, rest=0)(
+        {"loss": expected, "logits": torch.ones(2, 3), "aux_loss": None}, None
+    )
+    assert plain.item() == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_dictionary_without_losses_is_a_total_of_nothing() -> None:
+    batch = {"note": "none", "count": torch.tensor([1, 2])}
+    assert FromDict(rest=1.0)({"note": "none"}, None)[0].item() == 0
+    total, values, _ = MultiLoss([FromDict(rest=1.0, weighting=DWA())], [1.0])(batch, None, epoch=0)
+    assert (total.item(), values) == (0.0, {})
 
 
 # --- what a batch lacks, or has beside ------------------------------------------------------------
