@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lossreg import FromDict, LossWrapper, MultiLoss, calibrate_norms, diagnose
+from lossreg import FromDict, LossWrapper, MultiLoss, calibrate_norms, create_loss, diagnose
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.composition.weighting.uncertainty import Uncertainty
@@ -27,6 +27,7 @@ from lossreg.errors import (
     DtypeError,
     MissingKeyError,
     ShapeError,
+    UnknownNameError,
     WindowError,
 )
 
@@ -379,6 +380,13 @@ def test_a_slash_in_a_name_becomes_a_dot() -> None:
     assert group.requires == ("pred.loss/a",)
 
 
+def test_a_loss_by_that_name_is_a_group() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"'from_dict' is a group of terms, no loss; make it with lossreg.FromDi"
+    ):
+        create_loss("from_dict", rest=1.0)
+
+
 # --- arguments ------------------------------------------------------------------------------------
 
 
@@ -470,6 +478,13 @@ def test_a_window_takes_members_for_means_over_samples_if_it_may() -> None:
             group(batch, gt)[0].backward()
     assert [float(batch["a"].grad) for batch in batches] == [0.75, 0.25]
     assert float(batches[0]["b"].grad) == 0.75
+
+
+def test_each_forward_may_be_a_window_over_the_ranks() -> None:
+    criterion = MultiLoss([FromDict({"a": 2.0}, rest=1.0, approximate=True)], [1.0], reduce_over="ranks")
+    total, values, _ = criterion(scalars("a", "b"), [{}] * 3)  # of one rank
+    assert (total.item(), set(values)) == (4.0, {"from_dict/a", "from_dict/b"})
+    assert criterion(scalars("a"), [{}])[0].item() == 2.0
 
 
 def test_calibration_meets_the_members() -> None:
