@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lossreg.composition.from_dict import FromDict as FromDict
     from lossreg.composition.multiloss import MultiLoss as MultiLoss
     from lossreg.composition.preprocess import Preprocess as Preprocess
     from lossreg.composition.schedules import Schedule as Schedule
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ConfigError": "lossreg.errors",
+    "FromDict": "lossreg.composition.from_dict",
     "Loss": "lossreg.losses.base",
     "LossSpec": "lossreg.registry.specs",
     "LossWrapper": "lossreg.losses.wrapper",

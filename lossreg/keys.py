@@ -15,6 +15,8 @@ from lossreg.values import Limits, Misfit, Read, block, key
 
 LISTS = ("loss_list", "losses")
 """The two spellings of the key of the terms."""
+FROM_DICT = "from_dict"
+"""What stands under `loss` of a term that takes the losses which a model computes itself."""
 IGNORED_KEYS = ("_convert_", "_recursive_")
 """Hydra's keys that change nothing beside plain data."""
 SPECIAL_KEYS = ("_args_", "_partial_", *IGNORED_KEYS)
@@ -78,6 +80,10 @@ Terms: TypeAlias = Annotated[
 Preprocess: TypeAlias = Annotated[Any, Read("preprocess", "a preprocess by name, or a mapping", "{preprocess: NAME}")]
 Weighting: TypeAlias = Annotated[Any, Read("weighting", "a weighting by name, or a mapping", "{strategy: NAME}")]
 LossName: TypeAlias = Annotated[Any, Read("loss_name", "the name of a loss", "NAME")]
+Members: TypeAlias = Annotated[
+    Any, Read("members", "a mapping of member to weight", "{loss_classifier: 1.0, 'loss_rpn_*': 1.0}")
+]
+MemberWeight: TypeAlias = Annotated[Any, Read("member", "a weight, or a mapping with one", "1.0")]
 Target: TypeAlias = Annotated[str, Limits("the dotted path of a loss", bool, {"minLength": 1})]
 
 
@@ -102,18 +108,18 @@ class Normalization:
 
 
 @block
-class _Shared:
-    """The keys that a compound loss and a group have in common."""
+class _Lists:
+    """The terms of a compound loss and of a group."""
 
     loss_list: Terms = key("The terms.", None, ["torch/L1Loss"])
     losses: Terms = key("The terms; another spelling of loss_list.", None, {"height": {"loss": "torch/L1Loss"}})
+
+
+@block
+class _Common:
+    """The keys that a compound loss, a group and a dictionary of losses have in common."""
+
     epoch_thresholds: Epochs | None = key(*_THRESHOLDS)
-    pre_processes: list[Preprocess] | None = key(
-        "Preprocesses that make keys of the batch before the losses read them.",
-        None,
-        ["gt_field"],
-        [{"preprocess": "seg_loss_weights", "w0": 10}],
-    )
     weighting: Weighting = key(
         "An adaptive weighting of the terms, multiplied by their weights.",
         None,
@@ -126,12 +132,6 @@ class _Shared:
         "skip",
         python="MultiLoss",
     )
-    batch_keys: list[BatchKey] | None = key(
-        "The keys that every batch has; terms are checked against them when the loss is built.",
-        None,
-        ["pred.seg", "gt.mask"],
-        python="MultiLoss",
-    )
     on_nonfinite: Literal["ignore", "raise", "skip_term"] = key(
         "What is done about a term that is NaN or infinite: nothing, an error, or the term is left out of this batch. "
         "A group's default is that of the loss around it.",
@@ -139,6 +139,29 @@ class _Shared:
         "raise",
         python="MultiLoss",
     )
+
+
+@block
+class _Keyed:
+    """The keys of a compound loss and of a group that say what batches hold."""
+
+    pre_processes: list[Preprocess] | None = key(
+        "Preprocesses that make keys of the batch before the losses read them.",
+        None,
+        ["gt_field"],
+        [{"preprocess": "seg_loss_weights", "w0": 10}],
+    )
+    batch_keys: list[BatchKey] | None = key(
+        "The keys that every batch has; terms are checked against them when the loss is built.",
+        None,
+        ["pred.seg", "gt.mask"],
+        python="MultiLoss",
+    )
+
+
+@block
+class _Shared(_Keyed, _Common, _Lists):
+    """The keys that a compound loss and a group have in common."""
 
 
 @block
@@ -162,8 +185,8 @@ class Compound(_Shared):
 
 
 @block
-class Group(_Shared):
-    """A group of terms that counts as one."""
+class _Grouped:
+    """The keys that say how a group of terms enters the total."""
 
     name: Name | None = key("The group's name; its terms are reported as `name/term`.", None, "field")
     weight: Weight = key(
@@ -175,6 +198,58 @@ class Group(_Shared):
     )
     normalize: bool = key("Whether its terms are divided by their norms.", True, False, python="MultiLoss")
     optional: bool = key("Whether each of its terms is left out of a batch that lacks its keys.", False, True)
+
+
+@block
+class Group(_Grouped, _Shared):
+    """A group of terms that counts as one."""
+
+
+# --- losses that a model computes itself ----------------------------------------------------------
+
+
+@block
+class _Dictionary:
+    """Where the losses are."""
+
+    loss: Literal["from_dict"] = key("The word that says so.", MISSING, FROM_DICT)
+    key: Place | None = key(
+        "Key of the dictionary in the prediction, or `gt.KEY` for the targets; by default the prediction itself is the "
+        "dictionary.",
+        None,
+        "losses",
+        "gt.losses",
+        python="FromDict",
+    )
+
+
+@block
+class _Members:
+    """Which of the losses count, and how much."""
+
+    terms: Members = key(
+        "The weight of each member, by its name or by a glob, or a mapping with one.",
+        None,
+        {"loss_classifier": 1.0, "loss_rpn_*": [0.0, 1.0]},
+        {"aux_loss": {"weight": 0.01, "optional": True}},
+    )
+    rest: MemberWeight = key(
+        "The weight of each member that `terms` does not name; 0 ignores them. Without it such a member is an error.",
+        None,
+        1.0,
+        0,
+    )
+    approximate: bool = key(
+        "Whether a window over micro-batches or ranks takes each member for a mean over samples.",
+        False,
+        True,
+        python="FromDict",
+    )
+
+
+@block
+class FromDict(_Grouped, _Common, _Members, _Dictionary):
+    """A group of the losses that a model computes itself and returns in a dictionary."""
 
 
 # --- a term ---------------------------------------------------------------------------------------
@@ -271,8 +346,8 @@ class Lone:
 
 
 @block
-class Term(Lone):
-    """A term: its loss, and how it enters the total; other keys are parameters of the loss."""
+class Member:
+    """How a term enters the total, or a member of a dictionary of losses."""
 
     weight: Weight = key(
         "What the term is multiplied by: a number; a list of numbers, one at each epoch of epoch_thresholds; or "
@@ -285,6 +360,12 @@ class Term(Lone):
     epoch_thresholds: Epochs | None = key(*_THRESHOLDS)
     normalize: bool = key("Whether the term is divided by its norm.", True, False)
     optional: bool = key("Whether it is left out of a batch that lacks its keys.", False, True)
+
+
+@block
+class Term(Member, Lone):
+    """A term: its loss, and how it enters the total; other keys are parameters of the loss."""
+
     pred_key: Place | None = key("Key of the prediction that the loss is given.", None, "height", python="LossWrapper")
     gt_key: Place | None = key("Key of the target that the loss is given.", None, "height", python="LossWrapper")
     input: Literal["logits", "probabilities"] | None = key(

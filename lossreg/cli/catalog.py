@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
-from lossreg.keys import Term
+from lossreg.keys import FROM_DICT, FromDict, Term
 from lossreg.printable import printable
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
@@ -115,11 +115,15 @@ def _origin(plugin: Plugin) -> str:
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
     """Show one component: summary, origin, parameters with types and defaults, and a YAML line to paste.
 
-    NAME is a full name (seg/SegLoss), a bare name (SegLoss) or an alias (seg).
+    NAME is a full name (seg/SegLoss), a bare name (SegLoss) or an alias (seg); or from_dict, for the losses that a
+    model computes itself.
     """
     from lossreg.cli import console
     from lossreg.registry.params import parameters
 
+    if name == FROM_DICT and kind in (None, "loss"):
+        _show_from_dict(as_json)
+        return
     entry = _find(name, kind)
     target = entry.load()
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
@@ -156,6 +160,25 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows), width=120)
     else:
         echo("It has no parameters.")
+    echo(f"\nIn YAML:\n\n  {line}")
+
+
+def _show_from_dict(as_json: bool) -> None:
+    """Show the keys of a term that holds the losses which a model computes itself; no plugin offers it."""
+    from lossreg.cli import console
+
+    summary = "the losses that a model computes itself and returns in a dictionary, each a term of its own"
+    line = f'- {{loss: {FROM_DICT}, terms: {{MEMBER: 1.0, "PREFIX_*": 0.5}}, rest: 0}}'
+    keys = [key for key in keys_of(FromDict).values() if key.name != "loss"]
+    if as_json:
+        described = [{"name": k.name, "type": k.type.words, "default": k.default, "doc": k.doc} for k in keys]
+        show_json({"name": FROM_DICT, "kind": "group", "summary": summary, "keys": described, "yaml": line})
+        return
+    echo(styled(FROM_DICT, bold=True))
+    echo(summary)
+    echo()
+    rows = [(key.name, key.type.words, json.dumps(key.default), key.doc) for key in keys]
+    console.show(console.table(("Key", "Takes", "Default", "What it is"), rows), width=120)
     echo(f"\nIn YAML:\n\n  {line}")
 
 

@@ -77,7 +77,7 @@ def _described(config: CompoundConfig) -> dict[str, Any]:
     terms = [
         {
             "name": curve.name,
-            "loss": "" if leaf.term.loss is None else leaf.term.loss.entry.name,
+            "loss": leaf.term.loss_name,
             "unit": curve.unit,
             "weights": [[time, curve.weight(time)] for time in _times([curve])],
             "normalize": leaf.normalize,

@@ -72,21 +72,24 @@ def before_forward(
         return None
     epoch = kwargs.get("epoch", args[3] if len(args) > 3 else None)
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
-    targets = kwargs["gt_batch"] if "gt_batch" in kwargs else args[1] if len(args) > 1 else None
-    call = outside(begin)(module, epoch, step, targets)
+    predictions = kwargs.get("pred_batch", args[0] if args else None)
+    targets = kwargs.get("gt_batch", args[1] if len(args) > 1 else None)
+    call = outside(begin)(module, epoch, step, predictions, targets)
     # The call holds the time. Torch 2.6 compiles a graph anew for each epoch that a forward is given.
     return args[:3], {**kwargs, "epoch": None, "step": None, "call": call}
 
 
-def begin(module: nn.Module, epoch: Any, step: Any, targets: Any) -> Call:
-    """Return a call, after the ranks have compared their criteria: before the first collective.
+def begin(module: nn.Module, epoch: Any, step: Any, predictions: Any, targets: Any) -> Call:
+    """Return a call, after the ranks have compared their criteria: before the first collective of a forward.
 
     Args:
         module: the criterion.
         epoch, step: the time.
-        targets: of the forward, for a window of its own over the ranks.
+        predictions, targets: of the forward, for terms that a batch brings, and a window of its own over the ranks.
     """
     criterion = cast("MultiLoss", module)
+    if criterion._dictionaries:
+        criterion.learn_members(predictions, targets, fix=criterion.training)
     criterion.compare_ranks()
     moment = criterion.moment(epoch, step)
     return Call(moment, window=criterion.window_of_forward(targets))

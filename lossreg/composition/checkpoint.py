@@ -24,6 +24,7 @@ from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 
 if TYPE_CHECKING:
+    from lossreg.composition.from_dict import FromDict
     from lossreg.composition.multiloss import MultiLoss
     from lossreg.composition.weighting.base import Weighting
 
@@ -116,6 +117,11 @@ def fit(criterion: MultiLoss, state: dict[str, Any], prefix: str) -> None:
     """
     fitting = _Fitting(state)
     fitting.level(criterion, prefix, "")
+    for dictionary, before in fitting.restored:
+        if fitting.problems:
+            dictionary.take_members(before)
+        elif dictionary._taken:
+            dictionary.fixed = True
     if fitting.problems:
         raise CheckpointError(criterion.clock.owner, fitting.problems)
     owner = criterion.clock.owner
@@ -155,6 +161,7 @@ class _Fitting:
         problems: what is wrong with it.
         raw: terms whose norm it does not have, since they were not normalised.
         moved: whether parameters, or what belongs to them, changed their places.
+        restored: groups that have taken the members of the checkpoint, with those that they had before.
     """
 
     def __init__(self, state: dict[str, Any]) -> None:
@@ -162,13 +169,16 @@ class _Fitting:
         self.problems: list[ConfigProblem] = []
         self.raw: list[str] = []
         self.moved = False
+        self.restored: list[tuple[FromDict, list[str]]] = []
 
     def level(self, criterion: MultiLoss, prefix: str, path: str) -> None:
         """Fit one `MultiLoss`, then the groups among its terms; one that holds something else is left at that."""
-        here = Contents.of(criterion)
         known = len(self.problems)
+        there = self._contents(prefix) if prefix + _TEXT in self.state else None
+        if there is not None and criterion in criterion._dictionaries:
+            self._restore(criterion, there)
+        here = Contents.of(criterion)
         if prefix + _TEXT in self.state:
-            there = self._contents(prefix)
             order = self._order(here, there, prefix, path)
             nodes = self._nodes(here, there, prefix, path)
         else:
@@ -190,6 +200,12 @@ class _Fitting:
                 self._loss(term.loss, inner, path + term.name)
             else:
                 self.level(term.loss, inner, f"{path}{term.name}/")
+
+    def _restore(self, dictionary: FromDict, there: Contents) -> None:
+        """Let a group take the members that the checkpoint has, unless a forward has fixed which there are."""
+        if not dictionary.fixed:
+            self.restored.append((dictionary, list(dictionary._taken)))
+            dictionary.restore_members(term.name for term in there.terms)
 
     def _report(self, path: str, message: str, hint: str = "") -> None:
         self.problems.append(ConfigProblem(path.rstrip("/"), message, hint))

@@ -27,8 +27,11 @@ def facts(multi_loss: MultiLoss, group: str = "") -> dict[str, str]:
         group: the path of the group that it is; empty for the whole.
     """
     inside = f" of group {group!r}" if group else ""
-    found = {f"the list of terms{inside}": ", ".join(multi_loss.names)}
+    what = "list of members (name them under `terms`)" if multi_loss.dictionary else "list of terms"
+    found = {f"the {what}{inside}": ", ".join(multi_loss.names)}
     found |= {f"{option}{inside}": describe(getattr(multi_loss, option)) for option in OPTIONS}
+    if multi_loss.dictionary:
+        found[f"the dictionary{inside}"] = multi_loss.dictionary
     *losses, weighting, preprocesses = multi_loss.descriptions
     found |= {f"the weighting{inside}": weighting, f"the list of preprocesses{inside}": preprocesses}
     for term, loss in zip(multi_loss.terms, losses, strict=True):

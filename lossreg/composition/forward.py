@@ -121,6 +121,8 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     active: Sequence[int] = criterion._group_places  # where `prepare` fails, groups still join their collectives
     with _deferring():
         pred_batch, gt_batch, active = prepare(criterion, pred_batch, gt_batch)
+        if call.window is not None and not criterion._targets_tell:
+            call.window.excuse(set(range(len(criterion.names))).difference(active))
     batches, moment = (pred_batch, gt_batch), call.moment
     if moment is None:
         weights, now = criterion.clock.trace(call.epoch, call.step, criterion._one)
@@ -184,6 +186,7 @@ def _deferring() -> AbstractContextManager[Any]:
 
 def prepare(criterion: MultiLoss, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any, Sequence[int]]:
     """Run the preprocesses that the terms of this batch need; return the batches, and the positions of those terms."""
+    pred_batch, gt_batch = criterion.opened(pred_batch, gt_batch)
     every, nodes, bare = range(len(criterion.names)), criterion._nodes, criterion._bare
     if not (nodes or any(criterion._optional)):
         return pred_batch, gt_batch, every
@@ -456,7 +459,8 @@ def keep_in_graph(
     in the graph, or it hangs.
     """
     kept = _off(criterion, found, batches, order[len(on) :])
-    if kept or not on or len(order) < len(criterion.names):
+    ignores = criterion._ignores and criterion.zero_weight == "keep"
+    if kept or ignores or not on or len(order) < len(criterion.names):
         every = [*kept, *_absent(criterion, found, off), *tensors_in(batches[0])]
         if not torch.compiler.is_compiling():
             every = list({id(tensor): tensor for tensor in every}.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,11 @@ from lossreg.losses.description import describe, describe_options
 from lossreg.losses.mean import Count, Mean, portion
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
-from lossreg.losses.ranks import compare, several
+from lossreg.losses.ranks import compare, gather, several
 from lossreg.losses.wrapper import LossWrapper
+
+if TYPE_CHECKING:
+    from lossreg.composition.from_dict import FromDict
 
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -100,6 +103,10 @@ class MultiLoss(nn.Module):
 
     name: str
     _term_of = ""  # the `MultiLoss` that it is a group of
+    _may_be_empty = False  # whether there may be no term yet
+    _targets_tell = True  # whether the targets of a batch tell which terms it has
+    _ignores = False  # whether predictions that no term reads are kept in the graph
+    _dictionaries: tuple[FromDict, ...] = ()  # the groups in it that take a model's dictionaries of losses
     calibrated: Tensor  # [], bool: whether `calibrate_norms` has set the norms
     _one: Tensor  # [1]: the norm of what has none
     skipped: Tensor  # (n,), int64: how many batches each term was left out of by `on_nonfinite: skip_term`
@@ -126,7 +133,7 @@ class MultiLoss(nn.Module):
     ) -> None:
         super().__init__()
         given = Arguments("MultiLoss")
-        losses = _terms(given, loss_funcs)
+        losses = _terms(given, loss_funcs, self._may_be_empty)
         names = tuple(loss.name for loss in losses)
         schedules = read_schedules(given, weights, epoch_thresholds, names)
         pre_processes = check_functions(given, () if pre_processes is None else pre_processes)
@@ -161,6 +168,7 @@ class MultiLoss(nn.Module):
         self._bare = names_of_bare(self._asked(), batch_keys or ())
         groups = {i: loss for i, loss in enumerate(losses) if isinstance(loss, MultiLoss)}
         self._group_places, self._groups = tuple(groups), tuple(groups.values())
+        self._dictionaries = tuple(dictionary for group in self._groups for dictionary in group._dictionaries)
         own_timed = self.weighting is not None and self.weighting.timed
         self._timed: bool = own_timed or any(group._timed for group in self._groups)
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
@@ -399,14 +407,14 @@ class MultiLoss(nn.Module):
             RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
         if call is None:
-            call = self._call(gt_batch, epoch, step)
+            call = self._call(pred_batch, gt_batch, epoch, step)
         found = run(self, call, pred_batch, gt_batch, normalize)
         return found.shares.sum(), found.values, found.extra_info
 
-    def _call(self, gt_batch: Any, epoch: float | None, step: float | None) -> Call:
+    def _call(self, pred_batch: Any, gt_batch: Any, epoch: float | None, step: float | None) -> Call:
         """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
         if not torch.compiler.is_compiling():
-            return begin(self, epoch, step, gt_batch)
+            return begin(self, epoch, step, pred_batch, gt_batch)
         if self.reduce_over is not None or self._open_windows:
             raise WindowError(
                 f"{self.clock.owner}: a window cannot be part of a larger compiled function; compile the criterion "
@@ -447,6 +455,13 @@ class MultiLoss(nn.Module):
             found = "a single batch" if isinstance(micro_batches, (Mapping, Tensor)) else "an iterator, read only once"
             raise WindowError(f"{self.clock.owner}: window: expected a list of micro-batches, found {found}")
         self._refuse_weightings()
+        unknown = [dictionary.name for dictionary in self._dictionaries if not dictionary.fixed]
+        if unknown:
+            raise WindowError(
+                f"{self.clock.owner}: window: the first forward in training fixes the members that a glob or `rest` of "
+                f"{', '.join(map(repr, unknown))} takes, and there was none; name the members under `terms`, or make "
+                "the first step without a window"
+            )
         self.compare_ranks(anyhow=True)
         opened = open_window(self, micro_batches)
         self._current.window, self._open_windows = opened, self._open_windows + 1
@@ -486,7 +501,7 @@ class MultiLoss(nn.Module):
 
         The share of a term of weight 0 is 0, whatever its value.
         """
-        call = self._call(gt_batch, epoch, step)
+        call = self._call(pred_batch, gt_batch, epoch, step)
         found = run(self, call, pred_batch, gt_batch, normalize)
         if not torch.compiler.is_compiling():
             keep_record(self, call)
@@ -539,6 +554,37 @@ class MultiLoss(nn.Module):
             compare(facts(self) | {"calibrated": str(bool(self.calibrated))}, self.clock.owner)
             self._compared = True
 
+    def learn_members(self, pred_batch: Any, gt_batch: Any, fix: bool = False) -> None:
+        """Make the members that a batch brings the terms of the groups that take them; see `FromDict`.
+
+        Args:
+            pred_batch, gt_batch: the batch.
+            fix: whether these are all, those of the other ranks included; then every rank must call this.
+
+        Raises:
+            BatchError: the name of a member is none that a term may have.
+            DistributedError: another rank is gone.
+        """
+        growing = [dictionary for dictionary in self._dictionaries if not dictionary.fixed]
+        if not growing:
+            return
+        found = [dictionary.members_in(pred_batch, gt_batch) for dictionary in growing]
+        if fix and several():
+            every = gather(found, self.clock.owner)
+            found = [[name for names in of_ranks for name in names] for of_ranks in zip(*every, strict=True)]
+        for dictionary, names in zip(growing, found, strict=True):
+            dictionary.take_members(set(names))
+            dictionary.fixed = fix
+
+    def opened(self, pred_batch: Any, gt_batch: Any) -> tuple[Any, Any]:
+        """Return the batches as the terms read them."""
+        return pred_batch, gt_batch
+
+    @property
+    def dictionary(self) -> str:
+        """What it takes of a model's dictionary of losses, as text that ranks compare; empty for none."""
+        return ""
+
     def has_collectives(self) -> bool:
         """Say whether a forward, or its backward, has collectives."""
         own = self.weighting is not None or self.on_nonfinite == "skip_term" or self.track_norms is not None
@@ -573,6 +619,7 @@ class MultiLoss(nn.Module):
 
         A loss with an `update_norm` of its own is asked to do it itself.
         """
+        self.learn_members(pred_batch, gt_batch)
         updates: list[Callable[[], None]] = []
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             if type(loss).update_norm is Loss.update_norm:
@@ -585,6 +632,7 @@ class MultiLoss(nn.Module):
 
     def raw_values(self, pred_batch: Any, gt_batch: Any) -> Iterator[tuple[Loss, Tensor, Count]]:
         """Yield each normalised loss of this batch with its raw value, and which portion of the batch counts for it."""
+        self.learn_members(pred_batch, gt_batch)
         for path, loss, pred, gt in self._normalized_losses(pred_batch, gt_batch):
             yield loss, *_raw_value(path, loss, pred, gt)
 
@@ -673,13 +721,13 @@ def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[T
     return value, portion(means) if means else 1.0
 
 
-def _terms(given: Arguments, loss_funcs: Any) -> list[Loss | MultiLoss]:
+def _terms(given: Arguments, loss_funcs: Any, may_be_empty: bool) -> list[Loss | MultiLoss]:
     """Take the terms; what is no `Loss` is wrapped."""
     hint = "give list(losses.values())" if isinstance(loss_funcs, Mapping) else ""
     found = given.items(
         "loss_funcs", loss_funcs, "a list of losses", hint or ("give [loss]" if callable(loss_funcs) else "")
     )
-    if not found and not given.problems:
+    if not found and not may_be_empty and not given.problems:
         given.report("loss_funcs", "is empty", "give at least one loss", "range")
     return [term for i, loss in enumerate(found) if (term := _term(given, f"loss_funcs[{i}]", loss)) is not None]
 

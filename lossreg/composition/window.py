@@ -292,9 +292,15 @@ def _counts(criterion: MultiLoss, targets: Any, group: str, approximate: set[str
 
 
 def samples_in(loss: Loss, targets: Any) -> int:
-    """Return the number of samples of a micro-batch: the size of axis 0 of the first target that a loss reads."""
+    """Return the number of samples of a micro-batch: the size of axis 0 of the first target that a loss reads.
+
+    Without a tensor it is the length of the targets that are a list, one for each sample; of other targets it is 1.
+    """
     if isinstance(targets, Mapping):
         keys = [key.removeprefix("gt.") for key in loss.requires if key.startswith("gt.")]
         found = [targets[key] for key in keys if isinstance(targets.get(key), Tensor)]
-        targets = next(iter(found or [value for value in targets.values() if isinstance(value, Tensor)]), None)
+        found = found or [value for value in targets.values() if isinstance(value, Tensor) and value.dim()]
+        targets = next(iter(found or [value for value in targets.values() if isinstance(value, (list, tuple))]), None)
+    if isinstance(targets, (list, tuple)):
+        return len(targets)
     return targets.shape[0] if isinstance(targets, Tensor) and targets.dim() else 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from lossreg.arguments import Arguments, Problems
 from lossreg.composition.dependencies import check_functions
+from lossreg.composition.from_dict import FromDict
 from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
@@ -146,12 +147,18 @@ class _Builder:
         self, config: CompoundConfig, name: str, pre_processes: Sequence[PreprocessFunction] = ()
     ) -> MultiLoss | None:
         before = len(self.problems)
-        losses = [self._term(term) for term in config.terms]
+        losses = [] if config.dictionary is not None else [self._term(term) for term in config.terms]
         nodes = [self.make(node, lambda c: c.entry.construct(c.arguments)) for node in config.pre_processes]
         weighting = self.make(config.weighting, lambda c: c.entry.construct(c.arguments)) if config.weighting else None
         if len(self.problems) > before:
             return None
         try:
+            if config.dictionary is not None:
+                members = {
+                    term.member: {"weight": term.weight, "normalize": term.normalize, "optional": term.optional}
+                    for term in config.terms
+                }
+                return FromDict(members, name=name, weighting=weighting, **config.dictionary, **config.settings)
             made = MultiLoss(
                 [loss for loss in losses if loss is not None],
                 [term.weight for term in config.terms],

@@ -16,6 +16,7 @@ from lossreg.config.reading import Data
 from lossreg.config.size import check_size
 from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLookupError
 from lossreg.keys import (
+    FROM_DICT,
     IGNORED_KEYS,
     INHERITED,
     LISTS,
@@ -24,12 +25,15 @@ from lossreg.keys import (
     YIELDING,
     Compound,
     Finite,
+    FromDict,
     Group,
     Lone,
+    Member,
     Term,
     Wrap,
 )
-from lossreg.printable import is_name
+from lossreg.losses.paths import as_name
+from lossreg.printable import A_NAME, is_name
 from lossreg.registry import catalog, params
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.foreign import described, message_of
@@ -52,7 +56,7 @@ class Component:
 
 @dataclass
 class TermConfig:
-    """A term: a loss with its arguments, or a group of terms."""
+    """A term: a loss with its arguments, a group of terms, or else a member of a dictionary of losses."""
 
     path: str
     name: str
@@ -63,6 +67,12 @@ class TermConfig:
     deep_supervision: dict[str, Data] | None = None
     normalize: bool = True
     optional: bool = False
+    member: str = ""  # its key, or the glob of its keys, in a dictionary of losses
+
+    @property
+    def loss_name(self) -> str:
+        """What its loss is called."""
+        return FROM_DICT if self.loss is None else str(self.loss.entry.name)
 
 
 @dataclass
@@ -75,6 +85,7 @@ class CompoundConfig:
         settings: arguments of `MultiLoss`, as the keys of the block declare them.
         pre_processes, weighting: components.
         compile: whether it is compiled.
+        dictionary: arguments of `FromDict`, where its terms are members of a dictionary of losses; else None.
     """
 
     path: str
@@ -83,6 +94,7 @@ class CompoundConfig:
     pre_processes: list[Component] = field(default_factory=list)
     weighting: Component | None = None
     compile: bool = False
+    dictionary: dict[str, Data] | None = None
 
     @property
     def normalize(self) -> bool:
@@ -251,6 +263,8 @@ class Grammar:
             return self._group(data, path, default_name, thresholds, around)
         if isinstance(data.get("loss"), Mapping):
             return self._nested(data, path, default_name, thresholds, around)
+        if data.get("loss") == FROM_DICT:
+            return self._from_dict(data, path, default_name, thresholds, around)
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
@@ -316,8 +330,54 @@ class Grammar:
         name = self._name(values, default_name, path)
         return TermConfig(path, name, weight, group=group, optional=values["optional"])
 
+    def _from_dict(
+        self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
+    ) -> TermConfig:
+        """Parse a group of the losses that a model computes itself."""
+        values = self._keys(FromDict, {k: v for k, v in data.items() if k not in IGNORED_KEYS}, path)
+        group = CompoundConfig(path, settings={name: around.settings[name] for name in INHERITED})
+        own = {name: value for name, value in values.items() if name in data or name not in INHERITED}
+        group.settings |= arguments_of(FromDict, "MultiLoss", own)
+        group.dictionary = arguments_of(FromDict, "FromDict", values)
+        if (weighting := _if_good(values["weighting"])) is not None:
+            group.weighting = self._part(catalog().weightings, "strategy", weighting, f"{path}.weighting")
+        thresholds = self._thresholds(values, thresholds, path)
+        terms, rest = values["terms"], values["rest"]
+        if terms is not None and not isinstance(terms, Mapping):
+            self.problems.wrong(f"{path}.terms", keys_of(FromDict)["terms"].type.words, terms, "terms: {loss_box: 1.0}")
+        elif not terms and (rest is None or _is_zero(rest)):
+            self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
+        for member, weight in terms.items() if isinstance(terms, Mapping) else ():
+            place = f"{path}.terms.{member}"
+            name = as_name(str(member))
+            if not is_name(name):
+                self.problems.wrong(place, A_NAME, name, "leave it to the rest", "range")
+                name = ""
+            group.terms.append(self._member(weight, place, name, str(member), thresholds))
+        if _is_zero(rest):
+            group.dictionary["rest"] = 0.0
+        elif rest is not None:
+            group.terms.append(replace(self._member(rest, f"{path}.rest", "*", "*", thresholds), optional=True))
+        self._unique(group)
+        name = self._name(values, FROM_DICT if default_name is None else default_name, path)
+        weight = self._weight(data, path, thresholds)
+        return TermConfig(path, name, weight, group=group, optional=values["optional"])
+
+    def _member(self, data: Data, path: str, name: str, member: str, thresholds: Data) -> TermConfig:
+        """Parse what is said of a member of a dictionary: a weight, or a mapping with one."""
+        if not isinstance(data, Mapping) or "schedule" in data:
+            schedule = self._schedule(data, path, thresholds) or as_schedule(1.0, name=path)
+            return TermConfig(path, name, schedule, member=member)
+        values = self._keys(Member, data, path)
+        schedule = self._weight(data, path, self._thresholds(values, thresholds, path))
+        options = {key: values[key] for key in ("normalize", "optional")}
+        return TermConfig(path, name, schedule, member=member, **options)
+
     def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
         given = [key for key in ("loss", "_target_") if key in data]
+        if given == ["loss"] and data["loss"] == FROM_DICT:  # a lone loss
+            self.report(f"{path}.loss", "is a group of terms", "list it in loss_params.compound_loss", "refused")
+            return None
         if len(given) > 1:
             self.problems.wrong(path, "one of loss and _target_", given, f"leave out {given[1]}", "conflict")
             return None
@@ -569,6 +629,10 @@ class Grammar:
         if not isinstance(data, Mapping):
             self.problems.wrong(path, expected, data, hint)
         return isinstance(data, Mapping)
+
+
+def _is_zero(weight: Data) -> bool:
+    return isinstance(weight, (int, float)) and not isinstance(weight, bool) and weight == 0
 
 
 _BAD: Data = object()

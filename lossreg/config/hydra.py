@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lossreg.config.nodes import COMPOUND, CRITERION
-from lossreg.keys import SPECIAL_KEYS, YIELDING, Lone, Term
+from lossreg.keys import FROM_DICT, SPECIAL_KEYS, YIELDING, FromDict, Lone, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import Parameter, parameters_of
@@ -52,7 +52,8 @@ def register_configs() -> None:
 
     - `loss`: a criterion (`loss=seg`), which `hydra.utils.instantiate(cfg.loss)` makes; and `loss=compound`, which
       makes one of the terms under `losses`;
-    - `losses`: terms of a compound loss (`+losses=[seg,torch/MSELoss]`), each under its short name;
+    - `losses`: terms of a compound loss (`+losses=[seg,torch/MSELoss]`), each under its short name, and `from_dict`, a
+      dictionary of losses;
     - `schedule`, `weighting`, `preprocess`: parts of a compound loss, for a place that the user names
       (`+weighting@loss.weighting=uncertainty`).
     """
@@ -62,6 +63,7 @@ def register_configs() -> None:
             short = name.rpartition("/")[2]
             _offer("loss", name, "loss", partial(_criterion, entry, sources, short))
             _offer("losses", name, f"losses.{short}", partial(_term, entry, sources))
+    _offer("losses", FROM_DICT, f"losses.{FROM_DICT}", _from_dict)
     _offer("loss", "compound", "loss", lambda: {"_target_": COMPOUND, "_recursive_": False, "losses": "${losses}"})
     for section in found.sections[1:]:
         for part in section:
@@ -126,6 +128,13 @@ def _criterion(entry: Entry[Any], sources: Sources, short: str) -> Any:
 
 def _term(entry: Entry[Any], sources: Sources) -> Any:
     return _loss(entry, sources, after=_TERM_FIELDS)
+
+
+def _from_dict() -> Any:
+    fields = [_declared(key) for key in keys_of(FromDict).values() if key.name != "loss"]
+    return dataclasses.make_dataclass(
+        FromDict.__name__, [_field("loss", str, FROM_DICT), *(_field(*f) for f in fields)]
+    )
 
 
 def _loss(entry: Entry[Any], sources: Sources, before: Fields = (), after: Fields = ()) -> Any:

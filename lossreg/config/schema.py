@@ -4,8 +4,9 @@ The blocks are those of `lossreg.keys`; parameters are read off the source, and 
 has no words for some rules, which `lossreg check` alone knows: lists and thresholds belong together and ascend, names
 differ, an argument is given once, a constructor takes a value, all of a loss can be compiled, what `${...}` refers to,
 a number is finite, and an integer is not written as `1.0`. The schema is stricter than the reader in these cases:
-parameters beside a nested `loss: {...}`, a group or a further `loss` inside it, a node that Hydra has put under `loss`,
-and in a legacy block a wrong value that another one replaces.
+parameters beside a nested `loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that
+Hydra has put under `loss`, a member of a dictionary with `/` in its name, and in a legacy block a wrong value that
+another one replaces.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from lossreg.config.legacy import TERMS
 from lossreg.errors import UnknownNameError
 from lossreg.keys import (
+    FROM_DICT,
     IGNORED_KEYS,
     LISTS,
     MASKS,
@@ -27,9 +29,11 @@ from lossreg.keys import (
     Coefs,
     Compound,
     Finite,
+    FromDict,
     Group,
     Legacy,
     Lone,
+    Member,
     SegLossParams,
     SegParams,
     Switches,
@@ -149,6 +153,8 @@ def _unread(key: Key) -> Node:
 def _blocks() -> dict[str, Node]:
     (compound,) = type_of(Compound).nodes()
     (group,) = type_of(Group).nodes()
+    own = {name: key.schema() for name, key in keys_of(FromDict).items() if name in ("loss", "key", "terms", "rest")}
+    shared = [name for name in keys_of(FromDict) if name in keys_of(Group)]
     group["properties"]["name"]["not"] = NULL
     some: Node = {"not": NULL}
     one_list = {
@@ -169,8 +175,39 @@ def _blocks() -> dict[str, Node]:
             **compound,
             **one_list,
         },
-        "switches": {"description": "Switches over the terms of a legacy block.", **compound},
+        "switches": {
+            "description": "Switches over the terms of a legacy block.",
+            **compound,
+            "properties": _at_each("compound", keys_of(Compound)),
+        },
         "group": {"description": "A group of terms that counts as one.", **group, **one_list},
+        "fromdict": {
+            "description": "The losses that a model computes itself, each a term of its own.",
+            "properties": {
+                **own,
+                **_at_each("group", shared),
+                **_at_each("term_keys", ["approximate"]),
+                **dict.fromkeys(IGNORED_KEYS, True),
+            },
+            "additionalProperties": False,
+            "anyOf": [
+                {"required": ["terms"], "properties": {"terms": {"minProperties": 1, "not": NULL}}},
+                {"required": ["rest"], "properties": {"rest": {"not": {"enum": [0, None]}}}},
+            ],
+        },
+        "members": any_of(
+            NULL,
+            {
+                "type": "object",
+                "propertyNames": _at("term_keys/properties/name"),
+                "additionalProperties": _at("member"),
+            },
+        ),
+        "member": {
+            "if": {"type": "object", "not": {"required": ["schedule"]}},
+            "then": {"properties": _at_each("term_keys", keys_of(Member)), "additionalProperties": False},
+            "else": any_of(NULL, _at("weight")),
+        },
         "training": {
             "description": "A training config: loss_params.compound_loss, loss_params.multi_loss or loss.",
             "type": "object",
@@ -329,7 +366,11 @@ def _terms() -> dict[str, Node]:
             {
                 "if": listed,
                 "then": _at("group"),
-                "else": {"if": nested, "then": _at("nested_term"), "else": loss},
+                "else": {
+                    "if": {"required": ["loss"], "properties": {"loss": {"const": FROM_DICT}}},
+                    "then": _at("fromdict"),
+                    "else": {"if": nested, "then": _at("nested_term"), "else": loss},
+                },
             },
         ),
         "nested_term": {

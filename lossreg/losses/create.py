@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lossreg.errors import PluginError, PluginWarning
+from lossreg.errors import PluginError, PluginWarning, UnknownNameError
+from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
 from lossreg.losses.wrapper import LossWrapper
@@ -34,6 +35,8 @@ def create_loss(loss: str, /, **kwargs: Any) -> Loss:
         UnknownNameError, AmbiguousNameError: no loss has the name, or several have it.
         PluginError: the target cannot be imported, or is not a loss.
     """
+    if loss == FROM_DICT:
+        raise UnknownNameError(f"{FROM_DICT!r} is a group of terms, no loss", "make it with lossreg.FromDict(...)")
     name = kwargs.pop("name", loss.rpartition("/")[2])
     options = {"reduction": kwargs.pop("reduction")} if kwargs.get("reduction") in ("none", "per_sample") else {}
     return adopt(catalog().losses.find(loss), name, kwargs, options)

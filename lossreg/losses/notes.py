@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossreg.losses.eager import outside, skip_frame
 from lossreg.losses.paths import join
+from lossreg.printable import printable
 
 _MAX_TENSORS = 8  # of a batch in a note
 _NEEDS_GRADIENTS = "does not require grad"
@@ -99,9 +100,9 @@ def _described(keys: Collection[str], pred_batch: Any, gt_batch: Any) -> Iterato
             if batch is not None:
                 yield f"{side} {_shown(batch)}"
             continue
-        declared = [key for key in batch if f"{side}.{key}" in keys]
-        listed = declared or list(batch)
-        yield from (f"{side}.{key} {_shown(batch[key])}" for key in listed[:_MAX_TENSORS])
+        declared = [key for key in batch.keys() if f"{side}.{key}" in keys]  # noqa: SIM118 -- a TensorDict has rows
+        listed = declared or list(batch.keys())
+        yield from (f"{side}.{printable(str(key))} {_shown(batch[key])}" for key in listed[:_MAX_TENSORS])
         if len(listed) > _MAX_TENSORS:
             yield f"{len(listed) - _MAX_TENSORS} more keys of {side}"
 

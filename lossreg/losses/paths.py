@@ -24,3 +24,8 @@ def is_inside(path: str, group: str) -> bool:
 def group_of(path: str) -> str:
     """Return the path of the group of a term; empty for the outermost group."""
     return path.rpartition(_SEPARATOR)[0]
+
+
+def as_name(key: str) -> str:
+    """Return a key of a dictionary as the name of a term, which has no `/`."""
+    return key.replace(_SEPARATOR, ".")

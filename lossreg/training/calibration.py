@@ -7,6 +7,7 @@ import math
 import operator
 import random
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -172,9 +173,7 @@ class _Means:
 
     def __init__(self, multi_loss: MultiLoss) -> None:
         self.multi_loss = multi_loss
-        self.norms = {path: cast(Loss, term.loss) for path, term in multi_loss.leaves()}
-        self.by_loss = {id(loss): RunningNorm() for loss in self.norms.values()}
-        self.fresh = {path: self.by_loss[id(loss)] for path, loss in self.norms.items()}
+        self.by_loss: defaultdict[int, RunningNorm] = defaultdict(RunningNorm)
         self.samples = 0
 
     @torch.no_grad()
@@ -189,9 +188,11 @@ class _Means:
         Each rank keeps the sum and count of all ranks: whichever rank's state DistributedDataParallel or a
         checkpoint copies to the others, a later sync leaves the norms as they are.
         """
+        norms = {path: cast(Loss, term.loss) for path, term in self.multi_loss.leaves()}  # batches may bring some
+        fresh = {path: self.by_loss[id(loss)] for path, loss in norms.items()}
         own = {"mode of calibrate_norms": mode, **{key: repr(limit) for key, limit in asdict(limits).items()}}
         averages, total = gather_norms(
-            self.fresh, facts=facts(self.multi_loss) | own, samples=self.samples, owner="calibrate_norms"
+            fresh, facts=facts(self.multi_loss) | own, samples=self.samples, owner="calibrate_norms"
         )
         if total < limits.min_samples:
             raise NormError(
@@ -203,7 +204,7 @@ class _Means:
         _check(values)
         self._warn_unseen([path for path in normalized if averages[path].count == 0])
         for path, value in values.items():
-            norm, count = self.norms[path], averages[path].count
+            norm, count = norms[path], averages[path].count
             norm.norm.fill_(value)
             norm.norm_sum.fill_(value * count)
             norm.norm_count.fill_(count)

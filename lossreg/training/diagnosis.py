@@ -58,6 +58,7 @@ def diagnose(
     shared = [parameter for parameter in given if parameter.requires_grad]
     if not shared:
         raise ValueError("diagnose: parameters holds none that needs a gradient; give those that the terms share")
+    multi_loss.learn_members(pred_batch, gt_batch)
     with _observed(multi_loss) as values, torch.enable_grad():
         total, _, _ = multi_loss(pred_batch, gt_batch, normalize, epoch, step)
         record = cast(Record, multi_loss.last_record)

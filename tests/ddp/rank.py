@@ -318,6 +318,61 @@ def calibrate_and_train(rank, ranks, sizes, seed, inside, mode="eval"):
     return calibrated, again, [p.grad.tolist() for p in model.linear.parameters()]
 
 
+class Scored(nn.Module):
+    """A network that returns losses of its own: those of some names, each the mean of an output's square."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = list(names)
+        self.linear = nn.Linear(3, len(self.names))
+
+    def forward(self, x, present):
+        outputs = self.linear(x).square().mean(0)
+        return {name: outputs[i] for i, name in enumerate(self.names) if name in present}
+
+
+def members(rank, ranks, cases):
+    """Meet the members of a model's dictionaries in evaluation and in training, where each rank has others."""
+    return [_members(rank, **case) for case in cases]
+
+
+def _members(rank, names, looked, steps, options, calibrate):
+    """Return the members, norms, totals and gradients that this rank ends with, or its error."""
+    torch.manual_seed(0)
+    model = Scored(names)
+    wrapped = DistributedDataParallel(model, find_unused_parameters=False)
+    criterion = MultiLoss([lossreg.FromDict(key="losses", name="det", **options)], [1.0])
+    torch.manual_seed(1 + rank)
+    totals = []
+    try:
+        for present in looked[rank]:
+            criterion.eval()({"losses": model(torch.randn(2, 3), present)}, None, epoch=0)
+        criterion.train()
+        if calibrate:
+            data = [torch.randn(2, 3) for _ in range(2 + rank)]
+            calibrate_norms(
+                criterion, model, data, batch_fn=lambda m, x: ({"losses": m(x, steps[0][rank])}, None, 2), min_samples=1
+            )
+        for epoch, presents in enumerate(steps):
+            losses = wrapped(torch.randn(2, 3), presents[rank])
+            total, values, _ = criterion({"losses": losses}, None, epoch=epoch)
+            wrapped.zero_grad()
+            total.backward()
+            totals.append((float(total.detach()), sorted(values)))
+    except (lossreg.LossregError, DistributedError) as error:
+        return f"{type(error).__name__}: {error}"
+    (group,) = criterion._dictionaries
+    own = [float(norm) for norm in (loss.norm for loss in group.loss_funcs)]
+    weights = {name: float(value) for name, value in criterion.coefficients().items()}
+    return {
+        "names": group.names,
+        "norms": own,
+        "weights": weights,
+        "gradients": [parameter.grad.tolist() for parameter in model.parameters()],
+        "totals": totals,
+    }
+
+
 def shard(rank, ranks, inside):
     """Calibrate a network whose parameters FSDP2 shards, train a step, and look at the norms."""
     from torch.distributed.fsdp import fully_shard
