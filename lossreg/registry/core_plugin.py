@@ -1,11 +1,12 @@
-"""The plugin of the core: the schedules and adaptive weightings of lossreg itself."""
+"""The plugin of the core: the schedules, adaptive weightings and preprocesses of lossreg itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lossreg.registry.hookspecs import hookimpl
-from lossreg.registry.specs import ScheduleSpec, WeightingSpec
+from lossreg.registry.specs import PreprocessSpec, ScheduleSpec, WeightingSpec
 
 
 @hookimpl
@@ -36,6 +37,48 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
         _weighting("SoftAdapt", "softadapt", "softmax over recent slopes (Heydari et al., 2019)"),
         _weighting("ReLoBRaLo", "relobralo", "relative balancing with random lookback (Bischof and Kraus, 2021)"),
         _weighting("CoV", "cov", "coefficient of variation (Groenendijk et al., 2021)"),
+        _weighting(
+            "Balancer",
+            "balancer",
+            "a fixed share of the gradient at the predictions for each term (Defossez et al., 2022)",
+            words=("loss balancer", "EnCodec", "audio codec", "gradient balancing", "vocoder"),
+            formula=r"w_i = \frac{R \, \lambda_i}{\sum_j \lambda_j \,"
+            r" \langle \lVert \partial L_i / \partial \hat x \rVert_2 \rangle_\beta}",
+            source="Defossez et al. 2022, High Fidelity Neural Audio Compression, arXiv:2210.13438",
+            url="https://arxiv.org/abs/2210.13438",
+        ),
+        _weighting(
+            "LRAnnealing",
+            "lrannealing",
+            "learning-rate annealing of physics-informed networks (Wang et al., 2021)",
+            words=("physics-informed", "PINN", "gradient pathologies", "residual", "boundary conditions", "PDE"),
+            formula=r"\lambda_i \leftarrow (1 - \alpha) \lambda_i + \alpha"
+            r" \frac{\max_\theta |\nabla_\theta L_r|}{\overline{|\nabla_\theta L_i|}}",
+            source="Wang, Teng and Perdikaris 2021, Understanding and mitigating gradient flow pathologies in "
+            "physics-informed neural networks, arXiv:2001.04536",
+            url="https://arxiv.org/abs/2001.04536",
+        ),
+    )
+
+
+@hookimpl
+def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
+    """Return the preprocesses of the core."""
+    return (
+        PreprocessSpec(
+            "MinSNR",
+            "lossreg.composition.diffusion:MinSNR",
+            summary="weights of samples by the signal-to-noise ratio of their timesteps (Hang et al., 2023)",
+            aliases=("min_snr",),
+            requires=("gt.timesteps",),
+            provides=("gt.snr_weight",),
+            words=("diffusion", "min-SNR", "signal-to-noise ratio", "timesteps", "denoising", "DDPM"),
+            formula=r"\frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR}} \text{ for the noise}, \quad"
+            r" \min(\mathrm{SNR}, \gamma) \text{ for } x_0, \quad"
+            r" \frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR} + 1} \text{ for } v",
+            source="Hang et al. 2023, Efficient Diffusion Training via Min-SNR Weighting Strategy, arXiv:2303.09556",
+            url="https://arxiv.org/abs/2303.09556",
+        ),
     )
 
 
@@ -43,5 +86,6 @@ def _schedule(name: str, summary: str) -> ScheduleSpec:
     return ScheduleSpec(name, f"lossreg.composition.schedules:{name}", aliases=(name.lower(),), summary=summary)
 
 
-def _weighting(name: str, alias: str, summary: str) -> WeightingSpec:
-    return WeightingSpec(name, f"lossreg.composition.weighting.{alias}:{name}", aliases=(alias,), summary=summary)
+def _weighting(name: str, alias: str, summary: str, **facts: Any) -> WeightingSpec:
+    target = f"lossreg.composition.weighting.{alias}:{name}"
+    return WeightingSpec(name, target, aliases=(alias,), summary=summary, **facts)
