@@ -10,6 +10,7 @@ and in a legacy block a wrong value that another one replaces.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from textwrap import shorten
@@ -357,14 +358,19 @@ def _lone_parameters() -> Node:
     """Say of a lone loss which keys of a term it may have: those that are parameters of its own."""
     sources = Sources()
     takers: dict[str, list[Node]] = {key: [] for key in _OWN if key not in keys_of(Lone)}
+    alike: dict[str, Node] = {}  # losses whose parameter is the same, by key and schema
     for entry in catalog().losses:
         signature = sources.of(entry)
         found = () if signature is None else parameters_of(entry.spec, signature)
-        own = {p.name for p in found if p.settable}
+        own = {p.name: p for p in found if p.settable}
         for key, ways in takers.items():
             if key in own:
-                once = {**_at_each(_place(entry, "args"), [key]), "args": {"properties": {key: False}}}
-                ways.append({**_at(_place(entry, "named")), "properties": once})
+                same = f"{key} {json.dumps(_parameter(own[key]))}"
+                if same not in alike:
+                    once = {**_at_each(_place(entry, "args"), [key]), "args": {"properties": {key: False}}}
+                    alike[same] = {"anyOf": [], "properties": once}
+                    ways.append(alike[same])
+                alike[same]["anyOf"].append(_at(_place(entry, "named")))
             elif signature is None or signature.open_ended:
                 ways.append(_at(_place(entry, "named")))
     return {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}

@@ -1,4 +1,4 @@
-"""The balancer of EnCodec: the paper's formula in float64, the shares that it promises, and where it takes gradients."""
+"""The balancer of EnCodec: the paper's formula in float64, the shares, and where it takes gradients."""
 
 import numpy as np
 import pytest
