@@ -122,6 +122,11 @@ class MinSNR(Preprocess):
         return f"prediction={self.prediction!r}, gamma={self.gamma}, betas={self.betas!r}, steps={len(self._weights)}"
 
 
+def example() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a `(pred_batch, gt_batch)` of three timesteps, for the checks of `lossreg.testing`."""
+    return {}, {"timesteps": torch.tensor([0, 400, 999])}
+
+
 def _cumulated(betas: Betas, steps: int, start: float, end: float) -> Tensor:
     """Return (steps,) the cumulative product of `1 - beta` in float64."""
     if betas == "cosine":

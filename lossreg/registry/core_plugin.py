@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lossreg.registry.hookspecs import hookimpl
 from lossreg.registry.specs import PreprocessSpec, ScheduleSpec, WeightingSpec
+
+_POINTS: Mapping[str, Any] = {"values": [0.2, 1.0, 0.7], "epoch_thresholds": [0.0, 2.0, 5.0]}
+_RAMP: Mapping[str, Any] = {"start": 0.25, "end": 1.0, "end_epoch": 6.0}
+"""Arguments of the schedules for `lossreg.testing`."""
 
 
 @hookimpl
 def lossreg_schedules() -> Sequence[ScheduleSpec]:
     """Return the schedules of the core."""
     return (
-        _schedule("Constant", "the same weight at every epoch"),
-        _schedule("Piecewise", "linear interpolation between points"),
-        _schedule("Step", "constant values between points"),
-        _schedule("Polynomial", "polynomial decay from a start to an end"),
-        _schedule("Cosine", "half a cosine from a start to an end"),
-        _schedule("Exponential", "a constant factor per epoch"),
-        _schedule("Sigmoid", "sigmoid-shaped ramp-up (Laine and Aila, 2017)"),
-        _schedule("Cyclic", "cyclical annealing (Fu et al., 2019)"),
-        _schedule("Pchip", "smooth monotone interpolation between points"),
-        _schedule("Akima", "smooth interpolation between points, robust to outliers"),
-        _schedule("Chain", "several schedules one after another"),
+        _schedule("Constant", "the same weight at every epoch", value=0.5),
+        _schedule("Piecewise", "linear interpolation between points", **_POINTS),
+        _schedule("Step", "constant values between points", **_POINTS),
+        _schedule("Polynomial", "polynomial decay from a start to an end", **_RAMP),
+        _schedule("Cosine", "half a cosine from a start to an end", **_RAMP),
+        _schedule("Exponential", "a constant factor per epoch", **_RAMP),
+        _schedule("Sigmoid", "sigmoid-shaped ramp-up (Laine and Aila, 2017)", **_RAMP),
+        _schedule("Cyclic", "cyclical annealing (Fu et al., 2019)", **_RAMP),
+        _schedule("Pchip", "smooth monotone interpolation between points", **_POINTS),
+        _schedule("Akima", "smooth interpolation between points, robust to outliers", **_POINTS),
+        _schedule("Chain", "several schedules one after another", schedules=[0.5, 1.0], boundaries=[3.0]),
     )
 
 
@@ -57,6 +61,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             source="Wang, Teng and Perdikaris 2021, Understanding and mitigating gradient flow pathologies in "
             "physics-informed neural networks, arXiv:2001.04536",
             url="https://arxiv.org/abs/2001.04536",
+            capabilities=("non_negative",),  # one of the terms is the residual
         ),
     )
 
@@ -72,6 +77,8 @@ def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
             aliases=("min_snr",),
             requires=("gt.timesteps",),
             provides=("gt.snr_weight",),
+            example="lossreg.composition.diffusion:example",
+            capabilities=("per_sample",),
             words=("diffusion", "min-SNR", "signal-to-noise ratio", "timesteps", "denoising", "DDPM"),
             formula=r"\frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR}} \text{ for the noise}, \quad"
             r" \min(\mathrm{SNR}, \gamma) \text{ for } x_0, \quad"
@@ -82,10 +89,18 @@ def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
     )
 
 
-def _schedule(name: str, summary: str) -> ScheduleSpec:
-    return ScheduleSpec(name, f"lossreg.composition.schedules:{name}", aliases=(name.lower(),), summary=summary)
+def _schedule(name: str, summary: str, **example_args: Any) -> ScheduleSpec:
+    return ScheduleSpec(
+        name,
+        f"lossreg.composition.schedules:{name}",
+        aliases=(name.lower(),),
+        summary=summary,
+        example_args=example_args,
+        capabilities=("held",),
+    )
 
 
 def _weighting(name: str, alias: str, summary: str, **facts: Any) -> WeightingSpec:
     target = f"lossreg.composition.weighting.{alias}:{name}"
+    facts.setdefault("capabilities", ("permutable", "non_negative"))
     return WeightingSpec(name, target, aliases=(alias,), summary=summary, **facts)

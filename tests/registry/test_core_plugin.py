@@ -12,6 +12,7 @@ from lossreg.composition.weighting.base import Weighting
 from lossreg.registry.components import Entry
 from lossreg.registry.core_plugin import lossreg_preprocesses, lossreg_schedules, lossreg_weightings
 from lossreg.registry.plugins import Plugin
+from lossreg.testing import check_component, parametrize_components
 
 SPECS = [*lossreg_schedules(), *lossreg_weightings()]
 
@@ -46,6 +47,12 @@ def test_the_preprocesses_are_these() -> None:
     ]
     (spec,) = lossreg_preprocesses()
     assert Entry(spec, Plugin("core")).load().requires == spec.requires == ("gt.timesteps",)
+
+
+@parametrize_components(plugin="core")
+def test_each_keeps_its_contract(component) -> None:
+    report = check_component(component)
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

@@ -19,6 +19,10 @@ LEFT_OUT: Mapping[str, str] = {
 _PAGES = "https://torchjd.org/latest/docs/scalarization/"
 
 
+_BOTH = ("permutable", "non_negative")
+_PREFERENCES = [0.2, 0.5, 0.3]  # of the terms in the checks of lossreg.testing
+
+
 def _weighting(name: str, summary: str, page: str, formula: str, source: str, **facts: Any) -> WeightingSpec:
     return WeightingSpec(
         name,
@@ -43,6 +47,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i r_i L_i - \lambda \cos(r, L)",
             "Ruchte and Grabocka 2021, Scalable Pareto Front Approximation, arXiv:2103.13392",
             words=("Pareto front", "preference", "multi-objective"),
+            example_args={"lambda_": 2.0, "weights": _PREFERENCES},
         ),
         _weighting(
             "Constant",
@@ -51,6 +56,8 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i w_i L_i",
             "linear scalarization",
             words=("fixed weights", "linear scalarization"),
+            example_args={"weights": _PREFERENCES},
+            capabilities=("non_negative",),
         ),
         _weighting(
             "FAMO",
@@ -59,6 +66,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"c \sum_i z_i \log L_i, \quad z = \operatorname{softmax}(w), \quad c = 1 / \sum_i z_i / L_i",
             "Liu et al. 2023, FAMO: Fast Adaptive Multitask Optimization, arXiv:2306.03792",
             words=("multi-task", "adaptive", "balance"),
+            capabilities=_BOTH,
         ),
         _weighting(
             "GeometricMean",
@@ -67,6 +75,8 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\left(\prod_i L_i\right)^{1/n}",
             "Chennupati et al. 2019, MultiNet++, arXiv:1904.08492",
             words=("GLS", "geometric loss strategy", "multi-task"),
+            capabilities=_BOTH,
+            exceptions={"no_host_read": "TorchJD looks for negative values"},
         ),
         _weighting(
             "IMTLL",
@@ -75,6 +85,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i e^{s_i} L_i - s_i",
             "Liu et al. 2021, Towards Impartial Multi-task Learning, ICLR",
             words=("IMTL-L", "impartial", "learned weights", "multi-task"),
+            capabilities=_BOTH,
         ),
         _weighting(
             "Mean",
@@ -83,6 +94,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\frac{1}{n} \sum_i L_i",
             "linear scalarization",
             words=("average", "equal weights"),
+            capabilities=_BOTH,
         ),
         _weighting(
             "PBI",
@@ -91,6 +103,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"d_1 + \theta d_2",
             "Zhang and Li 2007, MOEA/D, IEEE Transactions on Evolutionary Computation",
             words=("penalty-based boundary intersection", "MOEA/D", "Pareto front", "preference"),
+            example_args={"theta": 5.0, "weights": _PREFERENCES},
         ),
         _weighting(
             "Random",
@@ -99,6 +112,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i w_i L_i, \quad w = \operatorname{softmax}(z), \quad z_i \sim N(0, 1)",
             "Lin et al. 2022, Reasonable Effectiveness of Random Weighting, arXiv:2111.10603",
             words=("RLW", "random loss weighting", "multi-task"),
+            capabilities=("non_negative",),
         ),
         _weighting(
             "STCH",
@@ -107,6 +121,8 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\mu \log \sum_i \exp(\lambda_i (L_i - z_i) / \mu)",
             "Lin et al. 2024, Smooth Tchebycheff Scalarization, arXiv:2402.19078",
             words=("Chebyshev", "worst term", "minimax", "Pareto front", "preference"),
+            example_args={"mu": 0.5},
+            capabilities=_BOTH,
         ),
         _weighting(
             "Sum",
@@ -115,6 +131,7 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i L_i",
             "linear scalarization",
             words=("equal weights",),
+            capabilities=_BOTH,
         ),
         _weighting(
             "UW",
@@ -123,5 +140,6 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             r"\sum_i \tfrac{1}{2} e^{-s_i} L_i + \tfrac{1}{2} s_i",
             "Kendall et al. 2018, Multi-Task Learning Using Uncertainty to Weigh Losses, arXiv:1705.07115",
             words=("uncertainty weighting", "learned weights", "multi-task"),
+            capabilities=_BOTH,
         ),
     )

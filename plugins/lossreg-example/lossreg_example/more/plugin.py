@@ -1,11 +1,11 @@
-"""The hook `lossreg_wrap`, for a library whose losses are not called as `loss(prediction, target) -> scalar`."""
+"""The other hooks: a schedule, a weighting, a preprocess, and `lossreg_wrap` for a library with another interface."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossreg import LossSpec, hookimpl
+from lossreg import LossSpec, PreprocessSpec, ScheduleSpec, WeightingSpec, hookimpl
 
 
 @hookimpl
@@ -21,6 +21,52 @@ def lossreg_losses() -> Sequence[LossSpec]:
             exceptions={
                 "one_pixel": "a slope is the difference of two pixels, and the library computes a mean over none"
             },
+        ),
+    )
+
+
+@hookimpl
+def lossreg_schedules() -> Sequence[ScheduleSpec]:
+    """Return the spec of a schedule; it declares that it holds its end values, which the conformance kit checks."""
+    return (
+        ScheduleSpec(
+            "Triangle",
+            "lossreg_example.more.schedule:Triangle",
+            summary="rises to a peak and falls to 0",
+            aliases=("triangle",),
+            capabilities=("held",),
+        ),
+    )
+
+
+@hookimpl
+def lossreg_weightings() -> Sequence[WeightingSpec]:
+    """Return the spec of an adaptive weighting, with what it promises beyond the contract."""
+    return (
+        WeightingSpec(
+            "InverseMean",
+            "lossreg_example.more.weighting:InverseMean",
+            summary="one over a running mean of each term",
+            aliases=("inverse_mean",),
+            capabilities=("permutable", "non_negative"),
+            formula=r"w_i = 1 / \langle L_i \rangle",
+        ),
+    )
+
+
+@hookimpl
+def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
+    """Return the spec of a preprocess; its keys tell lossreg when to run it."""
+    return (
+        PreprocessSpec(
+            "KnownHeights",
+            "lossreg_example.more.preprocess:KnownHeights",
+            summary="1 where the height is known",
+            aliases=("known_heights",),
+            requires=("gt.height",),
+            provides=("gt.known",),
+            example="lossreg_example.examples:heights",
+            capabilities=("per_sample",),
         ),
     )
 
