@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lossreg_wrappers.torchjd_scalarizers import LEFT_OUT, lossreg_weightings
@@ -18,6 +20,12 @@ def test_every_public_scalarizer_is_offered_or_left_out_with_a_reason():
     assert {*offered, *LEFT_OUT} == set(scalarization.__all__)
     assert not {*offered} & {*LEFT_OUT}
     assert all(LEFT_OUT.values())
+
+
+def test_the_readme_counts_them():
+    scalarization = pytest.importorskip("torchjd.scalarization", reason="torchjd is not installed")
+    counts = re.search(r"(\d+) of the (\d+) public names", (Path(__file__).parents[1] / "README.md").read_text())
+    assert [int(count) for count in counts.groups()] == [len(lossreg_weightings()), len(scalarization.__all__)]
 
 
 def test_a_bare_name_of_the_core_stays_its_own():
