@@ -163,13 +163,7 @@ def check_preprocess(preprocess: Any, **fields: Any) -> Report:
 
 def check_component(component: Component) -> Report:
     """Run all checks of its kind on a component of `parametrize_components` and return a report."""
-    run = {
-        "loss": check_loss,
-        "schedule": check_schedule,
-        "weighting": check_weighting,
-        "preprocess": check_preprocess,
-    }[component.kind]
-    return run(component.name)
+    return check_loss(component.name) if component.kind == "loss" else _check_part(component.kind, component.name, {})
 
 
 def promises(kind: str = "loss") -> dict[str, tuple[str, str]]:

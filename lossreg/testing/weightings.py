@@ -32,8 +32,7 @@ class Driver:
         self.weighting = weighting
         self.parameter = nn.Parameter(torch.ones(1))
         weighting.bind(_NAMES)
-        if hasattr(weighting, "set_shared_parameters"):
-            weighting.set_shared_parameters([self.parameter])
+        _share(weighting, self.parameter)
 
     def ask(self, losses: Tensor, t: int, active: Sequence[int] | None = None, **options: Any) -> Coefficients:
         """Return the coefficients of some values at a step; three steps are an epoch."""
@@ -71,6 +70,13 @@ class Driver:
         """Return a copy of the state."""
         held = self.weighting.state_dict().items()
         return {name: value.clone() for name, value in held if isinstance(value, Tensor)}
+
+
+def _share(weighting: Weighting, parameter: Tensor) -> None:
+    """Give a weighting that compares gradients the parameter that the values depend on."""
+    give = getattr(weighting, "set_shared_parameters", None)
+    if give is not None:
+        give([parameter])
 
 
 def _driver(part: Part) -> Driver:
@@ -263,8 +269,7 @@ def check_pickles(part: Part) -> None:
     driver = _driver(part)
     driver.run(_losses())
     driver.weighting = pickle.loads(pickle.dumps(driver.weighting))
-    if hasattr(driver.weighting, "set_shared_parameters"):
-        driver.weighting.set_shared_parameters([driver.parameter])
+    _share(driver.weighting, driver.parameter)
     other = _driver(part)
     other.run(_losses())
     _close(driver.run(_losses(1), _STEPS), other.run(_losses(1), _STEPS), "after pickling", exact=True)
@@ -306,9 +311,7 @@ def check_builds_from_yaml(part: Part) -> None:
     applies(part.registered, "it is not registered")
     criterion = from_yaml(weighting={"strategy": part.name, **part.spec.example_args})
     prediction = torch.ones(2, 3, requires_grad=True)
-    weighting = cast(Weighting, criterion.weighting)
-    if hasattr(weighting, "set_shared_parameters"):
-        weighting.set_shared_parameters([prediction])
+    _share(cast(Weighting, criterion.weighting), prediction)
     total = criterion({"x": prediction}, {}, epoch=0)[0]
     require(bool(total.isfinite()), f"expected a finite total, found {total:.6g}")
 
