@@ -319,6 +319,7 @@ def _terms() -> dict[str, Node]:
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}
     nested = {"required": ["loss"], "properties": {"loss": {"type": "object"}}}
     listed = _either(LISTS)
+    lone, open_ended = _lone_parameters()
     return {
         "terms": any_of(NULL, {"type": "array", "items": _at("list_term"), "minItems": 1}, mapping),
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
@@ -342,10 +343,11 @@ def _terms() -> dict[str, Node]:
         "single": {
             **_text_or(
                 _at("loss_name"),
-                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": _lone_parameters()},
+                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": lone},
             ),
             "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
+        "open_ended": {"anyOf": open_ended} if open_ended else False,
     }
 
 
@@ -354,10 +356,15 @@ def _at_each(definition: str, keys: Iterable[str]) -> dict[str, Node]:
     return {key: _at(f"{definition}/properties/{key}") for key in keys}
 
 
-def _lone_parameters() -> Node:
-    """Say of a lone loss which keys of a term it may have: those that are parameters of its own."""
+def _lone_parameters() -> tuple[Node, list[Node]]:
+    """Say of a lone loss which keys of a term it may have: those that are parameters of its own.
+
+    Returns:
+        a schema for each key, and the names of the losses that may have any key.
+    """
     sources = Sources()
     takers: dict[str, list[Node]] = {key: [] for key in _OWN if key not in keys_of(Lone)}
+    open_ended: list[Node] = []
     alike: dict[str, Node] = {}  # losses whose parameter is the same, by key and schema
     for entry in catalog().losses:
         signature = sources.of(entry)
@@ -371,9 +378,10 @@ def _lone_parameters() -> Node:
                     alike[same] = {"anyOf": [], "properties": once}
                     ways.append(alike[same])
                 alike[same]["anyOf"].append(_at(_place(entry, "named")))
-            elif signature is None or signature.open_ended:
-                ways.append(_at(_place(entry, "named")))
-    return {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
+        if signature is None or signature.open_ended:
+            open_ended.append(_at(_place(entry, "named")))
+    every = [_at("open_ended")] if open_ended else []
+    return {key: {"anyOf": [*ways, *every]} if ways or every else False for key, ways in takers.items()}, open_ended
 
 
 # --- components -----------------------------------------------------------------------------------

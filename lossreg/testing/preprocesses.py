@@ -143,9 +143,9 @@ def check_no_host_read(part: Part) -> None:
     Replace `item`, `float(tensor)`, `if tensor:` and `tensor[mask]` with `torch.where`, products and `clamp`. Checks of
     values belong behind `lossreg.losses.base.can_look`.
     """
-    preprocess = part.make()
+    preprocess, batch = part.make(), _batch(part)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:  # a fake tensor has no value to read
-        pred, gt = (mapped(side, mode.from_tensor) for side in _batch(part))
+        pred, gt = (mapped(side, mode.from_tensor) for side in batch)
         preprocess.compute(pred, gt)
 
 

@@ -129,6 +129,7 @@ def test_an_object_is_taken_as_it_is(parts):
         check_schedule(parts.Ramp(3.0)),
         check_weighting(parts.Falling()),
         check_preprocess(parts.Doubles(), example=parts.numbers),
+        check_preprocess(parts.Doubles(), example=parts.numbers()),
     ):
         assert report.passed, report
 
