@@ -347,7 +347,7 @@ def _terms() -> dict[str, Node]:
             ),
             "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
-        "open_ended": {"anyOf": open_ended} if open_ended else False,
+        "open_ended": open_ended,
     }
 
 
@@ -356,15 +356,15 @@ def _at_each(definition: str, keys: Iterable[str]) -> dict[str, Node]:
     return {key: _at(f"{definition}/properties/{key}") for key in keys}
 
 
-def _lone_parameters() -> tuple[Node, list[Node]]:
+def _lone_parameters() -> tuple[Node, Node]:
     """Say of a lone loss which keys of a term it may have: those that are parameters of its own.
 
     Returns:
-        a schema for each key, and the names of the losses that may have any key.
+        a schema for each key, and the definition `open_ended`: a loss that may have any key.
     """
     sources = Sources()
     takers: dict[str, list[Node]] = {key: [] for key in _OWN if key not in keys_of(Lone)}
-    open_ended: list[Node] = []
+    open_ended: dict[str, set[str]] = {}  # their own parameters, by place
     alike: dict[str, Node] = {}  # losses whose parameter is the same, by key and schema
     for entry in catalog().losses:
         signature = sources.of(entry)
@@ -379,9 +379,12 @@ def _lone_parameters() -> tuple[Node, list[Node]]:
                     ways.append(alike[same])
                 alike[same]["anyOf"].append(_at(_place(entry, "named")))
         if signature is None or signature.open_ended:
-            open_ended.append(_at(_place(entry, "named")))
-    every = [_at("open_ended")] if open_ended else []
-    return {key: {"anyOf": [*ways, *every]} if ways or every else False for key, ways in takers.items()}, open_ended
+            open_ended[_place(entry, "named")] = set(own)
+    for key, ways in takers.items():
+        others = [_at(place) for place, own in open_ended.items() if key not in own]
+        ways += [_at("open_ended")] if others and len(others) == len(open_ended) else others
+    lone = {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
+    return lone, {"anyOf": [*map(_at, open_ended)] or [False]}
 
 
 # --- components -----------------------------------------------------------------------------------
