@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from lossreg.composition.weighting.balancer import Balancer
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.lrannealing import LRAnnealing
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
 
@@ -30,6 +33,8 @@ DRAWN: dict[str, Weighting] = {
     "softadapt": SoftAdapt(),
     "relobralo": ReLoBRaLo(alpha=0.95, beta=0.99),
     "cov": CoV(),
+    "balancer": Balancer(beta=0.95),
+    "lrannealing": LRAnnealing(),
 }
 
 
@@ -44,14 +49,15 @@ def weights(weighting: Weighting) -> np.ndarray:
     """Return the weights of each step, with shape (steps, 3)."""
     weighting.bind(TERMS)
     shared = torch.nn.Parameter(torch.ones(1))
-    if isinstance(weighting, GradNorm):
+    if isinstance(weighting, AtSharedParameters):
         weighting.set_shared_parameters([shared])
     parameters = list(weighting.weighting_parameters())
     optimizer = torch.optim.Adam(parameters, lr=0.02) if parameters else None
     rows = []
     for step, row in enumerate(losses()):
         values = torch.tensor(row, dtype=torch.float32) * shared
-        coefficients = weighting(values, epoch=step // STEPS_AN_EPOCH)
+        predictions = {"predictions": shared} if weighting.reads_predictions else {}
+        coefficients = weighting(values, epoch=step // STEPS_AN_EPOCH, **predictions)
         rows.append(coefficients.weights.detach().numpy())
         if optimizer is not None:
             optimizer.zero_grad()

@@ -118,6 +118,7 @@ def run(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normal
 
 def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normalize: bool) -> Result:
     normalize = check_normalize(normalize, criterion.clock.owner) and criterion.normalize
+    predictions = pred_batch
     active: Sequence[int] = criterion._group_places  # where `prepare` fails, groups still join their collectives
     with _deferring():
         pred_batch, gt_batch, active = prepare(criterion, pred_batch, gt_batch)
@@ -148,10 +149,10 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     if len(on) < len(order):
         vector = vector[: len(on)]
     own_weights = _weights_of(criterion, moment, weights, on, vector)
-    terms = functools.partial(_one_by_one, found, on, norms, vector)
+    asked = functools.partial(_asked_for, predictions, functools.partial(_one_by_one, found, on, norms, vector))
     counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, terms, own_weights, on, now, bool(switches.moving), counts, call.window, found.counts
+        criterion, vector, asked, own_weights, on, now, bool(switches.moving), counts, call.window, found.counts
     )
     call.parts = Parts(
         criterion.names,
@@ -342,7 +343,7 @@ def _weights_of(criterion: MultiLoss, moment: Moment | None, weights: Tensor, on
 def weigh(
     criterion: MultiLoss,
     vector: Tensor,
-    terms: Callable[[], list[Tensor]],
+    asked: Callable[[Weighting], dict[str, Any]],
     weights: Tensor,
     on: list[int],
     now: Tensor | None,
@@ -373,7 +374,7 @@ def weigh(
     if window is not None and not window.single:
         found: Coefficients | None = criterion.weighting.hold(values.isfinite(), active)
     else:
-        found = _coefficients(criterion.weighting, values, terms, active, now, counts)
+        found = _coefficients(criterion.weighting, values, asked, active, now, counts)
     if found is not None and found.addends is not None and window is not None and not window.single and on:
         fractions = torch.stack([window.fraction_of(i, parts.get(i, ())) for i in on])
         found = found._replace(addends=found.addends * (fractions / window.ranks).to(vector))
@@ -408,17 +409,23 @@ def _one_by_one(found: Found, on: Sequence[int], norms: Tensor | None, like: Ten
     return values if norms is None else [value / norms[i] for i, value in enumerate(values)]
 
 
+def _asked_for(predictions: Any, terms: Callable[[], list[Tensor]], weighting: Weighting) -> dict[str, Any]:
+    """Return what a weighting takes beside the values: the values one by one, and what the model returned."""
+    options: dict[str, Any] = {"terms": terms()} if weighting.differentiates else {}
+    return options | ({"predictions": predictions} if weighting.reads_predictions else {})
+
+
 def _coefficients(
     weighting: Weighting,
     values: Tensor,
-    terms: Callable[[], list[Tensor]],
+    asked: Callable[[Weighting], dict[str, Any]],
     active: list[int] | None,
     now: Tensor | None,
     counts: Tensor | None,
 ) -> Coefficients | None:
     """Ask a weighting, which may be a stranger's, for its coefficients; None where its error waits to be raised."""
     with _deferring():
-        options: dict[str, Any] = {"terms": terms()} if weighting.differentiates else {}
+        options = asked(weighting)
         if counts is not None:
             options["counts"] = counts
         found = weighting(values, active, now, **options)

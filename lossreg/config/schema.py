@@ -11,6 +11,7 @@ another one replaces.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from textwrap import shorten
@@ -355,6 +356,7 @@ def _terms() -> dict[str, Node]:
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}
     nested = {"required": ["loss"], "properties": {"loss": {"type": "object"}}}
     listed = _either(LISTS)
+    lone, open_ended = _lone_parameters()
     return {
         "terms": any_of(NULL, {"type": "array", "items": _at("list_term"), "minItems": 1}, mapping),
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
@@ -382,10 +384,11 @@ def _terms() -> dict[str, Node]:
         "single": {
             **_text_or(
                 _at("loss_name"),
-                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": _lone_parameters()},
+                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": lone},
             ),
             "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
+        "open_ended": open_ended,
     }
 
 
@@ -394,21 +397,35 @@ def _at_each(definition: str, keys: Iterable[str]) -> dict[str, Node]:
     return {key: _at(f"{definition}/properties/{key}") for key in keys}
 
 
-def _lone_parameters() -> Node:
-    """Say of a lone loss which keys of a term it may have: those that are parameters of its own."""
+def _lone_parameters() -> tuple[Node, Node]:
+    """Say of a lone loss which keys of a term it may have: those that are parameters of its own.
+
+    Returns:
+        a schema for each key, and the definition `open_ended`: a loss that may have any key.
+    """
     sources = Sources()
     takers: dict[str, list[Node]] = {key: [] for key in _OWN if key not in keys_of(Lone)}
+    open_ended: dict[str, set[str]] = {}  # their own parameters, by place
+    alike: dict[str, Node] = {}  # losses whose parameter is the same, by key and schema
     for entry in catalog().losses:
         signature = sources.of(entry)
         found = () if signature is None else parameters_of(entry.spec, signature)
-        own = {p.name for p in found if p.settable}
+        own = {p.name: p for p in found if p.settable}
         for key, ways in takers.items():
             if key in own:
-                once = {**_at_each(_place(entry, "args"), [key]), "args": {"properties": {key: False}}}
-                ways.append({**_at(_place(entry, "named")), "properties": once})
-            elif signature is None or signature.open_ended:
-                ways.append(_at(_place(entry, "named")))
-    return {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
+                same = f"{key} {json.dumps(_parameter(own[key]))}"
+                if same not in alike:
+                    once = {**_at_each(_place(entry, "args"), [key]), "args": {"properties": {key: False}}}
+                    alike[same] = {"anyOf": [], "properties": once}
+                    ways.append(alike[same])
+                alike[same]["anyOf"].append(_at(_place(entry, "named")))
+        if signature is None or signature.open_ended:
+            open_ended[_place(entry, "named")] = set(own)
+    for key, ways in takers.items():
+        others = [_at(place) for place, own in open_ended.items() if key not in own]
+        ways += [_at("open_ended")] if others and len(others) == len(open_ended) else others
+    lone = {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
+    return lone, {"anyOf": [*map(_at, open_ended)] or [False]}
 
 
 # --- components -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lossreg import MultiLoss, build_loss_from_config, calibrate_norms, diagnose, load_loss
 from lossreg.atomic import replacing
 from lossreg.composition.record import Record
-from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.config.reading import Source, plain
 from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
 from lossreg.demo.means import StepMeans, rank, term_columns, world_size
@@ -145,7 +145,7 @@ def build_run(settings: Settings, config: str) -> Run:
         lr=_LEARNING_RATE,
     )
     for module in objective.criterion.modules():
-        if isinstance(module, GradNorm):
+        if isinstance(module, AtSharedParameters):
             module.set_shared_parameters(objective.network.shared_parameters())
     return Run(settings, config, objective, optimizer, training, held_out)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from packaging.requirements import InvalidRequirement
 
@@ -15,9 +15,6 @@ from lossreg.registry.packages import parsed
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
-_CAPABILITIES = ("permutable", "mean_of_samples")
-"""Properties that a loss may declare beyond the contract of every loss."""
-
 LONGEST_NAME, LONGEST_LINE = 100, 1_000
 """Maximum number of characters of a name, and of a summary or a path."""
 
@@ -45,6 +42,10 @@ class Spec:
         package: a distribution that the target needs besides the dependencies of the plugin, with its lowest version
             (`"monai>=1.4"`). If it is not installed, the component is not offered, and `lossreg list --all` shows
             how to install it.
+        example_args: constructor arguments for the checks of `lossreg.testing`, if parameters have no default.
+        capabilities: additional promises, which `lossreg.testing` checks; each kind has its own.
+        exceptions: checks of `lossreg.testing` that the component may fail, each with the reason. An exception that is
+            not needed is a failure.
 
     Raises:
         PluginError: a field is malformed; the message names the field, the value and what was expected.
@@ -61,8 +62,12 @@ class Spec:
     source: str = field(default="", kw_only=True)
     url: str = field(default="", kw_only=True)
     package: str | None = field(default=None, kw_only=True)
+    example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
+    capabilities: tuple[str, ...] = field(default=(), kw_only=True)
+    exceptions: Mapping[str, str] = field(default_factory=dict, kw_only=True, hash=False)
 
     kind = "component"
+    _known_capabilities: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name in (self.name, *self._strings("aliases")):
@@ -85,6 +90,11 @@ class Spec:
             self._refuse("url", self.url, "an address that begins with 'https://'")
         if self.package is not None and not _is_requirement(self.package):
             self._refuse("package", self.package, "'distribution>=version'")
+        self._mapping("example_args")
+        self._mapping("exceptions", str)
+        for capability in self._strings("capabilities"):
+            if capability not in self._known_capabilities:
+                self._refuse("capabilities", capability, " or ".join(self._known_capabilities) or "none")
 
     @classmethod
     def copy_of(cls, spec: Self) -> Self:
@@ -127,6 +137,11 @@ class Spec:
             if not _KEY.match(key) or not key.isprintable():
                 self._refuse(attribute, key, "'pred.<key>' or 'gt.<key>'")
 
+    def _function(self, attribute: str) -> None:
+        value = getattr(self, attribute)
+        if value is not None and not is_target(value):
+            self._refuse(attribute, value, "'package.module:function'")
+
     def _mapping(self, attribute: str, values: type = object) -> None:
         """Replace a mapping with string keys by a copy."""
         value = getattr(self, attribute)
@@ -158,13 +173,10 @@ class LossSpec(Spec):
         masking: one line for `lossreg show`: what a term's mask chooses (`"pixels; with a count"`), or `"no: "` and why
             the loss takes none. By default as the class says (`Loss.masks`).
         example: `"package.module:function"` that returns an example `(pred_batch, gt_batch)`.
-        example_args: constructor arguments for the example, if parameters have no default.
         nothing: `"package.module:function"` that returns a `(pred_batch, gt_batch)` with nothing to learn (every
             pixel ignored, no box). The loss must then return a zero on the graph.
         capabilities: additional promises. `"permutable"`: permuting the samples does not change the value.
             `"mean_of_samples"`: the value of a batch is also the mean of the values of its samples.
-        exceptions: checks of `lossreg.testing` that the loss may fail, each with the reason. An exception that is not
-            needed is a failure.
     """
 
     wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
@@ -174,12 +186,10 @@ class LossSpec(Spec):
     tensors: tuple[str, ...] = field(default=(), kw_only=True)
     masking: str = field(default="", kw_only=True)
     example: str | None = field(default=None, kw_only=True)
-    example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
     nothing: str | None = field(default=None, kw_only=True)
-    capabilities: tuple[str, ...] = field(default=(), kw_only=True)
-    exceptions: Mapping[str, str] = field(default_factory=dict, kw_only=True, hash=False)
 
     kind = "loss"
+    _known_capabilities = ("permutable", "mean_of_samples")
 
     @property
     def unmasked(self) -> str:
@@ -194,46 +204,61 @@ class LossSpec(Spec):
         self._identifiers("tensors")
         self._line("masking")
         self._mapping("wrap")
-        self._mapping("example_args")
-        self._mapping("exceptions", str)
-        for attribute in ("example", "nothing"):
-            value = getattr(self, attribute)
-            if value is not None and not is_target(value):
-                self._refuse(attribute, value, "'package.module:function'")
-        for capability in self._strings("capabilities"):
-            if capability not in _CAPABILITIES:
-                self._refuse("capabilities", capability, " or ".join(_CAPABILITIES))
+        self._function("example")
+        self._function("nothing")
 
 
 @dataclass(frozen=True)
 class PreprocessSpec(Spec):
-    """Describes a preprocess; `requires` and `provides` list keys such as `pred.<key>` or `gt.<key>`."""
+    """Describes a preprocess.
+
+    Args:
+        requires: the keys that it reads, such as `pred.<key>` or `gt.<key>`.
+        provides: the keys that it computes.
+        example: `"package.module:function"` that returns an example `(pred_batch, gt_batch)`.
+        capabilities: additional promises. `"per_sample"`: what it computes of a sample depends on that sample alone.
+    """
 
     requires: tuple[str, ...] = field(default=(), kw_only=True)
     provides: tuple[str, ...] = field(default=(), kw_only=True)
+    example: str | None = field(default=None, kw_only=True)
 
     kind = "preprocess"
+    _known_capabilities = ("per_sample",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._keys("requires")
         self._keys("provides")
+        self._function("example")
         if not self.provides:
             self._refuse("provides", self.provides, "the keys that the preprocess computes")
 
 
 @dataclass(frozen=True)
 class WeightingSpec(Spec):
-    """Describes an adaptive weighting: a `lossreg.Weighting` class."""
+    """Describes an adaptive weighting: a `lossreg.Weighting` class.
+
+    Args:
+        capabilities: additional promises. `"permutable"`: another order of the terms gives the same weights in that
+            order. `"non_negative"`: no weight is below 0. What a constant factor on the values does, the class says
+            (`Domain.scale`).
+    """
 
     kind = "weighting"
+    _known_capabilities = ("permutable", "non_negative")
 
 
 @dataclass(frozen=True)
 class ScheduleSpec(Spec):
-    """Describes a schedule: a class or function that returns a callable from epoch to weight."""
+    """Describes a schedule: a class or function that returns a callable from epoch to weight.
+
+    Args:
+        capabilities: additional promises. `"held"`: outside its range it holds its end values.
+    """
 
     kind = "schedule"
+    _known_capabilities = ("held",)
 
 
 def is_name(text: object) -> bool:

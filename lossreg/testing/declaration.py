@@ -1,4 +1,4 @@
-"""Checks of the spec of a loss, its parameters, and how it is built."""
+"""Checks of the spec of a component, its parameters, and how a loss is built."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lossreg.losses.base import Loss
 from lossreg.registry import catalog
 from lossreg.registry.params import parameters
 from lossreg.testing.contract import applies, check, require
+from lossreg.testing.part import Part
 from lossreg.testing.subject import Subject, close
 
 _WITHOUT_TORCH = """
@@ -34,9 +35,12 @@ def _failing_without_torch() -> dict[str, str]:
     return errors
 
 
-@check()
-def described_without_torch(subject: Subject) -> None:
-    """The plugin of the loss does not import torch.
+EVERY = ("loss", "schedule", "weighting", "preprocess")
+
+
+@check(kinds=EVERY)
+def described_without_torch(subject: Subject | Part) -> None:
+    """The plugin does not import torch.
 
     Write targets as strings ("package.module:Class"), and do not import torch in the plugin's module or in the
     `__init__.py` of its package.
@@ -47,9 +51,9 @@ def described_without_torch(subject: Subject) -> None:
     require(reason is None, f"without torch, plugin {subject.entry.plugin.name!r} fails with: {reason}")
 
 
-@check()
-def documented(subject: Subject) -> None:
-    """The loss has a docstring and a one-line summary, in its spec or as the docstring's first line.
+@check(kinds=EVERY)
+def documented(subject: Subject | Part) -> None:
+    """The component has a docstring and a one-line summary, in its spec or as the docstring's first line.
 
     Write a docstring with the formula, the shapes and the arguments, and set `summary` in the spec.
     """
@@ -65,8 +69,8 @@ def documented(subject: Subject) -> None:
     require("\n" not in summary and len(summary) <= 120, f"its summary: {expected}, found {summary!r}")
 
 
-@check()
-def parameters_match(subject: Subject) -> None:
+@check(kinds=EVERY)
+def parameters_match(subject: Subject | Part) -> None:
     """The parameters in the spec are in the signature, and hidden parameters have a default.
 
     Correct `tensors`, `hidden` or `example_args` in the spec, or the signature.
@@ -75,7 +79,8 @@ def parameters_match(subject: Subject) -> None:
     assert subject.entry is not None
     known = {parameter.name: parameter for parameter in parameters(subject.entry.load())}
     spec = subject.spec
-    for field, names in (("tensors", spec.tensors), ("hidden", spec.hidden), ("example_args", spec.example_args)):
+    tensors = getattr(spec, "tensors", ())
+    for field, names in (("tensors", tensors), ("hidden", spec.hidden), ("example_args", spec.example_args)):
         unknown = sorted(set(names) - set(known))
         require(not unknown, f"{field}: expected parameters of {list(known)}, found {unknown}")
     required = [name for name in spec.hidden if known[name].required]

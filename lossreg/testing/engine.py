@@ -1,4 +1,4 @@
-"""Run all checks on one loss and return a report."""
+"""Run all checks on one component and return a report."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from typing import Any, Literal
 
 import torch
 
-from lossreg.testing import composition, declaration, gradients, numbers, state  # noqa: F401 (they add the checks)
-from lossreg.testing.contract import CHECKS, Broken, Check, NotApplicable
+from lossreg.testing import (  # noqa: F401 (they add the checks)
+    composition,
+    declaration,
+    gradients,
+    numbers,
+    preprocesses,
+    schedules,
+    state,
+    weightings,
+)
+from lossreg.testing.contract import CHECKS_OF, Broken, Check, NotApplicable
+from lossreg.testing.part import Part, part_of
+from lossreg.testing.pytest_plugin import Component
 from lossreg.testing.subject import Subject, subject_of
 
 Outcome = Literal["passed", "failed", "skipped", "excepted"]
@@ -35,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The results of all checks of one loss; its `str` is a table of all checks that did not pass."""
+    """The results of all checks of one component; its `str` is a table of all checks that did not pass."""
 
     name: str
     results: tuple[Result, ...]
@@ -101,20 +112,79 @@ def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # warnings of libraries do not matter here
         subject = subject_of(loss, example, **fields)
-        return Report(subject.name, tuple(_results(subject)))
+        return Report(subject.name, tuple(_results(subject, "loss")))
 
 
-def promises() -> dict[str, tuple[str, str]]:
-    """Return for each check, by name, what a loss promises and how to fix a loss that does not keep it."""
-    return {check.name: (check.promise, check.advice) for check in _in_order()}
+def check_schedule(schedule: Any, **fields: Any) -> Report:
+    """Run all checks on a schedule and return a report.
+
+    Args:
+        schedule: a registered name, a `ScheduleSpec`, a class, a function that returns a schedule, or a schedule.
+        **fields: fields of `lossreg.ScheduleSpec` that replace the declared ones: `example_args`, `capabilities`, ...
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: no schedule has the name, or several have it.
+        PluginError: a field is malformed.
+    """
+    return _check_part("schedule", schedule, fields)
 
 
-def _results(subject: Subject) -> Iterator[Result]:
+def check_weighting(weighting: Any, **fields: Any) -> Report:
+    """Run all checks on an adaptive weighting and return a report.
+
+    The checks bind it to the terms `t0`, `t1` and `t2`. If it has a method `set_shared_parameters`, they give it one
+    parameter, which the values depend on.
+
+    Args:
+        weighting: a registered name, a `WeightingSpec`, a class, or an object that is not bound to terms yet.
+        **fields: fields of `lossreg.WeightingSpec` that replace the declared ones: `example_args`, `capabilities`, ...
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: no weighting has the name, or several have it.
+        PluginError: a field is malformed.
+    """
+    return _check_part("weighting", weighting, fields)
+
+
+def check_preprocess(preprocess: Any, **fields: Any) -> Report:
+    """Run all checks on a preprocess and return a report.
+
+    Args:
+        preprocess: a registered name, a `PreprocessSpec`, a class, or an object.
+        **fields: fields of `lossreg.PreprocessSpec` that replace the declared ones: `example`, `example_args`, ...
+            `example` may also be a function, or a pair `(pred_batch, gt_batch)`.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: no preprocess has the name, or several have it.
+        PluginError: a field is malformed, or the example cannot be imported.
+    """
+    return _check_part("preprocess", preprocess, fields)
+
+
+def check_component(component: Component) -> Report:
+    """Run all checks of its kind on a component of `parametrize_components` and return a report."""
+    return check_loss(component.name) if component.kind == "loss" else _check_part(component.kind, component.name, {})
+
+
+def promises(kind: str = "loss") -> dict[str, tuple[str, str]]:
+    """Return for each check, by name, what a component of a kind promises and how to fix one that breaks it."""
+    return {check.name: (check.promise, check.advice) for check in _in_order(kind)}
+
+
+def _check_part(kind: str, component: Any, fields: Mapping[str, Any]) -> Report:
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # warnings of libraries do not matter here
+        part = part_of(kind, component, **fields)
+        return Report(part.name, tuple(_results(part, kind)))
+
+
+def _results(subject: Subject | Part, kind: str) -> Iterator[Result]:
     declared: Mapping[str, str] = subject.spec.exceptions
-    for name in sorted(set(declared) - set(CHECKS)):
-        yield Result(name, "failed", f"exceptions: expected one of {list(CHECKS)}, found {name!r}")
+    known = CHECKS_OF[kind]
+    for name in sorted(set(declared) - set(known)):
+        yield Result(name, "failed", f"exceptions: expected one of {list(known)}, found {name!r}")
     broken: set[str] = set()
-    for check in _in_order():
+    for check in _in_order(kind):
         blocked = [name for name in check.after if name in broken]
         result = Result(check.name, "skipped", f"needs {blocked[0]}") if blocked else _run(check, subject)
         if result.outcome == "failed" or blocked:
@@ -122,13 +192,14 @@ def _results(subject: Subject) -> Iterator[Result]:
         yield _excepted(result, declared[check.name]) if check.name in declared else result
 
 
-def _in_order() -> list[Check]:
-    """Return the checks in order, each after those that it depends on."""
-    graph = {name: check.after for name, check in CHECKS.items()}
-    return [CHECKS[name] for name in TopologicalSorter(graph).static_order()]
+def _in_order(kind: str) -> list[Check]:
+    """Return the checks of a kind in order, each after those that it depends on."""
+    known = CHECKS_OF[kind]
+    graph = {name: check.after for name, check in known.items()}
+    return [known[name] for name in TopologicalSorter(graph).static_order()]
 
 
-def _run(check: Check, subject: Subject) -> Result:
+def _run(check: Check, subject: Subject | Part) -> Result:
     try:
         check.run(subject)
     except NotApplicable as reason:

@@ -1,4 +1,4 @@
-"""Run losses in two processes with gloo; the processes are started once and used for all losses.
+"""Run components in two processes with gloo; the processes are started once and used for all of them.
 
 `python -m lossreg.testing.processes RANK STORE` reads pickled requests from standard input and writes pickled answers
 to standard output.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,23 @@ def ask(loss: Loss, shares: Sequence[Batches]) -> list[tuple[float, float]] | st
     Raises:
         Broken: a rank raised, died, or did not answer.
     """
+    return call(norm_and_slope, loss, shares)
+
+
+def call(function: Callable[[int, Any, Any], Any], component: Any, shares: Sequence[Any]) -> list[Any] | str:
+    """Return what a function returns on each rank, or a message if a component cannot be sent to another process.
+
+    Args:
+        function: a function of a module, which is called with the rank, the component and the share of that rank.
+        component: what is under test.
+        shares: one for each rank.
+
+    Raises:
+        Broken: a rank raised, died, or did not answer.
+    """
     if not _pairs:
         _pairs.append(_Pair())
-    payload = [pickle.dumps((loss, share)) for share in shares]
+    payload = [pickle.dumps((function, component, share)) for share in shares]
     try:
         answers = _pairs[0].ask([(sys.path, data) for data in payload])
     except (EOFError, OSError) as error:
@@ -127,17 +141,22 @@ def value_and_slope(loss: Loss, batch: Batches, *, parallel: bool = False) -> tu
     return float(value.detach()), float(network.factor.grad)
 
 
+def norm_and_slope(rank: int, loss: Loss, batch: Batches) -> tuple[float, float]:
+    """Return the norm over the ranks, and the derivative of the value by a factor on the predictions."""
+    _, slope = value_and_slope(loss, batch, parallel=True)
+    torch.manual_seed(0)
+    loss.update_norm(*batch, SAMPLES[rank])
+    loss.sync()
+    return float(loss.norm), slope
+
+
 def _answer(rank: int, data: bytes) -> Any:
     try:
-        loss, batch = pickle.loads(data)
+        function, component, share = pickle.loads(data)
     except (ImportError, AttributeError) as error:
         return f"another process cannot import it: {error}"
     try:
-        _, slope = value_and_slope(loss, batch, parallel=True)
-        torch.manual_seed(0)
-        loss.update_norm(*batch, SAMPLES[rank])
-        loss.sync()
-        return float(loss.norm), slope
+        return function(rank, component, share)
     except Exception as error:
         return RuntimeError(f"{type(error).__name__}: {error}")
 

@@ -1,10 +1,10 @@
-"""The pytest plugin: the option `--lossreg-plugin` and `parametrize_losses`; it does not import torch."""
+"""The pytest plugin: `--lossreg-plugin`, `parametrize_losses` and `parametrize_components`; without torch."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,13 +17,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="plugin or distribution whose losses `--pyargs lossreg.testing.suite` checks; may be repeated",
+        help="plugin or distribution whose components `--pyargs lossreg.testing.suite` checks; may be repeated",
     )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:  # noqa: ARG001
-    """Add the full reports of `check_loss` to a failed test, since pytest cuts the text of an assertion."""
+    """Add the full reports of the checks to a failed test, since pytest cuts the text of an assertion."""
     test_report = yield
     engine = sys.modules.get("lossreg.testing.engine")
     if engine is not None and call.excinfo is not None and test_report.failed:
@@ -55,11 +55,56 @@ def parametrize_losses(plugin: str) -> pytest.MarkDecorator:
     return marked
 
 
+class Component(NamedTuple):
+    """One component of a plugin; its `str` is its canonical name, after its kind if it is no loss."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind == "loss" else f"{self.kind} {self.name}"
+
+
+def parametrize_components(plugin: str) -> pytest.MarkDecorator:
+    """Return a decorator that runs a test for each loss, schedule, weighting and preprocess of a package.
+
+    ::
+
+        @parametrize_components(plugin="my-losses")
+        def test_contract(component):
+            report = check_component(component)
+            assert report.passed, report
+
+    Args:
+        plugin: as for `parametrize_losses`.
+
+    Raises:
+        PluginError: no such plugin is installed, or it is broken.
+    """
+    found = components_of(plugin)
+    marked: pytest.MarkDecorator = pytest.mark.parametrize("component", found, ids=map(str, found))
+    return marked
+
+
 def losses_of(plugin: str) -> list[str]:
     """Return the canonical names of a plugin's or a distribution's losses.
 
     Raises:
-        PluginError: no such plugin is installed, or it is broken.
+        PluginError: no such plugin is installed, or it is broken, or it offers no loss.
+    """
+    names = [component.name for component in components_of(plugin) if component.kind == "loss"]
+    if not names:
+        from lossreg.errors import PluginError
+
+        raise PluginError(f"{plugin!r} offers no loss here; `lossreg list --all` shows what to install")
+    return names
+
+
+def components_of(plugin: str) -> list[Component]:
+    """Return the components of a plugin or a distribution, losses first.
+
+    Raises:
+        PluginError: no such plugin is installed, or it is broken, or it offers nothing.
     """
     # imported here, because pytest imports this module in every project of the environment
     from packaging.utils import canonicalize_name
@@ -72,7 +117,8 @@ def losses_of(plugin: str) -> list[str]:
     def matches(candidate: Any) -> bool:
         return wanted in (canonicalize_name(candidate.name), canonicalize_name(candidate.distribution))
 
-    every = [*catalog().plugins, *(entry.plugin for entry in catalog().losses)]  # also those of this process
+    entries = [entry for section in catalog().sections for entry in section]
+    every = [*catalog().plugins, *(entry.plugin for entry in entries)]  # also those of this process
     plugins = [candidate for candidate in every if matches(candidate)]
     for broken in plugins:
         if broken.error is not None:
@@ -80,7 +126,7 @@ def losses_of(plugin: str) -> list[str]:
     if not plugins:
         installed = sorted({candidate.distribution or candidate.name for candidate in every})
         raise PluginError(f"no plugin {plugin!r} is installed; installed are {', '.join(installed)}")
-    names = [entry.name for entry in catalog().losses if matches(entry.plugin)]
-    if not names:
-        raise PluginError(f"{plugin!r} offers no loss here; `lossreg list --all` shows what to install")
-    return names
+    found = [Component(entry.spec.kind, entry.name) for entry in entries if matches(entry.plugin)]
+    if not found:
+        raise PluginError(f"{plugin!r} offers nothing here; `lossreg list --all` shows what to install")
+    return found

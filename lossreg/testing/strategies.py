@@ -31,7 +31,7 @@ except ImportError as error:
 Arguments: TypeAlias = st.SearchStrategy[Mapping[str, Any]]
 
 _WEIGHTINGS = ("core/DWA", "core/CoV", "core/ReLoBRaLo", "core/SoftAdapt", "core/Uncertainty")
-"""The weightings that work without further calls; `GradNorm` needs the model's parameters."""
+"""The weightings that work without further calls, also without gradients of the predictions."""
 
 _SIZES = {"N": (1, 3)}
 _SIZE = (1, 8)

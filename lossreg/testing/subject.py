@@ -102,14 +102,15 @@ def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:
         entry = Entry(spec, Plugin(LOCAL), local=loss) if kind is loss else None
     spec = entry.spec if entry else spec
     make = functools.partial(adopt, entry, spec.name, spec.example_args) if entry else functools.partial(_copied, loss)
-    return Subject(name, spec, make, _example_of(example or spec.example), entry, registered)
+    return Subject(name, spec, make, example_of(example or spec.example), entry, registered)
 
 
 def _copied(loss: Any) -> Loss:
     return copy.deepcopy(loss) if isinstance(loss, Loss) else LossWrapper(copy.deepcopy(loss))
 
 
-def _example_of(example: Any) -> Callable[[], Batches] | None:
+def example_of(example: Any) -> Callable[[], Batches] | None:
+    """Return a function that returns an example batch, from a function, its import path, or a batch."""
     if example is None:
         return None
     if isinstance(example, str):

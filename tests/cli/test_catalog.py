@@ -197,7 +197,7 @@ def test_show_of_a_loss_that_cannot_be_imported_exits_with_1(run, monkeypatch):
 
 def test_plugins_shows_the_core_and_what_it_offers(run):
     line = next(line for line in run("plugins").stdout.splitlines() if line.startswith("core"))
-    assert line.split() == f"core lossreg {lossreg.__version__} 11 schedules, 6 weightings".split()
+    assert line.split() == f"core lossreg {lossreg.__version__} 1 preprocess, 11 schedules, 8 weightings".split()
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from torch import nn
 import lossreg
 from lossreg import Loss, LossWrapper, MultiLoss, Preprocess, create_loss
 from lossreg.composition.checkpoint import StoredTerm
+from lossreg.composition.weighting.balancer import Balancer
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.lrannealing import LRAnnealing
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
@@ -28,7 +30,7 @@ from lossreg.losses.deep_supervision import DeepSupervision
 pytestmark = pytest.mark.needs_plugins
 
 WEIGHTINGS = {"none": lambda: None} | {
-    kind.__name__: kind for kind in (CoV, DWA, GradNorm, ReLoBRaLo, SoftAdapt, Uncertainty)
+    kind.__name__: kind for kind in (Balancer, CoV, DWA, GradNorm, LRAnnealing, ReLoBRaLo, SoftAdapt, Uncertainty)
 }
 
 

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from lossreg import LossWrapper, MultiLoss, calibrate_norms
+from lossreg.composition.weighting.balancer import Balancer
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.lrannealing import LRAnnealing
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
 
@@ -99,7 +102,7 @@ def states(weighting: Weighting) -> dict[str, torch.Tensor]:
 
 def weighted(kind: type[Weighting]) -> MultiLoss:
     multi_loss = criterion(weighting=kind())
-    if isinstance(multi_loss.weighting, GradNorm):
+    if isinstance(multi_loss.weighting, AtSharedParameters):
         multi_loss.weighting.set_shared_parameters([SHARED])
     return multi_loss
 
@@ -114,7 +117,7 @@ def run(multi_loss: MultiLoss, seed: int, epoch: int, **options) -> torch.Tensor
     return total
 
 
-@pytest.mark.parametrize("kind", [CoV, DWA, GradNorm, ReLoBRaLo, SoftAdapt])
+@pytest.mark.parametrize("kind", [Balancer, CoV, DWA, GradNorm, LRAnnealing, ReLoBRaLo, SoftAdapt])
 def test_a_first_batch_over_nothing_is_no_reference(kind):
     """The state of the term is as if the batch had lacked it."""
     found, expected = weighted(kind), weighted(kind)

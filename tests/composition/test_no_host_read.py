@@ -16,29 +16,35 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lossreg import MultiLoss
-from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.shared import AtSharedParameters
 
+GRADIENTS = ("gradnorm", "balancer", "lrannealing")  # they take a gradient of each term
 OPTIONS: list[dict[str, Any]] = [
     {},
-    *({"weighting": name} for name in ("uncertainty", "dwa", "gradnorm", "softadapt", "relobralo", "cov")),
+    *({"weighting": name} for name in ("uncertainty", "dwa", "softadapt", "relobralo", "cov", *GRADIENTS)),
     {"track_norms": "running"},
     {"zero_weight": "skip"},
     {"normalize_losses": False},
 ]
-FEW = ("seg", "align", "edge_interior", "mse")  # for GradNorm, whose time grows with the square of their number
+FEW = (
+    "seg",
+    "align",
+    "edge_interior",
+    "mse",
+)  # for those of GRADIENTS, whose time grows with the square of their number
 
 
 def _forwards(first_party: SimpleNamespace, options: dict[str, Any], device: str) -> list[Tensor]:
     """Return what forwards and a backward give on a device, for batches with all terms and with some."""
     weighting = options.get("weighting")
-    if weighting == "gradnorm":
+    if weighting in GRADIENTS:
         options = {**options, "losses": {name: first_party.terms[name] for name in FEW}}
     multi_loss = first_party.build(**options)
     multi_loss.make_optional()
     if device != "cpu":  # a module cannot move a parameter that is fake, not even to where it is
         multi_loss.to(device)
     shared = torch.nn.Parameter(torch.ones((), device=device))
-    if isinstance(multi_loss.weighting, GradNorm):
+    if isinstance(multi_loss.weighting, AtSharedParameters):
         multi_loss.weighting.set_shared_parameters([shared])
     pred, gt = ({key: tensor.detach().to(device) for key, tensor in side.items()} for side in first_party.batch())
     pred = {key: tensor * shared for key, tensor in pred.items()}

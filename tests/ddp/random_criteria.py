@@ -17,15 +17,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossreg import Loss, MultiLoss, Preprocess, calibrate_norms
+from lossreg.composition.weighting.balancer import Balancer
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.lrannealing import LRAnnealing
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
 
 WEIGHTINGS = {"cov": CoV, "dwa": DWA, "gradnorm": GradNorm, "relobralo": ReLoBRaLo, "softadapt": SoftAdapt}
-WEIGHTINGS["uncertainty"] = Uncertainty
+WEIGHTINGS |= {"uncertainty": Uncertainty, "balancer": Balancer, "lrannealing": LRAnnealing}
 OPTIONS = {
     "cov": {},
     "dwa": {"temperature": 3.0},
@@ -33,6 +36,8 @@ OPTIONS = {
     "relobralo": {"beta": 0.5},
     "softadapt": {"order": 2},
     "uncertainty": {"classification": ["t0"]},
+    "balancer": {"beta": 0.5},
+    "lrannealing": {"alpha": 0.5},
 }
 STEPS = 3
 KEYS = [f"k{i}" for i in range(5)]
@@ -208,7 +213,7 @@ class Target(Preprocess):
 
 
 def build(config, shared, name="multi"):
-    """Return the criterion of a config; a GradNorm compares gradients at `shared`."""
+    """Return the criterion of a config; some weightings compare gradients at `shared`."""
     losses = [
         build(term["group"], shared, term["name"])
         if term["group"] is not None
@@ -219,7 +224,7 @@ def build(config, shared, name="multi"):
     if config["weighting"] is not None:
         kind, options = config["weighting"]
         weighting = WEIGHTINGS[kind](**options)
-        if kind == "gradnorm":
+        if isinstance(weighting, AtSharedParameters):
             weighting.set_shared_parameters(shared)
     return MultiLoss(
         losses,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lossreg import Loss, LossWrapper, Mean, MultiLoss, Preprocess, calibrate_norms, diagnose
 from lossreg.composition.schedules import Piecewise
-from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.errors import NonFiniteError, WeightingError
 from lossreg.losses.deep_supervision import DeepSupervision
 from lossreg.registry import catalog
@@ -75,7 +75,7 @@ class Setting:
         self.targets = {key: value.to(self.device) for key, value in targets.items()}
         self.criterion = copy.deepcopy(self.criterion).to(self.device)
         for module in self.criterion.modules():
-            if isinstance(module, GradNorm):
+            if isinstance(module, AtSharedParameters):
                 module.set_shared_parameters([self.parameter])
 
     def predictions(self) -> dict[str, Any]:

@@ -13,12 +13,16 @@ ELSEWHERE = {
     "demo/__main__.py": "demo/test_command.py",  # the same
     "demo/files.py": "demo/test_command.py",  # names of files, which a run writes there
     "losses/ranks.py": "ddp/test_agreement.py",  # it takes several processes
-    # the checks of the kit: for each there is a loss that breaks it alone
+    # the checks of the kit: for each there is a component that breaks it alone
     "testing/composition.py": "testing/test_planted_faults.py",
     "testing/declaration.py": "testing/test_planted_faults.py",
     "testing/gradients.py": "testing/test_planted_faults.py",
     "testing/numbers.py": "testing/test_planted_faults.py",
     "testing/state.py": "testing/test_planted_faults.py",
+    "testing/part.py": "testing/test_planted_parts.py",
+    "testing/preprocesses.py": "testing/test_planted_parts.py",
+    "testing/schedules.py": "testing/test_planted_parts.py",
+    "testing/weightings.py": "testing/test_planted_parts.py",
     "testing/suite.py": "testing/test_pytest_plugin.py",  # another pytest runs it
 }
 """Modules whose tests stand in another file, with that file."""

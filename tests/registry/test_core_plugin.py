@@ -1,4 +1,4 @@
-"""The core offers its own schedules and weightings, each by its name and one alias."""
+"""The core offers its own schedules, weightings and preprocesses, each by its name and one alias."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from lossreg.composition import schedules
 from lossreg.composition.schedules import Schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.registry.components import Entry
-from lossreg.registry.core_plugin import lossreg_schedules, lossreg_weightings
+from lossreg.registry.core_plugin import lossreg_preprocesses, lossreg_schedules, lossreg_weightings
 from lossreg.registry.plugins import Plugin
+from lossreg.testing import check_component, parametrize_components
 
 SPECS = [*lossreg_schedules(), *lossreg_weightings()]
 
@@ -35,7 +36,23 @@ def test_the_weightings_are_these() -> None:
         "SoftAdapt": ("softadapt",),
         "ReLoBRaLo": ("relobralo",),
         "CoV": ("cov",),
+        "Balancer": ("balancer",),
+        "LRAnnealing": ("lrannealing",),
     }
+
+
+def test_the_preprocesses_are_these() -> None:
+    assert [(spec.name, spec.aliases, spec.provides) for spec in lossreg_preprocesses()] == [
+        ("MinSNR", ("min_snr",), ("gt.snr_weight",))
+    ]
+    (spec,) = lossreg_preprocesses()
+    assert Entry(spec, Plugin("core")).load().requires == spec.requires == ("gt.timesteps",)
+
+
+@parametrize_components(plugin="core")
+def test_each_keeps_its_contract(component) -> None:
+    report = check_component(component)
+    assert report.passed, report
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -45,4 +62,4 @@ def test_each_is_a_class_of_its_name_with_a_summary(spec) -> None:
     assert issubclass(target, (Schedule, Weighting))
     assert spec.aliases == (spec.name.lower(),)
     assert spec.summary
-    assert spec.summary[0].islower() or spec.summary.startswith("several")
+    assert spec.summary[0].islower()

@@ -274,7 +274,7 @@ def test_a_plugin_may_offer_nothing(packages):
 def test_the_core_is_a_plugin_too(packages):
     core = packages.plugin("core")
     assert (core.distribution, core.version) == ("lossreg", lossreg.__version__)
-    assert {spec.kind for spec in core.specs} == {"schedule", "weighting"}
+    assert {spec.kind for spec in core.specs} == {"schedule", "weighting", "preprocess"}
 
 
 def test_every_target_of_the_core_is_there(packages):

@@ -68,9 +68,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     package = _package(tmp_path_factory.mktemp("package"))
     (package / "conftest.py").write_text(
         "def pytest_collection_finish(session):\n"
-        "    from lossreg.testing import engine\n"
+        "    from lossreg.testing import contract\n"
         f"    for name in {SLOW}:\n"
-        "        del engine.CHECKS[name]\n"
+        "        del contract.CHECKS[name]\n"
     )
     (package / "test_decorated.py").write_text(WITH_THE_DECORATOR)
     (package / "test_by_hand.py").write_text(BY_HAND)

@@ -34,13 +34,13 @@ class Domain:
             others, but none that a ratio is taken to; or `"absent"`, a batch with nothing to learn, as if the term were
             not there.
         scale: which constant factor leaves the weights alone: `"own"`, one of each term; `"common"`, one of all
-            terms; `"none"`.
+            terms; `"none"`. `"inverse"`: a factor of a term is undone by its weight, so that its contribution stays.
         reason: why negative values make no sense to it, for the message.
     """
 
     negative: bool = True
     zero: Literal["value", "absent"] = "value"
-    scale: Literal["own", "common", "none"] = "none"
+    scale: Literal["own", "common", "inverse", "none"] = "none"
     reason: str = ""
 
 
@@ -90,6 +90,7 @@ class Weighting(nn.Module):
         windows: whether it works in a window over several micro-batches.
         differentiates: whether `forward` takes `terms`, the values one by one: the gradient of an element of `values`
             goes back through all terms, that of one of `terms` through its own.
+        reads_predictions: whether `forward` takes `predictions`, what the model returned.
         names: the terms.
     """
 
@@ -101,6 +102,7 @@ class Weighting(nn.Module):
     moves_first: ClassVar[bool] = True
     windows: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
+    reads_predictions: ClassVar[bool] = False
     names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:

@@ -106,7 +106,7 @@ class Uncertainty(Weighting):
         if self.training:
             with torch.no_grad():
                 self.s.clamp_min_(self._least)
-        s, halves = _shared(self.s), self._halves
+        s, halves = averaged(self.s), self._halves
         if active is not None:
             s, halves = chosen(s, active), chosen(halves, active)
         learned = torch.where(present, s, s.detach())
@@ -117,11 +117,11 @@ class Uncertainty(Weighting):
         return f"classification={list(self.classification)}, least_variance={self.least_variance:g}"
 
 
-def _shared(s: Tensor) -> Tensor:
-    """Give `s` a gradient that is the same on every rank."""
+def averaged(parameter: Tensor) -> Tensor:
+    """Return a parameter whose gradient is the mean over all ranks."""
     if not (dist.is_available() and dist.is_initialized()):
-        return s
-    shared: Tensor = _AverageGradient.apply(s)  # type: ignore[no-untyped-call]
+        return parameter
+    shared: Tensor = _AverageGradient.apply(parameter)  # type: ignore[no-untyped-call]
     return shared
 
 

@@ -82,6 +82,8 @@ def lossreg_preprocesses() -> list[PreprocessSpec]:
             source=_SOURCE,
             requires=("gt.gt_crossfield_angle",),
             provides=("gt.gt_field",),
+            example="lossreg_crossfield.examples:frame_field",
+            capabilities=("per_sample",),
         ),
         PreprocessSpec(
             "SegGrads",
@@ -93,6 +95,8 @@ def lossreg_preprocesses() -> list[PreprocessSpec]:
             targets=("pytorch_segmentation_models_trainer.custom_losses.base_loss.ComputeSegGrads",),
             requires=("pred.seg",),
             provides=("pred.seg_grads", "pred.seg_grad_norm", "pred.seg_grads_normed"),
+            example="lossreg_crossfield.examples:frame_field",
+            capabilities=("per_sample",),
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The two other ways to offer a loss, in one config with the first."""
+"""The two other ways to offer a loss, in one config with the first; a schedule, a weighting and a preprocess."""
 
 from __future__ import annotations
 
@@ -43,3 +43,22 @@ def test_log_cosh_is_its_formula(error):
 
 def test_log_cosh_does_not_overflow():
     assert LogCoshLoss()(torch.tensor(1e4), torch.tensor(0.0)).isfinite()
+
+
+def test_a_config_uses_a_schedule_a_weighting_and_a_preprocess():
+    criterion = lossreg.build_compound_loss_from_config(
+        {
+            "weighting": {"strategy": "inverse_mean", "momentum": 0.5},
+            "loss_list": [
+                {"loss": "masked_l1", "name": "a", "mask": "gt.known"},
+                {"loss": "masked_l1", "name": "b", "weight": {"schedule": "triangle", "peak": 4.0}},
+            ],
+        }
+    )
+    pred, gt = heights()
+    gt["height"][0, 0, 0, 0] = torch.nan
+    assert criterion.effective_weights(epoch=2)["b"] == 0.5
+    _, values, _ = criterion(pred, gt, epoch=0)
+    assert values["a"].isfinite()
+    expected = 1 / (0.5 + 0.5 * float(values["a"]))
+    assert float(criterion.coefficients()["a"]) == pytest.approx(expected)

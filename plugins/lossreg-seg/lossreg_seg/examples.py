@@ -17,6 +17,18 @@ def probabilities() -> Batches:
     return {"seg": pred}, {"gt_polygons_image": masks}
 
 
+def frequencies() -> Batches:
+    """Return `(pred_batch, gt_batch)` with every key that `SegLossWeights` reads."""
+    generator = torch.Generator().manual_seed(0)
+    gt = {
+        "gt_polygons_image": torch.rand(2, 3, 8, 8, generator=generator).round(),
+        "class_freq": 0.1 + 0.2 * torch.rand(2, 3, generator=generator),
+        "distances": torch.rand(2, 1, 8, 8, generator=generator),
+        "sizes": 0.1 + 0.8 * torch.rand(2, 1, 8, 8, generator=generator),
+    }
+    return {}, gt
+
+
 def ignored() -> Batches:
     """Return the same predictions with masks in which every pixel is ignored."""
     pred, gt = probabilities()

@@ -58,5 +58,7 @@ def lossreg_preprocesses() -> list[PreprocessSpec]:
             aliases=("seg_loss_weights",),
             requires=("gt.gt_polygons_image", "gt.class_freq", "gt.distances", "gt.sizes"),
             provides=("gt.seg_loss_weights",),
+            example="lossreg_seg.examples:frequencies",
+            capabilities=("per_sample",),
         )
     ]

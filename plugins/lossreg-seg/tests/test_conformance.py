@@ -1,11 +1,11 @@
-"""Each loss of this package keeps the contract of a loss."""
+"""Each component of this package keeps its contract."""
 
 from __future__ import annotations
 
-from lossreg.testing import check_loss, parametrize_losses
+from lossreg.testing import check_component, parametrize_components
 
 
-@parametrize_losses(plugin="lossreg-seg")
-def test_contract(loss):
-    report = check_loss(loss)
+@parametrize_components(plugin="lossreg-seg")
+def test_contract(component):
+    report = check_component(component)
     assert report.passed, report

@@ -1,4 +1,5 @@
-"""Losses of other libraries for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`, `torchvision/...`.
+"""Losses of other libraries for lossreg, and TorchJD's scalarizers as weightings: `torch/...`, `smp/...`, `monai/...`,
+`kornia/...`, `torchvision/...`, `torchjd/...`.
 
 Importing this package imports neither torch nor any of the libraries.
 """

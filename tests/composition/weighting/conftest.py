@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from lossreg.composition.weighting.shared import AtSharedParameters
+
 STRATEGIES = {
     "uncertainty": ("Uncertainty", {}),
     "dwa": ("DWA", {"temperature": 0.5}),
@@ -15,6 +17,8 @@ STRATEGIES = {
     "softadapt-normalized": ("SoftAdapt", {"normalized": True, "loss_weighted": True, "order": 3}),
     "relobralo": ("ReLoBRaLo", {"alpha": 0.8, "beta": 0.6}),
     "cov": ("CoV", {}),
+    "balancer": ("Balancer", {"ratios": {"t1": 2.0}, "beta": 0.8}),
+    "lrannealing": ("LRAnnealing", {"residual": "t1"}),
 }
 
 
@@ -29,21 +33,28 @@ class Driver:
         module = import_module(f"lossreg.composition.weighting.{self.strategy.partition('-')[0]}")
         weighting = getattr(module, name)(**options)
         weighting.bind([f"t{i}" for i in range(n)])
-        if self.strategy == "gradnorm":
-            weighting.set_shared_parameters([torch.nn.Parameter(torch.ones(1))])
+        weighting.parameter = (torch.nn.Parameter(torch.ones(1)),)  # in a tuple, it is none of the weighting's own
+        if isinstance(weighting, AtSharedParameters):
+            weighting.set_shared_parameters(weighting.parameter)
         return weighting
 
+    def call(self, weighting, values, active=None, **options):
+        """Ask for the coefficients, with the predictions where they are read."""
+        if weighting.reads_predictions:
+            options["predictions"] = weighting.parameter[0]
+        return weighting(values, active, **options)
+
     def values(self, weighting, losses):
-        """Put losses on a graph; each has its own value as gradient at GradNorm's shared parameter."""
+        """Put losses on a graph; each has its own value as gradient at the one parameter."""
         values = torch.as_tensor(np.asarray(losses), dtype=torch.float32)
-        if self.strategy == "gradnorm":
-            return values * weighting._shared[0]
+        if weighting.differentiates:
+            return values * weighting.parameter[0]
         return values.clone().requires_grad_()
 
     def step(self, weighting, losses, t=0, active=None):
         """Do one iteration, with a step of descent for a learned state; return the contributions."""
         values = self.values(weighting, losses)
-        contributions = weighting(values, active, epoch=t // 3).of(values)
+        contributions = self.call(weighting, values, active, epoch=t // 3).of(values)
         parameters = list(weighting.weighting_parameters())
         if parameters and weighting.training:
             for parameter, gradient in zip(

@@ -240,9 +240,9 @@ def test_values_of_float16_move_the_state_as_their_numbers_do(driver, values):
         for t in range(4):
             given_values = torch.tensor(values) / (1 + t)
             given_values = given_values.half().to(dtype)
-            if driver.strategy == "gradnorm":
-                given_values = given_values * weighting._shared[0].to(dtype)
-            weighting(given_values, epoch=t)
+            if weighting.differentiates:
+                given_values = given_values * weighting.parameter[0].to(dtype)
+            driver.call(weighting, given_values, epoch=t)
     for name, value in single.state_dict().items():
         torch.testing.assert_close(half.state_dict()[name], value, rtol=1e-3, atol=1e-3)
 

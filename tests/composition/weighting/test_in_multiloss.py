@@ -8,7 +8,7 @@ import torch
 import lossreg
 from lossreg import Loss, MultiLoss
 from lossreg.composition.weighting.dwa import DWA
-from lossreg.composition.weighting.gradnorm import GradNorm
+from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.composition.weighting.uncertainty import Uncertainty
 
 STRATEGIES = [
@@ -18,6 +18,8 @@ STRATEGIES = [
     {"strategy": "softadapt", "order": 2, "normalized": True},
     {"strategy": "relobralo", "alpha": 0.9, "beta": 0.5, "seed": 3},
     "cov",
+    {"strategy": "balancer", "ratios": {"near": 2.0}, "beta": 0.9},
+    {"strategy": "lrannealing", "residual": "far"},
 ]
 
 
@@ -54,7 +56,7 @@ class Training:
         torch.manual_seed(0)
         self.model = torch.nn.Linear(4, 2)
         self.criterion = lossreg.build_compound_loss_from_config(config(weighting))
-        if isinstance(self.criterion.weighting, GradNorm):
+        if isinstance(self.criterion.weighting, AtSharedParameters):
             self.criterion.weighting.set_shared_parameters(self.model.parameters())
         learned = {"params": list(self.criterion.weighting_parameters()), "weight_decay": 0.0}
         self.optimizer = torch.optim.AdamW([{"params": self.model.parameters()}, learned], lr=0.01)
@@ -127,7 +129,7 @@ def test_an_optional_term_may_come_and_go(weighting):
     data["loss_list"][1]["optional"] = True
     criterion = lossreg.build_compound_loss_from_config(data)
     y = torch.nn.Parameter(torch.ones(2, 2))
-    if isinstance(criterion.weighting, GradNorm):
+    if isinstance(criterion.weighting, AtSharedParameters):
         criterion.weighting.set_shared_parameters([y])
     for step in range(12):
         gt_batch = {"a": torch.full((2, 2), step / 4)} | ({"b": torch.zeros(2, 2)} if step % 3 else {})

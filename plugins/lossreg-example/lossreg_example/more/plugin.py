@@ -1,11 +1,11 @@
-"""The hook `lossreg_wrap`, for a library whose losses are not called as `loss(prediction, target) -> scalar`."""
+"""The other hooks: a schedule, a weighting, a preprocess, and `lossreg_wrap` for a library with another interface."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossreg import LossSpec, hookimpl
+from lossreg import LossSpec, PreprocessSpec, ScheduleSpec, WeightingSpec, hookimpl
 
 
 @hookimpl
@@ -27,6 +27,57 @@ def lossreg_losses() -> Sequence[LossSpec]:
             exceptions={
                 "one_pixel": "a slope is the difference of two pixels, and the library computes a mean over none"
             },
+        ),
+    )
+
+
+@hookimpl
+def lossreg_schedules() -> Sequence[ScheduleSpec]:
+    """Return the spec of a schedule; it declares that it holds its end values, which the conformance kit checks."""
+    return (
+        ScheduleSpec(
+            "Triangle",
+            "lossreg_example.more.schedule:Triangle",
+            summary="rises to a peak and falls to 0",
+            aliases=("triangle",),
+            words=("peak", "warm-up", "tent"),
+            formula=r"w(e) = \mathtt{height} \max(1 - |e - \mathtt{peak}| / \mathtt{peak}, 0)",
+            capabilities=("held",),
+        ),
+    )
+
+
+@hookimpl
+def lossreg_weightings() -> Sequence[WeightingSpec]:
+    """Return the spec of an adaptive weighting, with what it promises beyond the contract."""
+    return (
+        WeightingSpec(
+            "InverseMean",
+            "lossreg_example.more.weighting:InverseMean",
+            summary="one over a running mean of each term",
+            aliases=("inverse_mean",),
+            words=("balance", "running mean"),
+            capabilities=("permutable", "non_negative"),
+            formula=r"w_i = 1 / \langle L_i \rangle",
+        ),
+    )
+
+
+@hookimpl
+def lossreg_preprocesses() -> Sequence[PreprocessSpec]:
+    """Return the spec of a preprocess; its keys tell lossreg when to run it."""
+    return (
+        PreprocessSpec(
+            "KnownHeights",
+            "lossreg_example.more.preprocess:KnownHeights",
+            summary="1 where the height is known",
+            aliases=("known_heights",),
+            requires=("gt.height",),
+            provides=("gt.known",),
+            words=("NaN", "missing labels", "mask"),
+            formula=r"m = 1 \mathrm{\;where\;} y \mathrm{\;is\;finite,\;else\;} 0",
+            example="lossreg_example.examples:heights",
+            capabilities=("per_sample",),
         ),
     )
 
