@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from lossreg.registry.specs import WeightingSpec as WeightingSpec
     from lossreg.training.calibration import calibrate_norms as calibrate_norms
     from lossreg.training.diagnosis import diagnose as diagnose
+    from lossreg.training.log import TermLog as TermLog
+    from lossreg.training.monitor import Monitor as Monitor
 
 __version__ = "0.1.0"
 
@@ -46,11 +48,13 @@ _HOME = {
     "LossWrapper": "lossreg.losses.wrapper",
     "LossregError": "lossreg.errors",
     "Mean": "lossreg.losses.mean",
+    "Monitor": "lossreg.training.monitor",
     "MultiLoss": "lossreg.composition.multiloss",
     "Preprocess": "lossreg.composition.preprocess",
     "PreprocessSpec": "lossreg.registry.specs",
     "Schedule": "lossreg.composition.schedules",
     "ScheduleSpec": "lossreg.registry.specs",
+    "TermLog": "lossreg.training.log",
     "Weighting": "lossreg.composition.weighting.base",
     "WeightingSpec": "lossreg.registry.specs",
     "build_compound_loss_from_config": "lossreg.config.build",

@@ -93,6 +93,11 @@ class Record(Mapping[str, TermRecord]):
         return self._parts.shares.sum()
 
     @property
+    def in_window(self) -> bool:
+        """Whether the forward was in a window, so that its total is a share of the window's."""
+        return self._parts.shared is not None
+
+    @property
     def groups(self) -> dict[str, TermRecord]:
         """The groups by path. A group's own contribution is there too, with what its weighting in the total adds."""
         return {entry.name: entry for entry, is_group in self._entries if is_group}

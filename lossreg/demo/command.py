@@ -62,6 +62,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --output.")
 @click.option("--diagnose", is_flag=True, help="At the end, run lossreg.diagnose on one batch.")
+@click.option("--monitor", is_flag=True, help="Watch every term, and say at once what goes wrong with one.")
 @click.option("--nproc", type=click.IntRange(min=1, max=1_024), default=1, help="Number of processes.")
 @click.pass_context
 def demo_command(
@@ -71,6 +72,7 @@ def demo_command(
     config: Path | None,
     resume: bool,
     diagnose: bool,
+    monitor: bool,
     nproc: int,
     **options: Any,
 ) -> None:
@@ -90,7 +92,7 @@ def demo_command(
         if processes > 1 and "RANK" not in os.environ:
             _launch(context, nproc)
         else:
-            _train(output, config, resume, diagnose, options, explicit)
+            _train(output, config, resume, {"diagnose": diagnose, "monitor": monitor}, options, explicit)
     except (LossregError, OSError) as error:
         where = f"process {os.environ['RANK']}: " if "RANK" in os.environ else ""
         raise click.ClickException(f"{where}{error}") from error
@@ -136,13 +138,26 @@ def _launch(context: click.Context, nproc: int) -> None:
 
 
 def _train(
-    output: Path, config: Path | None, resume: bool, diagnose: bool, options: dict[str, Any], explicit: set[str]
+    output: Path,
+    config: Path | None,
+    resume: bool,
+    asked: dict[str, bool],
+    options: dict[str, Any],
+    explicit: set[str],
 ) -> None:
-    """Train in this process, which may be one of several started by torchrun."""
+    """Train in this process, which may be one of several started by torchrun.
+
+    Args:
+        output, config, resume: as on the command line.
+        asked: whether to `diagnose`, and to `monitor`.
+        options: the settings of a new run.
+        explicit: which of them were given.
+    """
     from lossreg.demo import train
-    from lossreg.demo.means import process_group, rank
+    from lossreg.demo.distributed import process_group, rank
     from lossreg.demo.pictures import draw_pictures
     from lossreg.demo.report import Report
+    from lossreg.training.monitor import Monitor
 
     began = time.monotonic()
     with process_group():
@@ -157,12 +172,15 @@ def _train(
         first = rank() == 0
         if first:
             _prepare_folder(output, text, keep=state is not None)
+        monitor = Monitor(run.criterion) if asked["monitor"] else None
         with Report(settings.epochs, run.steps, run.epoch, quiet=not first) as report:
             report.say(_opening(run, resume))
             train.train(run, output, report.step, report.epoch)
             if first:
                 draw_pictures(run, output)
-                if diagnose:
+                if monitor is not None:
+                    report.show(train.monitored(monitor, output))
+                if asked["diagnose"]:
                     report.show(train.diagnose_run(run, output))
                 report.say(_closing(run, output, time.monotonic() - began))
 

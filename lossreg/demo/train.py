@@ -20,13 +20,17 @@ from lossreg.atomic import replacing
 from lossreg.composition.record import Record
 from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.config.reading import Source, plain
-from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS
-from lossreg.demo.means import StepMeans, rank, term_columns, world_size
+from lossreg.demo.distributed import rank, world_size
+from lossreg.demo.files import CHECKPOINT, DIAGNOSIS_PICTURE, DIAGNOSIS_TABLE, METRICS, MONITOR_PICTURE, MONITOR_TABLE
 from lossreg.demo.network import FrameFieldUNet
 from lossreg.demo.samples import Samples
 from lossreg.errors import ConfigError, LossregError
 from lossreg.training.findings import Diagnosis
+from lossreg.training.means import TermMeans, add_over_ranks
+from lossreg.training.monitor import Monitor
+from lossreg.training.monitor_report import MonitorReport
 
+_KINDS = ("values", "norms", "weights")
 _LEARNING_RATE = 4e-3
 _DECAY = 0.9  # factor of the learning rate per epoch; independent of the number of epochs, so a run can be extended
 _HELD_OUT = 32
@@ -217,7 +221,13 @@ def restore(run: Run, state: dict[str, Any]) -> None:
 
 def metric_columns(criterion: MultiLoss) -> list[str]:
     """Return the columns of `metrics.csv`."""
-    return ["epoch", "total", "iou", *term_columns(path for path, _ in criterion.leaves())]
+    terms = [column_of(kind, path) for path, _ in criterion.leaves() for kind in _KINDS]
+    return ["epoch", "total", "iou", *terms]
+
+
+def column_of(kind: str, path: str) -> str:
+    """Return the column of `metrics.csv` of a mean of `TermMeans`."""
+    return f"{kind.removesuffix('s')}/{path}" if path else kind
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -267,7 +277,7 @@ def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None
     for group in run.optimizer.param_groups:
         group["lr"] = _LEARNING_RATE * _DECAY**run.epoch
     step = run.epoch * run.steps
-    means = StepMeans(path for path, _ in run.criterion.leaves())
+    means = TermMeans(run.criterion, _KINDS)
     for batch in run.training.batches(
         run.settings.batch_size,
         seed=run.settings.seed,
@@ -276,14 +286,14 @@ def _train_epoch(run: Run, objective: nn.Module, on_step: Callable[[float], None
         world_size=world_size(),
     ):
         total = objective(batch, run.epoch, step)
-        means.add(cast(Record, run.criterion.last_record))
+        means.add(cast(Record, run.criterion.last_record), len(batch["image"]))
         run.optimizer.zero_grad()
         total.backward()
         run.optimizer.step()
         step += 1
         on_step(total.item())
-    means.gather()
-    row = {"epoch": run.epoch, **means.row()}
+    found = means.take(add_over_ranks)
+    row = {"epoch": run.epoch, **{column_of(kind, path): mean for (kind, path), mean in found.items()}}
     _refuse_nonfinite(row)
     return row
 
@@ -307,6 +317,14 @@ def heldout_iou(run: Run) -> float:
     if world_size() > 1:
         dist.all_reduce(both)
     return float(both[0] / both[1].clamp_min(1))
+
+
+def monitored(monitor: Monitor, output: Path) -> MonitorReport:
+    """Write what a monitor saw, and return it."""
+    report = monitor.report()
+    report.to_json(output / MONITOR_TABLE)
+    report.plot(output / MONITOR_PICTURE)
+    return report
 
 
 def diagnose_run(run: Run, output: Path) -> Diagnosis:

@@ -59,7 +59,7 @@ def diagnose(
     if not shared:
         raise ValueError("diagnose: parameters holds none that needs a gradient; give those that the terms share")
     multi_loss.learn_members(pred_batch, gt_batch)
-    with _observed(multi_loss) as values, torch.enable_grad():
+    with observed(multi_loss) as values, torch.enable_grad():
         total, _, _ = multi_loss(pred_batch, gt_batch, normalize, epoch, step)
         record = cast(Record, multi_loss.last_record)
         gradients = _gradients([values[path] for path in record], shared)
@@ -91,7 +91,7 @@ def diagnose(
 
 
 @contextmanager
-def _observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
+def observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
     """Catch the raw value of each term on its graph in a forward, and put back all that such a forward moves.
 
     Meanwhile a term of weight 0 is on the graph, one that is not finite is let through, and states stand still.
@@ -107,6 +107,10 @@ def _observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
             handle = cast(Loss, term.loss).register_forward_hook(_catch(path, values))
             stack.callback(handle.remove)
         stack.callback(_restore, kept, before)
+        for module in composed:
+            if isinstance(module, MultiLoss):  # an open window waits for the forwards of the training alone
+                stack.callback(setattr, module._current, "window", module._current.window)
+                module._current.window = None
         for module, found in settings:
             stack.callback(_set, module, found)
             _set(module, {"training": False, "zero_weight": "keep", "on_nonfinite": "ignore"}, only=found)

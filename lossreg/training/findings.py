@@ -113,7 +113,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in which a number that is not finite is None."""
-        return cast("dict[str, Any]", _finite(asdict(self)))
+        return cast("dict[str, Any]", finite(asdict(self)))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
@@ -135,11 +135,12 @@ class Diagnosis:
             _draw(self, draft)
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
+    """Return plain data with None for numbers that are not finite."""
     if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
+        return [finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
@@ -150,7 +151,7 @@ def _shown(cosine: float | None) -> str:
 def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
     adaptive = any(not math.isclose(t.coefficient, t.weight, rel_tol=1e-5, abs_tol=1e-12) for t in terms)
     factors = ("Weight", "Coefficient") if adaptive else ("Weight",)
-    table = _table("Term", "Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
+    table = table_of("Term", "Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
     for t in terms:
         numbers = (t.value, t.norm, t.weight, *((t.coefficient,) if adaptive else ()), t.contribution)
         shown = [f"{number:.4g}" for number in numbers]
@@ -161,14 +162,15 @@ def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
 def _cosines_table(terms: Sequence[TermDiagnosis], cosines: Sequence[Sequence[float | None]]) -> Table:
     from rich.text import Text
 
-    table = _table("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
+    table = table_of("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
     for number, (term, row) in enumerate(zip(terms, cosines, strict=True), 1):
         cells = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
         table.add_row(f"{number} {term.name}", *cells)
     return table
 
 
-def _table(first: str, *others: str) -> Table:
+def table_of(first: str, *others: str) -> Table:
+    """Return an empty table: names on the left, numbers on the right."""
     from rich import box
     from rich.table import Table
 

@@ -14,7 +14,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from lossreg.composition.facts import facts
@@ -22,6 +21,8 @@ from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.ranks import compare, several
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
+from lossreg.training.log import named, samples_of
+from lossreg.training.means import TermMeans
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 _USUAL_NAMES = ("loss_function", "criterion", "loss_fn", "loss")
@@ -228,12 +229,12 @@ def _entry(node: Any, key: str) -> Any:
 
 
 class LogTermsCallback(Callback):
-    """Log `losses/{stage}_{term}`, `weights/{term}` and `norms/{term}`, each once, on the right step.
+    """Log each term, its weight and its norm, and the total, under the names of `lossreg.training.log.TermLog`.
 
     In training: at the steps that the trainer logs, the mean over the batches that the optimizer's step was made
     of (several under `accumulate_grad_batches`). In validation and test: at the end of the epoch, the mean over
-    all its samples, and the losses alone. A value is divided by its norm and not weighted; a weight is the
-    schedule's times the coefficient of adaptive weightings, without what `uncertainty` adds. A term that no
+    all its batches, of the losses and the total alone. A value is divided by its norm and not weighted; a weight is
+    the schedule's times the coefficient of adaptive weightings, without what `uncertainty` adds. A term that no
     batch had is left out. Members of a group are `group/term`.
 
     Args:
@@ -247,8 +248,8 @@ class LogTermsCallback(Callback):
         self.sync_dist = sync_dist
         self._multi_loss: MultiLoss | None = None
         self._hook: Any = None
-        self._trained = _Means()  # of the batches since the optimizer's last step
-        self._evaluated: _Means | None = None  # of the evaluation that is going on
+        self._trained: TermMeans | None = None  # of the batches since the optimizer's last step
+        self._evaluated: TermMeans | None = None  # of the evaluation that is going on
         self._last_step = 0
 
     # --- reading the records
@@ -261,7 +262,7 @@ class LogTermsCallback(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to an evaluation, and leave the means of training aside."""
         self._attach(pl_module)
-        self._evaluated = _Means()
+        self._evaluated = TermMeans(cast(MultiLoss, self._multi_loss), ["losses"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with training."""
@@ -289,25 +290,22 @@ class LogTermsCallback(Callback):
                 "module, or leave the callback out"
             )
         self._multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        self._trained = TermMeans(self._multi_loss)
         self._hook = criterion.register_forward_hook(self._take, with_kwargs=True)
 
     def _detach(self) -> None:
         if self._hook is not None:
             self._hook.remove()
-        self._hook = self._multi_loss = None
-        self._trained, self._evaluated = _Means(), None
+        self._hook = self._multi_loss = self._trained = self._evaluated = None
 
     def _take(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
         """Take the record of a forward in."""
         record = cast(MultiLoss, self._multi_loss).last_record
         if record is None:
             return
-        samples = _samples(args[0] if args else kwargs["pred_batch"])
-        means = self._trained if self._evaluated is None else self._evaluated
-        for path, term in record.items():
-            means.add(f"losses/{path}", term.value / term.norm, samples)
-            means.add(f"weights/{path}", term.weight * term.coefficient, 1)
-            means.add(f"norms/{path}", term.norm, 1)
+        means = self._evaluated or self._trained
+        if means is not None:
+            means.add(record, samples_of(args[0] if args else kwargs["pred_batch"]))
 
     # --- logging
 
@@ -315,18 +313,13 @@ class LogTermsCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log where the optimizer has made a step and the trainer logs it."""
-        if trainer.global_step == self._last_step or self._multi_loss is None:
+        if trainer.global_step == self._last_step or self._trained is None:
             return
         self._last_step = trainer.global_step
-        means, self._trained = self._trained, _Means()
         if trainer.global_step % max(trainer.log_every_n_steps, 1) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._trained.clear()
             return
-        keys = []
-        for path, term in self._multi_loss.leaves():
-            keys += [f"losses/{path}", f"weights/{path}"]
-            keys += [f"norms/{path}"] if term.normalize and self._multi_loss.normalize else []
-        for key, mean in self._reduced(means, keys, trainer, pl_module).items():
-            name = key.replace("losses/", "losses/train_", 1)
+        for name, mean in self._reduced(self._trained, "train", trainer).items():
             pl_module.log(name, mean, on_step=True, on_epoch=False, batch_size=1)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -339,43 +332,15 @@ class LogTermsCallback(Callback):
         self._log_epoch(trainer, pl_module, "test")
 
     def _log_epoch(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._multi_loss is None or self._evaluated is None:
+        if self._evaluated is None:
             return
-        keys = [f"losses/{path}" for path, _ in self._multi_loss.leaves()]
-        for key, mean in self._reduced(self._evaluated, keys, trainer, pl_module).items():
-            name = key.replace("losses/", f"losses/{stage}_", 1)
+        for name, mean in self._reduced(self._evaluated, stage, trainer).items():
             pl_module.log(name, mean, on_step=False, on_epoch=True, sync_dist=self.sync_dist, batch_size=1)
 
-    def _reduced(
-        self, means: _Means, keys: Sequence[str], trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, Tensor]:
-        """Return the means of these keys over all ranks, each of which asks for the same keys."""
-        both = means.table(keys, pl_module.device)
-        if self.sync_dist:
-            both = cast(Tensor, trainer.strategy.reduce(both, reduce_op="sum"))
-        counts = both[1].tolist()
-        return {key: both[0, i] / both[1, i] for i, key in enumerate(keys) if counts[i]}
+    def _reduced(self, means: TermMeans, stage: str, trainer: Trainer) -> dict[str, float]:
+        """Return the means, over all ranks where they are to be."""
 
+        def add_up(sums: Tensor) -> Tensor:
+            return cast(Tensor, trainer.strategy.reduce(sums, reduce_op="sum"))
 
-class _Means:
-    """Weighted sums of scalars by key, kept on their device."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, key: str, value: Tensor, count: int) -> None:
-        self.sums[key] = self.sums.get(key, 0.0) + value.float() * count
-        self.counts[key] = self.counts.get(key, 0) + count
-
-    def table(self, keys: Sequence[str], device: torch.device) -> Tensor:
-        """Return (2, n): the sums and the counts of these keys, zeros for those never seen."""
-        zero = torch.zeros((), device=device)
-        sums = torch.stack([self.sums.get(key, zero).to(device) for key in keys])
-        return torch.stack([sums, sums.new_tensor([self.counts.get(key, 0) for key in keys])])
-
-
-def _samples(pred_batch: Any) -> int:
-    """Return the length of the first tensor of a batch that has an axis, else 1."""
-    tensors = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
-    return next((len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim), 1)
+        return named(means.take(add_up if self.sync_dist else None), stage)

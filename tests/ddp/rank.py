@@ -24,6 +24,8 @@ from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import DistributedError
 from lossreg.losses.deep_supervision import DeepSupervision
+from lossreg.training.log import TermLog
+from lossreg.training.monitor import Monitor
 
 
 class Scaled(Loss):
@@ -408,6 +410,31 @@ def every_loss(rank, ranks, names, numbers, **options):
     import every_loss
 
     return every_loss.worst(names, numbers, rank, ranks, **options)
+
+
+def watch(rank, ranks, numbers, absent=()):
+    """Log and watch a run in which each rank has batches of its own; return what was written and found."""
+    near = LossWrapper(nn.L1Loss(), "near", pred_key="y", gt_key="y")
+    again = LossWrapper(nn.L1Loss(), "again", pred_key="y", gt_key="y")
+    far = LossWrapper(nn.MSELoss(), "far", pred_key="z", gt_key="z")
+    criterion = MultiLoss([near, again, far], [1.0, 0.5, 2.0], optional_terms=["far"])
+    written = []
+    with (
+        TermLog(criterion, lambda numbers, step: written.append((step, numbers)), every=2) as log,
+        Monitor(criterion, every=1) as monitor,
+    ):
+        returned = []
+        for step, batch in enumerate(numbers):
+            values = torch.tensor(batch, requires_grad=True)
+            keys = "y" if step in absent else "yz"
+            criterion(dict.fromkeys(keys, values), {key: torch.zeros(len(batch)) for key in keys})
+            returned.append(log.step())
+    return {
+        "written": written,
+        "returned": returned,
+        "verdicts": [(v.kind, v.terms, v.step) for v in monitor.verdicts],
+        "lengths": [{path: term.length for path, term in sample.terms.items()} for sample in monitor.samples],
+    }
 
 
 def alive(rank, ranks):

@@ -194,6 +194,16 @@ def test_diagnose_shows_the_terms_and_their_cosines(tmp_path: Path) -> None:
     assert "Cosine" in result.output
 
 
+def test_monitor_finds_nothing_wrong_with_the_demo(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--epochs", 2, "--monitor")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "monitor.json").read_text())
+    assert [list(sample["terms"]) for sample in found["samples"][:1]] == [TERMS]
+    assert found["verdicts"] == []
+    assert (tmp_path / "monitor.png").read_bytes().startswith(b"\x89PNG")
+    assert "nothing stands out" in result.output
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
