@@ -21,6 +21,7 @@ from lossreg.composition.vectors import chosen, counts_as, stacked
 from lossreg.errors import CountError, WindowError
 from lossreg.losses.base import Loss, can_look
 from lossreg.losses.mean import Count, Mean, safe
+from lossreg.losses.nested import first_tensor
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import join
 from lossreg.losses.ranks import add_up, deferred, told
@@ -295,6 +296,6 @@ def samples_in(loss: Loss, targets: Any) -> int:
     """Return the number of samples of a micro-batch: the size of axis 0 of the first target that a loss reads."""
     if isinstance(targets, Mapping):
         keys = [key.removeprefix("gt.") for key in loss.requires if key.startswith("gt.")]
-        found = [targets[key] for key in keys if isinstance(targets.get(key), Tensor)]
-        targets = next(iter(found or [value for value in targets.values() if isinstance(value, Tensor)]), None)
+        found = first_tensor([targets.get(key) for key in keys])
+        targets = first_tensor(targets) if found is None else found
     return targets.shape[0] if isinstance(targets, Tensor) and targets.dim() else 1

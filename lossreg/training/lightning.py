@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.losses.nested import tensors_in
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.ranks import compare, several
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
@@ -377,5 +378,4 @@ class _Means:
 
 def _samples(pred_batch: Any) -> int:
     """Return the length of the first tensor of a batch that has an axis, else 1."""
-    tensors = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
-    return next((len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim), 1)
+    return next((len(tensor) for tensor in tensors_in(pred_batch) if tensor.ndim), 1)
