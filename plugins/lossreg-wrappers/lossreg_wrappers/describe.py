@@ -25,6 +25,7 @@ def library_loss(
     also: tuple[str, ...] = (),
     tensors: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
+    **facts: Any,
 ) -> LossSpec:
     """Return the spec of one loss of a library.
 
@@ -34,7 +35,7 @@ def library_loss(
         summary: one line for listings.
         wrap: the forms of prediction and target, see `lossreg_wrappers.forms`, and what a mask chooses, see
             `lossreg_wrappers.units`.
-        example: the function of `lossreg_wrappers.examples` that returns its example batch.
+        example: the function of `lossreg_wrappers.examples` that returns its example batch, or `"module:function"`.
         args: constructor arguments for the example.
         package: the distribution with the lowest version that has the loss; None if it is always installed.
         target: the import path of an adapted class, if a wrapper alone is not enough.
@@ -42,6 +43,7 @@ def library_loss(
         also: other public names of the loss in `module`.
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs cannot set.
+        **facts: other fields of the spec: `tasks`, `prediction`, `ground_truth`, `words`, `formula`, `source`, `url`.
     """
     return LossSpec(
         name,
@@ -57,7 +59,8 @@ def library_loss(
         masking=masking(wrap),
         hidden=hidden,
         package=package,
-        example=f"lossreg_wrappers.examples:{example}",
+        example=example if ":" in example else f"lossreg_wrappers.examples:{example}",
         example_args=args or {},
         exceptions=EXCEPTIONS.get(module, {}).get(name, {}),
+        **facts,
     )
