@@ -1,4 +1,4 @@
-"""Losses of other libraries for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`, `torchvision/...`.
+"""Losses of other libraries for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`, `torchvision/...` and more.
 
 Importing this package imports neither torch nor any of the libraries.
 """

@@ -13,6 +13,16 @@ _COARSE = {"gradients_right": "MONAI computes part of it in float32, which is to
 _WINDOW = {"one_pixel": "its window is larger than the image, and torch raises an error"}
 _STENCIL = {"one_pixel": "it needs differences of pixels, and MONAI raises a ValueError with the size"}
 
+_TIMM_FLOAT32 = {"dtype_follows": "timm always computes in float32"}
+_UNDOCUMENTED = {"documented": "timm gives it no docstring"}
+_DETACHES = {"gradients_right": "what it predicts, or weighs by, has no gradient, as in the paper"}
+_MOVES = {
+    "deterministic": "its running mean moves at each forward",
+    "norm": "its running mean moves at each forward",
+    "gradients_right": "its running mean moves at each forward",
+}
+_DRAWS = {"deterministic": "it projects on directions that it draws"}
+
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
         "AdaptiveLogSoftmaxWithLoss": _SELECTS,
@@ -28,6 +38,55 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "LovaszLoss": {
             **_CHECKS_VALUES,
             "dtype_follows": "it multiplies predictions by masks of float32",
+        },
+    },
+    "timm.loss": {
+        "AsymmetricLossMultiLabel": _TIMM_FLOAT32,
+        "AsymmetricLossSingleLabel": _UNDOCUMENTED,
+        "DistributionBalancedLoss": {"gradients_right": "timm computes in float32, too coarse for finite differences"},
+        "JsdCrossEntropy": {"extreme_values": "the logarithm of a probability of 0 has no finite gradient"},
+        "PolyBinaryCrossEntropy": _TIMM_FLOAT32,
+        "PolyCrossEntropy": _TIMM_FLOAT32,
+        "SoftTargetCrossEntropy": _UNDOCUMENTED,
+        "TwoWayLoss": {**_SELECTS, **_TIMM_FLOAT32},
+        "ZlprLoss": _TIMM_FLOAT32,
+    },
+    "lightly.loss": {
+        "CAPILoss": _DETACHES,
+        "DCLLoss": _SELECTS,
+        "DCLWLoss": {**_SELECTS, **_DETACHES},
+        "DINOLoss": _MOVES,
+        "DirectCLRLoss": _SELECTS,
+        "FroSSLLoss": {
+            "extreme_values": "the covariance of equal embeddings is 0 / 0",
+            "no_host_read": "it reads the trace of the covariance",
+        },
+        "IBOTPatchLoss": {**_SELECTS, **_MOVES},
+        "IBOTPlusPlusPatchLoss": _MOVES,
+        "LeJEPALoss": _DRAWS,
+        "LeWMLoss": {**_DRAWS, **_DETACHES},
+        "MACLLoss": _DETACHES,
+        "MSNLoss": _DETACHES,
+        "NTXentLoss": _SELECTS,
+        "PMSNCustomLoss": {
+            **_DETACHES,
+            "builds_from_yaml": "its distribution is a Python function, which YAML cannot express",
+        },
+        "PMSNLoss": _DETACHES,
+        "PatchKernelAlignmentLoss": {
+            "dtype_follows": "lightly always computes it in float32",
+            "no_host_read": "it looks whether an image has two patches that count",
+        },
+        "SIGReg": {**_DRAWS, "dtype_follows": "it draws other directions for float64"},
+        "SwaVLoss": {**_DETACHES, "extreme_values": "its exponential overflows float32 in the library"},
+        "TiCoLoss": _MOVES,
+        "VICRegLLoss": _SELECTS,
+        "VICRegLoss": _SELECTS,
+        "VISRegLoss": {**_DRAWS, "gradients_right": "it draws other directions at each call"},
+        "WMSELoss": {
+            "compiles": "it creates parameters in its forward",
+            "deterministic": "it orders the samples by random numbers",
+            "extreme_values": "equal embeddings cannot be whitened, and torch raises an error",
         },
     },
     "torchvision.ops": {

@@ -231,7 +231,7 @@ def _batches() -> Sequence[LossSpec]:
             "RankedListLoss",
             "positives within a radius, negatives beyond it by a margin",
             mined=False,
-            args={"margin": 0.4, "Tn": 10.0},
+            args={"margin": 0.4, "Tn": 1.0},
             words=("ranking", "retrieval"),
             source="Wang et al. 2019, Ranked List Loss, arXiv:1903.03238",
         ),

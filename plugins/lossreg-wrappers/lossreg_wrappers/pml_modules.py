@@ -32,10 +32,9 @@ _TENSORS = ("weights",)
 
 
 def __getattr__(name: str) -> Any:
-    loss: Any = getattr(losses, name, None)
-    if not inspect.isclass(loss):
+    if not inspect.isclass(getattr(losses, name, None)):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _adapted(loss)
+    return _adapted(getattr(losses, name))
 
 
 @functools.cache
