@@ -23,6 +23,8 @@ _MOVES = {
 }
 _DRAWS = {"deterministic": "it projects on directions that it draws"}
 
+_MEASURES = {"gradients_right": "its weights are held constant, as in the paper"}
+
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
         "AdaptiveLogSoftmaxWithLoss": _SELECTS,
@@ -88,6 +90,68 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "deterministic": "it orders the samples by random numbers",
             "extreme_values": "equal embeddings cannot be whitened, and torch raises an error",
         },
+    },
+    "pytorch_metric_learning.losses": {
+        **dict.fromkeys(
+            [
+                "AngularLoss",
+                "ArcFaceLoss",
+                "ContrastiveLoss",
+                "CosFaceLoss",
+                "FastAPLoss",
+                "GeneralizedLiftedStructureLoss",
+                "HistogramLoss",
+                "InstanceLoss",
+                "IntraPairVarianceLoss",
+                "LargeMarginSoftmaxLoss",
+                "LiftedStructureLoss",
+                "MarginLoss",
+                "MultiSimilarityLoss",
+                "NCALoss",
+                "NPairsLoss",
+                "NTXentLoss",
+                "PNPLoss",
+                "ProxyAnchorLoss",
+                "ProxyNCALoss",
+                "RankedListLoss",
+                "SelfSupervisedLoss",
+                "SignalToNoiseRatioContrastiveLoss",
+                "SphereFaceLoss",
+                "SubCenterArcFaceLoss",
+                "SupConLoss",
+                "ThresholdConsistentMarginLoss",
+                "TripletMarginLoss",
+                "TupletMarginLoss",
+                "VICRegLoss",
+            ],
+            _SELECTS,
+        ),
+        "CircleLoss": {**_SELECTS, **_MEASURES},
+        "CrossBatchMemory": {
+            **_SELECTS,
+            "deterministic": "it also compares with the batches before",
+            "gradients_right": "earlier batches have no gradient",
+            "two_processes": "each rank remembers its own batches",
+        },
+        "DynamicSoftMarginLoss": {
+            **_SELECTS,
+            "gradients_right": "its weights are a histogram of the batches so far",
+            "in_multiloss": "its weights are a histogram of the batches so far",
+        },
+        "ManifoldLoss": {
+            "deterministic": "it assigns samples to proxies by random numbers",
+            "device_follows": "it draws its assignment on the CPU",
+            "gradients_right": "it assigns samples to proxies by random numbers",
+        },
+        "P2SGradLoss": {
+            "extreme_values": "an embedding of zeros has no direction",
+            "no_host_read": "it looks whether its weights have length 1",
+        },
+        "SmoothAPLoss": {
+            "compiles": "its shapes depend on how often each class occurs",
+            "dtype_follows": "the library makes some tensors of float32",
+        },
+        "SoftTripleLoss": {"device_follows": "it makes its margins on the device of its parameters"},
     },
     "torchvision.ops": {
         "complete_box_iou_loss": {

@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 @functools.cache
 def _adapted(loss: Any) -> Any:
     """Return a subclass of a loss of the library that takes its parts by name, and a miner if it takes pairs."""
-    signature = inspect.signature(loss)
+    signature = _signature(loss)
     mines = "indices_tuple" in inspect.signature(loss.forward).parameters and "miner" not in signature.parameters
 
     def initialise(self: Any, *args: Any, **options: Any) -> None:
@@ -63,9 +63,15 @@ def _adapted(loss: Any) -> Any:
     ) -> Any:
         if self.miner is not None and indices_tuple is None:
             indices_tuple = self.miner(embeddings, labels, ref_emb, ref_labels)
-        return loss.forward(self, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        value = loss.forward(self, embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if isinstance(getattr(self, "hist_", None), Tensor):
+            self.hist_ = (
+                self.hist_.detach()
+            )  # the library keeps the graph of the last batch, which a backward has freed
+        return value
 
-    members: dict[str, Any] = {"__init__": initialise, "__module__": __name__, "__doc__": loss.__doc__}
+    doc = loss.__doc__ or f"`{loss.__name__}` of pytorch-metric-learning."
+    members: dict[str, Any] = {"__init__": initialise, "__module__": __name__, "__doc__": doc}
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     if mines:
         members["forward"] = forward
@@ -73,6 +79,16 @@ def _adapted(loss: Any) -> Any:
     rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
     members["__signature__"] = signature.replace(parameters=[*own, *rest])
     return type(loss.__name__, (loss,), members)
+
+
+def _signature(loss: Any) -> inspect.Signature:
+    """Return the signature of a loss; `*args` stands for the parameters of its base without a default."""
+    own = inspect.signature(loss)
+    if not any(p.kind is p.VAR_POSITIONAL for p in own.parameters.values()):
+        return own
+    needed = [p for p in inspect.signature(loss.__base__).parameters.values() if p.default is p.empty]
+    given = [p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return own.replace(parameters=[*given, *(p for p in own.parameters.values() if p.kind is not p.VAR_POSITIONAL)])
 
 
 def part(parameter: str, value: Any) -> Any:

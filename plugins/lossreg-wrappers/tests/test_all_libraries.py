@@ -28,6 +28,7 @@ HALF_GRADIENTS = {
         "DetConBLoss",
         "IBOTPatchLoss",
         "IBOTPlusPlusPatchLoss",
+        "LeWMLoss",
         "MSNLoss",
         "PMSNCustomLoss",
         "PMSNLoss",

@@ -169,6 +169,15 @@ def test_a_label_that_is_no_class_is_an_error(entry):
         lossreg.create_loss(entry.name, **entry.spec.example_args)(pred, {"labels": gt["labels"] + 1})
 
 
+def test_a_loss_that_remembers_batches_keeps_no_graph_of_them(term):
+    pred, gt = _batch()
+    criterion = term({"loss": "pml/DynamicSoftMarginLoss"})
+    for _ in range(3):
+        embeddings = pred["embeddings"].clone().requires_grad_()
+        criterion({"embeddings": embeddings * 2}, gt)[0].backward()
+        assert embeddings.grad.abs().sum() > 0
+
+
 def test_a_loss_with_a_miner_is_pickled(term):
     pred, gt = _batch()
     criterion = term({"loss": "pml/TripletMarginLoss", "miner": "BatchHardMiner"})
