@@ -136,7 +136,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "DynamicSoftMarginLoss": {
             **_SELECTS,
             "gradients_right": "its weights are a histogram of the batches so far",
-            "in_multiloss": "its weights are a histogram of the batches so far",
+            "two_processes": "each rank has the histogram of its own batches",
         },
         "ManifoldLoss": {
             "deterministic": "it assigns samples to proxies by random numbers",
