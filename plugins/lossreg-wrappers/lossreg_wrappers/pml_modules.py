@@ -65,9 +65,8 @@ def _adapted(loss: Any) -> Any:
             indices_tuple = self.miner(embeddings, labels, ref_emb, ref_labels)
         value = loss.forward(self, embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if isinstance(getattr(self, "hist_", None), Tensor):
-            self.hist_ = (
-                self.hist_.detach()
-            )  # the library keeps the graph of the last batch, which a backward has freed
+            # the library keeps the graph of the last batch, which a backward has freed
+            self.hist_ = self.hist_.detach()
         return value
 
     doc = loss.__doc__ or f"`{loss.__name__}` of pytorch-metric-learning."
