@@ -60,6 +60,25 @@ BatchKey: TypeAlias = Annotated[
         _with_side,
     ),
 ]
+EPOCH = "epoch"
+"""An input of a loss that is not from the batch."""
+Input: TypeAlias = Annotated[
+    str,
+    Limits(
+        "a key such as 'pred.seg' or 'gt.mask', or 'epoch'",
+        lambda text: text == EPOCH or (text.startswith(("pred.", "gt.")) and not text.endswith(".")),
+        {"pattern": r"^((pred|gt)\..|epoch$)"},
+        _with_side,
+    ),
+]
+Inputs: TypeAlias = (
+    Annotated[list[Input], Limits("one key or more, such as ['pred.seg', 'gt.mask']", bool, {"minItems": 1})]
+    | Annotated[
+        dict[str, Input],
+        Limits("a mapping such as {embeddings: pred.embeddings, labels: gt.labels}", bool, {"minProperties": 1}),
+    ]
+)
+SomeParameters: TypeAlias = Annotated[list[str], Limits("one parameter or more", bool, {"minItems": 1})]
 Outputs: TypeAlias = Output | Annotated[list[Output], Limits("a list of keys", bool, {"minItems": 1})]
 Finite: TypeAlias = Annotated[float, Limits("a finite number", math.isfinite)]
 Share: TypeAlias = Annotated[
@@ -278,10 +297,17 @@ Channels: TypeAlias = int | _Indices | _Flags | _Slice
 class Wrap:
     """How a loss that is called with tensors is given them."""
 
-    inputs: SomeKeys | None = key(
-        "Keys of all arguments in order, where there are not two.",
+    inputs: Inputs | None = key(
+        "Keys of all arguments in order, or a mapping of parameter to key; `epoch` passes the epoch.",
         None,
         ["pred.anchor", "gt.positive", "gt.negative"],
+        {"embeddings": "pred.embeddings", "labels": "gt.labels"},
+        python="LossWrapper",
+    )
+    optional_inputs: SomeParameters | None = key(
+        "Parameters in the mapping `inputs` that are passed only where their key is there.",
+        None,
+        ["mask"],
         python="LossWrapper",
     )
     pred_channels: Channels | None = key(

@@ -107,7 +107,7 @@ def test_hydras_wrap_takes_what_its_key_takes(key: Key) -> None:
     for value in (None, *key.examples):
         wrap[key.name] = value
         assert wrap[key.name] == value
-    if key.name not in ("pred_channels", "gt_channels"):  # OmegaConf has no type for what these take
+    if key.name not in ("inputs", "pred_channels", "gt_channels"):  # OmegaConf has no type for what these take
         with pytest.raises(ValidationError):
             wrap[key.name] = {"nothing": 1}
 

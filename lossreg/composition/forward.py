@@ -28,7 +28,7 @@ from lossreg.composition.call import Call
 from lossreg.composition.clock import Moment
 from lossreg.composition.dependencies import needed_nodes, reachable
 from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_nonfinite
-from lossreg.composition.off import gated, nothing_of, sources, tensors_in
+from lossreg.composition.off import gated, nothing_of, sources
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
 from lossreg.composition.vectors import chosen, counts_as, stacked
@@ -37,6 +37,7 @@ from lossreg.composition.window import Window, samples_in
 from lossreg.errors import WeightingError
 from lossreg.losses.base import Loss, check_normalize
 from lossreg.losses.mean import Count, Mean, largest
+from lossreg.losses.nested import tensors_in
 from lossreg.losses.norm import snapshot
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import is_inside, join
@@ -239,7 +240,9 @@ def evaluate(
             pred = gated(pred, weights[i] == 0)
         if isinstance(loss, Loss):
             means: list[Mean] = []
-            options = {"means": means} if tells[i] else {}
+            options: dict[str, Any] = {"means": means} if tells[i] else {}
+            if loss.takes_epoch:
+                options["epoch"] = call.epoch if call.moment is None else call.moment.epoch
             raw[i], extra_info[name] = loss(pred, gt_batch, normalize=False, **options)
             if call.window is not None:
                 if i in call.window.approximate:

@@ -355,7 +355,7 @@ class MultiLoss(nn.Module):
 
         Raises:
             ValueError: `on_nonfinite` is not `"ignore"`, `track_norms` is `"running"`, or a weighting takes
-                gradients in its forward: a compiled forward can do none of these.
+                gradients in its forward: a compiled forward can do none of these. Or a term takes the epoch.
         """
         for module in self.modules():
             if isinstance(module, MultiLoss) and module.on_nonfinite != "ignore":
@@ -372,6 +372,12 @@ class MultiLoss(nn.Module):
                 raise ValueError(
                     f"{self.clock.owner}: {type(module).__name__} takes gradients in the forward, which a compiled "
                     "one cannot; use another weighting, or leave it uncompiled"
+                )
+        for path, term in self.leaves():
+            if cast(Loss, term.loss).takes_epoch:
+                raise ValueError(
+                    f"{self.clock.owner}: term {path!r} takes the epoch, and each epoch would compile it again; leave "
+                    "it uncompiled"
                 )
         self._compiled_call_impl = CompiledCall(self._call_impl, self.clock.owner, options)
 
@@ -716,7 +722,8 @@ class MultiLoss(nn.Module):
 def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, Count]:
     """Return the raw value of a loss, and which portion of the batch counts for it."""
     means: list[Mean] = []
-    options = {"means": means} if loss.tells_means else {}
+    options: dict[str, Any] = {"means": means} if loss.tells_means else {}
+    options |= {"epoch": 0} if loss.takes_epoch else {}
     value, _ = noted(group_of(path), loss, pred_batch, gt_batch, False, **options)
     return value, portion(means) if means else 1.0
 

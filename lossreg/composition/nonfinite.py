@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lossreg.composition.vectors import stacked
 from lossreg.errors import NonFiniteError
+from lossreg.losses.nested import tensors_in
 from lossreg.losses.ranks import add_up, several
 
 OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
@@ -66,11 +67,9 @@ def log_skipped(names: Sequence[str], owner: str, time: str) -> None:
 
 
 def _ranges(batch: Any) -> list[str]:
-    tensors = batch if isinstance(batch, Mapping) else {"": batch}
+    values = batch if isinstance(batch, Mapping) else {"": batch}
     lines = []
-    for key, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            continue
+    for key, tensor in ((key, tensor) for key, value in values.items() for tensor in tensors_in(value)):
         if tensor.numel() == 0:
             lines.append(f"{key} {tuple(tensor.shape)} is empty")
             continue

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a batch, those in mappings, lists and tuples at any depth too."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors_in(value)
-    elif isinstance(batch, (list, tuple)):
-        for value in batch:
-            yield from tensors_in(value)
+from lossreg.losses.nested import mapped, tensors_in
 
 
 def nothing_of(tensors: Iterable[Tensor], like: Tensor) -> list[Tensor]:
@@ -53,10 +43,4 @@ def gated(batch: Any, off: Tensor) -> Any:
 
     A product with a weight of 0 would not do: 0 times an infinite derivative is NaN.
     """
-    if isinstance(batch, Tensor):
-        return torch.where(off.to(batch.device), batch.detach(), batch) if batch.requires_grad else batch
-    if isinstance(batch, Mapping):
-        return {key: gated(value, off) for key, value in batch.items()}
-    if type(batch) in (list, tuple):
-        return type(batch)(gated(value, off) for value in batch)
-    return batch
+    return mapped(batch, lambda t: torch.where(off.to(t.device), t.detach(), t) if t.requires_grad else t)

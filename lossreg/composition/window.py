@@ -21,6 +21,7 @@ from lossreg.composition.vectors import chosen, counts_as, stacked
 from lossreg.errors import CountError, WindowError
 from lossreg.losses.base import Loss, can_look
 from lossreg.losses.mean import Count, Mean, safe
+from lossreg.losses.nested import first_tensor, is_sequence_of_tensors
 from lossreg.losses.notes import note_group
 from lossreg.losses.paths import join
 from lossreg.losses.ranks import add_up, deferred, told
@@ -298,9 +299,11 @@ def samples_in(loss: Loss, targets: Any) -> int:
     """
     if isinstance(targets, Mapping):
         keys = [key.removeprefix("gt.") for key in loss.requires if key.startswith("gt.")]
-        found = [targets[key] for key in keys if isinstance(targets.get(key), Tensor)]
-        found = found or [value for value in targets.values() if isinstance(value, Tensor) and value.dim()]
-        targets = next(iter(found or [value for value in targets.values() if isinstance(value, (list, tuple))]), None)
+        read = [targets.get(key) for key in keys]
+        found = first_tensor([value for value in read if isinstance(value, Tensor) or is_sequence_of_tensors(value)])
+        tensors = [value for value in targets.values() if isinstance(value, Tensor) and value.dim()]
+        lists = [value for value in targets.values() if isinstance(value, (list, tuple))]
+        targets = found if found is not None else next(iter([*tensors, *lists]), None)
     if isinstance(targets, (list, tuple)):
         return len(targets)
     return targets.shape[0] if isinstance(targets, Tensor) and targets.dim() else 1

@@ -18,6 +18,7 @@ from lossreg.keys import Term
 from lossreg.losses.concrete import is_concrete
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
 from lossreg.losses.mean import Count, Elements, Mean, aligned, fitting, portion, product, valued
+from lossreg.losses.nested import is_sequence_of_tensors
 from lossreg.losses.norm import RunningNorm, snapshot
 from lossreg.losses.notes import note_loss
 
@@ -26,10 +27,10 @@ Batch: TypeAlias = Mapping[str, Any] | Tensor
 
 
 class _Running(threading.local):
-    """The running forwards of this thread, innermost last, each as `[loss, extra_info]`."""
+    """The running forwards of this thread, innermost last, each as `[loss, extra_info, epoch]`."""
 
     def __init__(self) -> None:
-        self.forwards: list[list[Any]] = []
+        self.forwards: list[list[Any]] = []  # each [loss, extra_info, epoch]
 
 
 _running = _Running()
@@ -57,6 +58,7 @@ class Loss(RunningNorm):
     Attributes:
         requires: required keys, each `pred.<key>` or `gt.<key>`.
         optional: keys that are used if the batch has them.
+        takes_epoch: whether `compute` reads `current_epoch`. A `MultiLoss` then passes its epoch to `forward`.
         needs_grad: whether `compute` takes derivatives of the predictions, as a physics residual does. Gradients are
             then on in `compute`, and calibration calls the model with gradients on.
         ignore_index: the target value of elements that the loss ignores, or None.
@@ -73,6 +75,7 @@ class Loss(RunningNorm):
 
     requires: Sequence[str] = ()
     optional: Sequence[str] = ()
+    takes_epoch: bool = False
     needs_grad: bool = False
     ignore_index: int | None = None
     masks: bool = False
@@ -84,6 +87,7 @@ class Loss(RunningNorm):
     registered_arguments: str = ""
     _name: str
     is_reduced: bool = True
+    _epoch: float | None = None  # of a compiled forward
     _term_of = ""  # the `MultiLoss` that has this loss as a term
 
     def __init__(self, name: str) -> None:
@@ -116,7 +120,7 @@ class Loss(RunningNorm):
     def extra_info(self) -> dict[str, Any]:
         """A dict for `compute` to fill; `forward` returns it detached. Each forward has its own."""
         if not torch.compiler.is_compiling():
-            for loss, extra_info in reversed(_running.forwards):
+            for loss, extra_info, _ in reversed(_running.forwards):
                 if loss is self:
                     return cast("dict[str, Any]", extra_info)
         return self._extra_info
@@ -129,6 +133,13 @@ class Loss(RunningNorm):
                     forward[1] = extra_info
                     return
         self._extra_info = extra_info
+
+    @property
+    def current_epoch(self) -> float | None:
+        """The epoch that this forward, or one around it, was given; None without one."""
+        if torch.compiler.is_compiling():
+            return self._epoch
+        return next((epoch for _, _, epoch in reversed(_running.forwards) if epoch is not None), None)
 
     @abstractmethod
     def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor | Mean | Sequence[Mean]:
@@ -147,7 +158,12 @@ class Loss(RunningNorm):
         )
 
     def forward(
-        self, pred_batch: Any, gt_batch: Any, normalize: bool = True, means: list[Mean] | None = None
+        self,
+        pred_batch: Any,
+        gt_batch: Any,
+        normalize: bool = True,
+        means: list[Mean] | None = None,
+        epoch: float | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Return `(loss, extra_info)`; the loss is divided by its norm if `normalize`.
 
@@ -156,6 +172,7 @@ class Loss(RunningNorm):
             normalize: whether to divide.
             means: a list to which the means are added that the loss consists of, with their counts; nothing is added
                 for a loss that returns a scalar.
+            epoch: for a loss that takes it (`takes_epoch`).
 
         Raises:
             ArgumentError: `normalize` is not a bool.
@@ -165,9 +182,11 @@ class Loss(RunningNorm):
         if normalize is not True and normalize is not False:
             normalize = check_normalize(normalize, self.name)
         if torch.compiler.is_compiling():  # compiled code needs no separation of threads
+            if self.takes_epoch:
+                self._epoch = epoch
             result, extra_info = self._compiled(pred_batch, gt_batch)
         else:
-            forward = [self, {}]
+            forward = [self, {}, epoch]
             _running.forwards.append(forward)
             try:
                 result = self._computed(pred_batch, gt_batch)
@@ -219,9 +238,11 @@ class Loss(RunningNorm):
 
     @torch.no_grad()
     def update_norm(self, pred_batch: Any, gt_batch: Any, nums: int) -> None:
-        """Add a batch of `nums` samples to the norm, of which a portion may count."""
+        """Add a batch of `nums` samples to the norm, of which a portion may count; the epoch is 0."""
         means: list[Mean] = []
-        value, _ = self(pred_batch, gt_batch, normalize=False, means=means)
+        value, _ = self(
+            pred_batch, gt_batch, normalize=False, means=means, **({"epoch": 0} if self.takes_epoch else {})
+        )
         self.record(value, nums, portion(means) if means else 1.0)
 
     # --- the elements that count ------------------------------------------------------------------
@@ -308,14 +329,38 @@ class Loss(RunningNorm):
         """
         tensor = self.read_optional(pred_batch, gt_batch, key)
         if tensor is None:
-            side, _, _ = key.partition(".")
-            batch = pred_batch if side == "pred" else gt_batch
-            actual = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
-            raise MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {actual}")
+            raise self._missing(pred_batch, gt_batch, key)
         return tensor
 
     def read_optional(self, pred_batch: Any, gt_batch: Any, key: str) -> Tensor | None:
         """Return the tensor at `key`, or None if it is missing."""
+        value = self._value_at(pred_batch, gt_batch, key)
+        if value is not None and not isinstance(value, Tensor):
+            raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(value).__name__}")
+        return value
+
+    def read_nested(self, pred_batch: Any, gt_batch: Any, key: str) -> Any:
+        """Return the tensor at `key`, or the list or tuple of tensors, at any depth; None for a missing optional key.
+
+        Raises:
+            MissingKeyError: a key is missing that is not in `optional`.
+            DtypeError: the value is neither.
+        """
+        value = self._value_at(pred_batch, gt_batch, key)
+        if value is None and key not in self.optional:
+            raise self._missing(pred_batch, gt_batch, key)
+        if value is not None and not isinstance(value, Tensor) and not is_sequence_of_tensors(value):
+            found = "an empty list" if value in ([], ()) else type(value).__name__
+            raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor or a list of tensors, found {found}")
+        return value
+
+    def _missing(self, pred_batch: Any, gt_batch: Any, key: str) -> MissingKeyError:
+        side, _, _ = key.partition(".")
+        batch = pred_batch if side == "pred" else gt_batch
+        actual = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
+        return MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {actual}")
+
+    def _value_at(self, pred_batch: Any, gt_batch: Any, key: str) -> Any:
         side, _, rest = key.partition(".")
         batch = pred_batch if side == "pred" else gt_batch
         if isinstance(batch, Tensor):
@@ -326,10 +371,7 @@ class Loss(RunningNorm):
                 f"loss {self.name!r}: {side}_batch: expected a mapping of tensors or a tensor, "
                 f"found {type(batch).__name__}"
             )
-        value = batch.get(rest)
-        if value is not None and not isinstance(value, Tensor):
-            raise DtypeError(f"loss {self.name!r}: {key!r}: expected a tensor, found {type(value).__name__}")
-        return value
+        return batch.get(rest)
 
     def check_shape(self, key: str, tensor: Tensor, expected: Sequence[int | str]) -> None:
         """Check a shape against one like `("N", 4, "H", "W")`; equal letters mean equal sizes.

@@ -99,12 +99,23 @@ def _adopted(
             f"loss {entry.name!r} of {entry.plugin.origin}: target {entry.spec.target!r}: expected a loss, found "
             f"{type(component).__name__}, which cannot be called"
         )
-    merged = {**entry.spec.wrap, **(options or {})}
+    merged = _merged(entry.spec.wrap, options or {})
     wrapped = _wrapped_by_plugin(entry, component, name, merged)
     if wrapped is not None:
         return wrapped
     _refuse_input(entry, merged)
     return LossWrapper(component, name, **merged)
+
+
+def _merged(declared: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a spec, replaced by those given; of a mapping `inputs` the keys that are given."""
+    merged = {**declared, **options}
+    named = declared.get("inputs"), options.get("inputs")
+    if all(isinstance(inputs, Mapping) for inputs in named):
+        merged["inputs"] = {**declared["inputs"], **options["inputs"]}
+    elif options.get("inputs") is not None:
+        merged["optional_inputs"] = options.get("optional_inputs")
+    return merged
 
 
 def _wrapped_by_plugin(entry: Entry[LossSpec], component: Any, name: str, options: Mapping[str, Any]) -> Loss | None:

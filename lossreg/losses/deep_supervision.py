@@ -67,7 +67,7 @@ class DeepSupervision(Loss):
         self.outputs = named
         self.weights = weights
         self.resize = resize
-        self.needs_grad = loss.needs_grad
+        self.needs_grad, self.takes_epoch = loss.needs_grad, loss.takes_epoch
         self.masks, self.mask, self.sample_weight = loss.masks, loss.mask, loss.sample_weight
         self.ignore_index = loss.ignore_index
         self.requires = [f"pred.{key}" for key in ([named] if isinstance(named, str) else named) if not _is_glob(key)]

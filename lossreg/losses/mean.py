@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from lossreg.losses.nested import mapped
 
 Count: TypeAlias = Tensor | float
 """How much a mean was taken over, 0 or more: a detached scalar, or a number where the shapes alone tell it."""
@@ -265,6 +267,11 @@ def fitting(shape: Sequence[int], channels: bool = True) -> list[tuple[int, ...]
     if not channels or not rest:
         return [(n,), *of_pixels]
     return list(dict.fromkeys([(n,), (n, rest[0]), *of_pixels[len(pixels) == 1 :], whole]))
+
+
+def blanked_in(value: Any, kept: Tensor, neutral: float = 0.0) -> Any:
+    """Return an argument of a loss with each of its tensors `blanked`."""
+    return mapped(value, lambda tensor: blanked(tensor, kept, neutral))
 
 
 def blanked(tensor: Tensor, kept: Tensor, neutral: float = 0.0) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.errors import ConfigProblem, MissingKeyError, RangeError, ShapeError
-from lossreg.keys import Term, Wrap
+from lossreg.keys import EPOCH, Term, Wrap
 from lossreg.losses.base import Loss, can_hold, can_look, holds, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, Selector, channel_indices, parse_selector, take_channels
 from lossreg.losses.elementwise import (
@@ -29,7 +29,9 @@ from lossreg.losses.elementwise import (
     unit_of,
     unreduced,
 )
-from lossreg.losses.mean import Count, Mean, Reduction, blanked, safe, valued
+from lossreg.losses.mean import Count, Mean, Reduction, blanked, blanked_in, safe, valued
+from lossreg.losses.nested import first_tensor, mapped, tensors_in
+from lossreg.values import did_you_mean
 
 DEFAULT_KEYS = {"pred": "seg", "gt": "gt_polygons_image"}
 """The default key of each side."""
@@ -45,8 +47,9 @@ _DTYPES = {"long": torch.long, "float": torch.float32}
 class LossWrapper(Loss):
     """A `Loss` over batches that calls a module or a function over tensors.
 
-    The wrapped loss is called with `(pred, gt)`; with only `pred` if its signature has one parameter; or with the
-    tensors at `inputs`. Other parameters with a default other than None are options and not targets.
+    The wrapped loss is called with `(pred, gt)`; with only `pred` if its signature has one parameter; or with what the
+    batch has at `inputs`: tensors, or lists and tuples of tensors. Other parameters with a default other than None are
+    options and not targets.
 
     A `Loss`, and any loss whose first parameters are `pred_batch, gt_batch`, is called with the batches, and with
     `normalize=False` if it has that parameter. A selected key, channel or dtype then replaces the only key that the
@@ -62,7 +65,11 @@ class LossWrapper(Loss):
         name: the name of the term; by default the loss's `name`, else the name of its class or function.
         pred_key: key of the prediction. By default the only tensor of the batch, else `seg`.
         gt_key: key of the target. By default the only tensor of the batch, else `gt_polygons_image`.
-        inputs: keys (`pred.<key>` or `gt.<key>`) of all arguments in order, for losses without two arguments.
+        inputs: keys (`pred.<key>` or `gt.<key>`) of all arguments in order, for losses without two arguments; or a
+            mapping of parameters to keys, which are then passed by name. `epoch` in place of a key passes the epoch of
+            the forward, rounded down to an integer; norms are taken at epoch 0.
+        optional_inputs: parameters in the mapping `inputs` that are passed only if the batch has their key, or the
+            forward was given an epoch.
         pred_channels: the channels (axis 1) of the prediction to use.
         gt_channels: the channels (axis 1) of the target to use.
         target_dtype: the dtype to cast the target to. `"long"` means class indices: a channel axis of size 1 is
@@ -107,7 +114,8 @@ class LossWrapper(Loss):
         *,
         pred_key: str | None = None,
         gt_key: str | None = None,
-        inputs: Sequence[str] | None = None,
+        inputs: Sequence[str] | Mapping[str, str] | None = None,
+        optional_inputs: Sequence[str] | None = None,
         pred_channels: ChannelSelector | None = None,
         gt_channels: ChannelSelector | None = None,
         target_dtype: Literal["long", "float"] | None = None,
@@ -127,7 +135,11 @@ class LossWrapper(Loss):
         self.gt_key: str | None = checks.declared(Term, "LossWrapper", "gt_key", gt_key)
         wrap = functools.partial(checks.declared, Wrap, "LossWrapper")
         keys = wrap("inputs", inputs)
-        self.inputs: tuple[str, ...] | None = None if keys is None else tuple(keys)
+        named = _in_order(loss_func, keys) if isinstance(keys, Mapping) else None
+        self.inputs: tuple[str, ...] | None = None if keys is None else tuple(keys if named is None else named.values())
+        self.input_names: tuple[str, ...] | None = None if named is None else tuple(named)
+        left_out = wrap("optional_inputs", optional_inputs)
+        self.optional_inputs: tuple[str, ...] = () if left_out is None else tuple(left_out)
         self.pred_index = _selector(wrap("pred_channels", _as_mapping(pred_channels)))
         self.gt_index = _selector(wrap("gt_channels", _as_mapping(gt_channels)))
         self.target_dtype = wrap("target_dtype", target_dtype)
@@ -148,6 +160,7 @@ class LossWrapper(Loss):
             checks.wrong("values_of", "a function", values_of)
         if keys is not None:
             self._check_inputs(checks)
+        self._check_optional(checks)
         if self._takes_batches and target_shape is not None:
             reads = f"{_own_name(loss_func)} reads the batches itself"
             checks.report("target_shape", f"has no effect, since {reads}", "leave it out", "conflict")
@@ -156,6 +169,8 @@ class LossWrapper(Loss):
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
         self._call_options = {"normalize": False} if raw else {}
         self._one_argument = self.inputs is None and not self._takes_batches and _takes_one(loss_func)
+        inner = isinstance(loss_func, Loss) and loss_func.takes_epoch
+        self.takes_epoch = inner or EPOCH in (self.inputs or ())
         self.requires, self.optional = self._keys()
         self._set_elements(unit, values_of, checks)
         checks.done()
@@ -199,8 +214,10 @@ class LossWrapper(Loss):
         if self._takes_batches:
             reads = f"{_own_name(self.loss_func)} reads the batches itself"
             checks.report("inputs", f"has no effect, since {reads}", "leave it out", "conflict")
-        elif not checks.problems:
+        elif not checks.problems and self.input_names is None:
             self._check_number(checks, len(self.inputs or ()))
+        elif not checks.problems and self.input_names is not None:
+            self._check_names(checks, self.input_names)
         beside = {
             "pred_key": self.pred_key,
             "gt_key": self.gt_key,
@@ -226,9 +243,41 @@ class LossWrapper(Loss):
         problem = f"expected {expected} keys, found {count}: {reads}"
         checks.report("inputs", problem, "name the key of each argument", "range")
 
+    def _check_names(self, checks: Arguments, names: Sequence[str]) -> None:
+        """Report names in `inputs` that are no parameters of the wrapped loss, and parameters that are missing."""
+        parameters = [p for p in _parameters(self.loss_func) if p.kind is not p.VAR_POSITIONAL]
+        known = [p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.VAR_KEYWORD)]
+        takes = f"the parameters of {_own_name(self.loss_func)} are {', '.join(known)}"
+        if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            for name in names:
+                if name not in known:
+                    fix = did_you_mean(name, known) or takes
+                    checks.wrong(f"inputs.{name}", "the name of a parameter", name, fix, "unknown")
+        missing = [p.name for p in parameters if p.name in known and p.default is p.empty and p.name not in names]
+        for name in missing:
+            checks.report(f"inputs.{name}", f"is missing: {takes}", f"{name}: pred.{name}", "missing")
+
+    def _check_optional(self, checks: Arguments) -> None:
+        """Report `optional_inputs` that are not in `inputs`, or have no default in the wrapped loss."""
+        names = self.input_names or ()
+        if self.optional_inputs and not names:
+            fix = "write `inputs` as a mapping of parameter to key"
+            checks.report("optional_inputs", "needs the names of parameters", fix, "conflict")
+            return
+        needed = {p.name for p in _parameters(self.loss_func) if p.default is p.empty}
+        for i, name in enumerate(self.optional_inputs):
+            if name not in names:
+                fix = did_you_mean(name, names) or f"the parameters in inputs are {', '.join(names)}"
+                checks.wrong(f"optional_inputs[{i}]", "a parameter in inputs", name, fix, "unknown")
+            elif name in needed:
+                problem = f"{name!r} has no default in {_own_name(self.loss_func)}"
+                checks.report(f"optional_inputs[{i}]", problem, "leave it out", "conflict")
+
     def _keys(self) -> tuple[Sequence[str], Sequence[str]]:
         if self.inputs is not None:
-            return self.inputs, ()
+            named = zip(self.input_names or self.inputs, self.inputs, strict=True)
+            required = [key for name, key in named if name not in self.optional_inputs and key != EPOCH]
+            return tuple(required), tuple(key for key in self.inputs if key not in (EPOCH, *required))
         if isinstance(self.loss_func, Loss):
             chosen = {"pred": self.pred_key, "gt": self.gt_key}
             moved = {f"{s}.{place}": f"{s}.{chosen[s] or place}" for s, place in self._places.items() if place}
@@ -269,10 +318,10 @@ class LossWrapper(Loss):
         if isinstance(value, Mean) or self.reduction == "none":
             return value
         if value.numel() == 0:
-            tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-            return zero_on_graph(tensors[0] if tensors else value)
+            found = first_tensor(arguments)
+            return zero_on_graph(value if found is None else found)
         if value.dim() == 0:
-            if self.reduction == "sum" and any(isinstance(a, Tensor) and a.dim() > 0 for a in arguments):
+            if self.reduction == "sum" and any(a.dim() > 0 for a in tensors_in(arguments)):
                 raise ShapeError(
                     f"loss {self.name!r}: reduction 'sum' has no effect, since {_own_name(self.loss_func)} reduces "
                     "its values itself; set the loss's own `reduction` to sum or none"
@@ -296,12 +345,13 @@ class LossWrapper(Loss):
         reduction = self.reduction or self._own_reduction
         first, second = arguments[0], arguments[-1]
         alone = self._reduces and not (self.mask or self.sample_weight)
+        pair = len(arguments) == 2 and isinstance(first, Tensor) and isinstance(second, Tensor)
         (entropy,) = self._entropy
-        if entropy is not None and alone and len(arguments) == 2:
+        if entropy is not None and alone and pair:
             weight = entropy.weight
             if _counts_beside(weight, first, second):
                 return self._of_entropy(entropy, weight, first, second)
-        if self.unit == "values" and not self._shares and len(arguments) == 2 and first.shape == second.shape:
+        if self.unit == "values" and not self._shares and pair and first.shape == second.shape:
             share, shape, number = None, first.shape, first.numel()  # the commonest case, without what costs time
         else:
             target = self._target_in(arguments)
@@ -314,10 +364,10 @@ class LossWrapper(Loss):
             return Mean(value, float(number), reduction == "sum", float(number))
         elements = self.elements(pred_batch, gt_batch, shape, share, self._has_channel_axis)
         if number == 0:
-            return Mean(zero_on_graph(arguments[0]), 0.0, reduction == "sum")
+            return Mean(zero_on_graph(_first(arguments)), 0.0, reduction == "sum")
         kept = elements.kept
         if kept is not None:
-            arguments = tuple(blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
+            arguments = tuple(blanked_in(a, kept, self.neutral(i)) for i, a in enumerate(arguments))
         arguments = self._looked_at(arguments, pred_batch, gt_batch)
         own = option_of(self.loss_func, "reduction")
         if self._reduces and kept is None and own != "none" and not option_of(self.loss_func, "label_smoothing"):
@@ -436,17 +486,16 @@ class LossWrapper(Loss):
 
     def _target_in(self, arguments: Sequence[Any]) -> Tensor | None:
         keys = self.inputs if self.inputs is not None else ("pred", "gt")
-        found = [a for key, a in zip(keys, arguments, strict=False) if key.startswith("gt")]
-        return found[0] if found and isinstance(found[0], Tensor) else None
+        return first_tensor([a for key, a in zip(keys, arguments, strict=False) if key.startswith("gt")])
 
-    def _shape_in(self, arguments: Sequence[Tensor], target: Tensor | None) -> tuple[int, ...]:
-        pred = arguments[0]
+    def _shape_in(self, arguments: Sequence[Any], target: Tensor | None) -> tuple[int, ...]:
+        pred = _first(arguments)
         if self.unit == "positions" and target is not None:
             return shape_of("positions", target.shape, soft=target.is_floating_point() and target.dim() == pred.dim())
         if self.unit in ("samples", "planes"):
             return shape_of(self.unit, pred.shape, soft=False)
         compared = arguments if target is None else (pred, target)  # a variance may lack the last axis
-        shapes = [a.shape for a in compared if isinstance(a, Tensor)]
+        shapes = [a.shape for a in tensors_in(compared)]
         if len(shapes) == 2 and shapes[0] == shapes[1]:
             return shapes[0]
         if len(shapes) == 2 and _is_shared(*shapes):
@@ -457,7 +506,7 @@ class LossWrapper(Loss):
         """Return the target from the targets alone; None for a loss that has none."""
         if self.inputs is not None:
             keys = [key for key in self.inputs if key.startswith("gt.")]
-            return self.read({}, gt_batch, keys[0]) if keys else None
+            return first_tensor([self.read_nested({}, gt_batch, key) for key in keys[:1]])
         if self._one_argument:
             return None
         target = self._gt(gt_batch)
@@ -469,7 +518,7 @@ class LossWrapper(Loss):
         """Return the arguments for the wrapped loss; a subclass may convert them."""
         arguments: tuple[Any, ...]
         if self.inputs is not None:
-            arguments = tuple(self.read(pred_batch, gt_batch, key) for key in self.inputs)
+            arguments = tuple(self._input(pred_batch, gt_batch, place) for place in range(len(self.inputs)))
         elif self._takes_batches:
             arguments = self._batches(pred_batch, gt_batch)
         else:
@@ -477,13 +526,36 @@ class LossWrapper(Loss):
             arguments = (pred,) if self._one_argument else (pred, self.cast_target(pred, self._gt(gt_batch)))
         return tuple(map(_widened, arguments)) if self.dtype == "float32" else arguments
 
+    def _input(self, pred_batch: Any, gt_batch: Any, place: int) -> Any:
+        """Return what the batch has for the argument at a place; None for an optional one that it lacks."""
+        assert self.inputs is not None
+        key = self.inputs[place]
+        if key != EPOCH:
+            return self.read_nested(pred_batch, gt_batch, key)
+        epoch = self.current_epoch
+        if epoch is None and (self.input_names is None or self.input_names[place] not in self.optional_inputs):
+            raise MissingKeyError(
+                f"loss {self.name!r} needs the epoch; pass it to the criterion: forward(..., epoch=...)"
+            )
+        return None if epoch is None else math.floor(epoch)
+
     def _called(self, loss_func: Callable[..., Any], arguments: tuple[Any, ...], options: Any = None) -> Any:
         """Return the result of the wrapped loss, computed in float32 with float32 weights if `dtype` says so."""
         options = self._call_options if options is None else options
+        if self.input_names is not None:
+            named = dict(zip(self.input_names, arguments, strict=True))
+            options = {**{name: value for name, value in named.items() if value is not None}, **options}
+            return self._run(loss_func, (), options, arguments)
+        return self._run(loss_func, arguments, options, arguments)
+
+    def _run(
+        self, loss_func: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any], given: Sequence[Any]
+    ) -> Any:
+        """Call the wrapped loss by place or by name; `given` are its tensors either way."""
         if self.dtype == "input":
             return loss_func(*arguments, **options)
         narrow = _narrow_tensors(loss_func)
-        with _no_autocast(arguments):
+        with _no_autocast(given):
             if not narrow or not isinstance(loss_func, nn.Module):
                 return loss_func(*arguments, **options)
             widened = {name: tensor.float() for name, tensor in narrow.items()}
@@ -495,8 +567,12 @@ class LossWrapper(Loss):
             return
         if self.target_shape is None and len(arguments) != 2:  # the meaning of the others is not known
             return
+        if not isinstance(arguments[0], Tensor):
+            return
         first = arguments[0].shape
         for i, other in enumerate(arguments[1 : self.compared], 1):
+            if not isinstance(other, Tensor):
+                continue
             if other.shape != first and not _may_meet(first, other.shape, self.target_shape):
                 pred_key, key = (self.label(place, pred_batch, gt_batch) for place in (0, i))
                 wanted = f"{tuple(first)}, the shape of {pred_key!r}"
@@ -615,7 +691,10 @@ class LossWrapper(Loss):
         options = {
             "pred_key": self.pred_key,
             "gt_key": self.gt_key,
-            "inputs": self.inputs,
+            "inputs": self.inputs
+            if self.input_names is None
+            else dict(zip(self.input_names, self.inputs or (), strict=True)),
+            "optional_inputs": list(self.optional_inputs) or None,
             "target_dtype": self.target_dtype,
             "target_shape": self.target_shape,
             "needs_grad": self.needs_grad or None,
@@ -689,10 +768,21 @@ def _is_narrow(tensor: Tensor) -> bool:
 
 
 def _widened(value: Any) -> Any:
-    """Return a narrow tensor as float32, a batch with such tensors converted, and other values unchanged."""
-    if isinstance(value, Mapping):
-        return {key: _widened(item) for key, item in value.items()}
-    return value.float() if isinstance(value, Tensor) and _is_narrow(value) else value
+    """Return a narrow tensor as float32; a batch, or a list, with such tensors converted; other values unchanged."""
+    if isinstance(value, Tensor):
+        return value.float() if _is_narrow(value) else value
+    return mapped(value, _widened)
+
+
+def _first(arguments: Sequence[Any]) -> Tensor:
+    """Return the first tensor of the arguments of a loss."""
+    return next(tensors_in(arguments))
+
+
+def _in_order(loss_func: Any, named: Mapping[str, str]) -> dict[str, str]:
+    """Return a mapping of parameters in the order of the loss's signature; those that it lacks are last."""
+    places = {parameter.name: place for place, parameter in enumerate(_parameters(loss_func))}
+    return dict(sorted(named.items(), key=lambda item: places.get(item[0], len(places))))
 
 
 def _narrow_tensors(loss_func: Any) -> dict[str, Tensor]:
@@ -711,13 +801,12 @@ def _holds_tensors(module: nn.Module) -> bool:
 
 def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
     """Return a context that turns autocast off, where it is on, on the device of the first tensor."""
-    for argument in arguments:
-        for value in argument.values() if isinstance(argument, Mapping) else [argument]:
-            if isinstance(value, Tensor):
-                device = value.device.type
-                is_on = _has_autocast(device) and torch.is_autocast_enabled(device)
-                return torch.autocast(device, enabled=False) if is_on else _AS_IT_IS
-    return _AS_IT_IS
+    value = first_tensor(arguments)
+    if value is None:
+        return _AS_IT_IS
+    device = value.device.type
+    is_on = _has_autocast(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if is_on else _AS_IT_IS
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

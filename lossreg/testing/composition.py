@@ -12,9 +12,10 @@ from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import CountError
 from lossreg.losses.base import Loss
 from lossreg.losses.mean import Mean, portion
+from lossreg.losses.nested import mapped
 from lossreg.testing import processes
 from lossreg.testing.contract import NotApplicable, applies, check, require
-from lossreg.testing.subject import Batches, Subject, close, gradients, mapped, tensors
+from lossreg.testing.subject import Batches, Subject, close, gradients, tensors
 
 
 @check("value")

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lossreg.losses.base import Batch
+from lossreg.losses.nested import mapped
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Subject, close, floating, gradients, mapped, tensors
+from lossreg.testing.subject import Subject, close, floating, gradients, tensors
 
 _READS = (
     "cannot be called on meta tensors",
@@ -112,7 +113,8 @@ def _value_on_meta(subject: Subject) -> Tensor:
 
 
 def _on_meta(batch: Batch) -> Batch:
-    return mapped(batch, lambda t: t.detach().to("meta").requires_grad_(t.requires_grad))
+    moved: Batch = mapped(batch, lambda t: t.detach().to("meta").requires_grad_(t.requires_grad))
+    return moved
 
 
 def _line_of(error: BaseException) -> str:

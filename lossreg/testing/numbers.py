@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lossreg.errors import BatchError
+from lossreg.losses.nested import mapped, tensors_in
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Change, Subject, close, floating, gradients, imported, mapped, tensors
+from lossreg.testing.subject import Change, Subject, close, floating, gradients, imported, tensors
 
 _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
@@ -24,14 +25,16 @@ def batch_untouched(subject: Subject) -> None:
     """
     batch = tuple(mapped(side, Tensor.detach) for side in subject.batch())
     sides = [dict(side) if not isinstance(side, Tensor) else {"": side} for side in batch]
-    before = [{key: t.clone() for key, t in side.items() if isinstance(t, Tensor)} for side in sides]
+    before = [mapped(side, torch.clone) for side in sides]
     subject.value(batch=(batch[0], batch[1]))
     for name, side, old, copies in zip(("pred_batch", "gt_batch"), batch, sides, before, strict=True):
         if not isinstance(side, Tensor):
             require(list(side) == list(old), f"keys of {name}: expected {list(old)}, found {list(side)}")
             require(all(side[key] is old[key] for key in old), f"a value of {name} was replaced")
         for key, copied in copies.items():
-            require(torch.allclose(old[key], copied, 0, 0, equal_nan=True), f"the tensor {key!r} of {name} was changed")
+            pairs = zip(tensors_in(old[key]), tensors_in(copied), strict=True)
+            same = all(torch.allclose(ours, other, 0, 0, equal_nan=True) for ours, other in pairs)
+            require(same, f"the tensor {key!r} of {name} was changed")
 
 
 @check("builds", "batch_untouched")

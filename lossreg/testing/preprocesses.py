@@ -12,9 +12,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lossreg.composition.preprocess import Preprocess
+from lossreg.losses.nested import mapped
 from lossreg.testing.contract import applies, check, require
 from lossreg.testing.part import Part, from_yaml
-from lossreg.testing.subject import mapped, tensors
+from lossreg.testing.subject import tensors
 
 
 def _batch(part: Part) -> tuple[Any, Any]:

@@ -24,8 +24,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lossreg.losses.base import Batch, Loss
+from lossreg.losses.nested import mapped
 from lossreg.testing.contract import Broken
-from lossreg.testing.subject import Batches, mapped
+from lossreg.testing.subject import Batches
 
 SAMPLES = (3, 1)
 """The number of samples that each rank reports for its batch."""
@@ -127,7 +128,8 @@ class _Scale(nn.Module):
         self.factor = nn.Parameter(torch.ones(()))
 
     def forward(self, batch: Batch) -> Batch:
-        return mapped(batch, lambda t: t * self.factor.to(t.dtype) if t.is_floating_point() else t)
+        scaled: Batch = mapped(batch, lambda t: t * self.factor.to(t.dtype) if t.is_floating_point() else t)
+        return scaled
 
 
 def value_and_slope(loss: Loss, batch: Batches, *, parallel: bool = False) -> tuple[float, float]:

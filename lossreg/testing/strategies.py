@@ -17,10 +17,11 @@ from lossreg.composition.schedules import Schedule
 from lossreg.config.build import build_compound_loss_from_config
 from lossreg.errors import LossregError
 from lossreg.losses.base import Batch
+from lossreg.losses.nested import mapped
 from lossreg.registry import catalog
 from lossreg.registry.params import parameters
 from lossreg.testing.pytest_plugin import losses_of
-from lossreg.testing.subject import Batches, mapped, subject_of, tensors
+from lossreg.testing.subject import Batches, subject_of, tensors
 
 try:
     from hypothesis import strategies as st
@@ -115,12 +116,15 @@ def _like_example(loss: Any, samples: tuple[int, int]) -> st.SearchStrategy[Batc
 def _side_like(side: Batch, samples: int | None, mixed: bool = False) -> st.SearchStrategy[Batch]:
     if isinstance(side, Tensor):
         return _like(side.detach(), samples, mixed)
-    return st.fixed_dictionaries(
-        {
-            key: _like(value.detach(), samples, mixed) if isinstance(value, Tensor) else st.just(value)
-            for key, value in side.items()
-        }
-    )
+    return st.fixed_dictionaries({key: _value_like(value, samples, mixed) for key, value in side.items()})
+
+
+def _value_like(value: Any, samples: int | None, mixed: bool) -> st.SearchStrategy[Any]:
+    if isinstance(value, Tensor):
+        return _like(value.detach(), samples, mixed)
+    if isinstance(value, (list, tuple)):
+        return st.tuples(*(_value_like(item, samples, mixed) for item in value)).map(type(value))
+    return st.just(value)
 
 
 def _like(tensor: Tensor, samples: int | None, mixed: bool) -> st.SearchStrategy[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from torch import Tensor
 from lossreg.errors import PluginError
 from lossreg.losses.base import Batch, Loss
 from lossreg.losses.create import adopt
+from lossreg.losses.nested import mapped, tensors_in
 from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 from lossreg.registry.components import LOCAL, Entry
@@ -145,17 +146,9 @@ def _plain_example(loss: Loss) -> Batches:
 # --- batches ----------------------------------------------------------------------------------------
 
 
-def mapped(batch: Batch, change: Change) -> Batch:
-    """Return a copy of a batch with a function applied to each tensor."""
-    if isinstance(batch, Tensor):
-        return change(batch)
-    return {key: change(value) if isinstance(value, Tensor) else value for key, value in batch.items()}
-
-
 def tensors(*batches: Batch) -> list[Tensor]:
-    """Return the tensors of batches."""
-    sides = [batch.values() if isinstance(batch, Mapping) else [batch] for batch in batches]
-    return [value for side in sides for value in side if isinstance(value, Tensor)]
+    """Return the tensors of batches, those in lists too."""
+    return list(tensors_in(batches))
 
 
 def floating(dtype: torch.dtype) -> Change:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -28,6 +28,7 @@ from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError
 from lossreg.losses.base import Loss
+from lossreg.losses.nested import mapped
 from lossreg.losses.norm import RunningNorm, gather_norms
 from lossreg.losses.notes import note_no_gradients
 
@@ -328,16 +329,4 @@ def _generators(loader: Any) -> Iterator[torch.Generator]:
 def _to_device(batch: Any, model: nn.Module) -> Any:
     """Move the tensors of a batch, at any depth, to the device of the model's first parameter."""
     parameter = next(model.parameters(), None)
-    return batch if parameter is None else _moved(batch, parameter.device)
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_moved(value, device) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
+    return batch if parameter is None else mapped(batch, lambda t: t.to(parameter.device, non_blocking=True))

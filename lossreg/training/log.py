@@ -12,11 +12,12 @@ from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from lossreg.arguments import Arguments
 from lossreg.atomic import replacing
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.losses.nested import tensors_in
 from lossreg.training.means import TermMeans, add_over_ranks
 
 _log = logging.getLogger("lossreg")
@@ -145,8 +146,7 @@ def name_of(kind: str, path: str, stage: str) -> str:
 
 def samples_of(pred_batch: Any) -> int:
     """Return the length of the first tensor of a batch that has an axis, else 1."""
-    tensors = pred_batch.values() if isinstance(pred_batch, Mapping) else [pred_batch]
-    return next((len(tensor) for tensor in tensors if isinstance(tensor, Tensor) and tensor.ndim), 1)
+    return next((len(tensor) for tensor in tensors_in(pred_batch) if tensor.ndim), 1)
 
 
 def is_first() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.record import Record
+from lossreg.losses.nested import mapped
 from lossreg.training.diagnosis import observed
 from lossreg.training.log import is_first, writer_of
 from lossreg.training.means import TermMeans, add_over_ranks, leaves
@@ -153,16 +154,15 @@ class _Inputs:
         self.attached: list[bool] = []
 
     def detach(self, batch: Any) -> Any:
-        """Return a copy of a batch, or of a part of one."""
-        if isinstance(batch, Mapping):
-            return {key: self.detach(value) for key, value in batch.items()}
-        if isinstance(batch, (list, tuple)):
-            return [self.detach(value) for value in batch]
-        if not isinstance(batch, Tensor) or not (batch.is_floating_point() or batch.is_complex()):
-            return batch
-        leaf = batch.detach().requires_grad_()
+        """Return a copy of a batch whose tensors are leaves."""
+        return mapped(batch, self._leaf)
+
+    def _leaf(self, tensor: Tensor) -> Tensor:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return tensor
+        leaf = tensor.detach().requires_grad_()
         self.leaves.append(leaf)
-        self.attached.append(batch.requires_grad)
+        self.attached.append(tensor.requires_grad)
         return leaf
 
     def gradients(self, value: Tensor | None) -> list[Tensor | None]:

@@ -48,6 +48,13 @@ def test_raise_names_the_term_the_epoch_and_the_ranges_and_leaves_state_alone() 
     assert all(torch.equal(value, before[key]) for key, value in multi_loss.state_dict().items())
 
 
+def test_the_ranges_of_lists_are_told_tensor_by_tensor() -> None:
+    pred = {**batch(-1.0, 1.0), "levels": [torch.ones(1), (torch.zeros(2), torch.empty(0))]}
+    expected = r"pred.levels \(1,\) 1 to 1; pred.levels \(2,\) 0 to 0; pred.levels \(0,\) is empty\."
+    with pytest.raises(NonFiniteError, match=expected):
+        make("raise")(pred, {}, epoch=7)
+
+
 def test_skip_leaves_the_term_out_counts_it_and_keeps_gradients_finite(caplog: pytest.LogCaptureFixture) -> None:
     multi_loss, pred = make("skip_term"), batch(2.0, -1.0)
     with caplog.at_level(logging.WARNING, logger="lossreg"):

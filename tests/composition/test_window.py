@@ -241,6 +241,18 @@ def test_a_scalar_needs_to_be_approximate():
     assert totals == pytest.approx([float(values[0]) * 2 / 3, float(values[1]) / 3])
 
 
+def test_the_samples_of_a_list_of_targets_are_those_of_its_first_tensor():
+    def gap(levels, target):
+        return sum((level - some).abs().mean() for level, some in zip(levels, target, strict=True))
+
+    criterion = MultiLoss([LossWrapper(gap, inputs=["pred.levels", "gt.levels"])], [1.0])
+    criterion.loss_funcs[0].approximate = True
+    cut = [({"levels": [torch.ones(n, 2)]}, {"other": torch.ones(7), "levels": (torch.zeros(n, 2),)}) for n in (3, 1)]
+    with criterion.window([targets for _, targets in cut]):
+        totals = [float(criterion(*parts)[0]) for parts in cut]
+    assert totals == pytest.approx([3 / 4, 1 / 4])
+
+
 def test_an_optional_term_counts_where_its_targets_are():
     leaf, cut, _ = batches([2, 3, 1])
     del cut[1][1]["width"]

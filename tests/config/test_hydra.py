@@ -100,7 +100,7 @@ def test_a_parameter_is_overridden(total: Callable[..., float]) -> None:
         (["loss=seg"], "gt_channel_selector"),
         (["loss=torch/L2Loss"], "Could not find 'loss/torch/L2Loss'"),
         (["loss=compound", "+losses=[seg]", "losses.seg.n_classes=x"], "could not be converted to Integer"),
-        (["loss=compound", "+losses=[seg]", "losses.seg.wrap.inputs=x"], "merging override losses.seg.wrap.inputs=x"),
+        (["loss=compound", "+losses=[seg]", "losses.seg.wrap.inputs=x"], "expected one key or more"),
         (["loss=compound", "+losses=[L1Loss]", "losses.L1Loss.wrap.target_dtyp=long"], "'target_dtyp' not in 'Wrap'"),
         (["loss=compound", "+losses=[L1Loss]", "losses.L1Loss.wrap.reduction=median"], "losses.L1Loss.wrap.reduction"),
     ],

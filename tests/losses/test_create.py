@@ -104,6 +104,23 @@ def test_options_of_the_spec_go_to_the_wrapper(packages):
     assert adopt(entry("Gap"), "x", {"reduction": "none"}, {"reduction": "mean"})(A, B)[0] == 2.0
 
 
+def test_named_inputs_of_a_term_replace_those_of_the_spec_key_by_key(packages):
+    source = """
+    @hookimpl
+    def lossreg_losses():
+        inputs = {"input": "pred.a", "target": "gt.b", "pos_weight": "gt.w"}
+        wrap = {"inputs": inputs, "optional_inputs": ["pos_weight"]}
+        return [LossSpec("Bce", "torch.nn.functional:binary_cross_entropy_with_logits", wrap=wrap)]
+    """
+    packages.hooked("acme", "acme", source)
+    packages.scan()
+    made = adopt(entry("Bce"), "x", {}, {"inputs": {"target": "gt.c", "pos_weight": "gt.v"}})
+    assert (made.requires, made.optional) == (("pred.a", "gt.c"), ("gt.v",))
+    listed = adopt(entry("Bce"), "x", {}, {"inputs": ["pred.a", "gt.c"]})
+    assert (listed.requires, listed.optional) == (("pred.a", "gt.c"), ())
+    assert entry("Bce").spec.wrap["inputs"]["target"] == "gt.b"
+
+
 def test_lists_given_for_tensors_become_tensors(packages):
     source = """
     @hookimpl

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lossreg import Loss, LossWrapper, MultiLoss
 from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.losses.deep_supervision import DeepSupervision
 
 PRED = torch.tensor([[[[0.2, 0.8]], [[0.6, 0.4]]]])  # (1, 2, 1, 2)
 GT = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.0]]]])
@@ -982,3 +983,172 @@ def test_values_of_elements_come_from_a_function():
     with pytest.raises(ArgumentError) as caught:
         LossWrapper(nn.L1Loss(), values_of=torch.ones(2))
     assert [(problem.path, problem.expected) for problem in caught.value.problems] == [("values_of", "a function")]
+
+
+# --- inputs by name, lists of tensors, the epoch ----------------------------------------------------
+
+
+class Levels(nn.Module):
+    """A loss of a list of predictions, with a temperature that falls with the epoch."""
+
+    def forward(self, levels, target, *, mask=None, epoch=0, scale=1.0):
+        assert isinstance(epoch, int)
+        values = torch.stack([(level - target) ** 2 for level in levels])
+        values = values if mask is None else values * mask
+        return scale * values.mean() / (1 + epoch)
+
+
+LEVELS = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])]
+TARGET, MASK = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+NAMED = {"epoch": "epoch", "mask": "gt.valid", "target": "gt.y", "levels": "pred.levels"}
+OPTIONAL = ["epoch", "mask"]
+
+
+def test_inputs_are_passed_by_name_in_the_order_of_the_signature():
+    loss = LossWrapper(Levels(), inputs=NAMED)
+    assert (loss.input_names, loss.inputs) == (("levels", "target", "mask", "epoch"), tuple(loss_keys(loss)))
+    assert (loss.requires, loss.optional, loss.takes_epoch) == (("pred.levels", "gt.y", "gt.valid"), (), True)
+    batch = {"levels": LEVELS}, {"y": TARGET, "valid": MASK}
+    assert loss(*batch, epoch=1)[0] == (1 + 9) / 4 / 2
+    assert loss(*batch, epoch=1.9)[0] == (1 + 9) / 4 / 2
+
+
+def loss_keys(loss):
+    return [NAMED[name] for name in loss.input_names]
+
+
+def test_an_optional_input_is_passed_only_where_it_is_there():
+    loss = LossWrapper(Levels(), inputs=NAMED, optional_inputs=OPTIONAL)
+    assert (loss.requires, loss.optional) == (("pred.levels", "gt.y"), ("gt.valid",))
+    pred, gt = {"levels": LEVELS}, {"y": TARGET}
+    assert loss(pred, gt)[0] == (1 + 1 + 9 + 16) / 4
+    assert loss(pred, {**gt, "valid": MASK})[0] == (1 + 9) / 4
+    assert loss(pred, gt, epoch=2)[0] == (1 + 1 + 9 + 16) / 4 / 3
+
+
+def test_a_loss_of_torch_is_the_same_by_name():
+    named = LossWrapper(nn.BCELoss(), "a", inputs={"target": "gt.y", "input": "pred.x"})
+    pred, gt = {"x": torch.tensor([0.2, 0.7])}, {"y": torch.tensor([0.0, 1.0])}
+    means = []
+    found, _ = named(pred, gt, means=means)
+    torch.testing.assert_close(found, F.binary_cross_entropy(pred["x"], gt["y"]))
+    assert ([mean.count for mean in means], named.counts(gt)) == ([2.0], [2.0])
+    with pytest.raises(RangeError, match=r"'gt.y' holds values from 0 to 255"):
+        named(pred, {"y": gt["y"] * 255})
+    named.take_mask("gt.m")
+    found, _ = named({"x": torch.tensor([0.2, torch.nan])}, {**gt, "m": MASK})
+    torch.testing.assert_close(found, -torch.log(torch.tensor(0.8)))
+
+
+def test_a_loss_in_half_precision_gets_its_lists_in_float32():
+    seen = []
+
+    def loss(levels, views):
+        seen.extend(t.dtype for t in (*levels, *views[1]))
+        return levels[0].sum()
+
+    halves = [level.half() for level in LEVELS]
+    LossWrapper(loss, inputs=["pred.levels", "pred.views"])({"levels": halves, "views": (halves[0], tuple(halves))}, {})
+    assert seen == [torch.float32] * 4
+    assert halves[0].dtype == torch.float16
+
+
+def test_samples_of_lists_count_and_are_masked():
+    class Triplet(nn.TripletMarginLoss):
+        def forward(self, anchors, others):
+            return super().forward(anchors[0], *others)
+
+    torch.manual_seed(0)
+    anchor, positive, negative = torch.randn(3, 4, 5).unbind()
+    loss = LossWrapper(Triplet(), "a", inputs=["pred.anchors", "gt.others"], unit="samples")
+    loss.take_mask("gt.m")
+    mask = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    spoiled = torch.where(mask[:, None] > 0, anchor, torch.nan).requires_grad_()
+    gt, means = {"others": (positive, negative), "m": mask}, []
+    value, _ = loss({"anchors": [spoiled]}, gt, means=means)
+    kept = mask > 0
+    torch.testing.assert_close(value, F.triplet_margin_loss(anchor[kept], positive[kept], negative[kept]))
+    assert (float(means[0].count), float(loss.counts(gt)[0])) == (3.0, 3.0)
+    value.backward()
+    assert spoiled.grad.isfinite().all()
+
+
+def test_the_epoch_goes_from_a_criterion_to_losses_inside_of_others():
+    seen = []
+
+    class Warm(Loss):
+        requires = ("pred.x",)
+        takes_epoch = True
+
+        def compute(self, pred_batch, gt_batch):
+            seen.append(self.current_epoch)
+            return pred_batch["x"].sum()
+
+    deep = DeepSupervision(Warm("deep"), "aux.*")
+    group = MultiLoss([Warm("b"), LossWrapper(Warm("c"), "c")], [1.0, 1.0])
+    group.name = "group"
+    criterion = MultiLoss([Warm("a"), group, deep, nn.L1Loss()], [1.0] * 4)
+    batch = {"x": torch.ones(2), "aux.0": torch.ones(2)}, {"gt_polygons_image": torch.zeros(2)}
+    criterion.loss_funcs[3].pred_key = "x"
+    criterion(*batch, epoch=2.5)
+    assert seen == [2.5] * 4
+    seen.clear()
+    criterion(*batch)
+    assert seen == [None] * 4
+    seen.clear()
+    criterion.update_norm(*batch, nums=2)
+    LossWrapper(Warm("c"), "c").update_norm(*batch, nums=2)
+    assert seen == [0] * 5
+
+
+def test_a_criterion_that_takes_the_epoch_is_not_compiled_but_may_be_inside_of_what_is():
+    criterion = MultiLoss([LossWrapper(Levels(), inputs=NAMED, optional_inputs=OPTIONAL)], [1.0])
+    with pytest.raises(ValueError, match=r"term 'Levels' takes the epoch, and each epoch would compile it again"):
+        criterion.compile()
+    compiled = torch.compile(criterion, backend="eager", fullgraph=True)
+    batch = {"levels": LEVELS}, {"y": TARGET}
+    totals = [float(compiled(*batch, epoch=epoch)[0]) for epoch in range(3)]
+    assert totals == pytest.approx([(1 + 1 + 9 + 16) / 4 / (1 + epoch) for epoch in range(3)])
+
+
+def test_what_named_inputs_lack_is_told():
+    with pytest.raises(MissingKeyError, match=r"needs the epoch; pass it to the criterion: forward\(..., epoch=...\)"):
+        LossWrapper(Levels(), inputs=NAMED)({"levels": LEVELS}, {"y": TARGET, "valid": MASK})
+    loss = LossWrapper(Levels(), inputs=NAMED, optional_inputs=OPTIONAL)
+    with pytest.raises(MissingKeyError, match=r"loss 'Levels' needs 'gt.y'; gt_batch has keys \['z'\]"):
+        loss({"levels": LEVELS}, {"z": TARGET})
+    for levels, found in (([], "an empty list"), ([TARGET, 1.0], "list"), (3, "int"), ({"a": TARGET}, "dict")):
+        with pytest.raises(DtypeError, match=rf"'pred.levels': expected a tensor or a list of tensors, found {found}"):
+            loss({"levels": levels}, {"y": TARGET})
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "kind", "hint"),
+    [
+        ({"inputs": {"levels": "pred.a"}}, "inputs.target", "missing", "target: pred.target"),
+        ({"inputs": {**NAMED, "tagret": "gt.y"}}, "inputs.tagret", "unknown", "did you mean 'target'?"),
+        ({"inputs": {}}, "inputs", "range", ""),
+        ({"inputs": {"levels": "levels"}}, "inputs.levels", "range", "write 'pred.levels' or 'gt.levels'"),
+        (
+            {"inputs": ["pred.a", "gt.b"], "optional_inputs": ["mask"]},
+            "optional_inputs",
+            "conflict",
+            "write `inputs` as",
+        ),
+        ({"optional_inputs": ["mask"]}, "optional_inputs", "conflict", "write `inputs` as"),
+        ({"inputs": NAMED, "optional_inputs": ["msak"]}, "optional_inputs[0]", "unknown", "did you mean 'mask'?"),
+        ({"inputs": NAMED, "optional_inputs": ["target"]}, "optional_inputs[0]", "conflict", "leave it out"),
+    ],
+)
+def test_wrong_names_of_inputs_are_refused(options, path, kind, hint):
+    with pytest.raises(ArgumentError) as caught:
+        LossWrapper(Levels(), **options)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.kind) == (path, kind)
+    assert hint in problem.hint
+
+
+def test_named_inputs_are_shown():
+    shown = repr(LossWrapper(Levels(), inputs={"levels": "pred.a", "target": "gt.b"}))
+    assert "inputs={'levels': 'pred.a', 'target': 'gt.b'}" in shown
+    assert "optional_inputs=['mask']" in repr(LossWrapper(Levels(), inputs=NAMED, optional_inputs=["mask"]))

@@ -23,6 +23,11 @@ found = settings(max_examples=2_000, database=None, phases=[Phase.generate])  # 
 few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+def levels() -> tuple[dict[str, object], dict[str, object]]:
+    """Return an example with tensors in lists."""
+    return {"levels": [torch.rand(2, 2), torch.rand(2, 4)]}, {"pairs": (torch.ones(2),)}
+
+
 class TestThresholds:
     @given(st.data(), st.integers(-20, 20), st.integers(1, 4))
     def test_they_ascend_within_the_bounds(self, data: st.DataObject, first: int, number: int) -> None:
@@ -100,6 +105,13 @@ class TestBatchesOfKeys:
         pred, gt = find(batches(HEIGHTS), lambda batch: True)
         assert pred["height"].shape == (1, 1, 1, 1)
         assert all(not t.any() for t in (*pred.values(), *gt.values()))
+
+    def test_lists_of_an_example_are_drawn_tensor_by_tensor(self) -> None:
+        spec = LossSpec("Levels", "torch:stack", wrap={"inputs": ["pred.levels"]}, example=f"{__name__}:levels")
+        pred, gt = find(batches(spec, sizes={"N": (3, 3)}), lambda _: True)
+        assert [tuple(level.shape) for level in pred["levels"]] == [(3, 2), (3, 4)]
+        assert all(level.requires_grad for level in pred["levels"])
+        assert isinstance(gt["pairs"], tuple)
 
     def test_a_key_of_neither_side_is_an_error(self) -> None:
         with pytest.raises(ValueError, match=r"expected keys such as 'pred.seg' or 'gt.mask', found 'height'"):

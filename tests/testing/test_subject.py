@@ -9,7 +9,8 @@ from torch import Tensor, nn
 import lossreg
 from lossreg import LossSpec, LossWrapper
 from lossreg.errors import PluginError
-from lossreg.testing.subject import close, floating, gradients, imported, mapped, subject_of, tensors
+from lossreg.losses.nested import mapped
+from lossreg.testing.subject import close, floating, gradients, imported, subject_of, tensors
 
 
 class Offset(nn.Module):
@@ -95,11 +96,11 @@ def test_gradients_of_what_is_not_used_are_zeros() -> None:
 
 
 def test_batches_are_mapped_and_listed_tensor_by_tensor() -> None:
-    batch = {"a": torch.ones(1), "n": torch.ones(1, dtype=torch.int64), "name": "x"}
+    batch = {"a": torch.ones(1), "n": [torch.ones(1, dtype=torch.int64), (torch.ones(2),)], "name": "x"}
     halves = mapped(batch, floating(torch.float16))
-    assert [t.dtype for t in tensors(halves, torch.ones(1))] == [torch.float16, torch.int64, torch.float32]
+    expected = [torch.float16, torch.int64, torch.float16, torch.float32]
+    assert [t.dtype for t in tensors(halves, torch.ones(1))] == expected
     assert halves["name"] == "x"
-    assert mapped(torch.ones(1), lambda t: t + 1) == 2.0
 
 
 def test_values_are_close_within_the_tolerance_whatever_their_dtypes() -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments
-from lossreg.composition.off import tensors_in
 from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
 from lossreg.composition.weighting.shared import gradients, length
 from lossreg.errors import WeightingError
+from lossreg.losses.nested import tensors_in
 
 _LEAST = 1e-12
 """The least norm that a weight is one over, as the authors' code has it."""

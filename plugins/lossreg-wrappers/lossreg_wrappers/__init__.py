@@ -1,5 +1,4 @@
-"""Losses of other libraries for lossreg, and TorchJD's scalarizers as weightings: `torch/...`, `smp/...`, `monai/...`,
-`kornia/...`, `torchvision/...`, `torchjd/...`.
+"""Losses of other libraries for lossreg, `torch/...`, `monai/...` and more, and TorchJD's scalarizers as weightings.
 
 Importing this package imports neither torch nor any of the libraries.
 """

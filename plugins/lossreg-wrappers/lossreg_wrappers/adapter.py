@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from lossreg.arguments import Arguments
 from lossreg.errors import RangeError, ShapeError
 from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
 from lossreg.losses.elementwise import unit_of
-from lossreg.losses.mean import Count, Elements, blanked, product
+from lossreg.losses.mean import Count, Elements, blanked, blanked_in, product
+from lossreg.losses.nested import mapped, tensors_in
 from lossreg_wrappers.forms import INDICES, RANGES, TARGETS, Form, Rules, choose
 from lossreg_wrappers.readers import Overlap, Reader, reader
 from lossreg_wrappers.units import parsed
@@ -86,7 +87,7 @@ class LibraryLoss(LossWrapper):
         advice: str = "",
         copies: bool = False,
         input: Literal["logits", "probabilities"] | None = None,
-        inputs: Sequence[str] | None = None,
+        inputs: Sequence[str] | Mapping[str, str] | None = None,
         pred_key: str | None = None,
         gt_key: str | None = None,
         unit: Rules = "",
@@ -202,7 +203,7 @@ class LibraryLoss(LossWrapper):
             self._check_shapes(arguments, pred_batch, gt_batch)
         shape = self._shape_before(arguments)
         kept = self.elements(pred_batch, gt_batch, shape, channels=self._has_channel_axis).kept
-        return arguments if kept is None else [blanked(a, kept, self.neutral(i)) for i, a in enumerate(arguments)]
+        return arguments if kept is None else [blanked_in(a, kept, self.neutral(i)) for i, a in enumerate(arguments)]
 
     def _shape_before(self, arguments: Sequence[Any]) -> tuple[int, ...]:
         """Return the shape of the elements that a mask chooses, from arguments that are not converted yet."""
@@ -306,14 +307,15 @@ class LibraryLoss(LossWrapper):
         arguments = list(self._blanked(super().arguments(pred_batch, gt_batch), pred_batch, gt_batch))
         for i, key in enumerate(self.inputs or ("pred",)):
             if key.startswith("pred"):
-                self._check_prediction(_Label(self, i, pred_batch, gt_batch), arguments[i])
+                for tensor in tensors_in(arguments[i]):
+                    self._check_prediction(_Label(self, i, pred_batch, gt_batch), tensor)
                 if self._convert is not None:
-                    arguments[i] = self._convert(arguments[i])
+                    arguments[i] = mapped(arguments[i], self._convert)
         if self.place is not None and len(arguments) > 1:
             target = arguments[self.place]
             label = _Label(self, self.place, pred_batch, gt_batch)
             arguments[self.place] = self._fitted(label, arguments[0], target)
-        return tuple(tensor.clone() for tensor in arguments) if self.copies else tuple(arguments)
+        return mapped(tuple(arguments), Tensor.clone) if self.copies else tuple(arguments)
 
     def _check_prediction(self, label: object, pred: Tensor) -> None:
         """Raise for predictions that do not fit the loss, or `input`."""
@@ -432,8 +434,12 @@ class LibraryLoss(LossWrapper):
         return super().extra_repr() + ("" if self.input is None else f", input={self.input!r}")
 
 
-def _renamed(inputs: Sequence[str], keys: dict[str, str | None]) -> tuple[str, ...]:
+def _renamed(
+    inputs: Sequence[str] | Mapping[str, str], keys: dict[str, str | None]
+) -> tuple[str, ...] | dict[str, str]:
     """Return `inputs` with the only key of a side replaced by `pred_key` or `gt_key`."""
+    if isinstance(inputs, Mapping):
+        return dict(zip(inputs, _renamed(tuple(inputs.values()), keys), strict=True))
     renamed = list(inputs)
     for side, key in keys.items():
         if key is None:

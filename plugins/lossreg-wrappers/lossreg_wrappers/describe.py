@@ -36,8 +36,8 @@ def library_loss(
     summary: str,
     wrap: Mapping[str, Any],
     *,
-    facts: Mapping[str, Facts],
-    page: str,
+    facts: Mapping[str, Facts] | None = None,
+    page: str = "",
     example: str,
     args: Mapping[str, Any] | None = None,
     package: str | None = None,
@@ -46,6 +46,7 @@ def library_loss(
     also: tuple[str, ...] = (),
     tensors: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
+    **given: Any,
 ) -> LossSpec:
     """Return the spec of one loss of a library.
 
@@ -55,9 +56,9 @@ def library_loss(
         summary: one line for listings.
         wrap: the forms of prediction and target, see `lossreg_wrappers.forms`, and what a mask chooses, see
             `lossreg_wrappers.units`.
-        facts: the facts of the library's losses by name.
+        facts: the facts of the library's losses by name; they may also be given one by one.
         page: the address of the loss in the library's documentation, with `{name}` for its name.
-        example: the function of `lossreg_wrappers.examples` that returns its example batch.
+        example: the function of `lossreg_wrappers.examples` that returns its example batch, or `"module:function"`.
         args: constructor arguments for the example.
         package: the distribution with the lowest version that has the loss; None if it is always installed.
         target: the import path of an adapted class, if a wrapper alone is not enough.
@@ -65,9 +66,9 @@ def library_loss(
         also: other public names of the loss in `module`.
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs cannot set.
+        **given: other fields of the spec: `tasks`, `prediction`, `ground_truth`, `words`, `formula`, `source`, `url`.
     """
-    known = facts[name]
-    predicted, true = _keys(wrap, "pred"), _keys(wrap, "gt")
+    known = {} if facts is None else {"url": page.format(name=name), **_fields(facts[name], wrap)}
     return LossSpec(
         name,
         target or f"{module}:{name}",
@@ -77,22 +78,30 @@ def library_loss(
             *(f"{home}.{name}" for home in (module, *also_in, *homes(module, name))),
             *(f"{module}.{other}" for other in also),
         ),
-        tasks=_listed(known.tasks),
-        prediction=(known.prediction or _predicted(wrap["takes"])) + predicted,
-        ground_truth=(known.ground_truth or _in_words(wrap.get("target", "values"), _TARGETS.__getitem__)) + true,
-        words=_listed(known.words),
-        formula=known.formula,
-        source=known.source,
-        url=page.format(name=name),
         wrap=wrap,
         tensors=tensors,
         masking=masking(wrap),
         hidden=hidden,
         package=package,
-        example=f"lossreg_wrappers.examples:{example}",
+        example=example if ":" in example else f"lossreg_wrappers.examples:{example}",
         example_args=args or {},
         exceptions=EXCEPTIONS.get(module, {}).get(name, {}),
+        **known,
+        **given,
     )
+
+
+def _fields(facts: Facts, wrap: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of the spec: the facts, and what the forms tell of prediction and target."""
+    predicted, true = _keys(wrap, "pred"), _keys(wrap, "gt")
+    return {
+        "tasks": _listed(facts.tasks),
+        "prediction": (facts.prediction or _predicted(wrap["takes"])) + predicted,
+        "ground_truth": (facts.ground_truth or _in_words(wrap.get("target", "values"), _TARGETS.__getitem__)) + true,
+        "words": _listed(facts.words),
+        "formula": facts.formula,
+        "source": facts.source,
+    }
 
 
 def _listed(text: str) -> tuple[str, ...]:

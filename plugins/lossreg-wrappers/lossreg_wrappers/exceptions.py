@@ -13,6 +13,18 @@ _COARSE = {"gradients_right": "MONAI computes part of it in float32, which is to
 _WINDOW = {"one_pixel": "its window is larger than the image, and torch raises an error"}
 _STENCIL = {"one_pixel": "it needs differences of pixels, and MONAI raises a ValueError with the size"}
 
+_TIMM_FLOAT32 = {"dtype_follows": "timm always computes in float32"}
+_UNDOCUMENTED = {"documented": "timm gives it no docstring"}
+_DETACHES = {"gradients_right": "what it predicts, or weighs by, has no gradient, as in the paper"}
+_MOVES = {
+    "deterministic": "its running mean moves at each forward",
+    "norm": "its running mean moves at each forward",
+    "gradients_right": "its running mean moves at each forward",
+}
+_DRAWS = {"deterministic": "it projects on directions that it draws"}
+
+_MEASURES = {"gradients_right": "its weights are held constant, as in the paper"}
+
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
         "AdaptiveLogSoftmaxWithLoss": _SELECTS,
@@ -29,6 +41,117 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             **_CHECKS_VALUES,
             "dtype_follows": "it multiplies predictions by masks of float32",
         },
+    },
+    "timm.loss": {
+        "AsymmetricLossMultiLabel": _TIMM_FLOAT32,
+        "AsymmetricLossSingleLabel": _UNDOCUMENTED,
+        "DistributionBalancedLoss": {"gradients_right": "timm computes in float32, too coarse for finite differences"},
+        "JsdCrossEntropy": {"extreme_values": "the logarithm of a probability of 0 has no finite gradient"},
+        "PolyBinaryCrossEntropy": _TIMM_FLOAT32,
+        "PolyCrossEntropy": _TIMM_FLOAT32,
+        "SoftTargetCrossEntropy": _UNDOCUMENTED,
+        "TwoWayLoss": {**_SELECTS, **_TIMM_FLOAT32},
+        "ZlprLoss": _TIMM_FLOAT32,
+    },
+    "lightly.loss": {
+        "CAPILoss": _DETACHES,
+        "DCLLoss": _SELECTS,
+        "DCLWLoss": {**_SELECTS, **_DETACHES},
+        "DINOLoss": _MOVES,
+        "DirectCLRLoss": _SELECTS,
+        "FroSSLLoss": {
+            "extreme_values": "the covariance of equal embeddings is 0 / 0",
+            "no_host_read": "it reads the trace of the covariance",
+        },
+        "IBOTPatchLoss": {**_SELECTS, **_MOVES},
+        "IBOTPlusPlusPatchLoss": _MOVES,
+        "LeJEPALoss": _DRAWS,
+        "LeWMLoss": {**_DRAWS, **_DETACHES},
+        "MACLLoss": _DETACHES,
+        "MSNLoss": _DETACHES,
+        "NTXentLoss": _SELECTS,
+        "PMSNCustomLoss": {
+            **_DETACHES,
+            "builds_from_yaml": "its distribution is a Python function, which YAML cannot express",
+        },
+        "PMSNLoss": _DETACHES,
+        "PatchKernelAlignmentLoss": {
+            "dtype_follows": "lightly always computes it in float32",
+            "no_host_read": "it looks whether an image has two patches that count",
+        },
+        "SIGReg": {**_DRAWS, "dtype_follows": "it draws other directions for float64"},
+        "SwaVLoss": {**_DETACHES, "extreme_values": "its exponential overflows float32 in the library"},
+        "TiCoLoss": _MOVES,
+        "VICRegLLoss": _SELECTS,
+        "VICRegLoss": _SELECTS,
+        "VISRegLoss": {**_DRAWS, "gradients_right": "it draws other directions at each call"},
+        "WMSELoss": {
+            "compiles": "it creates parameters in its forward",
+            "deterministic": "it orders the samples by random numbers",
+            "extreme_values": "equal embeddings cannot be whitened, and torch raises an error",
+        },
+    },
+    "pytorch_metric_learning.losses": {
+        **dict.fromkeys(
+            [
+                "AngularLoss",
+                "ArcFaceLoss",
+                "ContrastiveLoss",
+                "CosFaceLoss",
+                "FastAPLoss",
+                "GeneralizedLiftedStructureLoss",
+                "HistogramLoss",
+                "InstanceLoss",
+                "IntraPairVarianceLoss",
+                "LargeMarginSoftmaxLoss",
+                "LiftedStructureLoss",
+                "MarginLoss",
+                "MultiSimilarityLoss",
+                "NCALoss",
+                "NPairsLoss",
+                "NTXentLoss",
+                "PNPLoss",
+                "ProxyAnchorLoss",
+                "ProxyNCALoss",
+                "RankedListLoss",
+                "SelfSupervisedLoss",
+                "SignalToNoiseRatioContrastiveLoss",
+                "SphereFaceLoss",
+                "SubCenterArcFaceLoss",
+                "SupConLoss",
+                "ThresholdConsistentMarginLoss",
+                "TripletMarginLoss",
+                "TupletMarginLoss",
+                "VICRegLoss",
+            ],
+            _SELECTS,
+        ),
+        "CircleLoss": {**_SELECTS, **_MEASURES},
+        "CrossBatchMemory": {
+            **_SELECTS,
+            "deterministic": "it also compares with the batches before",
+            "gradients_right": "earlier batches have no gradient",
+            "two_processes": "each rank remembers its own batches",
+        },
+        "DynamicSoftMarginLoss": {
+            **_SELECTS,
+            "gradients_right": "its weights are a histogram of the batches so far",
+            "two_processes": "each rank has the histogram of its own batches",
+        },
+        "ManifoldLoss": {
+            "deterministic": "it assigns samples to proxies by random numbers",
+            "device_follows": "it draws its assignment on the CPU",
+            "gradients_right": "it assigns samples to proxies by random numbers",
+        },
+        "P2SGradLoss": {
+            "extreme_values": "an embedding of zeros has no direction",
+            "no_host_read": "it looks whether its weights have length 1",
+        },
+        "SmoothAPLoss": {
+            "compiles": "its shapes depend on how often each class occurs",
+            "dtype_follows": "the library makes some tensors of float32",
+        },
+        "SoftTripleLoss": {"device_follows": "it makes its margins on the device of its parameters"},
     },
     "torchvision.ops": {
         "complete_box_iou_loss": {

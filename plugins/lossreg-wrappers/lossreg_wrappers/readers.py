@@ -76,6 +76,33 @@ class OfSample(Reader):
         return values
 
 
+class EachSample(Reader):
+    """The loss of each sample as a batch of one, for a loss that only returns a mean over samples."""
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """Return the values of the elements."""
+        values: Tensor = torch.vmap(self.loss)(*(argument.unsqueeze(1) for argument in arguments))
+        return values
+
+
+class PmlClasses(Reader):
+    """The losses of samples that a classification loss of pytorch-metric-learning hands to its reducer."""
+
+    @classmethod
+    def reads(cls, loss_func: Any) -> bool:
+        """Return whether the loss is a plain mean over samples."""
+        extra = ("miner", "embedding_regularizer", "weight_regularizer")
+        plain = type(loss_func.reducer).__name__ == "MeanReducer"
+        return plain and all(getattr(loss_func, name, None) is None for name in extra)
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        """Return the values of the elements."""
+        embeddings, labels = arguments
+        found = self.loss.compute_loss(embeddings, labels, None, embeddings, labels)
+        values: Tensor = found["loss"]["losses"]
+        return values
+
+
 class KorniaHausdorff(OfSample):
     """Values (C, N, ...) of kornia."""
 
@@ -342,11 +369,13 @@ _READERS: Mapping[str, type[Reader]] = {
     "adaptive_softmax": AdaptiveSoftmax,
     "batchmean": BatchMean,
     "classes": OfClasses,
+    "each_sample": EachSample,
     "kornia_hausdorff": KorniaHausdorff,
     "linear_cross_entropy": LinearCrossEntropy,
     "monai_focal": MonaiFocal,
     "monai_overlap": MonaiOverlap,
     "multi_label_soft_margin": MultiLabelSoftMargin,
+    "pml_classes": PmlClasses,
     "sample": OfSample,
     "smp_focal": SmpFocal,
     "smp_overlap": SmpOverlap,

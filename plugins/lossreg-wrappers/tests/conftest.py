@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lossreg
+from lossreg.losses.nested import mapped, tensors_in
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 
@@ -21,6 +22,9 @@ DISTRIBUTIONS = {
     "monai": "monai",
     "kornia": "kornia",
     "torchvision": "torchvision",
+    "pml": "pytorch-metric-learning",
+    "lightly": "lightly",
+    "timm": "timm",
 }
 PLUGINS = ("torch", *DISTRIBUTIONS)
 
@@ -30,6 +34,11 @@ _OF_LIBRARIES = (
     "ignore:`torch.jit:DeprecationWarning",
     # MONAI's displacement losses index with lists, and torch warns about it
     "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:monai",
+    # lightly copies tensors by `torch.tensor`
+    "ignore:To copy construct from a tensor:UserWarning:lightly",
+    # pytorch-metric-learning indexes with a list, and passes a tensor to scipy
+    "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:pytorch_metric_learning",
+    "ignore:__array_wrap__ must accept context:DeprecationWarning:pytorch_metric_learning",
 )
 
 # tests that take seconds for each loss; those of `torch` are enough for every run of the suite
@@ -90,6 +99,38 @@ def example() -> Callable[[Entry[Any]], tuple[dict[str, Any], dict[str, Any]]]:
         return pred, gt
 
     return make
+
+
+@pytest.fixture
+def compare(example: Callable[..., Any]) -> Callable[..., None]:
+    """Return the function that compares a loss with its library's own, values and gradients, on the example batch."""
+
+    def check(entry: Entry[Any], public: Any, **replaced: Any) -> None:
+        """Call both with the same random numbers; `replaced` has arguments that the library takes as objects."""
+        spec, (pred, gt) = entry.spec, example(entry)
+        pred = mapped(pred, lambda t: t.requires_grad_(t.is_floating_point()))
+        torch.manual_seed(0)
+        own = lossreg.create_loss(entry.name, **spec.example_args)
+        value, _ = own(pred, gt)
+        torch.manual_seed(0)
+        made = public(**{**spec.example_args, **replaced})
+        leaves = [t for t in tensors_in(pred) if t.requires_grad]
+        expected = made(**_by_inputs(spec.wrap["inputs"], made, pred, gt)).squeeze()
+        torch.testing.assert_close(value, expected)
+        pairs = [torch.autograd.grad(each, leaves, allow_unused=True) for each in (value, expected)]
+        assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in pairs[1])
+        for ours, other in zip(*pairs, strict=True):
+            torch.testing.assert_close(ours, other)
+
+    return check
+
+
+def _by_inputs(inputs: Any, made: Any, pred: dict[str, Any], gt: dict[str, Any]) -> dict[str, Any]:
+    """Return what a batch has for each parameter of a loss of a library."""
+    names = inputs if isinstance(inputs, Mapping) else inspect.signature(made.forward).parameters
+    keys = inputs.values() if isinstance(inputs, Mapping) else inputs
+    batch = {**{f"pred.{key}": v for key, v in pred.items()}, **{f"gt.{key}": v for key, v in gt.items()}}
+    return {name: batch[key] for name, key in zip(names, keys, strict=False) if key in batch}
 
 
 @pytest.fixture
