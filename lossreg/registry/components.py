@@ -180,6 +180,10 @@ class Section(Generic[S]):
         """Return the unambiguous dotted paths of a component."""
         return [dotted for dotted in entry.spec.dotted if self._by_target.get(dotted) == [entry]]
 
+    def missing(self, name: str) -> list[Entry[S]]:
+        """Return the components with a name, or a dotted path, that need what is not installed."""
+        return [entry for entry in (*(entry for entry, _ in self.absent), *self.elsewhere) if name in entry.names]
+
     def conflicts(self) -> Iterator[str]:
         """Yield a message for each canonical name that several distributions use; neither component can be used."""
         for name, entries in sorted(self._by_name.items()):
@@ -203,7 +207,7 @@ class Section(Generic[S]):
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
             raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}", advice)
-        absent = [entry for entry in (*(entry for entry, _ in self.absent), *self.elsewhere) if name in entry.names]
+        absent = self.missing(name)
         if absent:
             ways = dict.fromkeys(entry.needs for entry in absent)
             needs = " or ".join(" and ".join(f"{package} ({unmet(package)})" for package in way) for way in ways)
