@@ -49,16 +49,16 @@ def search(entries: Iterable[E], query: str) -> list[E]:
     """Return the components that the words of a query describe, the best match first.
 
     A component whose name or alias is the query comes first. The others are ordered by how many of the words they
-    have; then by how rare these words are, and whether they stand in the name, in an alias, a word or a task, or in the
-    summary and the other texts. Equal matches keep their order. A component with less than half as many of the words as
-    the best one is left out.
+    have; then by how rare these words are, whether they stand together as in the query, and whether in the name, in an
+    alias, a word or a task, or in the summary and the other texts. Equal matches keep their order. A component with
+    less than half as many of the words as the best one is left out.
     """
     wanted = list(dict.fromkeys(words_of(query)))
     found = [_Match(entry, query, wanted) for entry in entries]
     having = Counter(word for match in found for word in match.weights)
     rarity = {word: math.log(1 + len(found) / count) for word, count in having.items()}
-    most = max((len(match.weights) for match in found), default=0)
-    found = [match for match in found if match.is_called or 0 < most <= 2 * len(match.weights)]
+    most = max((match.count for match in found), default=0)
+    found = [match for match in found if match.is_called or 0 < most <= 2 * match.count]
     found.sort(key=lambda match: match.order(rarity))
     return [match.entry for match in found]
 
@@ -110,7 +110,8 @@ class _Match(Generic[E]):
 
     Attributes:
         entry: the component.
-        weights: the words of the query that it has, with what each counts.
+        weights: the words of the query that it has, and the pairs of them that stand together, with what each counts.
+        count: how many of the words it has.
         is_called: whether the query is its name or an alias, as it is written or by its words.
     """
 
@@ -121,10 +122,10 @@ class _Match(Generic[E]):
         self._squashed = "".join(_RUN.findall(spec.name)).lower()
         self._known: dict[str, float] = {}
         self._index()
-        self.weights = {word: weight for word in wanted if (weight := self._weight(word))}
-        for left, right in pairwise(wanted):  # "multi label" is "multilabel"
-            if not {left, right} <= self.weights.keys() and (weight := self._weight(left + right)):
-                self.weights |= {left: weight, right: weight}
+        pairs = {left + right: (left, right) for left, right in pairwise(wanted)}
+        self.weights = {word: weight for word in (*wanted, *pairs) if (weight := self._weight(word))}
+        together = {word for pair, words in pairs.items() if pair in self.weights for word in words}
+        self.count = sum(word in self.weights or word in together for word in wanted)
         self.is_called = query.lower() in map(str.lower, entry.names) or (
             bool(wanted) and any(words_of(name) == wanted for name in (spec.name, *spec.aliases))
         )
@@ -144,9 +145,11 @@ class _Match(Generic[E]):
 
     def _weight(self, word: str) -> float:
         """Return what a word counts; 0 if the component does not have it."""
-        return max(self._known.get(word, 0.0), _NAME if len(word) > 2 and word in self._squashed else 0.0)
+        in_name = len(word) > 4 and word in self._squashed
+        in_name = in_name or any(word in part and len(part) - len(word) <= 2 < len(word) for part in self._in_name)
+        return max(self._known.get(word, 0.0), _NAME if in_name else 0.0)
 
     def order(self, rarity: Mapping[str, float]) -> tuple[bool, int, float, int]:
         """Return the key by which matches are sorted."""
         score = sum(weight * rarity[word] for word, weight in self.weights.items())
-        return not self.is_called, -len(self.weights), -score, len(self._in_name)
+        return not self.is_called, -self.count, -score, len(self._in_name)

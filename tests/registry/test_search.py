@@ -98,6 +98,17 @@ def test_multi_label_finds_a_text_that_writes_it_as_one_word_and_the_reverse() -
     assert {one.spec.name for one in search(together, "multilabel")} == {"One", "Two"}
 
 
+def test_words_that_stand_together_as_asked_come_before_words_that_stand_apart() -> None:
+    apart = entry("SmoothLoss", summary="for one label", words=("label",))
+    together = entry("OtherLoss", words=("label smoothing",))
+    assert search([apart, together], "label smoothing") == [together, apart]
+
+
+def test_a_short_word_inside_a_long_one_of_a_name_is_no_match() -> None:
+    assert search([entry("JukeboxLoss")], "box") == []
+    assert len(search([entry("BoxGIoULoss"), entry("RMSELoss")], "iou mse")) == 2
+
+
 def test_equal_matches_keep_their_order() -> None:
     same = [entry("SameLoss", plugin) for plugin in ("b", "a", "c")]
     assert search(same, "same") == same
