@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossreg.registry.packages import unmet
+from lossreg.registry.plugins import Switches
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
 DISTRIBUTIONS = ("lossreg-crossfield", "lossreg-seg", "lossreg-wrappers")
@@ -39,9 +40,12 @@ class Known(NamedTuple):
 
 
 def missing() -> list[Known]:
-    """Return the components of the distributions that are not installed."""
-    absent = {distribution for distribution in DISTRIBUTIONS if unmet(distribution)}
-    return [known for known in _known() if known.distribution in absent] if absent else []
+    """Return the components of the distributions that are not installed, without those that the user disabled."""
+    switches = Switches.from_environment()
+    absent = {distribution for distribution in DISTRIBUTIONS if switches.autoload and unmet(distribution)}
+    if not absent:
+        return []
+    return [one for one in _known() if one.distribution in absent and not switches.block(one.plugin, one.distribution)]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import pytest
 
 import lossreg
 from lossreg.errors import ConfigError, UnknownNameError
-from lossreg.registry import components, known, packages
+from lossreg.registry import components, known, packages, plugins
 from lossreg.registry.specs import LossSpec
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
@@ -27,7 +27,7 @@ def none_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the core alone, without any plugin."""
     for module in (known, components):
         monkeypatch.setattr(module, "unmet", unmet)
-    monkeypatch.setenv("LOSSREG_DISABLE_AUTOLOAD", "1")
+    monkeypatch.setattr(plugins, "_installations", list)
     monkeypatch.setattr(lossreg.registry, "_local", {})
     monkeypatch.setattr(lossreg.registry, "_catalog", None)
 
@@ -91,6 +91,23 @@ def test_nothing_is_missing_where_all_are_installed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(known, "unmet", lambda requirement: "")
     monkeypatch.setattr(known, "_known", lambda: pytest.fail("the file was read"))
     assert known.missing() == []
+
+
+@pytest.mark.parametrize(
+    ("switch", "value", "left"),
+    [
+        ("LOSSREG_DISABLE_AUTOLOAD", "1", set()),
+        ("LOSSREG_DISABLE", "lossreg-wrappers seg", {"lossreg-crossfield"}),
+        ("LOSSREG_DISABLE", "torch", set(known.DISTRIBUTIONS)),
+    ],
+)
+def test_what_the_user_disabled_is_not_missing(
+    none_installed: None, monkeypatch: pytest.MonkeyPatch, switch: str, value: str, left: set[str]
+) -> None:
+    monkeypatch.setenv(switch, value)
+    found = known.missing()
+    assert {one.distribution for one in found} == left
+    assert not any(one.plugin in value.split() for one in found)
 
 
 def test_what_is_known_are_valid_specs_of_the_named_distributions(none_installed: None) -> None:
