@@ -31,22 +31,22 @@ def test_list_of_a_glob_that_matches_nothing_exits_with_1(run):
 
 @pytest.fixture
 def made():
-    """Register losses with facts, of which one needs a library that is not installed."""
+    """Register losses with facts that no other loss has, of which one needs a library that is not installed."""
     register = lossreg.register
-    register("FocalThing", summary="down-weights easy pixels", words=("class imbalance",), tasks=("segmentation",))(len)
-    register("PlainThing", summary="for segmentation", tasks=("segmentation", "depth estimation"))(len)
-    register("FarThing", words=("imbalance",), package="no-such-library>=2")(len)
+    register("FocalThing", summary="down-weights easy cobbles", words=("puddle drought",), tasks=("cobblestones",))(len)
+    register("PlainThing", summary="for cobblestones", tasks=("cobblestones", "gravel estimation"))(len)
+    register("FarThing", words=("puddles",), package="no-such-library>=2")(len)
 
 
 def test_list_of_words_finds_what_they_describe_best_match_first(run, made):
-    found = names(run("list", "imbalanced", "segmentation"))
+    found = names(run("list", "puddle", "cobblestone"))
     assert found[0] == "local/FocalThing"
-    assert {"local/PlainThing", "local/FarThing"} < set(found)
-    assert names(run("list", "loss for imbalanced segmentation?")) == names(run("list", "imbalanced", "segmentation"))
+    assert set(found[1:]) == {"local/PlainThing", "local/FarThing"}
+    assert names(run("list", "loss for puddles of Cobblestones?")) == found
 
 
 def test_list_of_words_finds_what_is_not_installed_too_and_says_what_it_needs(run, made):
-    result = run("list", "imbalance")
+    result = run("list", "puddle")
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("local/FarThing")]
     assert line.endswith("needs no-such-library>=2")
     assert "  pip install 'no-such-library>=2'\n" in result.stdout
@@ -70,25 +70,25 @@ def test_list_of_words_knows_first_party_losses_that_are_not_installed(run, monk
 @pytest.mark.parametrize(
     ("task", "found"),
     [
-        ("segmentation", ["local/FocalThing", "local/PlainThing"]),
-        ("Depth", ["local/PlainThing"]),
-        ("estimation of depth", ["local/PlainThing"]),
+        ("cobblestones", ["local/FocalThing", "local/PlainThing"]),
+        ("Gravel", ["local/PlainThing"]),
+        ("estimation of gravel", ["local/PlainThing"]),
     ],
 )
 def test_list_of_a_task(run, made, task, found):
-    assert [name for name in names(run("list", "--task", task)) if name.startswith("local/")] == found
+    assert names(run("list", "--task", task)) == found
 
 
 def test_list_of_a_task_and_words_or_a_glob(run, made):
-    assert names(run("list", "--task", "depth", "segmentation")) == ["local/PlainThing"]
-    assert names(run("list", "--task", "segmentation", "*focal*thing")) == ["local/FocalThing"]
+    assert names(run("list", "--task", "gravel", "cobblestone")) == ["local/PlainThing"]
+    assert names(run("list", "--task", "cobblestones", "*focal*thing")) == ["local/FocalThing"]
 
 
 def test_list_of_an_unknown_task_tells_the_tasks(run, made):
     result = run("list", "--task", "cooking")
     assert result.exit_code == 1
     assert "no loss is for 'cooking'; the tasks are " in result.stderr
-    assert "depth estimation" in result.stderr
+    assert "gravel estimation" in result.stderr
 
 
 def test_list_of_several_globs(run):
@@ -100,9 +100,9 @@ def test_list_of_a_word_that_says_nothing_shows_all(run):
 
 
 def test_list_of_a_misspelt_word_suggests_one(run, made):
-    result = run("list", "imbalence")
+    result = run("list", "pudle")
     assert result.exit_code == 1
-    assert "no loss matches 'imbalence'; did you mean 'imbalance'" in result.stderr
+    assert "no loss matches 'pudle'; did you mean 'puddle'" in result.stderr
 
 
 def test_list_of_a_word_of_another_kind_names_the_command(run):
@@ -112,8 +112,8 @@ def test_list_of_a_word_of_another_kind_names_the_command(run):
 
 
 def test_list_as_json_has_the_facts(run, made):
-    focal, *_ = json.loads(run("list", "class imbalance", "--json").stdout)
-    assert (focal["tasks"], focal["words"]) == (["segmentation"], ["class imbalance"])
+    focal, *_ = json.loads(run("list", "puddle drought", "--json").stdout)
+    assert (focal["tasks"], focal["words"]) == (["cobblestones"], ["puddle drought"])
 
 
 @pytest.mark.parametrize("columns", [40, 80])
