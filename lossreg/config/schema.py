@@ -374,7 +374,7 @@ def _lone_parameters() -> Node:
                 once = {}
             else:
                 continue
-            named.setdefault(json.dumps(once), []).append(_at(_place(entry, "named")))
+            named.setdefault(json.dumps(once), []).append(_at(f"{_place(entry, 'named')}/if"))
     return {
         key: {"anyOf": [{**json.loads(once), "anyOf": names} for once, names in named.items()]} if named else False
         for key, named in takers.items()
@@ -401,7 +401,9 @@ def _components() -> dict[str, Node]:
 
 def _share_parameters(definitions: dict[str, Node]) -> None:
     """Move parameters that several components describe alike to a definition of their own, `parameter:NAME`."""
-    blocks = [node["properties"] for name, node in definitions.items() if name.startswith(("loss:", "args:"))]
+    blocks = [node["properties"] for name, node in definitions.items() if name.startswith("loss:")]
+    thens = [node["then"] for name, node in definitions.items() if name.startswith("named:")]
+    blocks += [then["properties"]["args"]["properties"] for then in thens if "properties" in then]
     places = [(block, name, json.dumps(node)) for block in blocks for name, node in block.items()]
     counts = Counter((name, text) for _, name, text in places)
     shared: dict[tuple[str, str], str] = {}
@@ -424,10 +426,10 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     for entry in section:
         every = [name for some in names[entry.name] for name in some]
         if every:
-            made |= (_loss if kind == "loss" else _part)(entry, key, sources)
-            made[f"named:{entry.name}"] = {"patternProperties": {f"^({key}|_target_)$": {"enum": every}}}
-            last = "term" if kind == "loss" else kind
-            choices.append({"if": _at(_place(entry, "named")), "then": _at(_place(entry, last))})
+            own, then = (_loss if kind == "loss" else _part)(entry, key, sources)
+            chosen = {"patternProperties": {f"^({key}|_target_)$": {"enum": every}}}
+            made |= {f"{kind}:{entry.name}": own, f"named:{entry.name}": {"if": chosen, "then": then}}
+            choices.append(_at(_place(entry, "named")))
     every, paths = ([name for some in names.values() for name in some[i]] for i in (0, 1))
     refused = [name for name in SPECIAL_KEYS if kind == "schedule" or name not in IGNORED_KEYS]
     block: Node = {
@@ -488,8 +490,8 @@ def _about(spec: Spec) -> str:
     return ". ".join(filter(None, facts))
 
 
-def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
-    """Return the definition of a component that is no loss: its parameters beside the key that names it."""
+def _part(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:
+    """Return the definition of a component that is no loss: its parameters and the key that names it; and its use."""
     values, needed, other = _parameters(entry, sources)
     if entry.spec.kind == "schedule":
         if "schedules" in values:
@@ -501,30 +503,28 @@ def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
         "additionalProperties": other,
         "required": needed,
     }
-    return {f"{entry.spec.kind}:{entry.name}": {word: value for word, value in node.items() if value not in ("", [])}}
+    return {word: value for word, value in node.items() if value not in ("", [])}, _at(_place(entry, entry.spec.kind))
 
 
-def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # noqa: ARG001
-    """Return the definitions of a loss: its parameters; what `args` holds; and what a term holds."""
+def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  # noqa: ARG001
+    """Return the definition of a loss, its parameters among the keys of a term, and what a term of it holds."""
     values, needed, other = _parameters(entry, sources)
     own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
-    parameters = _at(_place(entry, "loss"))
     about = {"description": _about(entry.spec)} if _about(entry.spec) else {}
-    args = {**dict.fromkeys(rest, True), **named_as_keys}
-    term: Node = {**parameters, "properties": {"args": _at(_place(entry, "args"))}}
+    node: Node = {**about, "properties": rest}
+    args: Node = {**_at(_place(entry, "loss")), "type": "object", "properties": named_as_keys}
     if other is False:
-        term["propertyNames"] = {"if": _at("own_key"), "else": {"enum": list(rest)}}
+        node["propertyNames"] = {"if": _at("own_key"), "else": {"enum": list(rest)}}
+        args["propertyNames"] = {"if": _at("own_key"), "then": {"enum": [name for name in values if name in _OWN]}}
     else:
-        term |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
-        term["additionalProperties"] = other
+        node |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
+        node["additionalProperties"] = args["additionalProperties"] = other
+        args["properties"] = {**dict.fromkeys(rest, True), **named_as_keys}
     rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.unmasked else [])]
-    return {
-        f"loss:{entry.name}": {**about, "properties": rest},
-        f"args:{entry.name}": {**parameters, "type": "object", "properties": args, "additionalProperties": other},
-        f"term:{entry.name}": {**term, **({"allOf": rules} if rules else {})},
-    }
+    then = {**_at(_place(entry, "loss")), "properties": {"args": args}, **({"allOf": rules} if rules else {})}
+    return node, then
 
 
 def _given(name: str) -> Node:
