@@ -17,6 +17,7 @@ LISTS = ("loss_list", "losses")
 """The two spellings of the key of the terms."""
 FROM_DICT = "from_dict"
 """What stands under `loss` of a term that takes the losses which a model computes itself."""
+FROM_DICT_SUMMARY = "the losses that a model computes itself and returns in a dictionary, each a term of its own"
 IGNORED_KEYS = ("_convert_", "_recursive_")
 """Hydra's keys that change nothing beside plain data."""
 SPECIAL_KEYS = ("_args_", "_partial_", *IGNORED_KEYS)

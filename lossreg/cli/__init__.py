@@ -26,11 +26,11 @@ from lossreg.registry.foreign import described
 _COMMANDS = {
     "list": (
         "lossreg.cli.catalog:list_command",
-        "List installed losses, preprocesses, schedules and weightings.",
+        "List losses, preprocesses, schedules and weightings, or find them by words.",
     ),
     "show": (
-        "lossreg.cli.catalog:show_command",
-        "Show the parameters of one component, and YAML to copy.",
+        "lossreg.cli.show:show_command",
+        "Show what one component takes, its parameters, and YAML to copy.",
     ),
     "plugins": (
         "lossreg.cli.catalog:plugins_command",

@@ -1,32 +1,25 @@
-"""`lossreg list`, `lossreg show` and `lossreg plugins`: what is installed."""
+"""`lossreg list` and `lossreg plugins`: what is installed."""
 
 from __future__ import annotations
 
-import json
+import shlex
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from packaging.utils import canonicalize_name
 
 from lossreg.cli.import_option import importing
-from lossreg.cli.output import echo, show_json, styled
-from lossreg.errors import AmbiguousNameError, UnknownNameError
-from lossreg.keys import FROM_DICT, FromDict, Term
-from lossreg.printable import printable
-from lossreg.registry import catalog
+from lossreg.cli.output import Safe, echo, show_json, styled
+from lossreg.keys import FROM_DICT, FROM_DICT_SUMMARY
+from lossreg.registry import catalog, foreign
 from lossreg.registry.components import Entry, Section
-from lossreg.registry.foreign import described
 from lossreg.registry.packages import distribution, install_line, unmet
 from lossreg.registry.plugins import Plugin, Switches, plugin_names
-from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
-from lossreg.values import keys_of
+from lossreg.registry.search import near, search, words_of
+from lossreg.registry.specs import LossSpec
 
-if TYPE_CHECKING:
-    from lossreg.registry.params import Parameter
-
-_KINDS = ("loss", "preprocess", "schedule", "weighting")
+KINDS = ("loss", "preprocess", "schedule", "weighting")
 _PLURALS = {
     "loss": "losses",
     "preprocess": "preprocesses",
@@ -34,240 +27,142 @@ _PLURALS = {
     "weighting": "weightings",
 }
 
+_OF_A_MODEL = {*words_of(f"dict dictionary detector returns computes {FROM_DICT}")}  # which no loss has
+_SUMMARY = 40  # characters that the summaries of a table need at least
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 # --- list -----------------------------------------------------------------------------------------
 
 
-@click.command("list", epilog='Example: lossreg list "*Dice*"')
-@click.argument("pattern", metavar="[GLOB]", required=False)
-@click.option("--kind", type=click.Choice(_KINDS), default="loss", show_default=True, help="What to list.")
-@click.option("--all", "absent_too", is_flag=True, help="Also those whose package is not installed.")
+@click.command("list", epilog="Example: lossreg list imbalanced segmentation")
+@click.argument("words", metavar="[GLOB|WORDS]...", nargs=-1)
+@click.option("--kind", type=click.Choice(KINDS), default="loss", show_default=True, help="What to list.")
+@click.option("--task", metavar="TASK", help="Only losses for a task, such as segmentation.")
+@click.option("--all", "absent_too", is_flag=True, help="Also those that need what is not installed.")
 @importing
 @as_json
-def list_command(pattern: str | None, kind: str, absent_too: bool, as_json: bool) -> None:
-    """List installed losses: name, summary and the plugin that offers them.
+def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too: bool, as_json: bool) -> None:
+    """List losses: name, summary and the plugin that offers them.
 
-    GLOB chooses by full or bare name, case ignored: "torch/*", "*dice*".
+    GLOB chooses by full or bare name, case ignored: "torch/*", "*dice*". WORDS find components by what they are for,
+    the best match first, and also those that are not installed: imbalanced segmentation.
     """
+    section = section_of(kind)
+    globs = [word for word in words if _is_glob(word)]
+    query = "" if globs or not words_of(" ".join(words)) else " ".join(words)
+    absent = [*(entry for entry, _ in section.absent), *section.elsewhere] if absent_too or query else []
+    every = [entry for entry in (*section, *absent) if _is_for(entry, task)]
+    if task is not None and not every:
+        tasks = sorted({task for entry in section if isinstance(entry.spec, LossSpec) for task in entry.spec.tasks})
+        raise click.ClickException(f"no {kind} is for {task!r}; the tasks are {', '.join(tasks) or 'not known'}")
+    if query:
+        found = search(every, query)
+    else:
+        found = [entry for entry in every if not globs or any(entry.matches(glob) for glob in globs)]
+    of_a_model = bool(query) and kind == "loss" and bool(_OF_A_MODEL.intersection(words_of(query)))
+    if words and not found and not of_a_model:
+        raise click.ClickException(f"no {kind} matches {' '.join(words)!r}; {_hint(section, every, query)}")
+    if as_json:
+        show_json([_listed(entry) for entry in found])
+    elif found:
+        _show_list(found)
+    elif not of_a_model:
+        echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
+    if of_a_model and not as_json:
+        echo(f"\n{FROM_DICT}: {FROM_DICT_SUMMARY}; see `lossreg show {FROM_DICT}`")
+
+
+def _is_glob(word: str) -> bool:
+    return any(char in word for char in "*?[") and not any(char.isspace() for char in word)
+
+
+def _is_for(entry: Entry[Any], task: str | None) -> bool:
+    """Return whether a loss is for a task, of which some words are enough; None is any."""
+    if task is None:
+        return True
+    wanted = set(words_of(task))
+    tasks = entry.spec.tasks if isinstance(entry.spec, LossSpec) else ()
+    return bool(wanted) and any(wanted <= set(words_of(one)) for one in tasks)
+
+
+def _hint(section: Section[Any], every: list[Entry[Any]], query: str) -> str:
+    """Return what to do if nothing matches: words that are spelt like those of the query, or another kind."""
+    close = near(every, query) if query else []
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    others = [other.kind for other in catalog().sections if other is not section and query and search(other, query)]
+    if others:
+        return f"`lossreg list --kind {others[0]} {shlex.quote(query)}` finds some"
+    return f"`lossreg list --kind {section.kind}` shows all {len(list(section))}"
+
+
+def _show_list(found: list[Entry[Any]]) -> None:
+    """Print a table; in a terminal that is too narrow for it, a paragraph for each component."""
     from lossreg.cli import console
 
-    section = _section(kind)
-    entries = [entry for entry in section if entry.matches(pattern)]
-    absent = [entry for entry, _ in section.absent if entry.matches(pattern)] if absent_too else []
-    if pattern is not None and not entries and not absent:
-        raise click.ClickException(
-            f"no {kind} matches {pattern!r}; `lossreg list --kind {kind}` shows all {len(list(section))}"
-        )
-    if as_json:
-        show_json([_described(entry) for entry in entries] + [_described_absent(entry) for entry in absent])
-        return
-    if not entries and not absent:
-        echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
-        return
-    origins = [_origin(entry.plugin) for entry in entries] + [f"needs {entry.spec.package}" for entry in absent]
+    needs = [entry.needs for entry in found]
+    origins = [f"needs {', '.join(n)}" if n else origin_of(entry.plugin) for entry, n in zip(found, needs, strict=True)]
     rows = [
         (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, origin)
-        for entry, origin in zip([*entries, *absent], origins, strict=True)
+        for entry, origin in zip(found, origins, strict=True)
     ]
-    console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
-    if absent:
+    width = console.terminal_width()
+    if width is None or _width_of(rows) <= width:
+        console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
+    else:
+        for name, alias, summary, origin in rows:
+            echo(styled(name, bold=True))
+            parts = (summary, alias and f"alias {alias}", origin)
+            echo(Safe(console.paragraph("; ".join(filter(None, parts)), width, "    ", "    ")))
+    missing = dict.fromkeys(n for n in needs if n)
+    if missing:
         echo("\nTo install what is missing:\n")
-        needed = sorted(str(entry.spec.package) for entry in absent)
-        for package in {distribution(package): package for package in needed}.values():  # the highest version
-            echo(f"  {install_line(package)}")
+        for line in sorted({install_line(*n) for n in missing}):
+            echo(f"  {line}")
 
 
-def _section(kind: str) -> Section[Any]:
+def _width_of(rows: list[tuple[str, str, str, str]]) -> int:
+    """Return the width of a table in which only summaries are wrapped, at no less than `_SUMMARY` characters."""
+    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(longest) - longest[2] + min(longest[2], _SUMMARY) + 2 * len(longest)
+
+
+def section_of(kind: str) -> Section[Any]:
+    """Return the components of a kind."""
     return next(section for section in catalog().sections if section.kind == kind)
 
 
-def _described(entry: Entry[Any]) -> dict[str, Any]:
-    return {
+def described(entry: Entry[Any]) -> dict[str, Any]:
+    """Return what the spec of a component and its plugin say, for JSON."""
+    spec = entry.spec
+    facts: dict[str, Any] = {
         "name": entry.name,
-        "kind": entry.spec.kind,
-        "summary": entry.spec.summary,
-        "aliases": list(entry.spec.aliases),
+        "kind": spec.kind,
+        "summary": spec.summary,
+        "aliases": list(spec.aliases),
         "plugin": entry.plugin.name,
         "distribution": entry.plugin.distribution,
         "version": entry.plugin.version,
+        "words": list(spec.words),
+        "formula": spec.formula,
+        "source": spec.source,
+        "url": spec.url,
     }
+    if isinstance(spec, LossSpec):
+        facts |= {"tasks": list(spec.tasks), "prediction": spec.prediction, "ground_truth": spec.ground_truth}
+    return facts
 
 
-def _described_absent(entry: Entry[Any]) -> dict[str, Any]:
-    package = str(entry.spec.package)
-    return _described(entry) | {"needs": package, "install": install_line(package)}
+def _listed(entry: Entry[Any]) -> dict[str, Any]:
+    needs = entry.needs
+    return described(entry) | ({"needs": ", ".join(needs), "install": install_line(*needs)} if needs else {})
 
 
-def _origin(plugin: Plugin) -> str:
+def origin_of(plugin: Plugin) -> str:
+    """Return the distribution of a plugin with its version."""
     return f"{plugin.distribution} {plugin.version}" if plugin.distribution else "this process"
-
-
-# --- show -----------------------------------------------------------------------------------------
-
-
-@click.command("show", epilog="Example: lossreg show crossfield_align")
-@click.argument("name")
-@click.option("--kind", type=click.Choice(_KINDS), help="Where a loss and, say, a schedule share a name.")
-@importing
-@as_json
-def show_command(name: str, kind: str | None, as_json: bool) -> None:
-    """Show one component: summary, origin, parameters with types and defaults, and a YAML line to paste.
-
-    NAME is a full name (seg/SegLoss), a bare name (SegLoss) or an alias (seg); or from_dict, for the losses that a
-    model computes itself.
-    """
-    from lossreg.cli import console
-    from lossreg.registry.params import parameters
-
-    if name == FROM_DICT and kind in (None, "loss"):
-        _show_from_dict(as_json)
-        return
-    entry = _find(name, kind)
-    target = entry.load()
-    tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
-    settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
-    line = _yaml_line(entry, settable)
-    keys = _keys(entry.spec, target)
-    masking = _masking(entry.spec, target)
-    if as_json:
-        described = _described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)} | keys
-        described |= {"mask": masking} if masking else {}
-        show_json(described | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
-        return
-
-    facts = {
-        "Kind": entry.spec.kind,
-        "From": f"{_origin(entry.plugin)} ({entry.spec.target})",
-        "Aliases": ", ".join(entry.spec.aliases),
-        "Also as _target_": ", ".join(entry.spec.targets),
-        **{key.capitalize(): ", ".join(value) for key, value in keys.items()},
-        "Mask": masking,
-    }
-    width = max(len(key) for key, value in facts.items() if value) + 2
-    echo(styled(entry.name, bold=True))
-    if entry.spec.summary:
-        echo(printable(entry.spec.summary))
-    echo()
-    for key, value in facts.items():
-        if value:
-            echo(printable(f"{key + ':':<{width}}{value}"))
-    echo()
-
-    if settable:
-        rows = [(p.name, p.annotation or "any", _default(entry, p), _doc(entry, p)) for p in settable]
-        console.show(console.table(("Parameter", "Type", "Default", "What it is"), rows), width=120)
-    else:
-        echo("It has no parameters.")
-    echo(f"\nIn YAML:\n\n  {line}")
-
-
-def _show_from_dict(as_json: bool) -> None:
-    """Show the keys of a term that holds the losses which a model computes itself; no plugin offers it."""
-    from lossreg.cli import console
-
-    summary = "the losses that a model computes itself and returns in a dictionary, each a term of its own"
-    line = f'- {{loss: {FROM_DICT}, terms: {{MEMBER: 1.0, "PREFIX_*": 0.5}}, rest: 0}}'
-    keys = [key for key in keys_of(FromDict).values() if key.name != "loss"]
-    if as_json:
-        described = [{"name": k.name, "type": k.type.words, "default": k.default, "doc": k.doc} for k in keys]
-        show_json({"name": FROM_DICT, "kind": "group", "summary": summary, "keys": described, "yaml": line})
-        return
-    echo(styled(FROM_DICT, bold=True))
-    echo(summary)
-    echo()
-    rows = [(key.name, key.type.words, json.dumps(key.default), key.doc) for key in keys]
-    console.show(console.table(("Key", "Takes", "Default", "What it is"), rows), width=120)
-    echo(f"\nIn YAML:\n\n  {line}")
-
-
-def _find(name: str, kind: str | None) -> Entry[Any]:
-    """Return the component with a name, of one kind or of any."""
-    found: list[Entry[Any]] = []
-    errors: list[UnknownNameError | AmbiguousNameError] = []
-    for section in catalog().sections:
-        if kind in (None, section.kind):
-            try:
-                found.append(section.find(name))
-            except (UnknownNameError, AmbiguousNameError) as error:
-                errors.append(error)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        kinds = " and ".join(f"{entry.name} is a {entry.spec.kind}" for entry in found)
-        raise click.ClickException(f"{kinds}; choose with --kind")
-    # prefer an error that names candidates or suggests a name
-    telling = [error for error in errors if isinstance(error, AmbiguousNameError) or error.near]
-    raise (telling or errors)[0]
-
-
-def _given(entry: Entry[Any], parameter: Parameter) -> bool:
-    """Return whether the term sets this parameter: the name of a loss."""
-    return entry.spec.kind == "loss" and parameter.name == "name"
-
-
-def _default(entry: Entry[Any], parameter: Parameter) -> str:
-    if _given(entry, parameter):
-        return _shortest_name(entry)
-    return "required" if parameter.required else json.dumps(parameter.default, default=repr)
-
-
-def _doc(entry: Entry[Any], parameter: Parameter) -> str:
-    """Return the description of a parameter, marked if it has the name of a term's key and belongs under `args`."""
-    clashes = entry.spec.kind == "loss" and parameter.name in keys_of(Term) and not _given(entry, parameter)
-    return f"(under args:) {parameter.doc}" if clashes else parameter.doc
-
-
-def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
-    required = parameter.required and not _given(entry, parameter)
-    return {
-        "name": parameter.name,
-        "type": parameter.annotation,
-        "required": required,
-        **({} if parameter.required else {"default": parameter.default}),
-        "doc": parameter.doc,
-    }
-
-
-def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
-    """Return the batch keys that a component declares to read and to provide."""
-    source = spec if isinstance(spec, PreprocessSpec) else target
-    keys = {name: getattr(source, name, ()) for name in ("requires", "optional", "provides")}
-    return {
-        name: list(value)
-        for name, value in keys.items()
-        if value and isinstance(value, Sequence) and not isinstance(value, str)
-    }
-
-
-def _masking(spec: Spec, target: Any) -> str:
-    """Return what a term's mask chooses for a loss, or that it takes none; empty where that is not known."""
-    if not isinstance(spec, LossSpec):
-        return ""
-    masks = getattr(target, "masks", None)
-    return spec.masking or ("yes" if masks is True else "no" if masks is False else "")
-
-
-def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
-    """Return a line for a config; required values are "???", OmegaConf's mark for missing values."""
-    name = _shortest_name(entry)
-    missing = [p.name for p in parameters if p.required and not _given(entry, p)]
-    clashing = [p for p in missing if entry.spec.kind == "loss" and p in keys_of(Term)]
-    arguments = "".join(f', {p}: "???"' for p in missing if p not in clashing)
-    if clashing:
-        arguments += ", args: {" + ", ".join(f'{p}: "???"' for p in clashing) + "}"
-    return {
-        "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
-        "preprocess": f"- {{preprocess: {name}{arguments}}}",
-        "schedule": f"weight: {{schedule: {name}{arguments}}}",
-        "weighting": f"weighting: {{strategy: {name}{arguments}}}",
-    }[entry.spec.kind]
-
-
-def _shortest_name(entry: Entry[Any]) -> str:
-    """Return the first unambiguous alias, or the bare name if it is unambiguous, else the full name."""
-    return next(iter(_section(entry.spec.kind).names_of(entry)), entry.name)
 
 
 # --- plugins --------------------------------------------------------------------------------------
@@ -294,7 +189,7 @@ def plugins_command(as_json: bool) -> None:
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
     for plugin in found.plugins:
         if plugin.error is not None:
-            echo(f"\n{plugin.origin} is skipped:\n  {described(plugin.error)}")
+            echo(f"\n{plugin.origin} is skipped:\n  {foreign.described(plugin.error)}")
     for note in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
         echo(f"\n{note}")
     if blocked["blocked"]:
@@ -315,7 +210,7 @@ def _blocked() -> dict[str, list[str]]:
 
 def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
     offered = [spec for spec in plugin.specs if not unmet(spec.package)]
-    return {kind: sorted(spec.name for spec in offered if spec.kind == kind) for kind in _KINDS}
+    return {kind: sorted(spec.name for spec in offered if spec.kind == kind) for kind in KINDS}
 
 
 def _described_plugin(plugin: Plugin) -> dict[str, Any]:

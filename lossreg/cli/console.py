@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -31,6 +32,30 @@ def show(*renderables: RenderableType, width: int = _UNLIMITED) -> None:
             console.print(renderable)
         # remove the padding of the last column
         echo(Safe("\n".join(line.rstrip() for line in capture.get().splitlines())))
+
+
+def terminal_width() -> int | None:
+    """Return the width of the terminal that standard output goes to; None if it goes elsewhere."""
+    shown_on = stream()
+    return Console(file=shown_on).width if shown_on is not None and shown_on.isatty() else None
+
+
+def paragraph(text: str, width: int, first: str = "", rest: str = "") -> str:
+    """Return a text in lines of at most `width` characters; words, such as names and addresses, are not broken.
+
+    Args:
+        text: the text, escaped in the result.
+        width: the maximum, indents included.
+        first, rest: the beginning of the first line, and of the others.
+    """
+    return textwrap.fill(
+        printable(text),
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

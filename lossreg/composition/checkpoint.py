@@ -365,9 +365,8 @@ def _copied(value: Any) -> Any:
 def _canonical(loss: str) -> str:
     """Return the canonical name of what a checkpoint knows by an alias, or by an old import path."""
     within = loss.removeprefix("DeepSupervision(").removesuffix(")") if loss.startswith("DeepSupervision(") else loss
-    for find in (catalog().losses.find, catalog().losses.find_target):
-        with suppress(NameLookupError):
-            return loss.replace(within, find(within).name)
+    with suppress(NameLookupError):
+        return loss.replace(within, catalog().losses.find(within).name)
     return loss
 
 

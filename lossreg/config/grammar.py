@@ -651,5 +651,5 @@ def _if_good(value: Data) -> Data:
 def _default_name(data: Mapping[str, Data], entry: Entry[LossSpec]) -> str:
     """Name a term as the file does, without the namespace; one given by its target by its first alias."""
     if "loss" in data:
-        return str(data["loss"]).rpartition("/")[2]
+        return entry.term_name(str(data["loss"]))
     return entry.spec.aliases[0] if entry.spec.aliases else entry.spec.name

@@ -12,6 +12,7 @@ another one replaces.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from textwrap import shorten
@@ -45,6 +46,7 @@ from lossreg.registry import catalog
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.params import TENSOR, Parameter, parameters_of
 from lossreg.registry.source import Sources
+from lossreg.registry.specs import LossSpec, Spec
 from lossreg.values import (
     DATA,
     NULL,
@@ -64,6 +66,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _UNREAD: Node = {"$ref": "#/$defs/unread"}
 _OWN = tuple(keys_of(Term))
+_COMMENTS = ("description", "default", "examples")  # what a validator does not read
+_WORTH_SHARING = 40  # characters of a parameter's schema, above which a reference is shorter
 
 
 def schema(key: str | None = None) -> Node:
@@ -356,7 +360,6 @@ def _terms() -> dict[str, Node]:
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}
     nested = {"required": ["loss"], "properties": {"loss": {"type": "object"}}}
     listed = _either(LISTS)
-    lone, open_ended = _lone_parameters()
     return {
         "terms": any_of(NULL, {"type": "array", "items": _at("list_term"), "minItems": 1}, mapping),
         "list_term": {"if": {"type": "object", **listed}, "then": {**_at("group"), **name}, "else": term},
@@ -384,11 +387,10 @@ def _terms() -> dict[str, Node]:
         "single": {
             **_text_or(
                 _at("loss_name"),
-                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": lone},
+                {**_at("loss"), "properties": {"name": keys["name"]}, "dependentSchemas": _lone_parameters()},
             ),
             "examples": ["torch/MSELoss", {"loss": "seg", "gt_channel_selector": 0}],
         },
-        "open_ended": open_ended,
     }
 
 
@@ -397,35 +399,27 @@ def _at_each(definition: str, keys: Iterable[str]) -> dict[str, Node]:
     return {key: _at(f"{definition}/properties/{key}") for key in keys}
 
 
-def _lone_parameters() -> tuple[Node, Node]:
-    """Say of a lone loss which keys of a term it may have: those that are parameters of its own.
-
-    Returns:
-        a schema for each key, and the definition `open_ended`: a loss that may have any key.
-    """
+def _lone_parameters() -> Node:
+    """Say of a lone loss which keys of a term it may have: those that are parameters of its own."""
     sources = Sources()
-    takers: dict[str, list[Node]] = {key: [] for key in _OWN if key not in keys_of(Lone)}
-    open_ended: dict[str, set[str]] = {}  # their own parameters, by place
-    alike: dict[str, Node] = {}  # losses whose parameter is the same, by key and schema
+    takers: dict[str, dict[str, list[Node]]] = {key: {} for key in _OWN if key not in keys_of(Lone)}
     for entry in catalog().losses:
         signature = sources.of(entry)
         found = () if signature is None else parameters_of(entry.spec, signature)
         own = {p.name: p for p in found if p.settable}
-        for key, ways in takers.items():
+        for key, named in takers.items():
             if key in own:
-                same = f"{key} {json.dumps(_parameter(own[key]))}"
-                if same not in alike:
-                    once = {**_at_each(_place(entry, "args"), [key]), "args": {"properties": {key: False}}}
-                    alike[same] = {"anyOf": [], "properties": once}
-                    ways.append(alike[same])
-                alike[same]["anyOf"].append(_at(_place(entry, "named")))
-        if signature is None or signature.open_ended:
-            open_ended[_place(entry, "named")] = set(own)
-    for key, ways in takers.items():
-        others = [_at(place) for place, own in open_ended.items() if key not in own]
-        ways += [_at("open_ended")] if others and len(others) == len(open_ended) else others
-    lone = {key: {"anyOf": ways} if ways else False for key, ways in takers.items()}
-    return lone, {"anyOf": [*map(_at, open_ended)] or [False]}
+                node = {word: value for word, value in _parameter(own[key]).items() if word not in _COMMENTS}
+                once: Node = {"properties": {key: node, "args": {"properties": {key: False}}}}
+            elif signature is None or signature.open_ended:
+                once = {}
+            else:
+                continue
+            named.setdefault(json.dumps(once), []).append(_at(f"{_place(entry, 'named')}/if"))
+    return {
+        key: {"anyOf": [{**json.loads(once), "anyOf": names} for once, names in named.items()]} if named else False
+        for key, named in takers.items()
+    }
 
 
 # --- components -----------------------------------------------------------------------------------
@@ -440,9 +434,27 @@ def _components() -> dict[str, Node]:
         **_section(found.weightings, "strategy", sources),
         **_section(found.schedules, "schedule", sources),
     }
+    _share_parameters(blocks)
     blocks["preprocess"] = _text_or(_at("preprocess_name"), blocks["preprocess"])
     blocks["weighting"] = _text_or(_at("weighting_name"), blocks["weighting"], "null")
     return blocks
+
+
+def _share_parameters(definitions: dict[str, Node]) -> None:
+    """Move parameters that several components describe alike to a definition of their own, `parameter:NAME`."""
+    blocks = [node["properties"] for name, node in definitions.items() if name.startswith("loss:")]
+    thens = [node["then"] for name, node in definitions.items() if name.startswith("named:")]
+    blocks += [then["properties"]["args"]["properties"] for then in thens if "properties" in then]
+    places = [(block, name, json.dumps(node)) for block in blocks for name, node in block.items()]
+    counts = Counter((name, text) for _, name, text in places)
+    shared: dict[tuple[str, str], str] = {}
+    for block, name, text in places:
+        if counts[name, text] > 1 and len(text) > _WORTH_SHARING:
+            if (name, text) not in shared:
+                alike = sum(other == name for other, _ in shared)
+                shared[name, text] = f"parameter:{name}" + (f":{alike + 1}" if alike else "")
+                definitions[shared[name, text]] = block[name]
+            block[name] = _at(shared[name, text])
 
 
 def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Node]:
@@ -450,15 +462,16 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
     kind = section.kind
     made: dict[str, Node] = {}
     dotted = kind in ("loss", "preprocess")
-    names = {entry.name: {key: section.names_of(entry), **_targets(section, entry, dotted)} for entry in section}
+    names = {entry.name: (section.names_of(entry), _paths(section, entry)) for entry in section}
     choices: list[Node] = []
     for entry in section:
-        if any(names[entry.name].values()):
-            made |= (_loss if kind == "loss" else _part)(entry, key, sources)
-            made[f"named:{entry.name}"] = {"properties": {k: {"enum": v} for k, v in names[entry.name].items()}}
-            last = "term" if kind == "loss" else kind
-            choices.append({"if": _at(_place(entry, "named")), "then": _at(_place(entry, last))})
-    every = {k: [name for found in names.values() for name in found.get(k, ())] for k in (key, "_target_")}
+        every = [name for some in names[entry.name] for name in some]
+        if every:
+            own, then = (_loss if kind == "loss" else _part)(entry, key, sources)
+            chosen = {"patternProperties": {f"^({key}|_target_)$": {"enum": every}}}
+            made |= {f"{kind}:{entry.name}": own, f"named:{entry.name}": {"if": chosen, "then": then}}
+            choices.append(_at(_place(entry, "named")))
+    every, paths = ([name for some in names.values() for name in some[i]] for i in (0, 1))
     refused = [name for name in SPECIAL_KEYS if kind == "schedule" or name not in IGNORED_KEYS]
     block: Node = {
         "type": "object",
@@ -467,21 +480,20 @@ def _section(section: Section[Any], key: str, sources: Sources) -> dict[str, Nod
         "if": _either((key, "_target_") if dotted else (key,)),
         "then": {"allOf": choices},
     }
+    path = _at(f"{kind}_path")
     if dotted:
         about = f"The dotted path of a {kind}, looked up among those installed."
         block["oneOf"] = [{"required": [key]}, {"required": ["_target_"]}]
-        block["properties"]["_target_"] = _name_among(about, every["_target_"])
+        block["properties"]["_target_"] = {"description": about, **any_of(path), "examples": paths[:1]}
     else:
         block["required"] = [key]
-    return {kind: block, f"{kind}_name": _name_among(f"Name of a {kind}: full, bare or an alias.", every[key]), **made}
+    about = f"Name of a {kind}: full, bare, an alias or a dotted path."
+    name: Node = {"description": about, **any_of({"enum": every}, path), "examples": every[:1]}
+    return {kind: block, f"{kind}_name": name, f"{kind}_path": {"enum": paths}, **made}
 
 
-def _targets(section: Section[Any], entry: Entry[Any], dotted: bool) -> dict[str, list[str]]:
-    return {"_target_": list(dict.fromkeys(section.targets_of(entry)))} if dotted else {}
-
-
-def _name_among(about: str, names: list[str]) -> Node:
-    return {"description": about, **any_of({"enum": names}), "examples": names[:1]}
+def _paths(section: Section[Any], entry: Entry[Any]) -> list[str]:
+    return list(dict.fromkeys(section.targets_of(entry)))
 
 
 def _place(entry: Entry[Any], kind: str) -> str:
@@ -510,43 +522,50 @@ def _parameter(parameter: Parameter) -> Node:
     return {**node, "description": shorten(parameter.doc, 120, placeholder=" ...")}
 
 
-def _part(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:
-    """Return the definition of a component that is no loss: its parameters beside the key that names it."""
+def _about(spec: Spec) -> str:
+    """Return what a component is, and of a loss what it is for and takes."""
+    facts = [spec.summary.removesuffix(".")]
+    if isinstance(spec, LossSpec):
+        told = {"For": ", ".join(spec.tasks), "Prediction:": spec.prediction, "Target:": spec.ground_truth}
+        facts += [f"{word} {fact}" for word, fact in told.items() if fact]
+    return ". ".join(filter(None, facts))
+
+
+def _part(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:
+    """Return the definition of a component that is no loss: its parameters and the key that names it; and its use."""
     values, needed, other = _parameters(entry, sources)
     if entry.spec.kind == "schedule":
         if "schedules" in values:
             values["schedules"] |= any_of({"type": "array", "items": _at("weight")})
         needed = [name for name in needed if name != "epoch_thresholds"]  # the blocks around it may give them
     node = {
-        "description": entry.spec.summary,
+        "description": _about(entry.spec),
         "properties": {**values, **dict.fromkeys((key, "_target_", *IGNORED_KEYS), True)},
         "additionalProperties": other,
         "required": needed,
     }
-    return {f"{entry.spec.kind}:{entry.name}": {word: value for word, value in node.items() if value not in ("", [])}}
+    return {word: value for word, value in node.items() if value not in ("", [])}, _at(_place(entry, entry.spec.kind))
 
 
-def _loss(entry: Entry[Any], key: str, sources: Sources) -> dict[str, Node]:  # noqa: ARG001
-    """Return the definitions of a loss: its parameters; what `args` holds; and what a term holds."""
+def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  # noqa: ARG001
+    """Return the definition of a loss, its parameters among the keys of a term, and what a term of it holds."""
     values, needed, other = _parameters(entry, sources)
     own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
-    parameters = _at(_place(entry, "loss"))
-    about = {"description": entry.spec.summary} if entry.spec.summary else {}
-    args = {**dict.fromkeys(rest, True), **named_as_keys}
-    term: Node = {**parameters, "properties": {"args": _at(_place(entry, "args"))}}
+    about = {"description": _about(entry.spec)} if _about(entry.spec) else {}
+    node: Node = {**about, "properties": rest}
+    args: Node = {**_at(_place(entry, "loss")), "type": "object", "properties": named_as_keys}
     if other is False:
-        term["propertyNames"] = {"if": _at("own_key"), "else": {"enum": list(rest)}}
+        node["propertyNames"] = {"if": _at("own_key"), "else": {"enum": list(rest)}}
+        args["propertyNames"] = {"if": _at("own_key"), "then": {"enum": [name for name in values if name in _OWN]}}
     else:
-        term |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
-        term["additionalProperties"] = other
+        node |= {"patternProperties": {f"^({'|'.join((*_OWN, *IGNORED_KEYS, *rest))})$": True}}
+        node["additionalProperties"] = args["additionalProperties"] = other
+        args["properties"] = {**dict.fromkeys(rest, True), **named_as_keys}
     rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.unmasked else [])]
-    return {
-        f"loss:{entry.name}": {**about, "properties": rest},
-        f"args:{entry.name}": {**parameters, "type": "object", "properties": args, "additionalProperties": other},
-        f"term:{entry.name}": {**term, **({"allOf": rules} if rules else {})},
-    }
+    then = {**_at(_place(entry, "loss")), "properties": {"args": args}, **({"allOf": rules} if rules else {})}
+    return node, then
 
 
 def _given(name: str) -> Node:

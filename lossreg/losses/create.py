@@ -23,7 +23,8 @@ def create_loss(loss: str, /, **kwargs: Any) -> Loss:
     """Create a loss by its registered name.
 
     Args:
-        loss: canonical name, bare name or alias (`"seg/SegLoss"`, `"SegLoss"`, `"seg"`).
+        loss: canonical name, bare name, alias or dotted path (`"seg/SegLoss"`, `"SegLoss"`, `"seg"`,
+            `"torch.nn.L1Loss"`); a dotted path is looked up among the registered components and never imported.
         **kwargs: arguments of the constructor; `name`, the name of the term, defaults to the last part of `loss`.
             `reduction="none"` leaves the values of elements as they are, `"per_sample"` averages first in each sample;
             see `LossWrapper`.
@@ -37,9 +38,10 @@ def create_loss(loss: str, /, **kwargs: Any) -> Loss:
     """
     if loss == FROM_DICT:
         raise UnknownNameError(f"{FROM_DICT!r} is a group of terms, no loss", "make it with lossreg.FromDict(...)")
-    name = kwargs.pop("name", loss.rpartition("/")[2])
+    entry = catalog().losses.find(loss)
+    name = kwargs.pop("name", entry.term_name(loss))
     options = {"reduction": kwargs.pop("reduction")} if kwargs.get("reduction") in ("none", "per_sample") else {}
-    return adopt(catalog().losses.find(loss), name, kwargs, options)
+    return adopt(entry, name, kwargs, options)
 
 
 def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str | None = None) -> Any:

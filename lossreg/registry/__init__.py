@@ -97,7 +97,7 @@ def registered() -> dict[tuple[str, str], Entry[Any]]:
 
 
 def find_loss(name: str) -> LossSpec:
-    """Return the spec of a loss by its canonical name, bare name or alias.
+    """Return the spec of a loss by its canonical name, bare name, alias or dotted path (`torch.nn.L1Loss`).
 
     Raises:
         UnknownNameError: no loss has this name; the message suggests the nearest names.

@@ -6,13 +6,15 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import pluggy
 
 from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
 from lossreg.registry.foreign import described, foreign, message_of
+from lossreg.registry.known import missing
 from lossreg.registry.packages import install_line, unmet
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
@@ -46,6 +48,16 @@ class Entry(Generic[S]):
         """Return whether a glob matches the canonical or the bare name, ignoring case; None matches all."""
         pattern = (filter or "*").lower()
         return any(fnmatchcase(name.lower(), pattern) for name in (self.name, self.spec.name))
+
+    def term_name(self, name: str) -> str:
+        """Return the default name of a term that chooses the component by a name: its last part."""
+        return name.rpartition("." if name in self.spec.dotted else "/")[2]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The requirements of the component that are not met."""
+        package = self.spec.package
+        return (package,) if package is not None and unmet(package) else ()
 
     def load(self) -> Any:
         """Import and return the target.
@@ -85,6 +97,15 @@ class Entry(Generic[S]):
             return target(**arguments)
 
 
+class Elsewhere(Entry[S]):
+    """A component of a first-party distribution that is not installed."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The distribution, and the requirements of the component that are not met."""
+        return (self.plugin.distribution, *super().needs)
+
+
 class Section(Generic[S]):
     """All components of one kind.
 
@@ -112,12 +133,21 @@ class Section(Generic[S]):
     def __iter__(self) -> Iterator[Entry[S]]:
         return iter(self._entries)
 
+    @cached_property
+    def elsewhere(self) -> list[Entry[S]]:
+        """The components of first-party distributions that are not installed."""
+        return [
+            Elsewhere(cast("S", spec), Plugin(plugin, distribution))
+            for distribution, plugin, spec in missing()
+            if spec.kind == self.kind and f"{plugin}/{spec.name}" not in self._by_name
+        ]
+
     def names(self, filter: str | None = None) -> list[str]:
         """Return the canonical names that match a glob; see `Entry.matches`."""
         return [entry.name for entry in self._entries if entry.matches(filter)]
 
     def find(self, name: str, *, suggest: bool = True) -> Entry[S]:
-        """Return the component with a canonical name, a bare name or an alias.
+        """Return the component with a canonical name, a bare name, an alias or a dotted path; nothing is imported.
 
         Args:
             name: the name.
@@ -128,7 +158,9 @@ class Section(Generic[S]):
                 may offer the name, its error is the cause.
             AmbiguousNameError: several plugins offer the name; the message lists them.
         """
-        return self._only(name, self._by_name.get(name, []), self._by_name, suggest)
+        if name in self._by_name or "." not in name:
+            return self._only(name, self._by_name.get(name, []), self._by_name, suggest)
+        return self._only(name, self._by_target.get(name, []), {**self._by_name, **self._by_target}, suggest)
 
     def find_target(self, dotted: str, *, suggest: bool = True) -> Entry[S]:
         """Return the component with a dotted path such as `torch.nn.MSELoss`; nothing is imported.
@@ -147,6 +179,10 @@ class Section(Generic[S]):
     def targets_of(self, entry: Entry[S]) -> list[str]:
         """Return the unambiguous dotted paths of a component."""
         return [dotted for dotted in entry.spec.dotted if self._by_target.get(dotted) == [entry]]
+
+    def missing(self, name: str) -> list[Entry[S]]:
+        """Return the components with a name, or a dotted path, that need what is not installed."""
+        return [entry for entry in (*(entry for entry, _ in self.absent), *self.elsewhere) if name in entry.names]
 
     def conflicts(self) -> Iterator[str]:
         """Yield a message for each canonical name that several distributions use; neither component can be used."""
@@ -171,10 +207,11 @@ class Section(Generic[S]):
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
             raise AmbiguousNameError(f"{self.kind} {name!r} is offered by {_listed(entries)}", advice)
-        absent = {str(entry.spec.package): reason for entry, reason in self.absent if name in entry.names}
+        absent = self.missing(name)
         if absent:
-            needs = " or ".join(f"{package} ({reason})" for package, reason in absent.items())
-            raise UnknownNameError(f"{self.kind} {name!r} needs {needs}", " or ".join(map(install_line, absent)))
+            ways = dict.fromkeys(entry.needs for entry in absent)
+            needs = " or ".join(" and ".join(f"{package} ({unmet(package)})" for package in way) for way in ways)
+            raise UnknownNameError(f"{self.kind} {name!r} needs {needs}", " or ".join(install_line(*w) for w in ways))
         suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
         problem = f"no {self.kind} is named {name!r}"
         for plugin in suspects:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -175,6 +176,6 @@ def distribution(requirement: str) -> str:
     return parsed(requirement).name
 
 
-def install_line(requirement: str) -> str:
-    """Return the command that installs a requirement."""
-    return f"pip install '{requirement}'"
+def install_line(*requirements: str) -> str:
+    """Return the command that installs some requirements."""
+    return shlex.join(("pip", "install", *requirements))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.specs import LossSpec, Spec
 from lossreg.values import ANYTHING, NOTHING, Misfit, Slot, Type, misfits_of, type_of
@@ -116,7 +117,7 @@ def _docs(text: str) -> dict[str, str]:
     import docstring_parser
 
     found = docstring_parser.parse(text).params or docstring_parser.parse(_without_strays(text)).params
-    return {p.arg_name.split(" ")[0]: " ".join((p.description or "").split()) for p in found}
+    return {p.arg_name.split(" ")[0]: plain_words(p.description or "") for p in found}
 
 
 def _without_strays(text: str) -> str:

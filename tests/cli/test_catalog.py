@@ -1,17 +1,16 @@
-"""`list`, `show` and `plugins` show what is installed."""
+"""`list` and `plugins` show what is installed."""
 
 import json
 
 import pytest
-import yaml
 
 import lossreg
-from lossreg.registry import catalog
+from lossreg.registry import catalog, components
 from lossreg.registry.plugins import Plugin
 
 
 def names(result):
-    return [line.split()[0] for line in result.stdout.splitlines()[2:]]
+    return [line.split()[0] for line in result.stdout.partition("\n\n")[0].splitlines()[2:]]
 
 
 def test_list_shows_name_alias_summary_and_origin(run):
@@ -28,6 +27,110 @@ def test_list_of_a_glob_that_matches_nothing_exits_with_1(run):
     result = run("list", "*Chamfer*")
     assert result.exit_code == 1
     assert "no loss matches '*Chamfer*'" in result.stderr
+
+
+@pytest.fixture
+def made():
+    """Register losses with facts that no other loss has, of which one needs a library that is not installed."""
+    register = lossreg.register
+    register("FocalThing", summary="down-weights easy cobbles", words=("puddle drought",), tasks=("cobblestones",))(len)
+    register("PlainThing", summary="for cobblestones", tasks=("cobblestones", "gravel estimation"))(len)
+    register("FarThing", words=("puddles",), package="no-such-library>=2")(len)
+
+
+def test_list_of_words_finds_what_they_describe_best_match_first(run, made):
+    found = names(run("list", "puddle", "cobblestone"))
+    assert found[0] == "local/FocalThing"
+    assert set(found[1:]) == {"local/PlainThing", "local/FarThing"}
+    assert names(run("list", "loss for puddles of Cobblestones?")) == found
+
+
+def test_list_of_words_finds_what_is_not_installed_too_and_says_what_it_needs(run, made):
+    result = run("list", "puddle")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("local/FarThing")]
+    assert line.endswith("needs no-such-library>=2")
+    assert "  pip install 'no-such-library>=2'\n" in result.stdout
+    assert "local/FarThing" not in run("list", "*Thing").stdout
+
+
+def test_list_of_words_knows_first_party_losses_that_are_not_installed(run, monkeypatch):
+    spec = lossreg.LossSpec("ZebraLoss", "zebras:ZebraLoss", summary="stripes")
+    monkeypatch.setattr(components, "missing", lambda: [("lossreg-zebra", "zebra", spec)])
+    lossreg.refresh()
+    result = run("list", "stripes")
+    assert names(result)[0] == "zebra/ZebraLoss"
+    assert "needs lossreg-zebra" in result.stdout
+    assert "  pip install lossreg-zebra\n" in result.stdout
+    (listed,) = json.loads(run("list", "stripes", "--json").stdout)
+    assert (listed["needs"], listed["install"]) == ("lossreg-zebra", "pip install lossreg-zebra")
+    assert "zebra/ZebraLoss" not in names(run("list"))
+    assert "zebra/ZebraLoss" in names(run("list", "--all"))
+
+
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        ("cobblestones", ["local/FocalThing", "local/PlainThing"]),
+        ("Gravel", ["local/PlainThing"]),
+        ("estimation of gravel", ["local/PlainThing"]),
+    ],
+)
+def test_list_of_a_task(run, made, task, found):
+    assert names(run("list", "--task", task)) == found
+
+
+def test_list_of_a_task_and_words_or_a_glob(run, made):
+    assert names(run("list", "--task", "gravel", "cobblestone")) == ["local/PlainThing"]
+    assert names(run("list", "--task", "cobblestones", "*focal*thing")) == ["local/FocalThing"]
+
+
+def test_list_of_an_unknown_task_tells_the_tasks(run, made):
+    result = run("list", "--task", "cooking")
+    assert result.exit_code == 1
+    assert "no loss is for 'cooking'; the tasks are " in result.stderr
+    assert "gravel estimation" in result.stderr
+
+
+def test_list_of_several_globs(run):
+    assert names(run("list", "*slopeloss", "*heightloss")) == ["local/HeightLoss", "local/SlopeLoss"]
+
+
+def test_list_of_a_word_that_says_nothing_shows_all(run):
+    assert run("list", "losses").stdout == run("list").stdout
+
+
+def test_list_of_a_misspelt_word_suggests_one(run, made):
+    result = run("list", "pudle")
+    assert result.exit_code == 1
+    assert "no loss matches 'pudle'; did you mean 'puddle'" in result.stderr
+
+
+def test_list_of_a_word_of_another_kind_names_the_command(run):
+    result = run("list", "monotone", "interpolation")
+    assert result.exit_code == 1
+    assert "`lossreg list --kind schedule 'monotone interpolation'` finds some" in result.stderr
+
+
+def test_list_as_json_has_the_facts(run, made):
+    focal, *_ = json.loads(run("list", "puddle drought", "--json").stdout)
+    assert (focal["tasks"], focal["words"]) == (["cobblestones"], ["puddle drought"])
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_names_are_whole_in_a_narrow_terminal(run, monkeypatch, columns):
+    monkeypatch.setattr("lossreg.cli.console.terminal_width", lambda: columns)
+    name, alias = "a_name_of_a_loss_that_is_rather_long", "an_alias_that_is_long_too"
+    lossreg.register(name, aliases=(alias,), summary="word " * 30, package="no-such-library>=2")(len)
+    lines = run("list", "--all", "*rather*").stdout.splitlines()
+    assert lines[0] == f"local/{name}"
+    told = lines[1 : lines.index("")]
+    assert max(map(len, told)) <= columns
+    assert f"alias {alias}; needs no-such-library>=2" in " ".join(line.strip() for line in told)
+
+
+def test_a_wide_terminal_has_a_table(run, monkeypatch):
+    monkeypatch.setattr("lossreg.cli.console.terminal_width", lambda: 100)
+    assert run("list", "*HeightLoss").stdout.startswith("Name ")
 
 
 @pytest.mark.parametrize(
@@ -61,138 +164,15 @@ def test_list_all_shows_it_with_the_line_that_installs_the_package(run, absent):
     assert listed["install"] == "pip install 'no-such-library>=2'"
 
 
-def test_show_of_it_says_what_to_install(run, absent):
-    result = run("show", "FarLoss")
-    assert result.exit_code == 1
-    assert "pip install 'no-such-library>=2'" in result.stderr
-
-
 def test_list_as_json_holds_the_same(run):
     listed = json.loads(run("list", "--json").stdout)
     assert [entry["name"] for entry in listed] == lossreg.list_losses()
     height = next(entry for entry in listed if entry["name"] == "local/HeightLoss")
     assert height == {
         "name": "local/HeightLoss", "kind": "loss", "summary": "Mean absolute height.", "aliases": ["height"],
-        "plugin": "local", "distribution": "", "version": "",
+        "plugin": "local", "distribution": "", "version": "", "words": [], "formula": "", "source": "", "url": "",
+        "tasks": [], "prediction": "", "ground_truth": "",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["HeightLoss", "height", "local/HeightLoss", "local/height"])
-def test_show_tells_all_about_a_component_by_any_of_its_names(run, name):
-    shown = run("show", name).stdout
-    for text in (
-        "local/HeightLoss\n", "Mean absolute height.", "old.place.HeightLoss", "pred.height", "gt.valid",
-        '  - {loss: height, scale: "???", weight: 1.0}',
-    ):  # fmt: skip
-        assert text in shown
-    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
-    assert rows["scale"] == ["float", "required", "metres", "a", "unit."]
-    assert rows["weight"] == ["list[float]", "|", "None", "null", "(under", "args:)", "of", "each", "class."]
-    assert rows["name"][:2] == ["str", "height"]
-
-
-def test_show_as_json_has_the_parameters(run):
-    shown = json.loads(run("show", "height", "--json").stdout)
-    assert shown["parameters"] == [
-        {"name": "name", "type": "str", "required": False, "doc": "the term's name."},
-        {"name": "scale", "type": "float", "required": True, "doc": "metres a unit."},
-        {"name": "weight", "type": "list[float] | None", "required": False, "default": None, "doc": "of each class."},
-    ]
-    assert shown["requires"] == ["pred.height"]
-    assert shown["yaml"] == '- {loss: height, scale: "???", weight: 1.0}'
-
-
-@pytest.mark.parametrize(
-    ("masks", "masking", "expected"),
-    [(False, "", "no"), (True, "", "yes"), (True, "pixels; with a count", "pixels; with a count")],
-)
-def test_show_says_whether_a_loss_takes_a_mask(run, masks, masking, expected):
-    @lossreg.register("Masked", masking=masking)
-    class Masked(lossreg.Loss):
-        """A loss."""
-
-    Masked.masks = masks
-    rows = [line.split(":", 1)[1].strip() for line in run("show", "Masked").stdout.splitlines() if "Mask:" in line]
-    assert rows == [expected]
-    assert json.loads(run("show", "Masked", "--json").stdout)["mask"] == expected
-
-
-def test_show_says_nothing_of_masks_where_that_is_not_known(run):
-    @lossreg.register("Plain")
-    def plain(pred, target):
-        """Return a loss."""
-
-    for name in ("Plain", "cosine"):
-        assert "Mask:" not in run("show", name).stdout
-        assert "mask" not in json.loads(run("show", name, "--json").stdout)
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("cosine", 'weight: {schedule: cosine, start: "???", end: "???", end_epoch: "???"}'),
-        ("DWA", "weighting: {strategy: dwa}"),
-        ("Slopes", "- {preprocess: Slopes}"),
-    ],
-)
-def test_show_knows_schedules_weightings_and_preprocesses(run, name, line):
-    assert f"\n  {line}\n" in run("show", name).stdout
-
-
-def test_the_line_of_every_installed_component_is_yaml_that_names_it(run):
-    for section in catalog().sections:
-        for entry in section:
-            described = json.loads(run("show", entry.name, "--kind", section.kind, "--json").stdout)
-            line = yaml.safe_load(described["yaml"])
-            item = line[0] if isinstance(line, list) else next(iter(line.values()))
-            assert section.find(next(iter(item.values()))) is entry
-
-
-def test_the_line_of_a_loss_without_required_parameters_builds(run):
-    line = json.loads(run("show", "slope", "--json").stdout)["yaml"]
-    built = lossreg.build_compound_loss_from_config({"loss_list": yaml.safe_load(line)})
-    assert built.names == ("slope",)
-
-
-@pytest.mark.parametrize(("typo", "meant"), [("hieght", "height"), ("cosin", "cosine"), ("gradnom", "gradnorm")])
-def test_show_of_an_unknown_name_suggests_the_nearest_of_any_kind(run, typo, meant):
-    result = run("show", typo)
-    assert result.exit_code == 1
-    assert "did you mean" in result.stderr
-    assert meant in result.stderr.lower()
-
-
-def test_show_of_a_name_that_two_kinds_share_asks_for_the_kind(run):
-    @lossreg.register("Cosine")
-    class Cosine(lossreg.Loss): ...
-
-    result = run("show", "Cosine")
-    assert result.exit_code == 1
-    assert "local/Cosine is a loss and core/Cosine is a schedule; choose with --kind" in result.stderr
-    assert "  - {loss: Cosine, weight: 1.0}" in run("show", "Cosine", "--kind", "loss").stdout
-
-
-def test_show_of_an_ambiguous_alias_lists_the_candidates(run, monkeypatch):
-    spec = lossreg.LossSpec("DiceLoss", "torch.nn:MSELoss", aliases=("same",))
-    current = catalog()
-    plugins = [Plugin(name, f"{name}-dist", "1.0", (spec,)) for name in ("one", "two")]
-    monkeypatch.setattr(lossreg.registry, "_catalog", type(current)(current.manager, [*current.plugins, *plugins]))
-    result = run("show", "same")
-    assert result.exit_code == 1
-    assert "one/DiceLoss (one-dist 1.0) and two/DiceLoss (two-dist 1.0)" in result.stderr
-    assert "{loss: one/DiceLoss, weight: 1.0}" in run("show", "one/DiceLoss").stdout
-
-
-def test_show_of_a_loss_that_cannot_be_imported_exits_with_1(run, monkeypatch):
-    spec = lossreg.LossSpec("Gone", "no_such_package.losses:Gone")
-    plugin = Plugin("gone", "gone-dist", "1.2", (spec,))
-    current = catalog()
-    found = type(current)(current.manager, (*current.plugins, plugin))
-    monkeypatch.setattr(lossreg.registry, "_catalog", found)
-    result = run("show", "Gone")
-    assert result.exit_code == 1
-    assert "gone-dist 1.2" in result.stderr
-    assert "no_such_package" in result.stderr
 
 
 def test_plugins_shows_the_core_and_what_it_offers(run):

@@ -35,7 +35,7 @@ def test_the_version(run):
     [
         ("chekc",),
         ("list", "--kind", "optimizer"),
-        ("list", "a", "b"),
+        ("show", "a", "b"),
         ("show",),
         ("check",),
         ("check", "absent.yaml"),

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from omegaconf import OmegaConf
 
+import lossreg
 from lossreg.config.build import build_compound_loss_from_config, get_loss_function
 from lossreg.config.grammar import Grammar
 from lossreg.config.schema import schema
@@ -474,6 +475,61 @@ def test_it_describes_a_loss() -> None:
     assert made["number"] == {"type": ["number", "string"], "pattern": r"\$\{"}
     assert parameters["mode"]["anyOf"][0] == {"enum": ["abs", "square"]}
     assert "hook" not in parameters, "only Python can give it"
+
+
+def test_a_dotted_path_is_a_name_and_a_name_is_no_path() -> None:
+    lossreg.register("Old", targets=("old.place.Old",))(len)
+    validator = Draft202012Validator(schema())
+    for term in ("old.place.Old", {"loss": "old.place.Old"}, {"_target_": "old.place.Old"}):
+        assert validator.is_valid({"losses": [term]})
+        assert refusals({"losses": [term]}) == []
+    for term in ("old.place.New", {"loss": "old.place.New"}, {"_target_": "Old"}):
+        assert not validator.is_valid({"losses": [term]})
+        assert refusals({"losses": [term]}) != []
+    schedule = {"schedule": "lossreg.composition.schedules.Constant", "value": 1.0}
+    assert validator.is_valid({"losses": [{"loss": "Old", "weight": schedule}]})
+    assert refusals({"losses": [{"loss": "Old", "weight": schedule}]}) == []
+
+
+def test_it_says_what_a_loss_is_for_and_takes() -> None:
+    lossreg.register(
+        "Told", summary="Mean of it.", tasks=("depth", "audio"), prediction="waveforms (N, T)", ground_truth="none"
+    )(len)
+    lossreg.register("Short", summary="mean of it")(len)
+    made = schema()["$defs"]
+    about = "Mean of it. For depth, audio. Prediction: waveforms (N, T). Target: none"
+    assert made["loss:local/Told"]["description"] == about
+    assert made["loss:local/Short"]["description"] == "mean of it"
+
+
+def test_what_several_losses_say_alike_stands_once() -> None:
+    @lossreg.register("First")
+    def first(prediction: Any, *, margin: float = 1.0, scale: float = 1.0) -> None:
+        """Compare.
+
+        Args:
+            prediction: the prediction.
+            margin: what lies between the two classes.
+            scale: a small number.
+        """
+
+    @lossreg.register("Second")
+    def second(prediction: Any, *, margin: float = 1.0, scale: float = 1.0) -> None:
+        """Compare otherwise.
+
+        Args:
+            prediction: the prediction.
+            margin: what lies between the two classes.
+            scale: a large number.
+        """
+
+    made = schema()["$defs"]
+    one, other = (made[f"loss:local/{name}"]["properties"] for name in ("First", "Second"))
+    assert one["margin"] == other["margin"]
+    shared = made[one["margin"]["$ref"].removeprefix("#/$defs/")]
+    about = "what lies between the two classes."
+    assert shared == {"description": about, "$ref": "#/$defs/number", "default": 1.0}
+    assert (one["scale"]["description"], other["scale"]["description"]) == ("a small number.", "a large number.")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -348,3 +350,17 @@ def test_a_hook_that_exits_as_it_wraps_is_passed_over_for_others(packages):
     with pytest.warns(PluginWarning, match=r"lossreg_wrap of acme:acme is skipped .* BaseException: no"):
         made = lossreg.create_loss("lines/Fine")
     assert made(torch.ones(2), torch.zeros(2))[0] == 1
+
+
+@pytest.mark.needs_plugins
+def test_a_dotted_path_typed_as_a_name_is_understood():
+    loss = lossreg.create_loss("torch.nn.modules.loss.L1Loss")
+    assert (loss.name, loss.registered_name) == ("L1Loss", "torch/L1Loss")
+    built = lossreg.build_compound_loss_from_config({"losses": ["torch.nn.L1Loss", {"loss": "monai.losses.DiceLoss"}]})
+    assert built.names == ("L1Loss", "DiceLoss")
+
+
+def test_a_dotted_path_typed_as_a_name_is_never_imported():
+    with pytest.raises(UnknownNameError, match=r"no loss is named 'antigravity\.fly'"):
+        lossreg.create_loss("antigravity.fly")
+    assert "antigravity" not in sys.modules

@@ -35,6 +35,28 @@ def test_a_component_is_found_by_each_of_its_names(name):
     assert found.losses.find(name).name == "a/DiceLoss"
 
 
+@pytest.mark.parametrize("dotted", ["torch.nn.MSELoss", "old.place.Loss"])
+def test_a_dotted_path_is_a_name_too(dotted):
+    entry = catalog(a=[loss("DiceLoss", targets=("old.place.Loss",)), loss("Other", target="b:C")]).losses.find(dotted)
+    assert entry.name == "a/DiceLoss"
+    assert entry.term_name(dotted) == dotted.rpartition(".")[2]
+
+
+def test_a_registered_name_with_dots_comes_before_a_dotted_path():
+    entry = catalog(a=[loss("b.C"), loss("Other", target="b:C")]).losses.find("b.C")
+    assert (entry.name, entry.term_name("b.C"), entry.term_name("a/b.C")) == ("a/b.C", "b.C", "b.C")
+
+
+def test_a_dotted_path_that_two_plugins_have_is_ambiguous():
+    with pytest.raises(AmbiguousNameError, match=r"a/One .* and b/Two"):
+        catalog(a=[loss("One")], b=[loss("Two")]).losses.find("torch.nn.MSELoss")
+
+
+def test_a_misspelt_dotted_path_gets_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"did you mean 'torch\.nn\.MSELoss'"):
+        catalog(a=[loss("One")]).losses.find("torch.nn.MSELos")
+
+
 @pytest.mark.parametrize("name", ["b/DiceLoss", "diceloss", "", "/", "a/", "/DiceLoss", "a/a/DiceLoss", "a.DiceLoss"])
 def test_what_is_no_name_of_it_does_not_find_it(name):
     with pytest.raises(UnknownNameError):

@@ -46,7 +46,10 @@ def test_describing_imports_neither_torch_nor_a_loss(installed, code):
     installed.python(code + SPY.format(heavy=HEAVY))
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["plugins"], ["plugins", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["list", "--json"], ["list", "huge", "tiny", "losses"], ["plugins"], ["plugins", "--json"], ["--help"]],
+)
 def test_the_command_line_lists_without_torch_or_a_loss(installed, arguments):
     code = f"""
     import sys

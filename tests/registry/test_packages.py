@@ -28,6 +28,7 @@ def test_a_version_that_is_too_old_is_named():
 
 def test_the_line_that_installs_it_can_be_pasted():
     assert install_line("monai>=1.5") == "pip install 'monai>=1.5'"
+    assert install_line("lossreg-wrappers", "monai>=1.5") == "pip install lossreg-wrappers 'monai>=1.5'"
     assert distribution("monai>=1.5") == "monai"
 
 

@@ -64,7 +64,7 @@ def test_the_other_form_gives_the_same_value(entry, example):
 def test_the_module_that_defines_it_finds_it(entry):
     module, _, name = entry.spec.targets[0].rpartition(".")
     defined = getattr(importlib.import_module(module), name)
-    assert catalog().losses.find_target(f"{defined.__module__}.{defined.__qualname__}") is entry
+    assert catalog().losses.find_target(f"{defined.__module__}.{defined.__qualname__}") == entry
 
 
 def test_gradient_reaches_the_prediction(entry, example):

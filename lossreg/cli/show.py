@@ -1,0 +1,239 @@
+"""`lossreg show`: what one component is for, what it takes and returns, and its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
+from lossreg.cli.import_option import importing
+from lossreg.cli.output import Safe, echo, show_json, styled
+from lossreg.errors import AmbiguousNameError, UnknownNameError
+from lossreg.keys import FROM_DICT, FROM_DICT_SUMMARY, FromDict, Term
+from lossreg.registry import catalog
+from lossreg.registry.components import Entry
+from lossreg.registry.docstrings import plain_words
+from lossreg.registry.signature import LOSS
+from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
+from lossreg.values import keys_of
+
+if TYPE_CHECKING:
+    from lossreg.registry.params import Parameter
+
+_WIDTH, _WIDEST = 80, 100
+"""Width of the text where there is no terminal, and the most in one."""
+
+
+@click.command("show", epilog="Example: lossreg show crossfield_align")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), help="Where a loss and, say, a schedule share a name.")
+@importing
+@as_json
+def show_command(name: str, kind: str | None, as_json: bool) -> None:
+    """Show one component: what it is for, what it takes, its parameters, and a YAML line to copy.
+
+    NAME is a full name (seg/SegLoss), a bare name (SegLoss), an alias (seg) or a dotted path (torch.nn.L1Loss); or
+    from_dict, for the losses that a model computes itself.
+    """
+    from lossreg.registry.params import parameters
+
+    if name == FROM_DICT and kind in (None, "loss"):
+        _show_from_dict(as_json)
+        return
+    entry = _find(name, kind)
+    target = entry.load()
+    tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
+    settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
+    line = _yaml_line(entry, settable)
+    if as_json:
+        facts = described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)}
+        facts |= _keys(entry.spec, target) | _abilities(entry.spec, target)
+        show_json(facts | {"parameters": [_parameter(entry, p) for p in settable], "yaml": line})
+        return
+
+    echo(styled(entry.name, bold=True))
+    _print(plain_words(entry.spec.summary))
+    echo()
+    facts = _facts(entry, target)
+    indent = max(map(len, facts)) + 2
+    for heading, text in facts.items():
+        if indent + max(map(len, text.split())) < _width():
+            _print(text, f"{heading + ':':<{indent}}", " " * indent)
+        else:
+            _print(f"{heading}:")
+            _print(text, "  ", "  ")
+    if settable:
+        echo("\n", styled("Parameters", bold=True))
+        for parameter in settable:
+            echo()
+            _print(_declared(entry, parameter), "  ", "    ")
+            _print(parameter.doc, "      ", "      ")
+    else:
+        echo("\nIt has no parameters.")
+    echo(f"\nIn YAML:\n\n  {line}")
+
+
+def _show_from_dict(as_json: bool) -> None:
+    """Show the keys of a term that holds the losses which a model computes itself; no plugin offers it."""
+    line = f'- {{loss: {FROM_DICT}, terms: {{MEMBER: 1.0, "PREFIX_*": 0.5}}, rest: 0}}'
+    keys = [key for key in keys_of(FromDict).values() if key.name != "loss"]
+    if as_json:
+        taken = [{"name": k.name, "type": k.type.words, "default": k.default, "doc": k.doc} for k in keys]
+        show_json({"name": FROM_DICT, "kind": "group", "summary": FROM_DICT_SUMMARY, "keys": taken, "yaml": line})
+        return
+    echo(styled(FROM_DICT, bold=True))
+    _print(FROM_DICT_SUMMARY)
+    echo("\n", styled("Keys", bold=True))
+    for key in keys:
+        echo()
+        _print(f"{key.name}: {key.type.words} = {json.dumps(key.default)}", "  ", "    ")
+        _print(key.doc, "      ", "      ")
+    echo(f"\nIn YAML:\n\n  {line}")
+
+
+def _width() -> int:
+    from lossreg.cli import console
+
+    width = console.terminal_width()
+    return _WIDTH if width is None else min(width, _WIDEST)
+
+
+def _print(text: str, first: str = "", rest: str = "") -> None:
+    """Print a paragraph that fits the terminal; nothing if it is empty."""
+    from lossreg.cli import console
+
+    if text:
+        echo(Safe(console.paragraph(text, _width(), first, rest)))
+
+
+def _facts(entry: Entry[Any], target: Any) -> dict[str, str]:
+    """Return what is known of a component, by the heading of each line."""
+    spec = entry.spec
+    keys, abilities = _keys(spec, target), _abilities(spec, target)
+    facts = {"Kind": spec.kind}
+    if isinstance(spec, LossSpec):
+        facts |= {"Tasks": ", ".join(spec.tasks), "Prediction": spec.prediction, "Target": spec.ground_truth}
+        if not keys:
+            facts["Reads"] = "the only tensor of each side, or those at pred_key and gt_key"
+    facts |= {key.capitalize(): ", ".join(value) for key, value in keys.items()}
+    facts |= {"Mask": abilities.get("mask", "")}
+    for heading, ability in (("Sample weight", "sample_weight"), ("Count", "count")):
+        facts[heading] = {True: "yes", False: "no"}[abilities[ability]] if ability in abilities else ""
+    facts |= {
+        "Formula": spec.formula,
+        "Source": spec.source,
+        "Page": spec.url,
+        "Aliases": ", ".join(spec.aliases),
+        "From": f"{origin_of(entry.plugin)} ({spec.target})",
+        "Also as": ", ".join(spec.targets),
+    }
+    return {heading: text for heading, text in facts.items() if text}
+
+
+def _declared(entry: Entry[Any], parameter: Parameter) -> str:
+    """Return a parameter with its type and default, as Python writes it."""
+    clashes = entry.spec.kind == "loss" and parameter.name in keys_of(Term) and not _given(entry, parameter)
+    under = " (under args)" if clashes else ""
+    return f"{parameter.name}: {parameter.annotation or 'any'}{_default(entry, parameter)}{under}"
+
+
+def _find(name: str, kind: str | None) -> Entry[Any]:
+    """Return the component with a name, of one kind or of any."""
+    found: list[Entry[Any]] = []
+    errors: list[UnknownNameError | AmbiguousNameError] = []
+    telling: list[UnknownNameError | AmbiguousNameError] = []  # name candidates, or what to install
+    for section in catalog().sections:
+        if kind in (None, section.kind):
+            try:
+                found.append(section.find(name))
+            except (UnknownNameError, AmbiguousNameError) as error:
+                tells = isinstance(error, AmbiguousNameError) or section.missing(name)
+                (telling if tells else errors).append(error)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        kinds = " and ".join(f"{entry.name} is a {entry.spec.kind}" for entry in found)
+        raise click.ClickException(f"{kinds}; choose with --kind")
+    raise min([*telling, *errors], key=lambda error: error not in telling and not getattr(error, "near", ()))
+
+
+def _given(entry: Entry[Any], parameter: Parameter) -> bool:
+    """Return whether the term sets this parameter: the name of a loss."""
+    return entry.spec.kind == "loss" and parameter.name == "name"
+
+
+def _default(entry: Entry[Any], parameter: Parameter) -> str:
+    if _given(entry, parameter):
+        return f" = {_shortest_name(entry)}"
+    return ", required" if parameter.required else f" = {json.dumps(parameter.default, default=repr)}"
+
+
+def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
+    required = parameter.required and not _given(entry, parameter)
+    return {
+        "name": parameter.name,
+        "type": parameter.annotation,
+        "required": required,
+        **({} if parameter.required else {"default": parameter.default}),
+        "doc": parameter.doc,
+    }
+
+
+def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
+    """Return the batch keys that a component declares to read and to provide."""
+    source = spec if isinstance(spec, PreprocessSpec) else target
+    keys = {name: getattr(source, name, ()) for name in ("requires", "optional", "provides")}
+    if isinstance(spec, LossSpec) and not _is_loss(target):
+        keys["requires"] = spec.wrap.get("inputs", ())
+    return {
+        name: list(value)
+        for name, value in keys.items()
+        if value and isinstance(value, Sequence) and not isinstance(value, str)
+    }
+
+
+def _is_loss(target: Any) -> bool:
+    return inspect.isclass(target) and any((base.__module__, base.__name__) == LOSS for base in target.__mro__)
+
+
+def _abilities(spec: Spec, target: Any) -> dict[str, Any]:
+    """Return what is known of a loss: what a mask chooses, and whether it takes weights and its mean has a count."""
+    if not isinstance(spec, LossSpec):
+        return {}
+    masks = getattr(target, "masks", None)
+    takes = masks if isinstance(masks, bool) else not spec.unmasked if spec.masking else None
+    mask = spec.masking or {True: "yes", False: "no", None: ""}[takes]
+    counts: bool | None = None
+    if _is_loss(target):
+        from lossreg.losses.base import Loss
+
+        counts = target.counts is not Loss.counts
+    elif spec.masking:
+        counts = not spec.unmasked and not spec.masking.endswith("no count")
+    known = {"mask": mask or None, "sample_weight": takes, "count": counts}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _yaml_line(entry: Entry[Any], parameters: Sequence[Parameter]) -> str:
+    """Return a line for a config; required values are "???", OmegaConf's mark for missing values."""
+    name = _shortest_name(entry)
+    missing = [p.name for p in parameters if p.required and not _given(entry, p)]
+    clashing = [p for p in missing if entry.spec.kind == "loss" and p in keys_of(Term)]
+    arguments = "".join(f', {p}: "???"' for p in missing if p not in clashing)
+    if clashing:
+        arguments += ", args: {" + ", ".join(f'{p}: "???"' for p in clashing) + "}"
+    return {
+        "loss": f"- {{loss: {name}{arguments}, weight: 1.0}}",
+        "preprocess": f"- {{preprocess: {name}{arguments}}}",
+        "schedule": f"weight: {{schedule: {name}{arguments}}}",
+        "weighting": f"weighting: {{strategy: {name}{arguments}}}",
+    }[entry.spec.kind]
+
+
+def _shortest_name(entry: Entry[Any]) -> str:
+    """Return the first unambiguous alias, or the bare name if it is unambiguous, else the full name."""
+    return next(iter(section_of(entry.spec.kind).names_of(entry)), entry.name)
