@@ -257,7 +257,12 @@ def _together(first: str, second: str, history: Sequence[Sample], samples: int) 
         if cosine is None or not all(t is not None and t.factor != 0 and t.is_labelled for t in pair):
             return []
         one, other = cast("list[TermSample]", pair)
-        found.append((cosine * math.copysign(1, one.factor * other.factor), one.length / other.length))
+        found.append(
+            (
+                cosine * math.copysign(1, one.factor * other.factor),
+                one.length / other.length if other.length else math.inf,
+            )
+        )
     return found if len(found) == samples else []
 
 

@@ -128,19 +128,3 @@ def test_after_it_is_closed_it_looks_at_nothing():
 def test_what_it_cannot_watch_is_refused(criterion, every):
     with pytest.raises(ArgumentError, match=r"Monitor: (criterion|every): expected"):
         Monitor(criterion, every=every)
-
-
-def test_report_shows_every_term_and_verdict(tmp_path):
-    report = train(weights=[1.0, 1e4, 1.0], steps=60).report()
-    text = str(report)
-    assert all(name in text for name in ("fit", "near", "classes", "dominant", "3 looks"))
-    data = report.to_dict()
-    assert [sample["step"] for sample in data["samples"]] == [0, 25, 50]
-    assert data["verdicts"][0]["kind"] == "dominant"
-    assert report.to_json(tmp_path / "monitor.json") + "\n" == (tmp_path / "monitor.json").read_text()
-
-
-@pytest.mark.needs_plugins
-def test_report_is_drawn(tmp_path):
-    train(weights=[1.0, 1e4, 1.0], steps=60).report().plot(tmp_path / "monitor.png")
-    assert (tmp_path / "monitor.png").stat().st_size > 5000
