@@ -75,3 +75,20 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         return told
 
     return call
+
+
+@pytest.fixture
+def on_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Return a function that calls each of some functions on a rank of its own, a thread of this process.
+
+    It returns what each returned, or the exception that it raised.
+    """
+    from thread_ranks import ThreadRanks  # it imports torch, which most tests do without
+
+    def call(*calls: Callable[[], Any]) -> list[Any]:
+        with monkeypatch.context() as patched:
+            ranks = ThreadRanks(len(calls))
+            ranks.stand_in(patched)
+            return ranks.run(calls)
+
+    return call
