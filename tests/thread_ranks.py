@@ -25,12 +25,12 @@ class ThreadRanks:
         self.collectives = 0
         self._own = threading.local()
         self._changed = threading.Condition()
-        self._shares: dict[int, dict[int, Any]] = defaultdict(dict)
-        self._entered = [0] * size
-        self._ended = [False] * size
 
     def run(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Call each function on a rank of its own; return what each returned, or the exception that it raised."""
+        self._shares: dict[int, dict[int, Any]] = defaultdict(dict)
+        self._entered = [0] * self.size
+        self._ended = [False] * self.size
         found: list[Any] = [None] * self.size
         threads = [threading.Thread(target=self._run, args=(rank, call, found)) for rank, call in enumerate(calls)]
         for thread in threads:

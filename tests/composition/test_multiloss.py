@@ -412,7 +412,8 @@ class TestRanks:
 
     def test_where_a_forward_has_no_collective_or_trains_nothing_each_goes_on_alone(self, on_ranks: Any) -> None:
         criteria = [self.make("a", "b"), self.make("a")]
-        assert on_ranks(*(partial(self.forward, criterion) for criterion in criteria)) == [6.0, 3.0]
+        forwards = [partial(self.forward, criterion) for criterion in criteria]
+        assert on_ranks(*forwards, collectives=0) == [6.0, 3.0]
         criteria = [self.make("a", "b", weighting=CoV).eval(), self.make("a", weighting=CoV).eval()]
         assert on_ranks(*(partial(self.forward, criterion) for criterion in criteria)) == [3.0, 3.0]
 

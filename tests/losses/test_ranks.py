@@ -91,7 +91,17 @@ def test_of_several_errors_the_first_is_told_and_all_ranks_that_failed(on_ranks:
 
 
 def test_where_no_rank_failed_the_sums_are_those_of_the_numbers(on_ranks: OnRanks) -> None:
-    assert on_ranks(forward, forward) == [[2.0, 4.0]] * 2
+    assert on_ranks(forward, forward, collectives=1) == [[2.0, 4.0]] * 2
+
+
+def test_in_a_compiled_graph_numbers_are_added_up_and_nothing_is_told(
+    on_ranks: OnRanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert on_ranks(forward, forward, collectives=1) == [[2.0, 4.0]] * 2
+    failing, other = on_ranks(lambda: forward(ValueError("late")), forward, collectives=1)
+    assert repr(failing) == "ValueError('late')"
+    assert other == [2.0, 4.0]
 
 
 def test_an_error_that_meets_no_collective_is_raised_at_the_end() -> None:
@@ -152,6 +162,8 @@ def test_after_a_forward_nothing_of_it_is_left(on_ranks: OnRanks) -> None:
         with pytest.raises(ValueError, match="first"):
             forward(ValueError("first"))
         assert not in_forward()
+        with pytest.raises(ValueError, match="at once"), deferred():
+            raise ValueError("at once")
         return forward(), in_forward()
 
     assert on_ranks(twice, twice) == [([2.0, 4.0], False)] * 2
@@ -179,7 +191,7 @@ def compared(on_ranks: OnRanks, *facts: dict[str, str]) -> list[Any]:
 
 
 def test_equal_facts_are_no_error(on_ranks: OnRanks) -> None:
-    assert compared(on_ranks, {"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == ["None"] * 2
+    assert on_ranks(*[partial(compare, {"a": "1", "b": "2"}, "here")] * 2, collectives=1) == [None, None]
 
 
 def differ(told_of_them: str) -> list[str]:
