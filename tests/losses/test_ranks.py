@@ -224,7 +224,7 @@ def cut(on_ranks: OnRanks, *values: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("start", "end"), [(0, 300), (39, 261), (41, 259), (100, 200), (200, 100), (300, 0)], ids=lambda size: str(size)
+    ("start", "end"), [(0, 600), (39, 561), (41, 559), (300, 300), (560, 40), (600, 0)], ids=lambda size: str(size)
 )
 def test_of_long_values_the_part_is_shown_where_they_differ(on_ranks: OnRanks, start: int, end: int) -> None:
     values = ["s" * start + own + "e" * end for own in "xy"]
