@@ -216,7 +216,7 @@ def test_what_a_module_says_is_what_the_object_says(case: str, package: Callable
         (BASE.replace("Base", "X"), "What it is.\n\nMake it."),
         (f"{BASE}class X(Base): pass", "What it is."),
         (f"{BASE}class X(Base):\n    'Mine.'\n    def __init__(self, c=1): pass", "Mine."),
-        ("class X:\n    def __init__(self, c=1):\n        \"\"\"Make it.\n\n        Well.\n        \"\"\"", "Make it.\n\nWell."),
+        ("class X:\n    def __init__(self, c=1):\n        'Make it.\\n\\n        Well.'", "Make it.\n\nWell."),
         ("@dataclass\nclass X:\n    'Data.'\n    c: int = 1", "Data."),
     ],
 )  # fmt: skip
