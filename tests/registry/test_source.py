@@ -327,7 +327,8 @@ def test_what_the_source_does_not_determine_is_not_guessed(case: str, package: C
 # --- defaults and annotations -----------------------------------------------------------------------
 
 HEAD = """
-from typing import Callable, Literal, Optional
+from collections.abc import Callable
+from typing import Literal, Optional
 import typing
 NUMBER = 3
 MODES = Literal["abs", "square"]
