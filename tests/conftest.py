@@ -75,3 +75,22 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         return told
 
     return call
+
+
+@pytest.fixture
+def on_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Return a function that calls each of some functions on a rank of its own, a thread of this process.
+
+    It returns what each returned, or the exception that it raised; `collectives` is how many there must be.
+    """
+    from thread_ranks import ThreadRanks  # it imports torch, which most tests do without
+
+    def call(*calls: Callable[[], Any], collectives: int | None = None) -> list[Any]:
+        ranks = ThreadRanks(len(calls))
+        with monkeypatch.context() as patched:
+            ranks.stand_in(patched)
+            found = ranks.run(calls)
+        assert collectives in (None, ranks.collectives)
+        return found
+
+    return call

@@ -380,7 +380,7 @@ def weigh(
         found = _coefficients(criterion.weighting, values, asked, active, now, counts)
     if found is not None and found.addends is not None and window is not None and not window.single and on:
         fractions = torch.stack([window.fraction_of(i, parts.get(i, ())) for i in on])
-        found = found._replace(addends=found.addends * (fractions / window.ranks).to(vector))
+        found = found._replace(addends=found.addends * fractions.to(vector))
     there = vector if gone is None else torch.where(gone, 0.0, vector)
     shares = (there if found is None else found.of(there)) * weights
     coefficients = None if found is None else found.weights.detach()

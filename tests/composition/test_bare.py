@@ -117,6 +117,27 @@ def test_compiled_a_function_gets_the_bare_tensors() -> None:
     assert criterion(X, Y)[0].item() == pytest.approx(SQUARED, rel=1e-5)
 
 
+def test_an_error_of_a_function_tells_all_that_it_was_given() -> None:
+    def fail(pred: Any, gt: Any) -> tuple[Any, Any]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as raised:
+        MultiLoss([Distance("a")], [1.0], pre_processes=[fail])(PRED, {"mask": GT, "id": GT[0].long()})
+    assert raised.value.__notes__ == [
+        "in preprocess 'fail', given pred float32 (1, 2) on cpu, gt.mask float32 (1, 2) on cpu, gt.id int64 (2,) on cpu"
+    ]
+
+
+def test_an_error_of_a_preprocess_tells_what_it_reads() -> None:
+    class Fail(Half):
+        def compute(self, pred_batch: Any, gt_batch: Any) -> dict[str, Tensor]:
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as raised:
+        MultiLoss([Distance("a", "half")], [1.0], pre_processes=[Fail()])(PRED, {"mask": GT, "other": GT})
+    assert raised.value.__notes__ == ["in preprocess 'Fail', given gt.mask float32 (1, 2) on cpu"]
+
+
 # --- preprocesses that declare their keys ---------------------------------------------------------
 
 

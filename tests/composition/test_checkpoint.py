@@ -238,11 +238,24 @@ def test_a_loss_by_name_and_its_class_by_hand_are_one():
 
 
 def test_a_class_of_a_script_is_the_same_when_it_is_imported(monkeypatch):
-    criterion = flat(("a", "learned"))
+    imported = flat(("a", "learned")).state_dict()
     monkeypatch.setattr(Scaled, "__module__", "__main__")
-    state = criterion.state_dict()
+    flat(("a", "learned")).load_state_dict(imported)
+    of_script = flat(("a", "learned")).state_dict()
     monkeypatch.undo()
-    flat(("a", "learned")).load_state_dict(state)
+    flat(("a", "learned")).load_state_dict(of_script)
+
+
+def test_a_class_of_a_script_is_not_one_of_another_name(monkeypatch):
+    imported = flat(("a", "weighted")).state_dict()
+    monkeypatch.setattr(Scaled, "__module__", "__main__")
+    criterion = flat(("a", "learned"))
+    with pytest.raises(CheckpointError, match=r"a: expected '__main__\.Scaled', found '.*\.BCEWithLogitsLoss'"):
+        criterion.load_state_dict(imported, strict=False)
+    of_script = criterion.state_dict()
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"a: expected '.*\.BCEWithLogitsLoss', found '__main__\.Scaled'"):
+        flat(("a", "weighted")).load_state_dict(of_script, strict=False)
 
 
 @pytest.mark.parametrize("stored", [("local/Before", "before.Before"), ("old.place.Before", "old.place.Before")])
@@ -275,6 +288,12 @@ def test_the_state_of_a_network_is_no_state_of_a_criterion():
         CheckpointError, match=r"expected the norms of the terms \['a', 'b'\], found \['bias', 'weight'\]"
     ):
         flat(*L1_MSE).load_state_dict(nn.Linear(1, 1).state_dict(), strict=False)
+
+
+def test_of_the_state_of_a_large_network_the_first_three_keys_are_shown():
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match=r"found \['0\.bias', '0\.weight', '1\.bias'\]"):
+        flat(*L1_MSE).load_state_dict(network.state_dict(), strict=False)
 
 
 def test_parameters_that_change_places_are_warned_of_since_an_optimizer_goes_by_position():
@@ -592,6 +611,16 @@ def test_assigning_onto_meta_loads_by_name():
         _, target = swapped_pair(weighting=DWA())
     target.load_state_dict(source.state_dict(), assign=True)
     assert same(numbers(target), numbers(source))
+
+
+@pytest.mark.parametrize("without", [(), ("skipped", "calibrated", "norm_sum", "norm_count")])
+def test_assigning_an_older_checkpoint_onto_meta_leaves_nothing_on_meta(without):
+    source = fill(flat(*L1_MSE))
+    with torch.device("meta"):
+        target = flat(*L1_MSE)
+    target.load_state_dict(older(source, *without), assign=True)
+    assert {value.device.type for value in target.state_dict().values()} == {"cpu"}
+    assert [loss.norm.item() for loss in target.loss_funcs] == [loss.norm.item() for loss in source.loss_funcs]
 
 
 def test_a_state_dict_that_aliases_the_criterion_is_copied_before_it_moves():

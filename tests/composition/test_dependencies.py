@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -113,6 +114,13 @@ def test_a_plain_function_keeps_its_place_and_always_runs() -> None:
     multi_loss = MultiLoss([Read("t", ["gt.b"])], [1.0], pre_processes=[before, look, after])
     assert float(multi_loss(PRED, {})[0]) == 6.0
     assert seen == [["a"]]
+
+
+def test_a_function_that_does_not_tell_its_signature_is_taken() -> None:
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(torch.add)
+    multi_loss = MultiLoss([Read("t", [])], [1.0], pre_processes=[torch.add])
+    assert [item["name"] for item in multi_loss.plan()] == ["add", "t"]
 
 
 def test_a_function_that_returns_something_else_is_a_type_error() -> None:

@@ -1,4 +1,7 @@
-"""A batch with nothing to learn is absent, not zero: in norms, in weightings and in what is told of a forward."""
+"""A batch with nothing to learn is absent, not zero, in norms, in weightings and in what is told of a forward.
+
+An error of one rank is told to those that wait for it.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from lossreg.composition.weighting.relobralo import ReLoBRaLo
 from lossreg.composition.weighting.shared import AtSharedParameters
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
+from lossreg.errors import DistributedError, MissingKeyError, NonFiniteError
 
 IGNORED = -100
 
@@ -148,3 +152,100 @@ def test_the_record_says_how_many_elements_a_value_is_a_mean_over():
     multi_loss(pred, gt)
     counts = {path: float(term.count) for path, term in multi_loss.last_record.items()}
     assert counts == {"classes": 15.0, "height": 8.0}
+
+
+# --- errors of one rank -----------------------------------------------------------------------------
+
+
+TALKING = {
+    "a weighting": {"weighting": CoV},
+    "skip_term": {"on_nonfinite": "skip_term"},
+    "running norms": {"track_norms": "running"},
+}
+
+
+def talking(talk, grouped):
+    options = {key: value() if callable(value) else value for key, value in TALKING[talk].items()}
+    return MultiLoss([criterion(**options)], [1.0]) if grouped else criterion(**options)
+
+
+def lacking():
+    pred, gt = batch()
+    del gt["labels"]
+    return pred, gt
+
+
+def failing(pred_batch, gt_batch):
+    if "labels" not in gt_batch:
+        raise KeyError("labels")
+    return pred_batch, gt_batch
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("talk", TALKING)
+def test_an_error_of_one_rank_is_told_to_those_that_wait_in_a_collective(on_ranks, talk, grouped):
+    criteria = [talking(talk, grouped) for _ in range(2)]
+    told, raised = on_ranks(lambda: criteria[0](*batch()), lambda: criteria[1](*lacking()))
+    assert isinstance(raised, MissingKeyError)
+    assert isinstance(told, DistributedError)
+    assert str(told) == f"rank 1 failed with MissingKeyError: {raised}"
+    states = [criterion.state_dict() for criterion in (*criteria, talking(talk, grouped))]
+    assert all(torch.equal(state[key], value) for state in states[:2] for key, value in states[2].items())
+
+
+def test_an_error_of_a_preprocess_is_told_too(on_ranks):
+    criteria = [criterion(weighting=CoV(), pre_processes=[failing]) for _ in range(2)]
+    told, raised = on_ranks(lambda: criteria[0](*batch()), lambda: criteria[1](*lacking()))
+    assert isinstance(raised, KeyError)
+    assert str(told) == "rank 1 failed with KeyError: 'labels'"
+
+
+def test_a_value_that_raises_on_one_rank_is_told_to_the_other(on_ranks):
+    def nan():
+        pred, gt = batch()
+        return pred, {**gt, "height": gt["height"] * math.nan}
+
+    criteria = [criterion(weighting=CoV(), on_nonfinite="raise") for _ in range(2)]
+    told, raised = on_ranks(lambda: criteria[0](*batch()), lambda: criteria[1](*nan()))
+    assert isinstance(raised, NonFiniteError)
+    assert str(told) == f"rank 1 failed with NonFiniteError: {raised}"
+
+
+def test_without_a_collective_an_error_of_one_rank_is_its_own(on_ranks):
+    criteria = [criterion() for _ in range(2)]
+    total, raised = on_ranks(lambda: criteria[0](*batch())[0].item(), lambda: criteria[1](*lacking()))
+    assert total == criterion()(*batch())[0].item()
+    assert isinstance(raised, MissingKeyError)
+
+
+def test_a_group_that_one_rank_lacks_leaves_no_rank_waiting(on_ranks):
+    def make():
+        return MultiLoss([criterion(name="group", weighting=CoV())], [1.0], optional_terms=["group"])
+
+    def forward(multi_loss, pred, gt):
+        return len(multi_loss(pred, gt)[1]), {key: value.tolist() for key, value in states(multi_loss).items()}
+
+    nothing = {"other": torch.ones(1, requires_grad=True)}
+    criteria = [make(), make()]
+    (there, state), (absent, other) = on_ranks(
+        lambda: forward(criteria[0], *batch()), lambda: forward(criteria[1], nothing, {})
+    )
+    assert (there, absent) == (2, 0)
+    assert state == other
+
+
+def test_values_of_ranks_are_weighed_by_what_they_are_means_over(on_ranks):
+    """The state on each rank is that of one process with the joined batch."""
+
+    def train(multi_loss, seeds):
+        for seed in seeds:
+            multi_loss(*batch(seed, samples=1 + seed))
+
+    joined, parts = criterion(weighting=CoV()), [criterion(weighting=CoV()) for _ in range(2)]
+    for seed in (0, 2):
+        both = [batch(seed + i, samples=1 + seed + i) for i in range(2)]
+        joined(*({key: torch.cat([one[side][key] for one in both]) for key in both[0][side]} for side in range(2)))
+    on_ranks(lambda: train(parts[0], (0, 2)), lambda: train(parts[1], (1, 3)))
+    for multi_loss in parts:
+        for key, value in states(joined.weighting).items():
+            torch.testing.assert_close(states(multi_loss.weighting)[key], value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from scipy.interpolate import interp1d
 from torch import Tensor, nn
 
 from lossreg import Loss, LossWrapper, MultiLoss
-from lossreg.errors import ArgumentError, GraphError, MissingKeyError
+from lossreg.composition.weighting.cov import CoV
+from lossreg.composition.weighting.dwa import DWA
+from lossreg.errors import ArgumentError, DistributedError, GraphError, MissingKeyError
 from lossreg.testing import thresholds
 
 
@@ -373,3 +376,85 @@ class TestState:
         assert [(item["kind"], item["name"]) for item in multi_loss.plan()] == [("term", "t0")]
         assert "t0: weight=Piecewise" in repr(multi_loss)
         assert [term.name for term in multi_loss.terms] == ["t0"]
+
+
+class TestRanks:
+    """What the ranks hold is compared before the first forward that has a collective."""
+
+    TALKING: ClassVar[dict[str, dict[str, Any]]] = {
+        "a weighting": {"weighting": DWA},
+        "skip_term": {"on_nonfinite": "skip_term"},
+        "running norms": {"track_norms": "running"},
+        "a window": {"reduce_over": "ranks"},
+    }
+
+    @staticmethod
+    def make(*names: str, grouped: bool = False, **options: Any) -> MultiLoss:
+        options = {key: value() if callable(value) else value for key, value in options.items()}
+        losses = [LossWrapper(nn.L1Loss(), name) for name in names]
+        criterion = MultiLoss(losses, [1.0] * len(losses), name="m", **options)
+        return MultiLoss([criterion], [1.0]) if grouped else criterion
+
+    @staticmethod
+    def forward(criterion: MultiLoss) -> float:
+        return criterion(torch.full((2, 1), 3.0, requires_grad=True), torch.zeros(2, 1), epoch=0)[0].item()
+
+    @pytest.mark.parametrize("grouped", [False, True])
+    @pytest.mark.parametrize("talk", TALKING)
+    def test_different_criteria_are_the_same_error_on_all(self, on_ranks: Any, talk: str, grouped: bool) -> None:
+        options = self.TALKING[talk] | {"grouped": grouped and talk != "a window"}
+        criteria = [self.make("a", "b", **options), self.make("a", **options)]
+        first, second = on_ranks(*(partial(self.forward, criterion) for criterion in criteria))
+        assert isinstance(first, DistributedError)
+        assert str(first) == str(second)
+        assert "expected the same criterion on every rank" in str(first)
+        assert "is a, b on rank 0, a on rank 1" in str(first)
+
+    def test_where_a_forward_has_no_collective_or_trains_nothing_each_goes_on_alone(self, on_ranks: Any) -> None:
+        criteria = [self.make("a", "b"), self.make("a")]
+        forwards = [partial(self.forward, criterion) for criterion in criteria]
+        assert on_ranks(*forwards, collectives=0) == [6.0, 3.0]
+        criteria = [self.make("a", "b", weighting=CoV).eval(), self.make("a", weighting=CoV).eval()]
+        assert on_ranks(*(partial(self.forward, criterion) for criterion in criteria)) == [3.0, 3.0]
+
+    def test_equal_criteria_are_compared_once(self, on_ranks: Any) -> None:
+        criteria = [self.make("a", weighting=DWA), self.make("a", weighting=DWA)]
+
+        def train(rank: int) -> list[float]:
+            totals = [self.forward(criteria[rank])]
+            criteria[rank].calibrated.fill_(rank == 0)
+            return [*totals, self.forward(criteria[rank])]
+
+        assert on_ranks(partial(train, 0), partial(train, 1)) == [[3.0, 3.0]] * 2
+        for criterion in criteria:
+            criterion._compared = False  # as after a start
+        first, second = on_ranks(*(partial(self.forward, criterion) for criterion in criteria))
+        assert "calibrated is True on rank 0, False on rank 1" in str(first)
+        assert str(first) == str(second)
+
+    def test_a_window_over_micro_batches_compares_them_whatever_they_do(self, on_ranks: Any) -> None:
+        def enter(*names: str) -> None:
+            with self.make(*names).window([]):
+                pass
+
+        for error in on_ranks(partial(enter, "a"), partial(enter, "a", "b")):
+            assert isinstance(error, DistributedError)
+            assert "is a on rank 0, a, b on rank 1" in str(error)
+        assert on_ranks(partial(enter, "a"), partial(enter, "a")) == [None, None]
+
+    def test_norms_of_different_criteria_are_not_averaged(self, on_ranks: Any) -> None:
+        criteria = [MultiLoss([Scaled("a", factor)], [1.0]) for factor in (1.0, 3.0)]
+        for criterion in criteria:
+            criterion.update_norm(PRED, GT, 4)
+        first, second = on_ranks(*(criterion.sync for criterion in criteria))
+        assert isinstance(first, DistributedError)
+        assert str(first) == str(second)
+        assert "the loss of 'a' is " in str(first)
+        assert [criterion.loss_funcs[0].norm.item() for criterion in criteria] == [2.0, 6.0]
+
+    def test_norms_are_averaged_by_samples(self, on_ranks: Any) -> None:
+        criteria = [MultiLoss([MultiLoss([Scaled("a")], [1.0], name="g")], [1.0]) for _ in range(2)]
+        for criterion, value, nums in zip(criteria, (2.0, 8.0), (1, 2), strict=True):
+            criterion.update_norm({"x": torch.full((nums, 1), value)}, GT, nums)
+        assert on_ranks(*(criterion.sync for criterion in criteria)) == [None, None]
+        assert [term.loss.norm.item() for criterion in criteria for _, term in criterion.leaves()] == [6.0, 6.0]

@@ -85,3 +85,60 @@ def test_a_finite_batch_is_the_same_under_all_three() -> None:
 def test_other_choices_are_refused() -> None:
     with pytest.raises(ValueError, match=r"on_nonfinite: expected 'ignore', 'raise' or 'skip_term', found 'drop'"):
         make("drop")
+
+
+def test_of_a_batch_each_tensor_is_told_with_what_is_finite_in_it() -> None:
+    gt = {
+        "empty": torch.zeros(0, 3),
+        "lost": torch.tensor([torch.nan, torch.inf]),
+        "some": torch.tensor([[1.0, torch.inf, -2.5]]),
+        "counts": torch.tensor([3, 7]),
+        "name": "no tensor",
+    }
+    with pytest.raises(NonFiniteError) as raised:
+        make("raise")(batch(-1.0, 0.0), gt, epoch=2)
+    assert str(raised.value) == (
+        "MultiLoss 'multi': 'a' is nan, 'b' is -inf at epoch 2; the batch: pred.a (2,) -1 to -1; pred.b (2,) 0 to 0; "
+        "gt.empty (0, 3) is empty; gt.lost (2,) nothing finite, 2 not finite; gt.some (1, 3) -2.5 to 1, 1 not finite; "
+        "gt.counts (2,) 3 to 7. Norms and weighting are as they were"
+    )
+
+
+def test_a_batch_without_tensors_is_told_as_such() -> None:
+    class Nothing(Log):
+        def compute(self, pred_batch: Any, gt_batch: Any) -> Tensor:
+            return torch.tensor(torch.inf)
+
+    term = Nothing("a")
+    term.requires = ()
+    with pytest.raises(NonFiniteError, match="'a' is inf at epoch None; the batch: no tensors"):
+        MultiLoss([term], [1.0], on_nonfinite="raise")({}, {})
+
+
+def test_a_term_that_is_off_may_be_anything() -> None:
+    for choice in ("raise", "skip_term"):
+        multi_loss = MultiLoss([Log("a"), Log("b")], [1.0, 0.0], on_nonfinite=choice)
+        assert multi_loss(batch(2.0, -1.0), {})[0].item() == pytest.approx(torch.tensor(2.0).log().item())
+        assert multi_loss.skipped.tolist() == [0, 0]
+
+
+def test_in_eval_a_term_is_left_out_and_not_counted() -> None:
+    multi_loss = make("skip_term").eval()
+    assert list(multi_loss(batch(2.0, -1.0), {})[1]) == ["a"]
+    assert multi_loss.skipped.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("training", "there"), [(True, [["a"], ["a"]]), (False, [["a", "b"], ["a"]])])
+def test_in_training_all_ranks_leave_out_what_is_not_finite_on_one(on_ranks: Any, training: bool, there: Any) -> None:
+    criteria = [make("skip_term").train(training) for _ in range(2)]
+    forwards = zip(criteria, (3.0, -1.0), strict=True)
+    found = on_ranks(*(lambda c=c, b=b: list(c(batch(2.0, b), {})[1]) for c, b in forwards))
+    assert found == there
+    assert [c.skipped.tolist() for c in criteria] == [[0, int(training)]] * 2
+
+
+def test_a_term_that_a_rank_lacks_is_no_obstacle(on_ranks: Any) -> None:
+    criteria = [make("skip_term", optional_terms=["b"]) for _ in range(2)]
+    lacks = {"a": torch.full((2,), 2.0)}
+    found = on_ranks(lambda: list(criteria[0](batch(2.0, 3.0), {})[1]), lambda: list(criteria[1](lacks, {})[1]))
+    assert found == [["a", "b"], ["a"]]

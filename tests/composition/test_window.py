@@ -17,7 +17,8 @@ from lossreg.composition.weighting.gradnorm import GradNorm
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
 from lossreg.composition.weighting.softadapt import SoftAdapt
 from lossreg.composition.weighting.uncertainty import Uncertainty
-from lossreg.errors import CountError, WeightingError, WindowError
+from lossreg.composition.window import samples_in
+from lossreg.errors import CountError, DistributedError, WeightingError, WindowError
 
 SIZES = [3, 1, 0, 4]
 
@@ -321,3 +322,120 @@ def test_from_a_file():
     expected = (error[counts > 0].sum(1) / counts[counts > 0]).mean()
     assert float(criterion(*whole)[0].detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     assert torch.allclose(in_window(criterion, cut, leaf), gradient(expected, leaf), rtol=1e-12)
+
+
+# --- over ranks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [((0, 1), (2, 3)), ((0, 1, 2), (3,)), ((), (0, 1, 2, 3))], ids=str)
+def test_the_mean_of_the_ranks_gradients_is_that_of_the_joined_batch(on_ranks, shares):
+    leaf, cut, whole = batches()
+    found = on_ranks(*(lambda own=own: in_window(make(), [cut[i] for i in own], leaf) for own in shares))
+    torch.testing.assert_close(sum(found) / len(found), gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
+
+
+def forwards(criterion, parts, leaf):
+    """Return the sum of the gradients of forwards, each a window of its own over the ranks."""
+    return sum(gradient(criterion(*part, epoch=epoch)[0], leaf) for epoch, part in enumerate(parts))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_with_reduce_over_each_forward_is_a_window_over_the_ranks(on_ranks, grouped):
+    leaf, cut, _ = batches([3, 1, 2, 4])
+    criteria = [make(reduce_over="ranks") for _ in range(2)]
+    if grouped:
+        criteria = [MultiLoss([criterion], [1.0], reduce_over="ranks") for criterion in criteria]
+    shares = [[cut[0], cut[2]], [cut[1], cut[3]]]
+    found = on_ranks(*(lambda c=c, own=own: forwards(c, own, leaf) for c, own in zip(criteria, shares, strict=True)))
+    joined = [
+        tuple({key: torch.cat([part[side][key] for part in parts]) for key in parts[0][side]} for side in range(2))
+        for parts in zip(*shares, strict=True)
+    ]
+    torch.testing.assert_close(sum(found) / 2, forwards(make(), joined, leaf), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("options", [{"weighting": CoV}, {"inner": DWA}, {"track_norms": "running"}], ids=str)
+@pytest.mark.parametrize("reduce_over", [None, "ranks"])
+def test_states_move_on_all_ranks_as_by_the_joined_batch(on_ranks, options, reduce_over):
+    def fresh(**more):
+        return make(**{key: value() if callable(value) else value for key, value in options.items()}, **more)
+
+    joined, criteria = fresh(), [fresh(reduce_over=reduce_over) for _ in range(2)]
+
+    def train(rank):
+        for epoch in range(3):
+            leaf, cut, _ = batches([3, 4], seed=epoch)
+            if reduce_over is None:
+                in_window(criteria[rank], [cut[rank]], leaf, epoch=epoch)
+            else:
+                criteria[rank](*cut[rank], epoch=epoch)
+
+    assert on_ranks(lambda: train(0), lambda: train(1)) == [None, None]
+    for epoch in range(3):
+        _, _, whole = batches([3, 4], seed=epoch)
+        joined(*whole, epoch=epoch)
+    for criterion in criteria:
+        for name, value in joined.state_dict().items():
+            torch.testing.assert_close(criterion.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["weighting", "inner"])
+def test_uncertainty_learns_as_from_the_joined_batch(on_ranks, place):
+    criteria = [make(**{place: Uncertainty()}) for _ in range(3)]
+    parameters = [next(criterion.weighting_parameters()) for criterion in criteria]
+    _, cut, whole = batches()
+
+    def train(criterion, own):
+        torch.nn.init.constant_(next(criterion.weighting_parameters()), 0.5)
+        totals = []
+        with criterion.window([targets for _, targets in own]):
+            for pred, targets in own:
+                total, _, _ = criterion({key: value.detach() for key, value in pred.items()}, targets)
+                total.backward()
+                totals.append(float(total.detach()))
+        return sum(totals)
+
+    first, second = on_ranks(lambda: train(criteria[0], cut[:2]), lambda: train(criteria[1], cut[2:]))
+    assert (first + second) / 2 == pytest.approx(train(criteria[2], [whole]))
+    for s in parameters:
+        torch.testing.assert_close(s.grad, parameters[2].grad)
+
+
+def test_targets_that_one_rank_cannot_count_are_an_error_on_all(on_ranks):
+    criteria = [MultiLoss([Plain("plain")], [1.0]) for _ in range(2)]
+    told, raised = on_ranks(
+        lambda: criteria[0].window([]).__enter__(), lambda: criteria[1].window([{"height": torch.ones(2)}]).__enter__()
+    )
+    assert isinstance(raised, CountError)
+    assert str(told) == f"rank 1 failed with CountError: {raised}"
+
+
+def test_a_window_is_closed_where_the_ranks_differ(on_ranks):
+    criteria = [make(), MultiLoss([heights()], [1.0])]
+    for error in on_ranks(*(criterion.window([]).__enter__ for criterion in criteria)):
+        assert isinstance(error, DistributedError)
+    for criterion in criteria:
+        with criterion.window([]):
+            pass
+
+
+# --- samples ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requires", "targets", "samples"),
+    [
+        (("gt.b",), {"a": torch.ones(2), "b": torch.ones(3)}, 3),
+        (("pred.x", "gt.b", "gt.a"), {"a": torch.ones(2), "b": torch.ones(3)}, 3),
+        (("gt.missing",), {"a": torch.ones(2), "b": torch.ones(3)}, 2),
+        ((), {"name": "x", "a": torch.ones(2)}, 2),
+        (("gt.name",), {"name": "x"}, 1),
+        ((), torch.ones(4, 1), 4),
+        ((), torch.tensor(1.0), 1),
+        ((), None, 1),
+    ],
+)
+def test_the_samples_of_a_micro_batch_are_those_of_its_first_target_that_is_read(requires, targets, samples):
+    loss = Plain("plain")
+    loss.requires = requires
+    assert samples_in(loss, targets) == samples

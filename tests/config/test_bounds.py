@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import cProfile
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from lossreg.config.bounds import MAX_BYTES, MAX_DEPTH, MAX_NUMBER, MAX_REFERENCE, MAX_VALUES
+from lossreg.config.bounds import MAX_BYTES, MAX_DEPTH, MAX_NUMBER, MAX_REFERENCE, MAX_VALUES, Unfolding
 from lossreg.config.reading import Source, plain
 from lossreg.errors import ConfigError
 
@@ -211,3 +213,76 @@ def test_references_mean_what_omegaconf_says_or_are_refused(data: dict[str, Any]
     except Exception as error:
         raise AssertionError("only a ConfigError may come of a config") from error
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "way", "values", "depth"),
+    [
+        ({"a": 1}, (), 3, 1),  # the mapping, its key and its value
+        ({"a": None, "b": True}, (), 5, 1),
+        ({"a": [1, 2]}, (), 5, 2),
+        ({"a": [[]]}, (), 4, 3),
+        ({"a": {"b": {"c": 1}}}, (), 7, 3),
+        ({"a": "x" * 99}, (), 3, 1),
+        ({"a": "x" * 100}, (), 4, 1),
+        ({"a": "x" * 250}, (), 5, 1),
+        ({"a": [1, 2], "b": "${a}"}, ("b",), 4, 2),
+        ({"a": [1, 2], "b": "${a[1]} ${a[0]}"}, ("b",), 3, 1),
+        ({"a": [1, 2], "b": ["${a}", "${.0}"]}, ("b", 0), 4, 2),
+        ({"a": {"b": "${..c}"}, "c": 7}, ("a",), 4, 2),
+        ({"a": r"\${b}", "b": [1, 2]}, ("a",), 1, 0),
+        ({"a": r"\\${b}", "b": [1, 2]}, ("a",), 4, 2),
+        ({"a": "${b.c}", "b": "${d}", "d": {"c": [1]}}, ("a",), 3, 2),
+    ],
+)
+def test_the_size_of_a_part_is_that_of_what_it_becomes(data: Any, way: Any, values: int, depth: int) -> None:
+    assert Unfolding(data, lambda text: text).check(way) == (values, depth)
+
+
+def _lists(depth: int) -> Any:
+    return functools.reduce(lambda inner, _: [inner], range(depth), 0)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"a": [0] * (MAX_VALUES - 4)}, ""),
+        ({"a": [0] * (MAX_VALUES - 2)}, "more than 10,000 keys and values"),
+        ({str(i): 0 for i in range(MAX_VALUES // 2 - 1)}, ""),
+        ({str(i): 0 for i in range(MAX_VALUES // 2)}, "more than 10,000 keys and values"),
+        (_lists(MAX_DEPTH), ""),
+        (_lists(MAX_DEPTH + 1), "more than 32 lists, mappings and references inside one another"),
+        ({"a": int(sys.float_info.max), "b": -int(sys.float_info.max)}, ""),
+        ({"a": -(10**309)}, "an integer of 1027 bits"),
+    ],
+    ids=range(8),
+)
+@pytest.mark.parametrize("kind", [lambda cfg: cfg, OmegaConf.create], ids=["python", "omegaconf"])
+def test_data_is_taken_up_to_each_bound(kind: Any, cfg: Any, message: str) -> None:
+    if not message:
+        assert plain(kind(cfg), "loss") == (cfg, [])
+        return
+    with pytest.raises(ConfigError) as caught:
+        plain(kind(cfg), "loss")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"a": "${b}".rjust(MAX_REFERENCE), "b": 1}, ""),
+        ({"a": "${b}", "b": "${a}"}, "a refers to itself"),
+        ({"a": "${..b}", "b": 1}, "nothing stands at ${..b}, to which a refers"),
+        ({"a": ["${b[1]}"], "b": [1]}, "nothing stands at ${b[1]}, to which a[0] refers"),
+        ({"a": "${b.c}", "b": 1}, "nothing stands at ${b.c}, to which a refers"),
+        ({"a": "${b.c}", "b": {"d": 1}}, "nothing stands at ${b.c}, to which a refers"),
+    ],
+    ids=range(6),
+)
+def test_a_reference_that_leads_nowhere_is_told_with_where_it_stands(cfg: Any, message: str) -> None:
+    if not message:
+        assert plain(OmegaConf.create(cfg), "loss")[0]["a"].strip() == "1"
+        return
+    with pytest.raises(ConfigError) as caught:
+        plain(OmegaConf.create(cfg), "loss")
+    assert message in str(caught.value)

@@ -219,3 +219,31 @@ def test_what_needs_values_of_elements_is_refused_where_it_stands(term, place):
     (problem,) = caught.value.problems
     assert problem.path == f"loss_params.compound_loss.losses[0].{place}"
     assert "has no values of single elements" in problem.message
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_what_another_packages_weighting_refuses_is_told_at_its_block(error: type[Exception]) -> None:
+    @lossreg.register("Picky", kind="weighting")
+    class Picky(lossreg.Weighting):
+        def bind(self, names: Any) -> None:
+            raise error("it takes three terms")
+
+    block = {"losses": [TERM], "weighting": "Picky"}
+    line = "it takes three terms (`lossreg show NAME` tells what a component reads and makes)"
+    assert problems(block) == [f"loss_params.compound_loss: {line}"]
+    assert problems({"losses": [{**block, "name": "g"}]}) == [f"losses[0]: {line}"]
+
+
+@pytest.mark.parametrize("kind", ["preprocess", "weighting"])
+def test_a_part_that_cannot_be_made_is_told_where_it_stands(kind: str) -> None:
+    @lossreg.register("Broken", kind=kind, **({"provides": ("gt.x",)} if kind == "preprocess" else {}))
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("no file")
+
+    where = {"preprocess": ("pre_processes", ["Broken"]), "weighting": ("weighting", "Broken")}
+    key, value = where[kind]
+    path = f"{key}[0]" if kind == "preprocess" else key
+    assert problems({"losses": [TERM], key: value}) == [
+        f"{path}: local/Broken refused its arguments: no file (`lossreg show local/Broken` tells what it takes)"
+    ]

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import lossreg
+from lossreg.composition.schedules import Chain, Constant, Cosine, Piecewise, Schedule
 from lossreg.config.bounds import MAX_COMPONENTS, MAX_KNOTS, MAX_THRESHOLDS
 from lossreg.config.parsing import Permissions, parse_file
+from lossreg.config.size import knot_count
 from lossreg.losses.wrapper import LossWrapper
 
 CYCLIC = "{schedule: cyclic, start: 0, end: 1, end_epoch: 10, cycles: 1000}"
@@ -205,3 +207,81 @@ def test_an_escaped_reference_is_a_name(parse: Callable[[str], Any]) -> None:
 def test_a_backslash_hides_no_resolver(text: str, parse: Callable[[str], Any]) -> None:
     error = refusal(parse, f"losses: [{{loss: Plain, name: '{text}'}}]")
     assert "reaches outside the config" in str(error)
+
+
+# --- schedules ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "count"),
+    [
+        (Constant(1.0), 0),
+        (Piecewise([0.0, 1.0, 2.0], [0, 1, 2]), 3),
+        (Cosine(0.0, 1.0, end_epoch=5), 2),
+        (Chain([Cosine(0.0, 1.0, end_epoch=5), 1.0, Piecewise([0.0, 1.0, 2.0], [0, 1, 2])], [5, 9]), 3 + 2 + 3),
+        (Chain([Chain([1.0, 2.0], [3]), 1.0], [5]), 2 + 2),
+    ],
+    ids=str,
+)
+def test_the_knots_of_a_chain_are_those_of_its_parts_and_its_own(schedule: Schedule, count: int) -> None:
+    assert knot_count(schedule) == count
+
+
+def test_weights_of_all_losses_together_may_have_so_many_knots(parse: Callable[[str], Any]) -> None:
+    cycles = "{schedule: cyclic, start: 0, end: 1, end_epoch: 10, cycles: 999}"
+    losses = ", ".join(f"a{i}: {{loss: Plain, weight: {cycles}}}" for i in range(MAX_KNOTS // 1_000))
+    parse(f"losses: {{{losses}}}")
+    two = "epoch_thresholds: [0, 1]"
+    error = refusal(parse, f"losses: {{{losses}, one_more: {{loss: Plain, weight: [1, 1], {two}}}}}")
+    assert "at most 20,000 times, found 20,002 times, those of a group" in str(error)
+
+
+def test_preprocesses_and_groups_count_as_losses_do(parse: Callable[[str], Any]) -> None:
+    @lossreg.register("Node", kind="preprocess", provides=("gt.x",))
+    class Node(lossreg.Preprocess):
+        provides = ("gt.x",)
+
+    parse(f"pre_processes: [Node]\nlosses: {_terms(MAX_COMPONENTS - 1)}")
+    error = refusal(parse, f"pre_processes: [Node]\nlosses: {_terms(MAX_COMPONENTS)}")
+    assert "expected at most 500 losses, groups and preprocesses, found 501 (leave some out)" in str(error)
+
+
+class Peak(Schedule):
+    """A schedule of another package: `top` in the middle of its course, and 1 elsewhere."""
+
+    def __init__(self, top: float) -> None:
+        self.top = top
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        return (0.0, 10.0)
+
+    def __call__(self, epoch: float) -> float:
+        return 1.0 if epoch != 5.0 else self.top if self.top else 1.0 / 0.0
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        (
+            "1.0e39",
+            "expected weights of at most 3.4e+38, those of the groups around multiplied, found 1e+39 (lower it)",
+        ),
+        ("-1.0e39", "found 1e+39"),
+        (".nan", "found nan"),
+        ("0.0", "cannot be computed: ZeroDivisionError: float division by zero (use another schedule)"),
+    ],
+)
+def test_a_weight_is_looked_at_between_its_knots_too(parse: Callable[[str], Any], top: str, message: str) -> None:
+    lossreg.register("Peak", kind="schedule")(Peak)
+    parse("losses: [{loss: Plain, weight: {schedule: Peak, top: 2.0}}]")
+    error = refusal(parse, f"losses: [{{loss: Plain, weight: {{schedule: Peak, top: {top}}}}}]")
+    assert message in str(error)
+    assert [problem.path for problem in error.problems] == ["losses[0].weight"]
+
+
+def test_a_weight_in_a_group_is_multiplied_by_the_largest_around_it(parse: Callable[[str], Any]) -> None:
+    text = "losses: [{name: g, weight: WEIGHT, losses: [{name: h, losses: [{loss: Plain, weight: 1.0e20}]}]}]"
+    parse(text.replace("WEIGHT", "[1.0, 1.0e18], epoch_thresholds: [0, 1]"))
+    error = refusal(parse, text.replace("WEIGHT", "[1.0, 1.0e19], epoch_thresholds: [0, 1]"))
+    assert [problem.path for problem in error.problems] == ["losses[0].losses[0].losses[0].weight"]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from thread_ranks import ThreadRanks
 from torch import nn
 
 from lossreg import Loss, LossWrapper
 from lossreg.errors import CheckpointError, DistributedError
-from lossreg.losses.norm import RunningNorm, gather_norms
+from lossreg.losses.norm import RunningNorm, gather_norms, sync_norms
 
 VALUES = st.floats(-1e3, 1e3, width=32)
 BATCHES = st.lists(st.tuples(VALUES, st.integers(0, 50)), min_size=1, max_size=8)
@@ -315,3 +317,88 @@ def test_without_a_process_group_a_failure_is_raised_as_it_is():
     averages, samples = gather_norms({"a": recorded((2.0, 3))}, samples=7)
     assert (averages["a"].norm, averages["a"].count, samples) == (2.0, 3, 7)
     assert issubclass(DistributedError, RuntimeError)
+
+
+# --- over ranks -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(st.lists(BATCHES, min_size=2, max_size=3))
+def test_sync_is_the_norm_of_all_batches_and_each_rank_keeps_its_own_sums(shares):
+    losses = [recorded(*share) for share in shares]
+    sums = [(loss.norm_sum.item(), loss.norm_count.item()) for loss in losses]
+    ranks = ThreadRanks(len(losses))
+    with pytest.MonkeyPatch.context() as patched:  # a fixture would be one for all examples
+        ranks.stand_in(patched)
+        calls = [partial(sync_norms, {"mean": loss}) for loss in losses]
+        assert [ranks.run(calls) for _ in range(2)] == [[None] * len(calls)] * 2  # the second changes nothing
+    expected = recorded(*(batch for share in shares for batch in share))
+    for loss in losses:
+        torch.testing.assert_close(loss.norm, expected.norm, rtol=1e-6, atol=1e-6)
+    assert [(loss.norm_sum.item(), loss.norm_count.item()) for loss in losses] == sums
+
+
+def test_norms_set_by_hand_become_their_plain_mean(on_ranks):
+    losses = [Mean("mean") for _ in range(3)]
+    for loss, norm in zip(losses, (1.0, 2.0, 6.0), strict=True):
+        loss.norm.fill_(norm)
+    assert on_ranks(*(loss.sync for loss in losses)) == [None] * 3
+    assert [loss.norm.item() for loss in losses] == [3.0, 3.0, 3.0]
+
+
+def test_all_norms_are_averaged_in_one_collective(on_ranks):
+    norms = [{"a": recorded((2.0, 1)), "b": recorded((8.0, 3))} for _ in range(2)]
+    assert on_ranks(*(partial(sync_norms, of_rank) for of_rank in norms), collectives=1) == [None, None]
+    assert [[loss.norm.item() for loss in of_rank.values()] for of_rank in norms] == [[2.0, 8.0]] * 2
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_world_size_that_is_not_that_of_the_group_is_refused_on_all_ranks(on_ranks, size):
+    losses = [recorded((2.0, 1)), recorded((4.0, 1))]
+    errors = on_ranks(*(partial(loss.sync, size) for loss in losses))
+    assert {str(error) for error in errors} == {f"sync: world_size: expected 2, as in the process group, found {size}"}
+    assert on_ranks(*(partial(loss.sync, 2) for loss in losses)) == [None, None]
+    assert [loss.norm.item() for loss in losses] == [3.0, 3.0]
+
+
+def test_a_failure_of_one_rank_is_told_to_the_others_and_no_norm_is_changed(on_ranks):
+    losses = [recorded((2.0, 1)), recorded((4.0, 1))]
+    calls = [partial(gather_norms, {"a": losses[0]}), partial(gather_norms, {"a": losses[1]}, failure=KeyError("x"))]
+    told, raised = on_ranks(*calls)
+    assert str(told) == "rank 1 failed with KeyError: 'x'"
+    assert repr(raised) == "KeyError('x')"
+
+
+def test_a_failure_is_raised_also_where_the_other_ranks_are_gone(on_ranks):
+    raised, _ = on_ranks(partial(gather_norms, {"a": Mean("a")}, failure=KeyError("x")), lambda: None)
+    assert repr(raised) == "KeyError('x')"
+    assert isinstance(raised.__cause__, DistributedError)
+    gone, _ = on_ranks(partial(gather_norms, {"a": Mean("a")}, owner="here"), lambda: None)
+    assert str(gone).startswith("here: another rank is gone or did not answer")
+
+
+def test_samples_are_added_up(on_ranks):
+    calls = [
+        partial(gather_norms, {"a": recorded((value, nums))}, samples=nums) for value, nums in ((1.0, 2), (4.0, 4))
+    ]
+    for averages, samples in on_ranks(*calls):
+        assert (averages["a"].norm, averages["a"].count, samples) == (3.0, 6.0, 6)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (("a", "b"), ("a",), "the list of terms is a, b on rank 0, a on rank 1"),
+        (("a", "b"), ("b", "a"), "the list of terms is a, b on rank 0, b, a on rank 1"),
+    ],
+)
+def test_ranks_of_different_terms_average_nothing(on_ranks, first, second, told):
+    norms = [{name: recorded((2.0, 1)) for name in names} for names in (first, second)]
+    for error in on_ranks(*(partial(sync_norms, of_rank) for of_rank in norms)):
+        assert isinstance(error, DistributedError)
+        assert f"sync: expected the same criterion on every rank, found: {told}." in str(error)
+
+
+def test_ranks_of_different_losses_average_nothing(on_ranks):
+    errors = on_ranks(recorded((2.0, 1)).sync, recorded((4.0, 1), loss=LossWrapper(nn.L1Loss(), "mean")).sync)
+    assert all("found: the loss of 'mean' is " in str(error) for error in errors)

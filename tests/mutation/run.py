@@ -162,8 +162,9 @@ def changes(file: str, one_in: int, seed: int) -> Iterator[Change]:
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:
-    """Return the first line that differs, before and after."""
-    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0))[2:]
+    """Return the first line that differs, before and after; empty lines are left out, which a decorator takes along."""
+    texts = ([line for line in text.splitlines() if line.strip()] for text in (old, new))
+    lines = list(difflib.unified_diff(*texts, lineterm="", n=0))[2:]
     before, after = (next((line[1:].strip() for line in lines if line[0] == sign), "") for sign in "-+")
     return before, after
 

@@ -12,7 +12,6 @@ ELSEWHERE = {
     "__main__.py": "cli/test_safe_output.py",  # two lines; `python -m lossreg` is started there
     "demo/__main__.py": "demo/test_command.py",  # the same
     "demo/files.py": "demo/test_command.py",  # names of files, which a run writes there
-    "losses/ranks.py": "ddp/test_agreement.py",  # it takes several processes
     # the checks of the kit: for each there is a component that breaks it alone
     "testing/composition.py": "testing/test_planted_faults.py",
     "testing/declaration.py": "testing/test_planted_faults.py",

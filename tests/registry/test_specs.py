@@ -229,3 +229,40 @@ def test_words_and_tasks_are_tuples_of_printable_words(field, value):
 def test_an_address_is_https(url):
     with pytest.raises(PluginError, match="LossSpec 'A': url: expected an address that begins with 'https://'"):
         LossSpec("A", "a:A", url=url)
+
+
+def test_a_field_is_taken_up_to_its_bound():
+    fields = {"words": ("x" * 1000,), "tasks": ("x" * 1000,), "formula": "x" * 1000, "ground_truth": "x" * 1000}
+    spec = LossSpec("x" * 100, "a:" + "A" * 998, url="https://" + "x" * 992, **fields)
+    assert {name: getattr(spec, name) for name in fields} == fields
+    with pytest.raises(PluginError, match="target: expected"):
+        LossSpec("A", "a:" + "A" * 999)
+
+
+@pytest.mark.parametrize("package", [None, "monai", "monai>=1.5", "monai[all]>=1,<2"])
+def test_a_requirement_is_taken(package):
+    assert LossSpec("A", "a:A", package=package).package == package
+
+
+@pytest.mark.parametrize(
+    ("masking", "reason"),
+    [("", ""), ("pixels; with a count", ""), ("no: it ranks pairs", "it ranks pairs"), ("nothing: no", "")],
+)
+def test_why_a_loss_takes_no_mask_is_what_follows_no(masking, reason):
+    assert LossSpec("A", "a:A", masking=masking).unmasked == reason
+
+
+def test_a_promise_is_one_that_is_known():
+    promises = ("permutable", "mean_of_samples")
+    assert LossSpec("A", "a:A", capabilities=promises).capabilities == promises
+    with pytest.raises(PluginError, match="capabilities: expected permutable or mean_of_samples, found 'fast'"):
+        LossSpec("A", "a:A", capabilities=("permutable", "fast"))
+
+
+@pytest.mark.parametrize("spec_type", KINDS)
+def test_a_copy_has_every_field_and_is_checked_again(spec_type):
+    spec = make(spec_type, aliases=("a",), targets=("b.c",), summary="one line", hidden=("d",), words=("e",))
+    assert spec_type.copy_of(spec) == spec
+    object.__setattr__(spec, "summary", "two\nlines")
+    with pytest.raises(PluginError, match="summary: expected one printable line"):
+        spec_type.copy_of(spec)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
-from lossreg.errors import ArgumentError, LossregError, MissingKeyError, NormError
+from lossreg.errors import ArgumentError, DistributedError, LossregError, MissingKeyError, NormError
+from lossreg.training import calibration
 from lossreg.training.calibration import default_batch
 
 
@@ -638,3 +640,99 @@ def test_a_network_that_takes_derivatives_itself_is_told_too():
     with pytest.raises(RuntimeError, match="does not require grad") as raised:
         calibrate(MultiLoss([Mean("mean")], [1.0]), loader, network, batch_fn=batch)
     assert "needs_grad" in raised.value.__notes__[0]
+
+
+def test_the_bar_counts_samples_up_to_the_most(monkeypatch):
+    shown = []
+
+    class Recorded(calibration.Progress):
+        def update(self, task, **options):
+            shown.append((options["completed"], self.tasks[0].total))
+            super().update(task, **options)
+
+    monkeypatch.setattr(calibration, "Progress", Recorded)
+    loader = DataLoader(TensorDataset(torch.ones(8, 1), torch.zeros(8, 1)), batch_size=2)
+    calibrate(MultiLoss([Mean("a")], [1.0]), loader, max_samples=5)
+    assert shown == [(2, 5), (4, 5), (5, 5)]
+
+
+# --- over ranks -------------------------------------------------------------------------------------
+
+
+def on(on_ranks, *loaders, criteria=None, each=None, **options):
+    """Calibrate on ranks, each with a loader and options of its own; return what each returned, and the criteria."""
+    criteria = criteria or [MultiLoss([Mean("a"), Mean("b", 2.0)], [1.0, 1.0]) for _ in loaders]
+    each = each or [{} for _ in loaders]
+    found = on_ranks(
+        *(
+            partial(calibrate, multi_loss, loader, **options | own)
+            for multi_loss, loader, own in zip(criteria, loaders, each, strict=True)
+        )
+    )
+    return found, criteria
+
+
+def test_all_ranks_end_with_the_average_over_the_samples_of_all(on_ranks):
+    found, criteria = on(on_ranks, samples(1.0, 2.0), samples(6.0))
+    assert found == [{"a": 3.0, "b": 6.0}] * 2
+    for multi_loss in criteria:
+        assert norms(multi_loss) == {"a": 3.0, "b": 6.0}
+        assert bool(multi_loss.calibrated)
+        first = multi_loss.loss_funcs[0]  # of all ranks, so that a later sync leaves the norm as it is
+        assert (first.norm_sum.item(), first.norm_count.item()) == (9.0, 3.0)
+    assert on_ranks(*(multi_loss.sync for multi_loss in criteria)) == [None, None]
+    assert [norms(multi_loss) for multi_loss in criteria] == [{"a": 3.0, "b": 6.0}] * 2
+
+
+@pytest.mark.parametrize(("most", "used"), [(1, 1), (2, 1), (3, 2), (5, 3)])
+def test_each_rank_takes_its_share_of_max_samples(on_ranks, most, used):
+    _, criteria = on(on_ranks, samples(*[1.0] * 9), samples(*[3.0] * 9), max_samples=most)
+    assert [multi_loss.loss_funcs[0].norm_count.item() for multi_loss in criteria] == [2 * used] * 2
+
+
+def test_min_samples_are_those_of_all_ranks(on_ranks):
+    loaders = samples(1.0, 2.0), samples(6.0)
+    assert on(on_ranks, *loaders, min_samples=3)[0] == [{"a": 3.0, "b": 6.0}] * 2
+    errors, criteria = on(on_ranks, *loaders, min_samples=4)
+    assert {str(error).partition(";")[0] for error in errors} == {
+        "calibrate_norms: the loader gave 3 samples, at least 4 are needed"
+    }
+    assert [norms(multi_loss) for multi_loss in criteria] == [{"a": 1.0, "b": 1.0}] * 2
+
+
+def test_a_rank_without_samples_takes_the_norms_of_the_others_and_does_not_warn(on_ranks):
+    found, criteria = on(on_ranks, samples(1.0, 2.0, 6.0), [])
+    assert found == [{"a": 3.0, "b": 6.0}] * 2
+    assert norms(criteria[1]) == {"a": 3.0, "b": 6.0}
+
+
+def test_where_one_rank_fails_all_raise_and_no_norm_moves(on_ranks):
+    found, criteria = on(on_ranks, samples(1.0, 2.0), [*samples(1.0), "no batch"])
+    told, raised = found
+    assert isinstance(raised, TypeError)
+    assert isinstance(told, DistributedError)
+    assert str(told) == f"rank 1 failed with TypeError: {raised}"
+    assert [norms(multi_loss) for multi_loss in criteria] == [{"a": 1.0, "b": 1.0}] * 2
+    assert not any(bool(multi_loss.calibrated) for multi_loss in criteria)
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "told"),
+    [
+        ("max_samples", (5, 7), "max_samples is 5 on rank 0, 7 on rank 1"),
+        ("min_samples", (1, 2), "min_samples is 1 on rank 0, 2 on rank 1"),
+        ("min_norm", (0.0, 0.5), "min_norm is 0.0 on rank 0, 0.5 on rank 1"),
+        ("mode", ("eval", "train"), "mode of calibrate_norms is eval on rank 0, train on rank 1"),
+    ],
+)
+def test_ranks_of_different_limits_are_told_so(on_ranks, option, values, told):
+    errors, _ = on(on_ranks, samples(1.0), samples(2.0), each=[{option: value} for value in values])
+    assert all(isinstance(error, DistributedError) for error in errors)
+    assert all(f"calibrate_norms: expected the same criterion on every rank, found: {told}." in str(e) for e in errors)
+
+
+def test_ranks_of_different_criteria_are_told_so(on_ranks):
+    criteria = [MultiLoss([Mean("a")], [weight]) for weight in (1.0, 2.0)]
+    errors, _ = on(on_ranks, samples(1.0), samples(2.0), criteria=criteria)
+    assert all("found: the weight of 'a' is " in str(error) for error in errors)
+    assert [norms(multi_loss) for multi_loss in criteria] == [{"a": 1.0}] * 2

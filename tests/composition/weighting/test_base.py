@@ -393,3 +393,81 @@ def test_a_declared_domain_is_held_for_a_stranger_too():
     ):
         call(multi_loss, y, {"a": 1.0, "b": -3.0})
     assert weights_of(multi_loss) == {"a": 1.0, "b": 1.0}
+
+
+# --- over ranks -----------------------------------------------------------------------------------
+
+
+class Watching(lossreg.Weighting):
+    """A weighting of values of 0 or more that does nothing."""
+
+    domain = base.Domain(negative=False, reason="it is a test")
+
+
+def watched(on_ranks, *of_ranks, weighting=Watching):
+    """Return what a weighting sees on each rank, of `(values, active, counts)`, as lists; or its error."""
+
+    def observe(values, active=None, counts=None):
+        own = weighting()
+        own.bind(["a", "b"])
+        counts = None if counts is None else torch.tensor(counts)
+        return [vector.tolist() for vector in own.observe(torch.tensor(values), active, counts)]
+
+    return on_ranks(*(lambda own=own: observe(*own) for own in of_ranks))
+
+
+def test_the_state_moves_by_the_means_over_the_ranks(on_ranks):
+    assert watched(on_ranks, ([1.0, 2.0],), ([3.0, 8.0],)) == [[[2.0, 5.0], [True, True]]] * 2
+
+
+def test_a_term_that_some_ranks_lack_is_the_mean_over_the_others(on_ranks):
+    assert watched(on_ranks, ([1.0, 2.0],), ([8.0], [1])) == [[[1.0, 5.0], [True, True]]] * 2
+    assert watched(on_ranks, ([4.0], [1]), ([], [])) == [[[0.0, 4.0], [False, True]]] * 2
+    assert watched(on_ranks, ([1.0, math.nan],), ([3.0, math.inf],)) == [[[2.0, 0.0], [True, False]]] * 2
+
+
+def test_the_means_are_weighed_by_what_the_values_are_means_over(on_ranks):
+    found = watched(on_ranks, ([1.0, 2.0], None, [3.0, 1.0]), ([5.0, 7.0], None, [1.0, 0.0]))
+    assert found == [[[2.0, 2.0], [True, True]]] * 2
+
+
+class Sparse(Watching):
+    """A weighting to which a value of 0 is a batch with nothing to learn."""
+
+    domain = base.Domain(negative=False, zero="absent")
+
+
+def test_a_value_of_0_is_what_the_domain_says(on_ranks):
+    assert watched(on_ranks, ([0.0, 2.0],), ([3.0, 0.0],)) == [[[1.5, 1.0], [True, True]]] * 2
+    assert watched(on_ranks, ([0.0, 2.0],), ([3.0, 0.0],), weighting=Sparse) == [[[3.0, 2.0], [True, True]]] * 2
+    counted = ([0.0, 2.0], None, [1.0, 1.0]), ([3.0, 0.0], None, [1.0, 1.0])
+    assert watched(on_ranks, *counted, weighting=Sparse) == [[[1.5, 1.0], [True, True]]] * 2
+
+
+def test_a_value_outside_of_the_domain_is_refused_on_all_ranks_by_its_mean_where_it_is(on_ranks):
+    for of_ranks, told in [
+        (([1.0, -8.0], [1.0, 3.0]), "found -8 for the term 'b'"),
+        (([1.0, -8.0], [1.0, -4.0]), "found -6 for the term 'b'"),
+        (([-2.0, 1.0], [1.0, -4.0]), "found -2 for the term 'a', found -4 for the term 'b'"),
+    ]:
+        for error in watched(on_ranks, *((values,) for values in of_ranks)):
+            assert isinstance(error, WeightingError)
+            assert str(error).startswith(f"Watching: expected values of 0 or more, {told}: it is a test; ")
+
+
+def test_a_value_that_rounding_brings_below_0_is_0_on_all_ranks(on_ranks):
+    assert watched(on_ranks, ([-1e-3, 2.0],), ([1.0, 2.0],)) == [[[0.5, 2.0], [True, True]]] * 2
+    below = [str(error) for error in watched(on_ranks, ([-1.1 * base.ROUNDING, 2.0],), ([1.0, 2.0],))]
+    assert all("found -0.011 for the term 'a'" in error for error in below)
+
+
+@where(lambda weighting: weighting.moves and weighting.compiles)  # the others move by gradients
+def test_on_ranks_of_different_values_every_state_is_that_of_one_process_on_the_means(driver, losses, on_ranks):
+    alone, ranks = driver.make(), [driver.make(), driver.make()]
+    shift = np.linspace(0.0, 0.2, losses.shape[1])
+    driver.run(alone, losses)
+    found = on_ranks(lambda: driver.run(ranks[0], losses + shift), lambda: driver.run(ranks[1], losses - shift))
+    assert not any(isinstance(error, Exception) for error in found), found
+    for weighting in ranks:
+        for name, value in driver.state(alone).items():
+            torch.testing.assert_close(driver.state(weighting)[name], value, rtol=1e-3, atol=1e-5)

@@ -85,3 +85,18 @@ def test_an_unknown_classification_term_is_refused():
 def test_a_bare_name_is_no_list():
     with pytest.raises(TypeError, match=r"classification: expected a list of names of terms, found 'abc'"):
         Uncertainty(classification="abc")
+
+
+def test_the_gradient_of_the_log_variances_is_the_mean_over_the_ranks(on_ranks):
+    values = [[2.0, 1.0], [4.0, 7.0]]
+
+    def gradient(own):
+        weighting = Uncertainty()
+        weighting.bind(["a", "b"])
+        given = torch.tensor(own, requires_grad=True)
+        weighting(given).of(given).sum().backward()
+        return weighting.s.grad.tolist(), given.grad.tolist()
+
+    for found, of_values in on_ranks(*(lambda own=own: gradient(own) for own in values)):
+        assert found == [0.5 - (2.0 + 4.0) / 4, 0.5 - (1.0 + 7.0) / 4]
+        assert of_values == [0.5, 0.5]
