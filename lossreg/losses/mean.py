@@ -55,7 +55,7 @@ class Mean(NamedTuple):
 
 def safe(count: Count) -> Count:
     """Return a divisor: the count, or 1 in place of 0."""
-    return count + (count == 0) if isinstance(count, Tensor) else count or 1.0
+    return torch.threshold(count, 0, 1) if isinstance(count, Tensor) else count or 1.0
 
 
 def counted(count: Count, like: Tensor) -> Tensor:
@@ -114,9 +114,14 @@ class Elements:
         return self.inner is not None or self.outer is not None or self.share is not None
 
     @property
+    def weights(self) -> Tensor | None:
+        """The product of `inner` and `outer`, with the axes of `shape`; None for ones."""
+        return product(self.inner, self._samples())
+
+    @property
     def kept(self) -> Tensor | None:
         """Which elements have a weight other than 0, as `inner`; None for all."""
-        weights = product(self.inner, self._samples())
+        weights = self.weights
         return None if weights is None else weights if weights.dtype == torch.bool else weights != 0
 
     def count(self, reduction: str = "mean") -> Count:
@@ -124,7 +129,7 @@ class Elements:
         if not self.weighted:
             return float(self._number() if reduction != "per_sample" else self.shape[0] if self.shape else 1)
         if reduction != "per_sample":
-            return self._sum(product(self.inner, self.share, self._samples()))
+            return self._sum(product(self.weights, self.share))
         return _added(self._of_samples(product(self.inner, self.share))[1])
 
     def mean(self, values: Tensor, reduction: str = "mean") -> Mean:
@@ -141,8 +146,11 @@ class Elements:
             return self.known(total, reduction)
         if reduction == "per_sample":
             return self._mean_of_samples(values)
-        total, count = self.weigh(values).sum(dtype=_wide(values)), self.count()
-        return self.known(total, "sum") if reduction == "sum" else Mean.of_sum(total, count, float(self._number()))
+        weights = self.weights
+        total, count = _times(values, weights).sum(dtype=_wide(values)), self._sum(product(weights, self.share))
+        if reduction == "sum":
+            return Mean(total, count, True, float(self._number()))
+        return Mean.of_sum(total, count, float(self._number()))
 
     def known(self, value: Tensor, reduction: str = "mean") -> Mean:
         """Return a value that is reduced already, with its count."""
@@ -151,7 +159,7 @@ class Elements:
 
     def weigh(self, values: Tensor) -> Tensor:
         """Return (shape) values times their weights, without the graph of those of weight 0."""
-        return _times(_times(values, self.inner), self._samples())
+        return _times(values, self.weights)
 
     def _mean_of_samples(self, values: Tensor) -> Mean:
         rows = _times(values, self.inner)
@@ -197,7 +205,7 @@ def _number_of(weights: Tensor) -> Tensor:
 def _added(weights: Tensor) -> Tensor:
     """Return the sum of weights in float64, so that it does not depend on how a batch is cut; on MPS in float32."""
     exact = torch.float32 if weights.device.type == "mps" else torch.float64
-    if weights.dtype == torch.bool:
+    if weights.dtype == torch.bool and weights.is_cpu:  # where it is faster
         return weights.count_nonzero().to(exact)
     return weights.detach().sum(dtype=exact)
 

@@ -284,6 +284,27 @@ def test_ten_terms_take_no_more_launches_than_their_sum_by_hand(kind: Any, devic
     assert own(ten(kind, 1), device) == own(ten(kind), device) <= 7  # stack, norms; divide, multiply and back; add up
 
 
+@pytest.mark.parametrize(
+    ("keys", "launches"),
+    [
+        ({"mask": "gt.mask"}, 23),
+        ({"sample_weight": "gt.weight"}, 27),
+        ({"mask": "gt.mask", "sample_weight": "gt.s"}, 31),
+    ],
+)
+def test_a_masked_term_takes_no_more_launches_than_this(
+    keys: dict[str, str], launches: int, device: torch.device
+) -> None:
+    loss = LossWrapper(nn.MSELoss(), "a", pred_key="x", gt_key="y").to(device)
+    loss.take_mask(**keys)
+    x, y, weight = (tensor.to(device) for tensor in torch.rand(3, 4, 3, 8, 8))
+    gt = {"y": y, "weight": weight[:, 0], "mask": weight[:, 0] < 0.5, "s": weight[:, 0, 0, 0]}
+    x.requires_grad_()
+    with counting() as counts:
+        torch.autograd.grad(loss({"x": x}, gt)[0], x)
+    assert counts.launches <= launches
+
+
 def test_groups_share_one_copy(device: torch.device) -> None:
     deep = MultiLoss([Distance("a"), MultiLoss([Distance("b")], [RAMP], name="inner")], [RAMP, 2.0], name="deep")
     criterion = MultiLoss([deep, MultiLoss([Distance("c")], [RAMP], name="other"), Distance("d")], [RAMP, 1.0, 0.5])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lossreg import Loss
 from lossreg.errors import ShapeError
-from lossreg.losses.mean import Count, Elements, Mean, product
+from lossreg.losses.mean import Count, Elements, Mean
 from lossreg_crossfield.analytic import Formula
 from lossreg_crossfield.fields import Alignment, EdgeInterior, Smoothness, wide_dtype
 from lossreg_crossfield.preprocess import SegGrads, slopes_where
@@ -35,9 +35,7 @@ class _Pixels:
     """
 
     def __init__(self, elements: Elements) -> None:
-        self.elements, self.kept = elements, elements.kept
-        samples = None if elements.outer is None else elements.outer[:, None, None]
-        self.weights = product(elements.inner, samples)
+        self.elements, self.weights, self.kept = elements, elements.weights, elements.kept
 
     def blank(self, tensor: Tensor) -> Tensor:
         """Return a tensor (N, ..., H, W) with 0 at pixels that do not count, off the graph there."""

@@ -19,6 +19,11 @@ def may_apply(pred: Tensor, *constants: Tensor | None) -> bool:
     return all(map(is_concrete, [pred, *given])) and not any(constant.requires_grad for constant in given)
 
 
+def bits(floats: Tensor) -> Tensor:
+    """Return the memory of floats as integers: times 0 these are the bits of 0, also of NaN."""
+    return floats.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[floats.dtype.itemsize])
+
+
 class Blocks:
     """Planes (N, C, pixels), read block by block as float32, or float64 if they are.
 

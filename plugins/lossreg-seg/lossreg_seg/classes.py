@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lossreg_seg.blocks import Blocks, may_apply
+from lossreg_seg.blocks import Blocks, bits, may_apply
 from lossreg_seg.formulas import Coefficients, Parts, Share, multiclass_formula
 from lossreg_seg.overlap import Divisors, Overlap, Slopes, parts_of
 
@@ -97,9 +97,9 @@ class ClassLoss(torch.autograd.Function):
             value = parts.entropy * of_entropy + parts.overlap * of_overlap
             return *torch.autograd.grad(value, logits, create_graph=True), None, None, None, None, None
         planes = _Planes(logits, indices, weights, ctx.task, ctx.split)
-        slopes = None if ctx.overlap is None else ctx.overlap.slopes(of_overlap)
-        share, factor = ctx.by.of_pixels(of_entropy, -ctx.task.coefs.bce)
-        grad = planes.gradient(slopes, (share * factor).to(planes.dtype))
+        share, of_planes = ctx.by.shared(of_entropy, of_overlap)
+        slopes = None if ctx.overlap is None else ctx.overlap.slopes(of_planes)
+        grad = planes.gradient(slopes, (share * ctx.by.factor(-ctx.task.coefs.bce)).to(planes.dtype))
         return torch.unflatten(grad, 2, logits.shape[2:]), None, None, None, None, None
 
 
@@ -120,7 +120,6 @@ class _Planes(Blocks):
     ) -> None:
         super().__init__(logits, split)
         self.task, self.kept = task, indices.kept
-        self._dropped = None if self.on_cpu or self.kept is None else self.kept.flatten(2).logical_not()
         self._logits = self.blocks(self.planes)
         self._at, self._label = (self.blocks(some.flatten(2)) for some in (indices.at, indices.label))
         self._kept, self._weights = (
@@ -143,10 +142,10 @@ class _Planes(Blocks):
         """Set the pixels that do not count to 0, in place."""
         if self._kept is None:
             return values
-        if self.on_cpu:  # several times faster; a value that is not finite makes the loss so, which is noticed
+        if self.on_cpu:  # a value that is not finite makes the loss so, which is noticed
             return values.mul_(self.read(self._kept, i, "kept"))
-        assert self._dropped is not None
-        return values.masked_fill_(self._dropped, 0)
+        bits(values).mul_(self._kept[i])
+        return values
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the log-likelihood, the sums of planes (3, N, C), and what counts as `Divisors.of` takes it.
@@ -216,9 +215,8 @@ class _Planes(Blocks):
                 grad.add_(hit, alpha=smoothing / p.shape[1])
                 hit = hit * (1 - smoothing)
             self._add_at_class(i, p, hit, a, slopes.factor if slopes else 0.0, grad)
-            self._blank(i, grad.addcmul_(p, grad.sum(1, keepdim=True), value=-1))
-            if grad is not out:
-                out.copy_(grad)
+            torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=out)
+            self._blank(i, out)
         return whole
 
     def _add_at_class(self, i: int, p: Tensor, hit: Tensor, a: Tensor | None, factor: float, grad: Tensor) -> None:

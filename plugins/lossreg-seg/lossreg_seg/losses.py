@@ -91,8 +91,9 @@ class SegLoss(Loss):
 
     Raises:
         MissingKeyError, ShapeError, DtypeError: the batch is not as described above.
-        RangeError: probabilities or targets are outside their range, on the CPU in eager mode. On another device
-            probabilities and class indices outside are an assertion of the device, as in `F.binary_cross_entropy`.
+        RangeError: probabilities or targets are outside their range, on the CPU in eager mode. On another device a
+            probability outside 0 to 1 makes the value NaN, as it does in a compiled cross-entropy. Targets outside, of
+            probabilities and of classes, are an assertion of the device, as in torch's own losses.
     """
 
     optional = (_WEIGHTS,)

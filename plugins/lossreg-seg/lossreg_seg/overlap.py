@@ -47,9 +47,17 @@ class Divisors:
         planes = counts[1] if classes == 1 else counts[1] * classes
         return cls(counts[0], planes, counts.clamp_min(1), there)
 
-    def of_pixels(self, total: Tensor, coef: float) -> tuple[Tensor, float]:
-        """Return a scalar, and a factor, that are a coefficient times a sum over pixels, divided by their number."""
-        return (total, coef / float(self.pixels)) if self.safe is None else (total / self.safe[0], coef)
+    def shared(self, of_pixels: Tensor, of_planes: Tensor) -> Sequence[Tensor]:
+        """Return two scalars divided by the numbers of pixels and planes, if these are not known."""
+        if self.safe is None:
+            return of_pixels, of_planes
+        if of_pixels is of_planes:  # as where the two means are added
+            return (of_pixels / self.safe).unbind()
+        return of_pixels / self.safe[0], of_planes / self.safe[1]
+
+    def factor(self, coef: float) -> float:
+        """Return a coefficient divided by the number of pixels, if that is known."""
+        return coef / float(self.pixels) if self.safe is None else coef
 
 
 class Slopes(NamedTuple):
@@ -110,8 +118,8 @@ class Overlap:
         size.add_(tp, alpha=2)
         return cls(coefs, by, hits.div_(size), size, (errors / whole).clamp(min=0), whole)
 
-    def mean(self) -> Tensor:
-        """Return the mean of the losses over the planes that count, times the coefficients."""
+    def total(self) -> Tensor:
+        """Return the sum of the losses of the planes that count, times the coefficients."""
         losses = torch.rsub(self.ratio, self.coefs.dice)
         if self.off is not None:
             losses.add_(self.off**0.25, alpha=self.coefs.tversky)
@@ -119,20 +127,15 @@ class Overlap:
             return losses.sum()
         there = self.by.there
         losses = losses if there.shape == losses.shape else losses.sum(1)
-        return self._shared(torch.dot(losses.flatten(), there.flatten()))
-
-    def _shared(self, total: Tensor) -> Tensor:
-        """Return a sum over planes divided by what `coefs` is not."""
-        return total if self.by.safe is None else total / self.by.safe[1]
+        return torch.dot(losses.flatten(), there.flatten())
 
     def slopes(self, slope: Tensor) -> Slopes:
-        """Return the derivatives by the probabilities, times that of what follows by the mean."""
-        scale = self._shared(slope)
-        a = torch.div(scale, self.size)
+        """Return the derivatives by the probabilities, times that of what follows by the total."""
+        a = torch.div(slope, self.size)
         b = self.ratio * a
         if self.off is None or self.whole is None:
             return Slopes(a, b, -2 * self.coefs.dice)
-        steep = torch.where(self.off > 0, self.off**-0.75, 0).mul_(0.25 * self.coefs.tversky * scale).div_(self.whole)
+        steep = torch.where(self.off > 0, self.off**-0.75, 0).mul_(0.25 * self.coefs.tversky * slope).div_(self.whole)
         a = torch.add(steep, a, alpha=2 * self.coefs.dice)
         return Slopes(a, b.add_(steep.mul_(torch.rsub(self.off, 0.01, alpha=0.01))), -1.0)
 
@@ -150,6 +153,5 @@ def parts_of(ctx: Any, total: Tensor, coef: float, overlap: Overlap | None, by: 
     """
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*(count for count in (by.pixels, by.planes) if isinstance(count, Tensor)))
-    total, factor = by.of_pixels(total, coef)
-    mean = total.new_zeros(()) if overlap is None else overlap.mean()
-    return Parts((total * factor).to(dtype), mean.to(dtype), by.pixels, by.planes)
+    entropy, mean = by.shared(total, total.new_zeros(()) if overlap is None else overlap.total())
+    return Parts((entropy * by.factor(coef)).to(dtype), mean.to(dtype), by.pixels, by.planes)

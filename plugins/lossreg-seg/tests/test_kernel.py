@@ -288,11 +288,19 @@ def test_autocast_changes_nothing(seg: Make) -> None:
 # --- where the formula is used -------------------------------------------------------------------
 
 
-# What the compiler itself does and torch warns of.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:FutureWarning")  # in torch 2.15
-@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Skipping serialization of")  # in torch 2.6
+def compiles(test: Callable[..., None]) -> Callable[..., None]:
+    """Let a test pass although the compiler itself does what torch warns of."""
+    for warning in (
+        ".torch.jit.script_method. is deprecated:DeprecationWarning",
+        ".torch.jit.script_method. is deprecated:FutureWarning",  # in torch 2.15
+        ".*autograd.function.Function.* should not be instantiated:DeprecationWarning",
+        "Skipping serialization of",  # in torch 2.6
+    ):
+        test = pytest.mark.filterwarnings(f"ignore:{warning}")(test)
+    return test
+
+
+@compiles
 @pytest.mark.parametrize("options", [{}, {"use_mixed_precision": True}, {"n_classes": 3, "gt_channel_selector": 0}])
 def test_compiles_whole(seg: Make, value_and_grad: ValueAndGrad, options: dict[str, Any]) -> None:
     loss = seg(tversky_focal_coef=0.3, use_label_smooth=True, smooth_factor=0.1, **options)
@@ -301,6 +309,19 @@ def test_compiles_whole(seg: Make, value_and_grad: ValueAndGrad, options: dict[s
     compiled = torch.compile(loss, fullgraph=True)
     for mine, other in zip(value_and_grad(compiled, pred, gt), value_and_grad(loss, pred, gt), strict=True):
         assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+@compiles
+@pytest.mark.parametrize("wrong", [-0.5, 1.5, torch.nan])
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_a_probability_out_of_range_makes_a_compiled_value_nan(seg: Make, wrong: float, truth: float) -> None:
+    # compiled code does not look at values
+    p, t = torch.rand(2, 1, 8, 8).requires_grad_(), torch.rand(2, 1, 8, 8).round()
+    compiled = torch.compile(seg(), fullgraph=True)
+    assert compiled(p, t)[0].isfinite()
+    with torch.no_grad():
+        p[1, 0, 3, 3], t[1, 0, 3, 3] = wrong, truth
+    assert compiled(p, t)[0].isnan()
 
 
 class NoHostReads(TorchDispatchMode):
