@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lossreg import LossSpec
 from lossreg_wrappers.exceptions import EXCEPTIONS
+from lossreg_wrappers.facts import Facts
+from lossreg_wrappers.forms import Form, Rules
 from lossreg_wrappers.homes import homes
-from lossreg_wrappers.units import masking
+from lossreg_wrappers.units import masking, texts
+
+_TARGETS = {
+    "indices": "class indices (N, ...)",
+    "channel indices": "class indices (N, 1, ...)",
+    "indices or distribution": "class indices (N, ...) or class probabilities (N, C, ...)",
+    "label lists": "class indices (N, C), padded with -1",
+    "mask": "numbers from 0 to 1 (shape of the prediction)",
+    "mask without channel": "numbers from 0 to 1 (N, ...)",
+    "one-hot": "one-hot (N, C, ...)",
+    "signs": "1 or -1 (shape of the prediction)",
+    "counts": "counts of 0 or more (shape of the prediction)",
+    "distribution": "probabilities (shape of the prediction)",
+    "log-distribution": "log-probabilities (shape of the prediction)",
+    "values": "values (shape of the prediction)",
+}
+"""What a target of each form is, in words."""
 
 
 def library_loss(
@@ -17,6 +36,8 @@ def library_loss(
     summary: str,
     wrap: Mapping[str, Any],
     *,
+    facts: Mapping[str, Facts] | None = None,
+    page: str = "",
     example: str,
     args: Mapping[str, Any] | None = None,
     package: str | None = None,
@@ -34,6 +55,8 @@ def library_loss(
         summary: one line for listings.
         wrap: the forms of prediction and target, see `lossreg_wrappers.forms`, and what a mask chooses, see
             `lossreg_wrappers.units`.
+        facts: the facts of the library's losses by name.
+        page: the address of the loss in the library's documentation, with `{name}` for its name.
         example: the function of `lossreg_wrappers.examples` that returns its example batch.
         args: constructor arguments for the example.
         package: the distribution with the lowest version that has the loss; None if it is always installed.
@@ -43,6 +66,8 @@ def library_loss(
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs cannot set.
     """
+    known = Facts("", "") if facts is None else facts[name]
+    predicted, true = _keys(wrap, "pred"), _keys(wrap, "gt")
     return LossSpec(
         name,
         target or f"{module}:{name}",
@@ -52,6 +77,15 @@ def library_loss(
             *(f"{home}.{name}" for home in (module, *also_in, *homes(module, name))),
             *(f"{module}.{other}" for other in also),
         ),
+        tasks=_listed(known.tasks),
+        prediction=(known.prediction or _predicted(wrap["takes"])) + predicted if facts else "",
+        ground_truth=(known.ground_truth or _in_words(wrap.get("target", "values"), _TARGETS.__getitem__)) + true
+        if facts
+        else "",
+        words=_listed(known.words),
+        formula=known.formula,
+        source=known.source,
+        url=page.format(name=name),
         wrap=wrap,
         tensors=tensors,
         masking=masking(wrap),
@@ -60,4 +94,53 @@ def library_loss(
         example=f"lossreg_wrappers.examples:{example}",
         example_args=args or {},
         exceptions=EXCEPTIONS.get(module, {}).get(name, {}),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(", ") if part)
+
+
+def _keys(wrap: Mapping[str, Any], side: str) -> str:
+    """Return where a loss of named inputs reads one side of the batch, or nothing."""
+    keys = [f"`{key}`" for key in wrap.get("inputs", ()) if key.startswith(f"{side}.")]
+    return f", at {', '.join(keys)}" if keys else ""
+
+
+def _predicted(rules: Rules) -> str:
+    """Return what the predictions of some forms are; those of classes have them on axis 1."""
+    forms = [Form.parse(text) for text in texts(rules)]
+    by_class = {form.kind for form in forms if form.kind != "values" and form.activation != "sigmoid"}
+
+    def words(form: str) -> str:
+        kind = Form.parse(form).kind
+        return f"{kind} (N, C, ...)" if kind in by_class else kind
+
+    return _in_words(rules, words)
+
+
+def _in_words(rules: Rules, words: Callable[[str], str]) -> str:
+    """Return the form that rules choose by default, then the others with their options."""
+    if isinstance(rules, str):
+        return words(rules)
+    chosen: dict[str, list[Mapping[str, Any]]] = {}
+    for attributes, form in rules:
+        options = {path: value for path, value in attributes.items() if value is not None}  # None is the default
+        if form != "nothing":
+            chosen.setdefault(words(form), []).append(options)
+        if not options:
+            break
+    return ", or ".join(
+        text + _with(options) for text, options in sorted(chosen.items(), key=lambda item: {} not in item[1])
+    )
+
+
+def _with(alternatives: Sequence[Mapping[str, Any]]) -> str:
+    """Return the options that choose a form, as in YAML; nothing if it is the default."""
+    if {} in alternatives:
+        return ""
+    fewest = [one for one in alternatives if not any(other.items() < one.items() for other in alternatives)]
+    return " with " + " or ".join(
+        " and ".join(f"`{path.rpartition('.')[2]}: {json.dumps(value)}`" for path, value in options.items())
+        for options in fewest
     )

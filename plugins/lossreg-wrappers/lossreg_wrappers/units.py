@@ -33,7 +33,8 @@ def parsed(text: str) -> tuple[str, str]:
     return unit, reader
 
 
-def _texts(rules: Rules) -> list[str]:
+def texts(rules: Rules) -> list[str]:
+    """Return the texts of all rules."""
     return [rules] if isinstance(rules, str) else [text for _, text in rules]
 
 
@@ -43,7 +44,7 @@ def masking(wrap: Mapping[str, Any]) -> str:
     Args:
         wrap: the options of a spec.
     """
-    readers = dict.fromkeys(parsed(text) for text in _texts(wrap.get("unit", "none")))
+    readers = dict.fromkeys(parsed(text) for text in texts(wrap.get("unit", "none")))
     units = [unit for unit, _ in readers if unit != "none"]
     if not units:
         return f"no: {wrap['unmasked']}"
