@@ -20,6 +20,7 @@ html_theme = "furo"
 html_title = f"lossreg {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_js_files = ["losses.js"]
 html_show_copyright = False  # it is in the license file
 html_math_renderer = "mathml"  # rendered by the browser, without loading anything
 

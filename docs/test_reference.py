@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import pytest
@@ -21,6 +21,7 @@ from lossreg.config.build import get_loss_function
 from lossreg.config.legacy import LEGACY_BLOCKS
 from lossreg.errors import ConfigError
 from lossreg.registry import catalog
+from lossreg.registry.params import parameters
 from lossreg.values import keys_of
 
 DOCS = Path(__file__).parent
@@ -96,9 +97,8 @@ def test_every_command_is_shown_at_work_and_with_its_options():
     assert "```{include} generated/options.md" in page
 
 
-def documented(page: str) -> list[Any]:
-    """Return the objects that a page documents with autodoc."""
-    text = (DOCS / page).read_text("utf-8")
+def documented(text: str) -> list[Any]:
+    """Return the objects that the text of a page documents with autodoc."""
     found: list[Any] = []
     module = "lossreg"
     for directive, argument in re.findall(r"^\.\. (\w+):: (\S+?)(?:\(\))?$", text, re.MULTILINE):
@@ -131,25 +131,82 @@ def public(module: str) -> dict[str, Any]:
         "lossreg_crossfield",
     ],
 )
-def test_every_public_name_is_on_the_page_of_the_api_or_in_the_gallery(module: str):
-    shown = documented("api.md") + documented("losses.md")
+def test_every_public_name_is_on_the_page_of_the_api_or_of_a_loss(module: str):
+    shown = documented((DOCS / "api.md").read_text("utf-8"))
+    shown += [value for text in TestLosses.PAGES.values() for value in documented(text)]
     assert [name for name, value in public(module).items() if not any(value is other for other in shown)] == []
 
 
 def test_every_weighting_is_on_the_page_of_the_api():
-    shown = documented("api.md")
+    shown = documented((DOCS / "api.md").read_text("utf-8"))
     core = [entry for entry in catalog().weightings if entry.plugin.name == "core"]
     assert [entry.name for entry in core if entry.load() not in shown] == []
 
 
-def test_every_loss_of_ours_has_its_formula_its_picture_and_its_parameters_in_the_gallery():
-    sections = re.split(r"^### ", (DOCS / "losses.md").read_text("utf-8"), flags=re.MULTILINE)
-    drawn = script("losses").DRAWN
-    ours = [entry for entry in catalog().losses if entry.plugin.name in ("seg", "crossfield")]
-    assert len(ours) == len(drawn)
-    for entry in ours:
-        (section,) = (text for text in sections if text.startswith(f"{entry.name}\n"))
-        assert re.search(r"^\$\$L = ", section, re.MULTILINE), entry.name
-        assert f"generated/loss-{entry.spec.name}.svg" in section
-        assert entry.spec.name in drawn
-        assert f".. autoclass:: lossreg_{entry.plugin.name}.{entry.spec.name}\n" in section
+class TestLosses:
+    """The generated pages of losses, and the table of all."""
+
+    generator = script("losses")
+    PAGES: ClassVar[dict[str, str]] = generator.pages()
+    ENTRIES = tuple(generator.described())
+
+    def test_every_described_loss_has_a_page_and_a_row_also_if_it_is_not_installed(self):
+        names = [entry.name for entry in self.ENTRIES]
+        assert {f"losses/{name}.md" for name in names} == self.PAGES.keys() - {"generated/losses.md"}
+        rows = re.findall(r"^\| \[(\S+)\]\(losses/(\S+)\.md\) \|", self.PAGES["generated/losses.md"], re.MULTILINE)
+        assert rows == [(name, name) for name in names]
+        offered = {entry.name for entry in catalog().losses} | {entry.name for entry, _ in catalog().losses.absent}
+        assert offered - set(names) == {"lossreg-example/LogCoshLoss"}  # one entry point, without a spec
+
+    def test_a_page_says_what_the_spec_says(self):
+        for entry in self.ENTRIES:
+            page, spec = self.PAGES[f"losses/{entry.name}.md"], entry.spec
+            facts = dict(re.findall(r"^- \*\*([^:]+):\*\* (.+)$", page, re.MULTILINE))
+            assert facts["For"] == ", ".join(spec.tasks), entry.name
+            assert {"Prediction", "Target"} <= facts.keys(), entry.name
+            assert spec.url in facts.get("Documentation", ""), entry.name
+            assert re.findall(r"^\$\$(.+)\$\$$", page, re.MULTILINE) == spec.formula.split(r" \qquad "), entry.name
+
+    def test_a_row_has_the_tasks_that_the_filter_reads(self):
+        rows = re.findall(r"^\| \[(\S+)\].* \| ([^|]+) \|$", self.PAGES["generated/losses.md"], re.MULTILINE)
+        assert dict(rows) == {entry.name: ", ".join(entry.spec.tasks) for entry in self.ENTRIES}
+
+    def test_a_page_has_every_parameter_of_an_installed_loss(self):
+        installed = set(catalog().losses)
+        for entry in self.ENTRIES:
+            if entry in installed and entry.plugin.name not in self.generator.CLASSES:
+                rows = re.findall(r"^\| `(\w+)` \|", self.PAGES[f"losses/{entry.name}.md"], re.MULTILINE)
+                found = parameters(entry.load(), hidden=entry.spec.hidden, tensors=entry.spec.tensors)
+                assert rows == [parameter.name for parameter in found if parameter.settable], entry.name
+
+    def test_no_page_has_the_markup_of_a_docstring(self):
+        for path, text in self.PAGES.items():
+            prose = re.sub(r"```\{eval-rst\}.*?```", "", text, flags=re.DOTALL)
+            assert re.search(r":\w+:`|(?<!`)``(?!`)|`_|\.\. \w+::", prose) is None, path
+
+    def test_the_pages_are_the_same_each_time(self):
+        assert script("losses").pages() == self.PAGES
+
+    def test_every_loss_of_ours_has_its_formula_its_picture_and_its_class_on_its_page(self):
+        ours = [entry for entry in self.ENTRIES if entry.plugin.name in self.generator.CLASSES]
+        assert {entry.spec.name for entry in ours} == set(self.generator.DRAWN)
+        for entry in ours:
+            page = self.PAGES[f"losses/{entry.name}.md"]
+            assert f"generated/loss-{entry.spec.name}.svg" in page
+            assert f".. autoclass:: lossreg_{entry.plugin.name}.{entry.spec.name}\n" in page
+
+    @pytest.mark.parametrize(
+        ("reference", "markdown"),
+        [
+            (":attr:`margin`", "`margin`"),
+            (":class:`~torch.nn.L1Loss`", "`torch.nn.L1Loss`"),
+            (":ref:`the notes <notes>`", "`the notes`"),
+            ("one of ``'none'`` | ``'mean'``", r"one of `'none'` \| `'mean'`"),
+            ("the term .. math:: \\log(2\\pi)", "the term (a formula)"),
+            (".. note:: it is slow", "it is slow"),
+            ("a `paper <https://arxiv.org>`__.", "a paper."),
+            ("p_t * [0, 1] < $1", r"p\_t \* \[0, 1\] \< \$1"),
+        ],
+    )
+    def test_a_librarys_words_are_made_plain(self, reference: str, markdown: str):
+        assert self.generator.plain(reference) == markdown

@@ -36,8 +36,8 @@ def library_loss(
     summary: str,
     wrap: Mapping[str, Any],
     *,
-    facts: Mapping[str, Facts] | None = None,
-    page: str = "",
+    facts: Mapping[str, Facts],
+    page: str,
     example: str,
     args: Mapping[str, Any] | None = None,
     package: str | None = None,
@@ -66,7 +66,7 @@ def library_loss(
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs cannot set.
     """
-    known = Facts("", "") if facts is None else facts[name]
+    known = facts[name]
     predicted, true = _keys(wrap, "pred"), _keys(wrap, "gt")
     return LossSpec(
         name,
@@ -78,10 +78,8 @@ def library_loss(
             *(f"{module}.{other}" for other in also),
         ),
         tasks=_listed(known.tasks),
-        prediction=(known.prediction or _predicted(wrap["takes"])) + predicted if facts else "",
-        ground_truth=(known.ground_truth or _in_words(wrap.get("target", "values"), _TARGETS.__getitem__)) + true
-        if facts
-        else "",
+        prediction=(known.prediction or _predicted(wrap["takes"])) + predicted,
+        ground_truth=(known.ground_truth or _in_words(wrap.get("target", "values"), _TARGETS.__getitem__)) + true,
         words=_listed(known.words),
         formula=known.formula,
         source=known.source,

@@ -10,11 +10,18 @@ from functools import partial
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.kornia_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "kornia.losses", package="kornia>=0.8")
+_loss = partial(
+    library_loss,
+    "kornia.losses",
+    package="kornia>=0.8",
+    facts=FACTS,
+    page="https://kornia.readthedocs.io/en/latest/losses.html#kornia.losses.{name}",
+)
 
 _VALUES = {"takes": "values", "unit": "values"}
 _IMAGES = {"takes": "values", "unit": "samples by sample"}

@@ -9,11 +9,18 @@ from functools import partial
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
 from lossreg_wrappers.forms import FORMS, TARGETS, Rules
+from lossreg_wrappers.monai_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "monai.losses", package="monai>=1.5.1")
+_loss = partial(
+    library_loss,
+    "monai.losses",
+    package="monai>=1.5.1",
+    facts=FACTS,
+    page="https://docs.monai.io/en/stable/losses.html#monai.losses.{name}",
+)
 
 _ADVICE = (
     "set `sigmoid: true` or `softmax: true` if the model returns logits, "

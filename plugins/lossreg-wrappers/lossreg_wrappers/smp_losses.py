@@ -7,11 +7,18 @@ from functools import partial
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.smp_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "segmentation_models_pytorch.losses", package="segmentation-models-pytorch>=0.5")
+_loss = partial(
+    library_loss,
+    "segmentation_models_pytorch.losses",
+    package="segmentation-models-pytorch>=0.5",
+    facts=FACTS,
+    page="https://smp.readthedocs.io/en/latest/losses.html#segmentation_models_pytorch.losses.{name}",
+)
 
 # `mode` is binary, multiclass or multilabel; predictions are logits, or probabilities with `from_logits: false`
 _FROM_PROBABILITIES = (

@@ -7,13 +7,21 @@ from functools import partial
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.torch_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
 _OBSOLETE = ("size_average", "reduce")
 
-_loss = partial(library_loss, "torch.nn", also_in=("torch.nn.modules.loss",), hidden=_OBSOLETE)
+_loss = partial(
+    library_loss,
+    "torch.nn",
+    also_in=("torch.nn.modules.loss",),
+    hidden=_OBSOLETE,
+    facts=FACTS,
+    page="https://docs.pytorch.org/docs/stable/generated/torch.nn.{name}.html",
+)
 
 _VALUES = {"takes": "values", "target": "values", "unit": "values"}
 _SIGNS = {"takes": "values", "target": "signs", "unit": "values"}

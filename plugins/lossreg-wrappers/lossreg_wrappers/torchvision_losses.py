@@ -7,11 +7,18 @@ from functools import partial
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.torchvision_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
-_loss = partial(library_loss, "torchvision.ops", package="torchvision>=0.19")
+_loss = partial(
+    library_loss,
+    "torchvision.ops",
+    package="torchvision>=0.19",
+    facts=FACTS,
+    page="https://docs.pytorch.org/vision/stable/generated/torchvision.ops.{name}.html",
+)
 
 _BOXES = {"takes": "values", "unit": "samples"}
 

@@ -16,6 +16,12 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "SurfaceLoss",
             "lossreg_example.more.surface:SurfaceLoss",
             summary="error of heights and of their slopes, from a library with another interface",
+            tasks=("regression", "depth"),
+            prediction="heights (N, C, H, W)",
+            ground_truth="heights (N, C, H, W)",
+            words=("L1", "slope", "gradient"),
+            formula=r"L = \operatorname{mean} |e| + \mathtt{slope\_weight} \left( \operatorname{mean} |\partial_x e| "
+            r"+ \operatorname{mean} |\partial_y e| \right) \qquad e = x - y",
             wrap={"returns": "parts"},
             example="lossreg_example.examples:heights",
             exceptions={
