@@ -10,6 +10,7 @@ _WRIGHT = "Wright and Välimäki 2019, Perceptual loss function for neural model
 _LE_ROUX = "Le Roux et al. 2018, SDR - half-baked or well done?, arXiv:1811.02508"
 _ARIK = "Arik et al. 2018, Fast spectrogram inversion using multi-head convolutional networks, arXiv:1808.06719"
 _YAMAMOTO = "Yamamoto et al. 2019, Parallel WaveGAN, arXiv:1910.11480"
+_DISTILLATION = "Yamamoto et al. 2019, Probability density distillation, arXiv:1904.04472"
 _AURALOSS = "Steinmetz and Reiss 2020, auraloss: audio-focused loss functions in PyTorch"
 _STEREO = "Steinmetz et al. 2020, Automatic multitrack mixing, arXiv:2010.10291"
 
@@ -19,12 +20,12 @@ _SPECTRAL = "spectrogram, STFT, spectral, waveform, vocoder, music"
 _RATIO = "source separation, speech enhancement, decibels, waveform"
 _DISTANCE = (
     r"L = \mathtt{w\_sc} \frac{\left\| Y - X \right\|}{\left\| Y \right\|} + \mathtt{w\_log\_mag} \frac{1}{n} \sum_i "
-    r"\left| \log X_i - \log Y_i \right| \qquad X = \left| \mathrm{STFT}(x) \right|, \; Y = \left| \mathrm{STFT}(y) \right|"
+    r"\left| \log X_i - \log Y_i \right| \qquad X = \left| \mathrm{STFT}(x) \right|, "
+    r"\; Y = \left| \mathrm{STFT}(y) \right|"
 )
 _AVERAGED = r"L = \frac{1}{M} \sum_m L_m \qquad L_m = \mathrm{STFT\ loss\ in\ resolution} \; m"
 
 FACTS: Mapping[str, Facts] = {
-    "ChromaSTFTLoss": Facts("audio", _DISTANCE, f"{_SPECTRAL}, chroma, pitch, harmony", _AURALOSS, *_SIGNALS),
     "DCLoss": Facts(
         "audio",
         r"L = \frac{\left( \mathrm{mean}(y - x) \right)^2}{\mathrm{mean}(y^2) + \mathtt{eps}}",
@@ -41,7 +42,8 @@ FACTS: Mapping[str, Facts] = {
     ),
     "LogCoshLoss": Facts(
         "audio, regression",
-        r"L = \frac{1}{\mathtt{a} \, n} \sum_i \log \left( \cosh \left( \mathtt{a} (x_i - y_i) \right) + \mathtt{eps} \right)",
+        r"L = \frac{1}{\mathtt{a} \, n} \sum_i \log \left( \cosh \left( \mathtt{a} (x_i - y_i) \right) "
+        r"+ \mathtt{eps} \right)",
         "log-cosh, robust, Huber, smooth absolute error, waveform",
         "Chen et al. 2019, Log hyperbolic cosine loss improves variational auto-encoder",
         *_SIGNALS,
@@ -73,7 +75,7 @@ FACTS: Mapping[str, Facts] = {
         "",
         *_SIGNALS,
     ),
-    "STFTLoss": Facts("audio, speech", _DISTANCE, _SPECTRAL, _YAMAMOTO, *_SIGNALS),
+    "STFTLoss": Facts("audio, speech", _DISTANCE, _SPECTRAL, _DISTILLATION, *_SIGNALS),
     "STFTMagnitudeLoss": Facts(
         "audio, speech",
         r"L = \frac{1}{n} \sum_i \left| \log X_i - \log Y_i \right|",

@@ -16,12 +16,12 @@ _loss = partial(
     library_loss, package="auraloss>=0.4", facts=FACTS, page="https://github.com/csteinmetz1/auraloss#{name}"
 )
 _time = partial(_loss, "auraloss.time", example="waveforms")
-_freq = partial(_loss, "auraloss.freq", hidden=("device", "output"))
+_freq = partial(_loss, "auraloss.freq", example="waveforms")
 
 _SIGNALS = {"takes": "values", "unit": "samples by sample"}
 _STFT = {
     "takes": "values",
-    "unmasked": "its spectral convergence is a ratio of norms of the whole batch; leave samples out of the batch instead",
+    "unmasked": "its spectral convergence is a ratio of norms of the whole batch; leave samples out of it instead",
 }
 _SMALL = {"fft_size": 32, "hop_size": 8, "win_length": 32}
 _RESOLUTIONS = {"fft_sizes": [32, 64], "hop_sizes": [8, 16], "win_lengths": [32, 64]}
@@ -38,33 +38,23 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _time("SISDRLoss", "minus the scale-invariant signal-to-distortion ratio in decibels", _SIGNALS),
         _time("SNRLoss", "minus the signal-to-noise ratio in decibels", _SIGNALS),
         _freq(
-            "ChromaSTFTLoss",
-            "distance of spectrograms over the twelve pitch classes; needs librosa",
-            _STFT,
-            target="lossreg_wrappers.auraloss_modules:ChromaSTFTLoss",
-            example="waveforms",
-            args={"sample_rate": 8000, **_SMALL},
-        ),
-        _freq(
             "MelSTFTLoss",
             "distance of mel spectrograms; needs librosa",
             _STFT,
             target="lossreg_wrappers.auraloss_modules:MelSTFTLoss",
-            example="waveforms",
             args={"sample_rate": 8000, "n_mels": 4, **_SMALL},
         ),
         _freq(
             "MultiResolutionSTFTLoss",
             "distance of spectrograms, averaged over several resolutions",
             _STFT,
-            example="waveforms",
             args=_RESOLUTIONS,
         ),
         _freq(
             "STFTLoss",
             "distance of spectrograms: spectral convergence and log magnitudes",
             _STFT,
-            example="waveforms",
+            hidden=("device", "output"),
             args=_SMALL,
         ),
         _freq(
@@ -86,7 +76,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "SumAndDifferenceSTFTLoss",
             "distance of spectrograms of the sum and the difference of stereo channels",
             _STFT,
-            example="waveforms",
+            hidden=("output",),
             args=_RESOLUTIONS,
         ),
     )

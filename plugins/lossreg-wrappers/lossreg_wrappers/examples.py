@@ -162,7 +162,7 @@ def lone_photo() -> Example:
 
 
 def pansharpening() -> Example:
-    """Return fused images (2, 3, 32, 32), multispectral images (2, 3, 16, 16) and panchromatic images (2, 3, 32, 32)."""
+    """Return fused (2, 3, 32, 32), multispectral (2, 3, 16, 16) and panchromatic images (2, 3, 32, 32)."""
     gt = {"ms": _uniform(_N, _C, 16, 16, seed=3) + 0.1, "pan": _uniform(_N, _C, 32, 32, seed=4) + 0.1}
     return {"preds": _uniform(_N, _C, 32, 32) + 0.1}, gt
 

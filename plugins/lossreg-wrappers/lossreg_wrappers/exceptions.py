@@ -13,6 +13,11 @@ _COARSE = {"gradients_right": "MONAI computes part of it in float32, which is to
 _WINDOW = {"one_pixel": "its window is larger than the image, and torch raises an error"}
 _STENCIL = {"one_pixel": "it needs differences of pixels, and MONAI raises a ValueError with the size"}
 
+_ZEROS = {"extreme_values": "it divides by a sum or a deviation that is 0 for a prediction of zeros"}
+_ROOT = {"extreme_values": "the slope of a root is infinite where the images have no edges"}
+_PIQ = {"no_host_read": "it checks the range of the images before it computes"}
+_TOO_SMALL = {"one_pixel": "it needs more pixels, and its library raises an error"}
+
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
         "AdaptiveLogSoftmaxWithLoss": _SELECTS,
@@ -91,5 +96,52 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "SoftclDiceLoss": _READS_AXES,
         "TverskyLoss": _READS_AXES,
     },
+    "auraloss.time": {"LogCoshLoss": _OVERFLOWS},
+    "auraloss.freq": {
+        "STFTMagnitudeLoss": {"extreme_values": "it takes the logarithm of a magnitude of 0"},
+    },
+    "geomloss": {
+        "SamplesLoss": {"gradients_right": "its gradient is that of the last step, at the fixed point of the others"},
+    },
+    "lpips": {"LPIPS": {"one_pixel": "the windows of its network are larger than the image"}},
+    "piq": {
+        "DSSLoss": {**_PIQ, **_ROOT, **_TOO_SMALL},
+        "FSIMLoss": {**_PIQ, **_ROOT, "one_pixel": "its filters have no frequencies"},
+        "GMSDLoss": {**_PIQ, **_ROOT, "one_pixel": _ROOT["extreme_values"]},
+        "HaarPSILoss": {**_PIQ, **_TOO_SMALL},
+        "InformationWeightedSSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "MDSILoss": {
+            **_PIQ,
+            **_ROOT,
+            "one_pixel": _ROOT["extreme_values"],
+            "split_exact": "the slope of its fourth root is steep, and float32 rounds it differently in each part",
+        },
+        "MultiScaleGMSDLoss": {**_PIQ, **_ROOT, **_TOO_SMALL},
+        "MultiScaleSSIMLoss": {**_PIQ, **_TOO_SMALL},
+    },
+    "torchmetrics.functional.image": {
+        "multiscale_structural_similarity_index_measure": _TOO_SMALL,
+        "peak_signal_noise_ratio_with_blocked_effect": {
+            "no_host_read": "it compares the edges of blocks with the others in Python",
+            **_TOO_SMALL,
+        },
+        "quality_with_no_reference": {
+            "dtype_follows": "a part of it is computed in float32",
+            "non_square": "the size of an image must be a multiple of that of the multispectral image",
+            **_TOO_SMALL,
+        },
+    },
+    "torchmetrics.functional.regression": {
+        "concordance_corrcoef": {**_CHECKS_VALUES, **_ZEROS},
+        "cosine_similarity": {**_ZEROS, "dtype_follows": "torchmetrics always computes it in float32"},
+        "explained_variance": _SELECTS,
+        "jensen_shannon_divergence": _ZEROS,
+        "kl_divergence": _ZEROS,
+        "log_cosh_error": _OVERFLOWS,
+        "mean_absolute_error": {"compiles": "torch's compiler fails at a warning of torchmetrics"},
+        "pearson_corrcoef": {**_CHECKS_VALUES, **_ZEROS},
+        "r2_score": _SELECTS,
+    },
+    "torchmetrics.functional.text": {"perplexity": {**_SELECTS, "extreme_values": "it is an exponential"}},
 }
 """For each public module and loss: the checks that fail, with reasons."""

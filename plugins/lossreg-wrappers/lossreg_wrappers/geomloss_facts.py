@@ -13,7 +13,7 @@ FACTS: Mapping[str, Facts] = {
         r"\mathrm{OT}_{\varepsilon}(y, y) \qquad \varepsilon = \mathtt{blur}^{\mathtt{p}}",
         "Sinkhorn, Wasserstein, earth mover, EMD, MMD, maximum mean discrepancy, energy distance, point cloud, "
         "domain adaptation",
-        "Feydy et al. 2018, Interpolating between optimal transport and MMD using Sinkhorn divergences, arXiv:1810.08278",
+        "Feydy et al. 2018, Interpolating between optimal transport and MMD, arXiv:1810.08278",
         "point clouds (N, P, D); with their weights by `inputs: [pred.weights, pred.points, gt.weights, gt.points]`",
         "point clouds (N, Q, D)",
     ),

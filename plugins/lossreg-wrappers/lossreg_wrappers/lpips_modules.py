@@ -8,7 +8,6 @@ from typing import Literal
 import lpips  # type: ignore[import-not-found, unused-ignore]  # it need not be installed
 from torch import Tensor
 
-
 _WEIGHTS = Path(lpips.__file__).parent / "weights"
 
 

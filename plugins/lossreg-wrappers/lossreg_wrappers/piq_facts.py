@@ -23,7 +23,8 @@ _LPIPS = "Zhang et al. 2018, The unreasonable effectiveness of deep features as 
 FACTS: Mapping[str, Facts] = {
     "BRISQUELoss": Facts(
         "image quality",
-        r"L = f(\phi(x)) \qquad \phi = \mathrm{statistics\ of\ natural\ scenes}, \; f = \mathrm{support\ vector\ regression}",
+        r"L = f(\phi(x)) \qquad \phi = \mathrm{statistics\ of\ natural\ scenes}, \; "
+        r"f = \mathrm{support\ vector\ regression}",
         f"no-reference, blind, {_QUALITY}",
         "Mittal et al. 2012, No-reference image quality assessment in the spatial domain, doi:10.1109/TIP.2012.2214050",
         *_ALONE,
@@ -37,7 +38,8 @@ FACTS: Mapping[str, Facts] = {
     ),
     "DISTS": Facts(
         _TASKS,
-        r"L = 1 - \sum_{l, c} \left( \alpha_{l c} \, \ell(x_{l c}, y_{l c}) + \beta_{l c} \, s(x_{l c}, y_{l c}) \right)",
+        r"L = 1 - \sum_{l, c} \left( \alpha_{l c} \, \ell(x_{l c}, y_{l c}) + \beta_{l c} \, "
+        r"s(x_{l c}, y_{l c}) \right)",
         f"texture, {_DEEP}",
         "Ding et al. 2020, Image quality assessment: unifying structure and texture similarity, arXiv:2004.07728",
         *_FEATURES,
@@ -96,9 +98,9 @@ FACTS: Mapping[str, Facts] = {
     ),
     "MultiScaleGMSDLoss": Facts(
         _TASKS,
-        r"L = \sqrt{\sum_j w_j \, d_j^2} \qquad d_j = \mathrm{gradient\ magnitude\ similarity\ deviation\ in\ scale} \; j",
+        r"L = \sqrt{\sum_j w_j \, d_j^2} \qquad d_j = \mathrm{deviation\ in\ scale} \; j",
         f"MS-GMSD, gradient magnitude similarity, multi-scale, {_QUALITY}",
-        "Zhang et al. 2017, Gradient magnitude similarity deviation on multiple scales, doi:10.1109/ICASSP.2017.7952357",
+        "Zhang et al. 2017, Gradient magnitude similarity deviation on multiple scales",
         *_PAIR,
     ),
     "MultiScaleSSIMLoss": Facts(

@@ -33,9 +33,7 @@ _DOWNLOADS = "; downloads its weights at first use"
 def lossreg_losses() -> Sequence[LossSpec]:
     """Return the specs of the losses of piq, sorted by name."""
     return (
-        _loss(
-            "BRISQUELoss", f"unnaturalness of an image, without a target{_DOWNLOADS}", _IMAGES, example="lone_photo"
-        ),
+        _loss("BRISQUELoss", f"unnaturalness of an image, without a target{_DOWNLOADS}", _IMAGES, example="lone_photo"),
         _loss("ContentLoss", f"distance of features of a network, for style transfer{_DOWNLOADS}", _IMAGES),
         _loss("DISTS", f"distance of structure and texture in features of a network{_DOWNLOADS}", _IMAGES),
         _loss("DSSLoss", "one minus the similarity of blocks of DCT coefficients", _SCORES),

@@ -119,7 +119,7 @@ def _images() -> Sequence[LossSpec]:
             "peak_signal_noise_ratio",
             "minus the peak signal-to-noise ratio, in decibels",
             _whole("use torch/MSELoss"),
-            target=_as_loss("peak_signal_noise_ratio"),
+            target=_as_loss("PeakSignalNoiseRatio"),
             args={"data_range": 1.0},
         ),
         image(
@@ -127,7 +127,7 @@ def _images() -> Sequence[LossSpec]:
             "minus the peak signal-to-noise ratio that counts the edges of blocks, in decibels",
             _whole("use torch/MSELoss"),
             page="peak_signal_to_noise_with_block",
-            target=_as_loss("peak_signal_noise_ratio_with_blocked_effect"),
+            target=_as_loss("PeakSignalNoiseRatioWithBlockedEffect"),
             example="grey_photos",
             args={"data_range": 1.0},
         ),
@@ -233,9 +233,7 @@ def _regression() -> Sequence[LossSpec]:
             _VECTORS,
             example="positive_vectors",
         ),
-        number(
-            "log_cosh_error", "logarithm of the hyperbolic cosine of the error", _whole("use auraloss/LogCoshLoss")
-        ),
+        number("log_cosh_error", "logarithm of the hyperbolic cosine of the error", _whole("use auraloss/LogCoshLoss")),
         number("mean_absolute_error", "mean absolute error", _whole("use torch/L1Loss"), args=outputs),
         number(
             "mean_absolute_percentage_error",
@@ -254,7 +252,13 @@ def _regression() -> Sequence[LossSpec]:
             _whole("use torch/MSELoss of logarithms"),
             page="mean_squared_log_error",
         ),
-        number("minkowski_distance", "Minkowski distance of all numbers together", _STATISTICS, args={"p": 3.0}),
+        number(
+            "minkowski_distance",
+            "Minkowski distance of all numbers together",
+            _STATISTICS,
+            target=_as_loss("MinkowskiDistance"),
+            args={"p": 3.0},
+        ),
         number(
             "normalized_root_mean_squared_error",
             "root mean squared error relative to the mean, range, deviation or norm of the target",
@@ -301,7 +305,7 @@ def _others() -> Sequence[LossSpec]:
             "lip_vertex_error",
             "largest squared error of the lip vertices of each frame of a talking head",
             _whole("leave frames out of the batch instead"),
-            hidden=("validate_args",),
+            target=_as_loss("LipVertexError"),
             example="meshes",
             args={"mouth_map": [1, 2, 5]},
         ),

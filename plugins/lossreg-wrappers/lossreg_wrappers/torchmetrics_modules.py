@@ -1,6 +1,7 @@
 """Scores of torchmetrics, of which more is better, as losses: one minus the score, or minus the score in decibels.
 
-Each is a function with the name and the parameters of the library's own. A `reduction` is `mean`, `sum` or `none`.
+Each is a function with the name and the parameters of the library's own, or a class where a parameter has no default.
+A `reduction` is `mean`, `sum` or `none`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Literal, TypeAlias
 
 import torchmetrics.functional.audio as audio  # type: ignore[import-not-found, unused-ignore]  # need not be installed
 import torchmetrics.functional.image as image  # type: ignore[import-not-found, unused-ignore]
+import torchmetrics.functional.multimodal as multimodal  # type: ignore[import-not-found, unused-ignore]
 import torchmetrics.functional.regression as regression  # type: ignore[import-not-found, unused-ignore]
-from torch import Tensor
+from torch import Tensor, nn
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -25,6 +27,11 @@ def _reduced(values: Tensor, reduction: str) -> Tensor:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction: expected mean, sum or none, found {reduction!r}")
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
+
+
+def _range(data_range: float | tuple[float, float] | None) -> float | tuple[float, float] | None:
+    """Return the range of values of images; a list of its ends as a tuple, as torchmetrics takes it."""
+    return tuple(data_range) if isinstance(data_range, list) else data_range
 
 
 # --- audio ----------------------------------------------------------------------------------------
@@ -170,39 +177,47 @@ def multiscale_structural_similarity_index_measure(
         normalize: how the values of the scales are kept above 0; a negative one has no gradient otherwise.
     """
     score: Tensor = image.multiscale_structural_similarity_index_measure(
-        preds, target, gaussian_kernel, sigma, kernel_size, "none", data_range, k1, k2, tuple(betas), normalize
+        preds, target, gaussian_kernel, sigma, kernel_size, "none", _range(data_range), k1, k2, tuple(betas), normalize
     )
     return _reduced(1 - score, reduction)
 
 
-def peak_signal_noise_ratio(
-    preds: Tensor, target: Tensor, data_range: float | tuple[float, float], base: float = 10.0
-) -> Tensor:
-    """Return minus the peak signal-to-noise ratio (PSNR) of all images together.
+class PeakSignalNoiseRatio(nn.Module):
+    """Minus the peak signal-to-noise ratio (PSNR) of all images together.
 
     Args:
-        preds: the images.
-        target: as `preds`.
         data_range: size of the range of values, or its ends, to which values are then clipped.
         base: base of the logarithm.
     """
-    value: Tensor = -image.peak_signal_noise_ratio(preds, target, data_range, base)
-    return value
+
+    def __init__(self, data_range: float | tuple[float, float], base: float = 10.0) -> None:
+        super().__init__()
+        self.data_range, self.base = _range(data_range), base
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the value of images of any shape."""
+        value: Tensor = -image.peak_signal_noise_ratio(preds, target, self.data_range, self.base)
+        return value
 
 
-def peak_signal_noise_ratio_with_blocked_effect(
-    preds: Tensor, target: Tensor, data_range: float | tuple[float, float], block_size: int = 8
-) -> Tensor:
-    """Return minus the peak signal-to-noise ratio that also counts the edges of blocks (PSNR-B), of all images together.
+class PeakSignalNoiseRatioWithBlockedEffect(nn.Module):
+    """Minus the peak signal-to-noise ratio that also counts the edges of blocks (PSNR-B), of all images together.
 
     Args:
-        preds: (N, 1, H, W).
-        target: as `preds`.
         data_range: size of the range of values, or its ends, to which values are then clipped.
         block_size: size of the blocks.
     """
-    value: Tensor = -image.peak_signal_noise_ratio_with_blocked_effect(preds, target, data_range, block_size)
-    return value
+
+    def __init__(self, data_range: float | tuple[float, float], block_size: int = 8) -> None:
+        super().__init__()
+        self.data_range, self.block_size = _range(data_range), block_size
+
+    def forward(self, preds: Tensor, target: Tensor) -> Tensor:
+        """Return the value of images (N, 1, H, W)."""
+        value: Tensor = -image.peak_signal_noise_ratio_with_blocked_effect(
+            preds, target, self.data_range, self.block_size
+        )
+        return value
 
 
 def quality_with_no_reference(
@@ -276,7 +291,7 @@ def structural_similarity_index_measure(
         k2: constant of the contrast.
     """
     score: Tensor = image.structural_similarity_index_measure(
-        preds, target, gaussian_kernel, sigma, kernel_size, "none", data_range, k1, k2
+        preds, target, gaussian_kernel, sigma, kernel_size, "none", _range(data_range), k1, k2
     )
     return _reduced(1 - score, reduction)
 
@@ -299,6 +314,23 @@ def universal_image_quality_index(
     """
     score: Tensor = image.universal_image_quality_index(preds, target, kernel_size, sigma, "none")
     return _reduced(1 - score.flatten(1).mean(1), reduction)
+
+
+class LipVertexError(nn.Module):
+    """`torchmetrics.functional.multimodal.lip_vertex_error`.
+
+    Args:
+        mouth_map: the indices of the vertices of the lips.
+    """
+
+    def __init__(self, mouth_map: list[int]) -> None:
+        super().__init__()
+        self.mouth_map = mouth_map
+
+    def forward(self, vertices_pred: Tensor, vertices_gt: Tensor) -> Tensor:
+        """Return the value of vertices (T, V, 3)."""
+        value: Tensor = multimodal.lip_vertex_error(vertices_pred, vertices_gt, self.mouth_map)
+        return value
 
 
 # --- regression -----------------------------------------------------------------------------------
@@ -336,6 +368,23 @@ def explained_variance(
     """
     score: Tensor = regression.explained_variance(preds, target, multioutput)
     return 1 - score
+
+
+class MinkowskiDistance(nn.Module):
+    """`torchmetrics.functional.regression.minkowski_distance`.
+
+    Args:
+        p: the order of the norm, 1 or more.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, preds: Tensor, targets: Tensor) -> Tensor:
+        """Return the distance of all numbers together."""
+        value: Tensor = regression.minkowski_distance(preds, targets, self.p)
+        return value
 
 
 def pearson_corrcoef(preds: Tensor, target: Tensor) -> Tensor:

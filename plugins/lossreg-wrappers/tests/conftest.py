@@ -29,11 +29,9 @@ DISTRIBUTIONS = {
 }
 PLUGINS = ("torch", *DISTRIBUTIONS)
 
-DOWNLOADING = {
-    f"piq/{name}" for name in ("BRISQUELoss", "ContentLoss", "DISTS", "LPIPS", "PieAPP", "StyleLoss")
-}
+DOWNLOADING = {f"piq/{name}" for name in ("BRISQUELoss", "ContentLoss", "DISTS", "LPIPS", "PieAPP", "StyleLoss")}
 """Losses that download weights when they are built; `test_piq_losses` builds them without."""
-OF_LIBROSA = {"auraloss/ChromaSTFTLoss", "auraloss/MelSTFTLoss"}
+OF_LIBROSA = {"auraloss/MelSTFTLoss"}
 """Losses that librosa makes filters for; `test_auraloss_losses` builds them without it."""
 
 # warnings of the libraries' own, wherever pytest is started and whichever configuration it reads
