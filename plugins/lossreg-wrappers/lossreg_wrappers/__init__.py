@@ -1,4 +1,4 @@
-"""Losses of other libraries for lossreg: `torch/...`, `smp/...`, `monai/...`, `kornia/...`, `torchvision/...`.
+"""Losses of other libraries for lossreg, as `torch/...`, `monai/...` or `piq/...`; README lists the libraries.
 
 Importing this package imports neither torch nor any of the libraries.
 """

@@ -32,7 +32,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             },
             facts=FACTS,
             page="https://www.kernel-operations.io/geomloss/api/pytorch-api.html#geomloss.{name}",
-            package="geomloss>=0.2.6",
+            package="geomloss>=0.3.1",
             # functions, formulas for a compiler, and what returns no loss
             hidden=("cost", "kernel", "potentials", "verbose"),
             example="point_clouds",
