@@ -124,6 +124,10 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "MultiScaleGMSDLoss": {**_PIQ, **_ROOT, **_TOO_SMALL},
         "MultiScaleSSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "SSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "TVLoss": _ROOT,
+        "VIFLoss": {**_PIQ, **_TOO_SMALL},
+        "VSILoss": {**_PIQ, **_ROOT, "one_pixel": _ROOT["extreme_values"]},
     },
     "torchmetrics.functional.image": {
         "multiscale_structural_similarity_index_measure": _TOO_SMALL,

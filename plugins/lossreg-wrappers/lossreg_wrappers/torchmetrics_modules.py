@@ -7,7 +7,7 @@ A `reduction` is `mean`, `sum` or `none`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torchmetrics.functional.audio as audio  # type: ignore[import-not-found, unused-ignore]  # need not be installed
 import torchmetrics.functional.image as image  # type: ignore[import-not-found, unused-ignore]
@@ -29,7 +29,7 @@ def _reduced(values: Tensor, reduction: str) -> Tensor:
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
 
 
-def _range(data_range: float | tuple[float, float] | None) -> float | tuple[float, float] | None:
+def _range(data_range: Any) -> Any:
     """Return the range of values of images; a list of its ends as a tuple, as torchmetrics takes it."""
     return tuple(data_range) if isinstance(data_range, list) else data_range
 
@@ -290,7 +290,7 @@ def structural_similarity_index_measure(
         k1: constant of the luminance.
         k2: constant of the contrast.
     """
-    score: Tensor = image.structural_similarity_index_measure(
+    score: Any = image.structural_similarity_index_measure(
         preds, target, gaussian_kernel, sigma, kernel_size, "none", _range(data_range), k1, k2
     )
     return _reduced(1 - score, reduction)
@@ -366,8 +366,9 @@ def explained_variance(
         target: as `preds`.
         multioutput: how the values of several outputs are reduced.
     """
-    score: Tensor = regression.explained_variance(preds, target, multioutput)
-    return 1 - score
+    score: Any = regression.explained_variance(preds, target, multioutput)
+    value: Tensor = 1 - score
+    return value
 
 
 class MinkowskiDistance(nn.Module):
