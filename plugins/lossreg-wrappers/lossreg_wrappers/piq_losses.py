@@ -79,6 +79,8 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "takes": "values",
                 "unmasked": "its saliency is scaled over the whole batch; leave samples out of the batch instead",
             },
+            example="grey_photos",
+            args={"gaussian_size": 5},
         ),
         _loss("SSIMLoss", "one minus structural similarity", _IMAGES),
         _loss("StyleLoss", f"distance of correlations of features, for style transfer{_DOWNLOADS}", _IMAGES),
