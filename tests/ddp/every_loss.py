@@ -59,13 +59,16 @@ class Subject:
 # --- losses of libraries --------------------------------------------------------------------------
 
 IN_FLOAT32 = {"monai/BoundaryLoss", "monai/BoxGIoULoss", "monai/FocalLoss", "monai/HausdorffDTLoss", "monai/SSIMLoss"}
-"""Losses that MONAI computes in part in float32."""
+IN_FLOAT32 |= {"torchmetrics/cosine_similarity", "torchmetrics/spatial_correlation_coefficient"}
+"""Losses that their libraries compute in part in float32."""
 WITHOUT_TARGET = {
     "kornia/TotalVariation",
     "monai/BendingEnergyLoss",
     "monai/DiffusionLoss",
     "torch/TripletMarginLoss",
     "torch/TripletMarginWithDistanceLoss",
+    "piq/TVLoss",
+    "torchmetrics/total_variation",
 }
 """Losses of predictions alone; a window takes them for means over samples where the term says `approximate: true`."""
 _LINEAR = {"in_features": 6, "num_classes": 10}

@@ -1,4 +1,4 @@
-"""Losses of other libraries for lossreg, `torch/...`, `monai/...` and more, and TorchJD's scalarizers as weightings.
+"""Losses of other libraries for lossreg, as `torch/...`, `monai/...` or `piq/...`, and TorchJD's weightings.
 
 Importing this package imports neither torch nor any of the libraries.
 """

@@ -146,6 +146,42 @@ def lone_image() -> Example:
     return {"seg": _uniform(_N, _C, 16, 16)}, {}
 
 
+def photos() -> Example:
+    """Return two images with values in [0.1, 0.9], (2, 3, 48, 48)."""
+    return _batch(0.1 + 0.8 * _uniform(_N, _C, 48, 48), 0.1 + 0.8 * _uniform(_N, _C, 48, 48, seed=3))
+
+
+def grey_photos() -> Example:
+    """Return two images of one channel with values in [0.1, 0.9], (2, 1, 24, 24)."""
+    return _batch(0.1 + 0.8 * _uniform(_N, 1, 24, 24), 0.1 + 0.8 * _uniform(_N, 1, 24, 24, seed=3))
+
+
+def lone_photo() -> Example:
+    """Return an image with values in [0.1, 0.9], (2, 3, 48, 48), and no target."""
+    return {"seg": 0.1 + 0.8 * _uniform(_N, _C, 48, 48)}, {}
+
+
+def pansharpening() -> Example:
+    """Return fused (2, 3, 32, 32), multispectral (2, 3, 16, 16) and panchromatic images (2, 3, 32, 32)."""
+    gt = {"ms": _uniform(_N, _C, 16, 16, seed=3) + 0.1, "pan": _uniform(_N, _C, 32, 32, seed=4) + 0.1}
+    return {"preds": _uniform(_N, _C, 32, 32) + 0.1}, gt
+
+
+def waveforms() -> Example:
+    """Return two stereo signals, or two sources of a mixture, (2, 2, 160)."""
+    return _batch(_normal(_N, 2, 160), _normal(_N, 2, 160, seed=3))
+
+
+def magnitudes() -> Example:
+    """Return two spectrograms of positive magnitudes, (2, 9, 12)."""
+    return _batch(_uniform(_N, 9, 12) + 0.1, _uniform(_N, 9, 12, seed=3) + 0.1)
+
+
+def complex_spectra() -> Example:
+    """Return two spectra with real and imaginary parts, (2, 5, 6, 2)."""
+    return _batch(_normal(_N, 5, 6, 2), _normal(_N, 5, 6, 2, seed=3))
+
+
 def operator_input() -> Example:
     """Return an operator's input and the pseudo ground truth, one real channel, (2, 1, 8, 8)."""
     return {"x": _uniform(_N, 1, 8, 8)}, {"y_pseudo_gt": _uniform(_N, 1, 8, 8, seed=3)}
@@ -252,3 +288,33 @@ def sequences() -> Example:
 def views() -> Example:
     """Return embeddings (4, 6) of two views of the same samples; no target."""
     return {"input": _normal(4, 6), "target": _normal(4, 6, seed=3)}, {}
+
+
+def positive_numbers() -> Example:
+    """Return two times 16 numbers above 0."""
+    return _batch(_uniform(16) * 4 + 0.1, _uniform(16, seed=3) * 4 + 0.1)
+
+
+def positive_vectors() -> Example:
+    """Return two times 4 vectors of 6 numbers above 0."""
+    return _batch(_uniform(4, 6) + 0.1, _uniform(4, 6, seed=3) + 0.1)
+
+
+def paired_vectors() -> Example:
+    """Return two times 4 vectors of 6 numbers."""
+    return _batch(_normal(4, 6), _normal(4, 6, seed=3))
+
+
+def point_clouds() -> Example:
+    """Return clouds of 6 and of 5 points in 3 dimensions, two of each."""
+    return _batch(_uniform(_N, 6, 3), _uniform(_N, 5, 3, seed=3))
+
+
+def meshes() -> Example:
+    """Return the vertices of two sequences of meshes, (6, 10, 3)."""
+    return _batch(_normal(6, 10, 3), _normal(6, 10, 3, seed=3))
+
+
+def token_logits() -> Example:
+    """Return logits (2, 6, 5) of classes on the last axis and class indices (2, 6)."""
+    return _batch(_normal(_N, 6, 5), _integers(5, _N, 6))

@@ -24,6 +24,15 @@ _MOVES = {
 _DRAWS = {"deterministic": "it projects on directions that it draws"}
 
 _MEASURES = {"gradients_right": "its weights are held constant, as in the paper"}
+_ZEROS = {"extreme_values": "it divides by a sum or a deviation that is 0 for a prediction of zeros"}
+_ROOT = {"extreme_values": "the slope of a root is infinite where the images have no edges"}
+_PIQ = {"no_host_read": "it checks the range of the images before it computes"}
+_TOO_SMALL = {"one_pixel": "it needs more pixels, and its library raises an error"}
+_PANSHARPENING = {
+    "dtype_follows": "a part of it is computed in float32",
+    "non_square": "the size of an image must be a multiple of that of the multispectral image",
+    **_TOO_SMALL,
+}
 
 EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "torch.nn": {
@@ -214,5 +223,75 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "SoftclDiceLoss": _READS_AXES,
         "TverskyLoss": _READS_AXES,
     },
+    "torchmetrics.functional.audio": {"signal_distortion_ratio": _ZEROS},
+    "auraloss.time": {"LogCoshLoss": _OVERFLOWS},
+    "auraloss.freq": {
+        "STFTMagnitudeLoss": {"extreme_values": "it takes the logarithm of a magnitude of 0"},
+    },
+    "geomloss": {
+        "SamplesLoss": {"gradients_right": "its gradient is that of the last step, at the fixed point of the others"},
+    },
+    "lpips": {"LPIPS": {"one_pixel": "the windows of its network are larger than the image"}},
+    "piq": {
+        "DSSLoss": {**_PIQ, **_ROOT, **_TOO_SMALL},
+        "FSIMLoss": {**_PIQ, **_ROOT, "one_pixel": "its filters have no frequencies"},
+        "GMSDLoss": {**_PIQ, **_ROOT, "one_pixel": _ROOT["extreme_values"]},
+        "HaarPSILoss": {**_PIQ, **_TOO_SMALL},
+        "InformationWeightedSSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "MDSILoss": {
+            **_PIQ,
+            **_ROOT,
+            "one_pixel": _ROOT["extreme_values"],
+            "split_exact": "the slope of its fourth root is steep, and float32 rounds it differently in each part",
+        },
+        "MultiScaleGMSDLoss": {**_PIQ, **_ROOT, **_TOO_SMALL},
+        "MultiScaleSSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "SRSIMLoss": {
+            **_PIQ,
+            **_ROOT,
+            **_TOO_SMALL,
+            "gradients_right": "the resizing of piq returns another gradient near the borders",
+        },
+        "SSIMLoss": {**_PIQ, **_TOO_SMALL},
+        "TVLoss": _ROOT,
+        "VIFLoss": {**_PIQ, **_TOO_SMALL},
+        "VSILoss": {**_PIQ, **_ROOT, "one_pixel": _ROOT["extreme_values"]},
+    },
+    "torchmetrics.functional.image": {
+        "multiscale_structural_similarity_index_measure": _TOO_SMALL,
+        "relative_average_spectral_error": _TOO_SMALL,
+        "root_mean_squared_error_using_sliding_window": _TOO_SMALL,
+        "spatial_correlation_coefficient": {
+            **_ROOT,
+            **_TOO_SMALL,
+            "dtype_follows": "torchmetrics always computes it in float32",
+        },
+        "spatial_distortion_index": _PANSHARPENING,
+        "spectral_angle_mapper": _ZEROS,
+        "spectral_distortion_index": {"dtype_follows": _PANSHARPENING["dtype_follows"], **_TOO_SMALL},
+        "structural_similarity_index_measure": _TOO_SMALL,
+        "universal_image_quality_index": _TOO_SMALL,
+        "peak_signal_noise_ratio_with_blocked_effect": {
+            "no_host_read": "it compares the edges of blocks with the others in Python",
+            **_TOO_SMALL,
+        },
+        "quality_with_no_reference": _PANSHARPENING,
+    },
+    "torchmetrics.functional.regression": {
+        "concordance_corrcoef": {**_CHECKS_VALUES, **_ZEROS},
+        "cosine_similarity": {**_ZEROS, "dtype_follows": "torchmetrics always computes it in float32"},
+        "explained_variance": _SELECTS,
+        "jensen_shannon_divergence": _ZEROS,
+        "kl_divergence": _ZEROS,
+        "log_cosh_error": _OVERFLOWS,
+        "mean_absolute_error": {"compiles": "torch's compiler fails at a warning of torchmetrics"},
+        "pearson_corrcoef": {**_CHECKS_VALUES, **_ZEROS},
+        "r2_score": _SELECTS,
+        "tweedie_deviance_score": {
+            **_CHECKS_VALUES,
+            "extreme_values": "it takes a rate above 0 only, and torchmetrics raises a ValueError",
+        },
+    },
+    "torchmetrics.functional.text": {"perplexity": {**_SELECTS, "extreme_values": "it is an exponential"}},
 }
 """For each public module and loss: the checks that fail, with reasons."""

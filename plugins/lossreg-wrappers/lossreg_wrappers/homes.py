@@ -5,6 +5,73 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _DEFINED: Mapping[str, Mapping[str, str]] = {
+    "geomloss": {"geomloss._legacy.samples_loss": "SamplesLoss", "geomloss.samples_loss": "SamplesLoss"},
+    "lpips": {"lpips.lpips": "LPIPS"},
+    "piq": {
+        "piq.brisque": "BRISQUELoss",
+        "piq.dss": "DSSLoss",
+        "piq.fsim": "FSIMLoss",
+        "piq.gmsd": "GMSDLoss MultiScaleGMSDLoss",
+        "piq.haarpsi": "HaarPSILoss",
+        "piq.iw_ssim": "InformationWeightedSSIMLoss",
+        "piq.mdsi": "MDSILoss",
+        "piq.ms_ssim": "MultiScaleSSIMLoss",
+        "piq.perceptual": "ContentLoss DISTS LPIPS StyleLoss",
+        "piq.pieapp": "PieAPP",
+        "piq.srsim": "SRSIMLoss",
+        "piq.ssim": "SSIMLoss",
+        "piq.tv": "TVLoss",
+        "piq.vif": "VIFLoss",
+        "piq.vsi": "VSILoss",
+    },
+    "torchmetrics.functional.audio": {
+        "torchmetrics.functional.audio.pit": "permutation_invariant_training",
+        "torchmetrics.functional.audio.sdr": (
+            "scale_invariant_signal_distortion_ratio signal_distortion_ratio source_aggregated_signal_distortion_ratio"
+        ),
+        "torchmetrics.functional.audio.snr": (
+            "complex_scale_invariant_signal_noise_ratio scale_invariant_signal_noise_ratio signal_noise_ratio"
+        ),
+    },
+    "torchmetrics.functional.image": {
+        "torchmetrics.functional.image.d_lambda": "spectral_distortion_index",
+        "torchmetrics.functional.image.d_s": "spatial_distortion_index",
+        "torchmetrics.functional.image.ergas": "error_relative_global_dimensionless_synthesis",
+        "torchmetrics.functional.image.psnr": "peak_signal_noise_ratio",
+        "torchmetrics.functional.image.psnrb": "peak_signal_noise_ratio_with_blocked_effect",
+        "torchmetrics.functional.image.qnr": "quality_with_no_reference",
+        "torchmetrics.functional.image.rase": "relative_average_spectral_error",
+        "torchmetrics.functional.image.rmse_sw": "root_mean_squared_error_using_sliding_window",
+        "torchmetrics.functional.image.sam": "spectral_angle_mapper",
+        "torchmetrics.functional.image.scc": "spatial_correlation_coefficient",
+        "torchmetrics.functional.image.ssim": (
+            "multiscale_structural_similarity_index_measure structural_similarity_index_measure"
+        ),
+        "torchmetrics.functional.image.tv": "total_variation",
+        "torchmetrics.functional.image.uqi": "universal_image_quality_index",
+    },
+    "torchmetrics.functional.multimodal": {"torchmetrics.functional.multimodal.lve": "lip_vertex_error"},
+    "torchmetrics.functional.regression": {
+        "torchmetrics.functional.regression.concordance": "concordance_corrcoef",
+        "torchmetrics.functional.regression.cosine_similarity": "cosine_similarity",
+        "torchmetrics.functional.regression.explained_variance": "explained_variance",
+        "torchmetrics.functional.regression.js_divergence": "jensen_shannon_divergence",
+        "torchmetrics.functional.regression.kl_divergence": "kl_divergence",
+        "torchmetrics.functional.regression.log_cosh": "log_cosh_error",
+        "torchmetrics.functional.regression.log_mse": "mean_squared_log_error",
+        "torchmetrics.functional.regression.mae": "mean_absolute_error",
+        "torchmetrics.functional.regression.mape": "mean_absolute_percentage_error",
+        "torchmetrics.functional.regression.minkowski": "minkowski_distance",
+        "torchmetrics.functional.regression.mse": "mean_squared_error",
+        "torchmetrics.functional.regression.nrmse": "normalized_root_mean_squared_error",
+        "torchmetrics.functional.regression.pearson": "pearson_corrcoef",
+        "torchmetrics.functional.regression.r2": "r2_score",
+        "torchmetrics.functional.regression.rse": "relative_squared_error",
+        "torchmetrics.functional.regression.symmetric_mape": "symmetric_mean_absolute_percentage_error",
+        "torchmetrics.functional.regression.tweedie_deviance": "tweedie_deviance_score",
+        "torchmetrics.functional.regression.wmape": "weighted_mean_absolute_percentage_error",
+    },
+    "torchmetrics.functional.text": {"torchmetrics.functional.text.perplexity": "perplexity"},
     "kornia.losses": {
         "kornia.losses.cauchy": "CauchyLoss",
         "kornia.losses.charbonnier": "CharbonnierLoss",

@@ -7,6 +7,7 @@ sum`, is the value of the loss itself; `share` says what else than 1 an element 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,6 +110,16 @@ class KorniaHausdorff(OfSample):
     def in_samples(self, values: Tensor) -> Tensor:
         """Return values with the samples on axis 0."""
         return values.transpose(0, 1)
+
+
+class PiqScore(Reader):
+    """The values of the samples of piq's losses that bind `reduction` to a function."""
+
+    def __init__(self, loss_func: Any) -> None:
+        super().__init__(loss_func)
+        for name, function in list(vars(self.loss).items()):
+            if isinstance(function, functools.partial):
+                setattr(self.loss, name, functools.partial(function, reduction="none"))
 
 
 class BatchMean(Reader):
@@ -376,6 +387,7 @@ _READERS: Mapping[str, type[Reader]] = {
     "monai_overlap": MonaiOverlap,
     "multi_label_soft_margin": MultiLabelSoftMargin,
     "pml_classes": PmlClasses,
+    "piq_score": PiqScore,
     "sample": OfSample,
     "smp_focal": SmpFocal,
     "smp_overlap": SmpOverlap,

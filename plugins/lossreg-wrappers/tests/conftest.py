@@ -25,8 +25,18 @@ DISTRIBUTIONS = {
     "pml": "pytorch-metric-learning",
     "lightly": "lightly",
     "timm": "timm",
+    "auraloss": "auraloss",
+    "piq": "piq",
+    "lpips": "lpips",
+    "geomloss": "geomloss",
+    "torchmetrics": "torchmetrics",
 }
 PLUGINS = ("torch", *DISTRIBUTIONS)
+
+DOWNLOADING = {f"piq/{name}" for name in ("BRISQUELoss", "ContentLoss", "DISTS", "LPIPS", "PieAPP", "StyleLoss")}
+"""Losses that download weights when they are built; `test_piq_losses` builds them without."""
+OF_LIBROSA = {"auraloss/MelSTFTLoss"}
+"""Losses that librosa makes filters for; `test_auraloss_losses` builds them without it."""
 
 # warnings of the libraries' own, wherever pytest is started and whichever configuration it reads
 _OF_LIBRARIES = (
@@ -39,6 +49,11 @@ _OF_LIBRARIES = (
     # pytorch-metric-learning indexes with a list, and passes a tensor to scipy
     "ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning:pytorch_metric_learning",
     "ignore:__array_wrap__ must accept context:DeprecationWarning:pytorch_metric_learning",
+    # lpips builds its networks by an older interface of torchvision
+    "ignore:The parameter 'pretrained' is deprecated:UserWarning",
+    "ignore:Arguments other than a weight enum:UserWarning",
+    # torchmetrics warns that the correlation with a constant is not defined
+    "ignore:The variance of predictions or target is close to zero:UserWarning",
 )
 
 # tests that take seconds for each loss; those of `torch` are enough for every run of the suite
@@ -46,7 +61,9 @@ _SLOW = ("test_conformance", "test_half_precision")
 
 # the libraries' names for the prediction and for the target, where a loss has one of each
 _PREDICTION = {"input", "inputs", "input_", "log_input", "pred", "y_pred", "img", "img1", "image", "boxes1"}
+_PREDICTION |= {"preds", "prediction", "x", "x_mag", "p", "in0", "vertices_pred"}
 _TARGET = {"target", "targets", "target_", "y_true", "img2", "boxes2"}
+_TARGET |= {"y", "y_mag", "q", "in1", "vertices_gt"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -67,6 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(warning))
         if item.path.stem in _SLOW and any(f"[{plugin}/" in item.name for plugin in DISTRIBUTIONS):
             item.add_marker(pytest.mark.slow)
+        for loss, reason in _not_built(item).items():
+            item.add_marker(pytest.mark.skip(reason=f"{loss} {reason}"))
         named = getattr(item, "callspec", None)
         plugins = [getattr(getattr(item, "module", None), "PLUGIN", "")]
         plugins += [str(value).partition("/")[0] for value in named.params.values()] if named else []
@@ -75,6 +94,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in needed:
             if name is not None and not _installed(name):
                 item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
+
+
+def _not_built(item: pytest.Item) -> dict[str, str]:
+    """Return the losses of a test's parameters that cannot be built here, each with the reason."""
+    callspec = getattr(item, "callspec", None)
+    names = {getattr(value, "name", "") for value in (callspec.params.values() if callspec else ())}
+    reasons = dict.fromkeys(names & DOWNLOADING, "downloads weights")
+    if not _installed("librosa"):
+        reasons |= dict.fromkeys(names & OF_LIBROSA, "needs librosa, which is not installed")
+    return reasons
 
 
 def _installed(distribution: str) -> bool:

@@ -14,9 +14,11 @@ from lossreg.errors import ArgumentError, CountError, RangeError, ShapeError, Un
 from lossreg.losses.create import adopt
 from lossreg.registry import catalog
 
-# MONAI computes a part of them in float32
+# the libraries compute a part of them in float32
 _COARSE = {"monai/BoundaryLoss", "monai/BoxGIoULoss", "monai/FocalLoss", "monai/HausdorffDTLoss", "monai/SSIMLoss"}
+_COARSE |= {"torchmetrics/cosine_similarity", "torchmetrics/spatial_correlation_coefficient"}
 _NO_TARGET = {"kornia/TotalVariation", "monai/BendingEnergyLoss", "monai/DiffusionLoss"}
+_NO_TARGET |= {"piq/TVLoss", "torchmetrics/total_variation"}
 _NO_TARGET |= {"torch/TripletMarginLoss", "torch/TripletMarginWithDistanceLoss"}
 
 # further options of losses whose values are not those of `reduction="none"`, or whose mean is not over all elements

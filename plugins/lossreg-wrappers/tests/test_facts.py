@@ -22,8 +22,17 @@ HOSTS = {
     "monai": "docs.monai.io",
     "kornia": "kornia.readthedocs.io",
     "torchvision": "docs.pytorch.org",
+    "auraloss": "github.com",
+    "piq": "piq.readthedocs.io",
+    "lpips": "github.com",
+    "geomloss": "www.kernel-operations.io",
+    "torchmetrics": "lightning.ai",
 }
-INPUTS = {"torch/GaussianNLLLoss": {"var"}, "monai/SSIMLoss": {"k"}}
+INPUTS = {
+    "torch/GaussianNLLLoss": {"var"},
+    "monai/SSIMLoss": {"k"},
+    "torchmetrics/spatial_distortion_index": {"ms", "pan", "pan_lr"},
+}
 """What formulas write like a parameter and is none: an input of the loss, and `k1` and `k2` as `k` with an index."""
 
 
