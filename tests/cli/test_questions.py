@@ -28,7 +28,7 @@ QUESTIONS = {
     "label smoothing": ("torch/CrossEntropyLoss", "smp/SoftCrossEntropyLoss", "timm/LabelSmoothingCrossEntropy"),
     "boundary": ("monai/BoundaryLoss", "monai/HausdorffDTLoss"),
     "contrastive": ("monai/ContrastiveLoss", "*/ContrastiveLoss", "*/SupConLoss", "*/NTXentLoss"),
-    "self-supervised learning without negatives": ("*/BarlowTwinsLoss", "*/VICRegLoss"),
+    "self-supervised learning without negatives": ("lightly/NegativeCosineSimilarity", "*/BarlowTwinsLoss", "*/VICRegLoss"),
     "knowledge distillation": ("torch/KLDivLoss",),
     "total variation": ("kornia/TotalVariation", "piq/*TV*", "piq/TVLoss"),
     "IoU boxes": ("monai/BoxGIoULoss", "torchvision/*_box_iou_loss"),
@@ -50,9 +50,7 @@ QUESTIONS = {
     "optimal transport": ("geomloss/*", "*Sinkhorn*", "*SamplesLoss*"),
 }
 NOT_YET = {
-    "spectrogram": "no library with losses of spectrograms is adapted",
     "ordinal": "no adapted library has a loss of ordinal classes",
-    "optimal transport": "no library with losses of optimal transport is adapted",
 }
 """Questions that nothing of the catalogue answers, and why."""
 
