@@ -305,6 +305,17 @@ def paired_vectors() -> Example:
     return _batch(_normal(4, 6), _normal(4, 6, seed=3))
 
 
+def ordered_levels() -> Example:
+    """Return logits of the three steps between four ordered classes, and which of them are reached, (N, 3)."""
+    classes = torch.arange(_N) % 4
+    return _batch(_normal(_N, 3), (classes[:, None] > torch.arange(3)).float())
+
+
+def ordered_classes() -> Example:
+    """Return logits of the three steps between four ordered classes, and the classes (N,)."""
+    return _batch(_normal(_N, 3), torch.arange(_N) % 4)
+
+
 def point_clouds() -> Example:
     """Return clouds of 6 and of 5 points in 3 dimensions, two of each."""
     return _batch(_uniform(_N, 6, 3), _uniform(_N, 5, 3, seed=3))

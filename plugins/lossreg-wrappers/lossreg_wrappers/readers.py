@@ -86,6 +86,15 @@ class EachSample(Reader):
         return values
 
 
+class CoralSamples(Reader):
+    """The losses of samples of coral-pytorch, whose reduction is called None where others say "none"."""
+
+    def __init__(self, loss_func: Any) -> None:
+        super().__init__(loss_func)
+        self.loss = copy.copy(loss_func)
+        self.loss.reduction = None
+
+
 class PmlClasses(Reader):
     """The losses of samples that a classification loss of pytorch-metric-learning hands to its reducer."""
 
@@ -380,6 +389,7 @@ _READERS: Mapping[str, type[Reader]] = {
     "adaptive_softmax": AdaptiveSoftmax,
     "batchmean": BatchMean,
     "classes": OfClasses,
+    "coral": CoralSamples,
     "each_sample": EachSample,
     "kornia_hausdorff": KorniaHausdorff,
     "linear_cross_entropy": LinearCrossEntropy,

@@ -28,6 +28,7 @@ DISTRIBUTIONS = {
     "auraloss": "auraloss",
     "piq": "piq",
     "lpips": "lpips",
+    "coral": "coral-pytorch",
     "geomloss": "geomloss",
     "torchmetrics": "torchmetrics",
 }

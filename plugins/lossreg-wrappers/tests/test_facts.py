@@ -25,6 +25,7 @@ HOSTS = {
     "auraloss": "github.com",
     "piq": "piq.readthedocs.io",
     "lpips": "github.com",
+    "coral": "raschka-research-group.github.io",
     "geomloss": "www.kernel-operations.io",
     "torchmetrics": "lightning.ai",
 }
