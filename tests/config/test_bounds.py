@@ -286,3 +286,22 @@ def test_a_reference_that_leads_nowhere_is_told_with_where_it_stands(cfg: Any, m
     with pytest.raises(ConfigError) as caught:
         plain(OmegaConf.create(cfg), "loss")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2", "duplicate key a; keep one of the two"),
+        ("1: 1\n0x1: 2", "duplicate key 0x1, which is 1 too; keep one of the two"),
+        ("0x1: 1\n1: 2", "duplicate key 1, which is 0x1 too; keep one of the two"),
+        ("true: 1\nyes: 2", "duplicate key yes, which is true too; keep one of the two"),
+    ],
+)
+def test_of_equal_keys_both_are_told(text: str, message: str, read: Callable[[str], DictConfig]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    assert message in str(caught.value)
+
+
+def test_keys_of_several_merges_are_no_duplicates(read: Callable[[str], DictConfig]) -> None:
+    assert read("a: &a {x: 1}\nb: &b {y: 2}\nc: {<<: [*a, *b], x: 3}")["c"] == {"x": 3, "y": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lossreg
-from lossreg.errors import AmbiguousNameError, LossregError, PluginWarning, UnknownNameError
+from lossreg.errors import AmbiguousNameError, LossregError, PluginError, PluginWarning, UnknownNameError
 from lossreg.registry.components import Catalog
 from lossreg.registry.plugins import Plugin, Switches, discover
 from lossreg.registry.specs import LossSpec, ScheduleSpec
@@ -231,3 +232,98 @@ def test_a_package_that_is_too_old_is_as_good_as_missing():
 def test_where_another_plugin_offers_the_name_a_missing_package_is_no_matter():
     found = catalog(a=[loss("DiceLoss", package="not-a-package")], b=[loss("DiceLoss")])
     assert found.losses.find("DiceLoss").name == "b/DiceLoss"
+
+
+# --- what is told of a component --------------------------------------------------------------------
+
+
+def test_the_names_of_a_component_are_those_that_mean_it_alone():
+    offered = {
+        "a": [loss("DiceLoss", "dice", "overlap", targets=("old.Dice", "m.T"))],
+        "b": [loss("DiceLoss", "overlap"), loss("Other", target="m:T")],
+    }
+    losses = catalog(**offered).losses
+    a, b, other = losses
+    assert losses.names_of(a) == ["dice", "a/DiceLoss", "a/overlap", "a/dice"]
+    assert losses.names_of(b) == ["b/DiceLoss", "b/overlap"]
+    assert losses.names_of(other) == ["Other", "b/Other"]
+    assert losses.targets_of(a) == ["old.Dice"]
+    assert losses.targets_of(other) == []
+    assert a.names == {"DiceLoss", "dice", "overlap", "a/DiceLoss", "a/dice", "a/overlap"} | {
+        "torch.nn.MSELoss",
+        "old.Dice",
+        "m.T",
+    }
+
+
+def test_a_name_that_is_an_alias_of_itself_is_there_once():
+    losses = catalog(a=[loss("DiceLoss", "DiceLoss", "dice")]).losses
+    assert losses.names_of(losses.find("dice")) == ["DiceLoss", "dice", "a/dice", "a/DiceLoss"]
+
+
+def test_a_component_says_where_it_is_from():
+    (entry,) = catalog(a=[loss("DiceLoss")]).losses
+    assert entry.origin == "loss 'a/DiceLoss' of plugin 'a' (a-dist 1.0)"
+    (local,) = Catalog(MANAGER, [Plugin("local", specs=(loss("DiceLoss"),))]).losses
+    assert local.origin == "loss 'local/DiceLoss' of plugin 'local'"
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("torch.nn:Missing", "AttributeError"), ("no_such:X", "ModuleNotFoundError")]
+)
+def test_a_target_that_is_not_there_is_told_with_its_component(target, told):
+    (entry,) = catalog(a=[loss("DiceLoss", target=target)]).losses
+    with pytest.raises(PluginError) as raised:
+        entry.load()
+    start = f"loss 'a/DiceLoss' of plugin 'a' (a-dist 1.0): its target {target!r} cannot be imported: {told}: "
+    assert str(raised.value).startswith(start)
+    assert type(raised.value.__cause__).__name__ == told
+
+
+def test_a_target_may_be_an_attribute_of_another():
+    (entry,) = catalog(a=[loss("Loads", target="json:JSONDecoder.decode")]).losses
+    assert entry.load() is json.JSONDecoder.decode
+
+
+# --- plugins that could not be used -----------------------------------------------------------------
+
+
+def broken(*names):
+    """A catalog of a sound plugin `a`, and of plugins that were left out."""
+    left_out = [Plugin(name, f"{name}-dist", "2.0", error=ValueError(f"no {name}")) for name in names]
+    return Catalog(MANAGER, [Plugin("a", "a-dist", "1.0", (loss("DiceLoss"),)), *left_out]).losses
+
+
+def test_a_bare_name_may_be_that_of_any_plugin_that_was_left_out():
+    with pytest.raises(UnknownNameError) as raised:
+        broken("b", "c").find("Focal")
+    assert str(raised.value) == (
+        "no loss is named 'Focal'; plugin 'b' (b-dist 2.0) could not be used: no b; plugin 'c' (c-dist 2.0) could not "
+        "be used: no c; `lossreg plugins` shows the errors of plugins"
+    )
+    assert repr(raised.value.__cause__) == "ValueError('no b')"
+
+
+def test_a_name_with_a_namespace_may_be_that_of_its_plugin_alone():
+    with pytest.raises(UnknownNameError, match=r"plugin 'c' .* no c; `lossreg plugins`") as raised:
+        broken("b", "c").find("c/Focal")
+    assert "'b'" not in str(raised.value)
+    assert repr(raised.value.__cause__) == "ValueError('no c')"
+    with pytest.raises(UnknownNameError, match="`lossreg list --kind loss`") as raised:
+        broken("b", "c").find("d/Focal")
+    assert raised.value.__cause__ is None
+
+
+def test_near_names_come_before_the_errors_of_plugins_and_none_where_they_are_not_asked_for():
+    with pytest.raises(UnknownNameError, match=r"could not be used: no b; did you mean 'DiceLoss'\?$"):
+        broken("b").find("DiceLos")
+    with pytest.raises(UnknownNameError, match="`lossreg plugins` shows"):
+        broken("b").find("DiceLos", suggest=False)
+
+
+def test_at_most_three_near_names_are_told():
+    found = catalog(a=[loss(f"DiceLoss{i}") for i in range(6)])
+    with pytest.raises(UnknownNameError) as raised:
+        found.losses.find("DiceLoss")
+    assert str(raised.value).count("'DiceLoss") == 1 + 3
+    assert len(raised.value.near) == 3
