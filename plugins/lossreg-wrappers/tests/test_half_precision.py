@@ -19,6 +19,10 @@ NO_SUCH_SIZE = {
     "BarlowTwinsLoss": "its correlation matrix grows with the square of the features",
     "ContrastiveLoss": "its matrix of similarities grows with the square of the samples",
     "SURELoss": "it draws noise",
+    "complex_scale_invariant_signal_noise_ratio": "its last axis holds two numbers, the real and the imaginary part",
+    **dict.fromkeys(
+        ["quality_with_no_reference", "spatial_distortion_index"], "images of two sizes belong to one of its samples"
+    ),
     "PerceptualLoss": "a network of its own",
     "JukeboxLoss": "its gradient is NaN in float32 too where an amplitude is 0, as in an image that repeats",
     **dict.fromkeys(
