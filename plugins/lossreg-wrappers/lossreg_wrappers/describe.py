@@ -36,8 +36,8 @@ def library_loss(
     summary: str,
     wrap: Mapping[str, Any],
     *,
-    facts: Mapping[str, Facts] | None = None,
-    page: str = "",
+    facts: Mapping[str, Facts],
+    page: str,
     example: str,
     args: Mapping[str, Any] | None = None,
     package: str | None = None,
@@ -46,7 +46,6 @@ def library_loss(
     also: tuple[str, ...] = (),
     tensors: tuple[str, ...] = (),
     hidden: tuple[str, ...] = (),
-    **given: Any,
 ) -> LossSpec:
     """Return the spec of one loss of a library.
 
@@ -56,7 +55,7 @@ def library_loss(
         summary: one line for listings.
         wrap: the forms of prediction and target, see `lossreg_wrappers.forms`, and what a mask chooses, see
             `lossreg_wrappers.units`.
-        facts: the facts of the library's losses by name; they may also be given one by one.
+        facts: the facts of the library's losses by name.
         page: the address of the loss in the library's documentation, with `{name}` for its name.
         example: the function of `lossreg_wrappers.examples` that returns its example batch, or `"module:function"`.
         args: constructor arguments for the example.
@@ -66,9 +65,7 @@ def library_loss(
         also: other public names of the loss in `module`.
         tensors: constructor parameters that are tensors.
         hidden: parameters that configs cannot set.
-        **given: other fields of the spec: `tasks`, `prediction`, `ground_truth`, `words`, `formula`, `source`, `url`.
     """
-    known = {} if facts is None else {"url": page.format(name=name), **_fields(facts[name], wrap)}
     return LossSpec(
         name,
         target or f"{module}:{name}",
@@ -86,8 +83,8 @@ def library_loss(
         example=example if ":" in example else f"lossreg_wrappers.examples:{example}",
         example_args=args or {},
         exceptions=EXCEPTIONS.get(module, {}).get(name, {}),
-        **known,
-        **given,
+        url=page.format(name=name),
+        **_fields(facts[name], wrap),
     )
 
 
@@ -110,8 +107,15 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _keys(wrap: Mapping[str, Any], side: str) -> str:
     """Return where a loss of named inputs reads one side of the batch, or nothing."""
-    keys = [f"`{key}`" for key in wrap.get("inputs", ()) if key.startswith(f"{side}.")]
-    return f", at {', '.join(keys)}" if keys else ""
+    inputs = wrap.get("inputs", ())
+    keys = inputs if isinstance(inputs, Mapping) else {key: key for key in inputs}
+    optional = {keys[name] for name in wrap.get("optional_inputs", ())}
+    read = [key for key in keys.values() if key.startswith(f"{side}.")]
+    needed = [f"`{key}`" for key in read if key not in optional]
+    others = [f"`{key}`" for key in read if key in optional]
+    if needed and others:
+        return f", at {', '.join(needed)}; optionally more, at {', '.join(others)}"
+    return f", at {', '.join(needed or others)}" if read else ""
 
 
 def _predicted(rules: Rules) -> str:

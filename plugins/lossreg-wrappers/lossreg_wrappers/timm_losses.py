@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from lossreg import LossSpec, hookimpl
 from lossreg_wrappers.describe import library_loss
+from lossreg_wrappers.homes import homes
+from lossreg_wrappers.timm_facts import FACTS
 from lossreg_wrappers.wrap import lossreg_wrap
 
 __all__ = ["lossreg_losses", "lossreg_wrap"]
 
+_PAGES = "https://github.com/huggingface/pytorch-image-models/blob/main/"
 _SCORES, _LABELS = "scores_and_classes", "lossreg_wrappers.embedding_examples:scores_and_labels"
-_CLASSES: dict[str, Any] = {
-    "tasks": ("classification",),
-    "prediction": "logits (N, C)",
-    "ground_truth": "class indices (N,), or probabilities of classes (N, C)",
-}
-_INDICES: dict[str, Any] = {**_CLASSES, "ground_truth": "class indices (N,)"}
-_SEVERAL: dict[str, Any] = {
-    "tasks": ("multi-label classification",),
-    "prediction": "logits (N, C)",
-    "ground_truth": "0 or 1 for each class, or a number between (N, C)",
-}
-_loss = partial(
-    library_loss,
-    "timm.loss",
-    package="timm>=1.0.31",
-    url="https://github.com/huggingface/pytorch-image-models/tree/main/timm/loss",
-)
-
 _MULTI_LABEL = {"takes": "sigmoid logits", "target": "mask"}
 _BY_REDUCTION = {**_MULTI_LABEL, "unit": (({"reduction": "batchmean"}, "samples by batchmean"), ({}, "values"))}
 _INDICES_OR_SHARES = {"takes": "softmax logits", "target": "indices or distribution"}
+
+
+def _loss(name: str, summary: str, wrap: dict[str, Any], **options: Any) -> LossSpec:
+    return library_loss(
+        "timm.loss",
+        name,
+        summary,
+        wrap,
+        facts=FACTS,
+        page=f"{_PAGES}{homes('timm.loss', name)[0].replace('.', '/')}.py",
+        package="timm>=1.0.31",
+        **options,
+    )
 
 
 @hookimpl
@@ -46,11 +43,6 @@ def lossreg_losses() -> Sequence[LossSpec]:
             _BY_REDUCTION,
             tensors=("weight", "pos_weight"),
             example=_LABELS,
-            words=("ASL", "imbalance", "focal"),
-            formula=r"-\frac1N\sum_{n,c} y (1-p)^{\gamma_+}\log p + (1-y)\,p_m^{\gamma_-}\log(1-p_m),"
-            r"\quad p_m=\max(p-m,0)",
-            source="Ridnik et al. 2021, Asymmetric Loss for Multi-Label Classification, arXiv:2009.14119",
-            **_SEVERAL,
         ),
         _loss(
             "AsymmetricLossSingleLabel",
@@ -62,9 +54,6 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "unmasked": "with `reduction: sum` the library does not reduce it; leave that out",
             },
             example=_SCORES,
-            words=("ASL", "imbalance", "focal"),
-            source="Ridnik et al. 2021, Asymmetric Loss for Multi-Label Classification, arXiv:2009.14119",
-            **_INDICES,
         ),
         _loss(
             "BinaryCrossEntropy",
@@ -77,11 +66,6 @@ def lossreg_losses() -> Sequence[LossSpec]:
             },
             tensors=("weight", "pos_weight"),
             example=_SCORES,
-            words=("BCE", "label smoothing", "mixup"),
-            source="Wightman et al. 2021, ResNet strikes back, arXiv:2110.00476",
-            tasks=("multi-label classification", "classification"),
-            prediction="logits (N, C)",
-            ground_truth="class indices (N,), or 0 or 1 for each class (N, C)",
         ),
         _loss(
             "DistributionBalancedLoss",
@@ -89,10 +73,6 @@ def lossreg_losses() -> Sequence[LossSpec]:
             _BY_REDUCTION,
             example=_LABELS,
             args={"class_counts": [10, 40, 5, 20], "num_samples": 50},
-            words=("long tail", "imbalance"),
-            source="Wu et al. 2020, Distribution-Balanced Loss for Multi-Label Classification in Long-Tailed Datasets, "
-            "arXiv:2007.09654",
-            **_SEVERAL,
         ),
         _loss(
             "JsdCrossEntropy",
@@ -104,72 +84,41 @@ def lossreg_losses() -> Sequence[LossSpec]:
                 "of the batch instead",
             },
             example="lossreg_wrappers.embedding_examples:augmented_scores",
-            words=("AugMix", "consistency", "JSD"),
-            formula=r"\mathrm{CE}(p_1,y)+\alpha\,\mathrm{JS}(p_1;\dots;p_k)",
-            source="Hendrycks et al. 2020, AugMix, arXiv:1912.02781",
-            tasks=("classification",),
-            prediction="logits (k N, C): `num_splits` parts of N, the first of clean images",
-            ground_truth="class indices (k N,)",
         ),
         _loss(
             "LabelSmoothingCrossEntropy",
             "cross-entropy with label smoothing",
             {"takes": "softmax logits", "target": "indices", "unit": "samples by each_sample"},
             example=_SCORES,
-            words=("label smoothing",),
-            formula=r"-(1-\epsilon)\log p_y-\frac\epsilon C\sum_c\log p_c",
-            source="Szegedy et al. 2016, Rethinking the Inception Architecture, arXiv:1512.00567",
-            **_INDICES,
         ),
         _loss(
             "PolyBinaryCrossEntropy",
             "PolyLoss of sigmoids: binary cross-entropy or focal loss, and a term linear in the probability",
             _BY_REDUCTION,
             example=_LABELS,
-            words=("PolyLoss", "focal"),
-            formula=r"\mathrm{FL}_\gamma(p_t)+\epsilon(1-p_t)^{\gamma+1}",
-            source="Leng et al. 2022, PolyLoss, arXiv:2204.12511",
-            **_SEVERAL,
         ),
         _loss(
             "PolyCrossEntropy",
             "PolyLoss of the softmax: cross-entropy and a term linear in the probability",
             {**_INDICES_OR_SHARES, "unit": "samples"},
             example=_SCORES,
-            words=("PolyLoss", "label smoothing"),
-            formula=r"-\log p_t+\epsilon(1-p_t)",
-            source="Leng et al. 2022, PolyLoss, arXiv:2204.12511",
-            **_CLASSES,
         ),
         _loss(
             "SoftTargetCrossEntropy",
             "cross-entropy from probabilities of classes, as mixup and CutMix make them",
             {"takes": "softmax logits", "target": "distribution", "unit": "samples by each_sample"},
             example="lossreg_wrappers.embedding_examples:scores_and_shares",
-            words=("mixup", "CutMix", "soft labels", "distillation"),
-            formula=r"-\sum_c y_c\log p_c",
-            source="Zhang et al. 2018, mixup, arXiv:1710.09412",
-            tasks=("classification", "distillation"),
-            prediction="logits (N, C)",
-            ground_truth="probabilities of classes (N, C)",
         ),
         _loss(
             "TwoWayLoss",
             "contrast of positive and negative logits, over the classes of a sample and the samples of a class",
             {**_MULTI_LABEL, "unmasked": "it compares every sample of the batch with the others; use timm/ZlprLoss"},
             example=_LABELS,
-            words=("ranking",),
-            source="Kobayashi 2023, Two-Way Multi-Label Loss, CVPR",
-            **_SEVERAL,
         ),
         _loss(
             "ZlprLoss",
             "each positive logit above each negative one, with 0 as the threshold between them",
             {**_MULTI_LABEL, "unit": "samples by each_sample"},
             example=_LABELS,
-            words=("ranking",),
-            formula=r"\log\bigl(1+\sum_{i\in P}e^{-s_i}\bigr)+\log\bigl(1+\sum_{j\in N}e^{s_j}\bigr)",
-            source="Su et al. 2022, ZLPR, arXiv:2208.02955",
-            **_SEVERAL,
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ import pytest
 from lossreg_wrappers.describe import library_loss
 from lossreg_wrappers.facts import Facts
 from lossreg_wrappers.forms import FORMS, INDICES
+from lossreg_wrappers.homes import homes
 from lossreg_wrappers.listing import specs
 from lossreg_wrappers.units import texts
 
@@ -28,6 +30,9 @@ HOSTS = {
     "coral": "raschka-research-group.github.io",
     "geomloss": "www.kernel-operations.io",
     "torchmetrics": "lightning.ai",
+    "pml": "kevinmusgrave.github.io",
+    "lightly": "docs.lightly.ai",
+    "timm": "github.com",
 }
 INPUTS = {
     "torch/GaussianNLLLoss": {"var"},
@@ -47,7 +52,9 @@ def test_the_page_is_the_librarys_own():
         library, _, loss = name.partition("/")
         page = urlsplit(spec.url)
         assert (page.scheme, page.netloc) == ("https", HOSTS[library]), name
-        assert loss in f"{page.path}#{page.fragment}", name
+        # pytorch-metric-learning writes its anchors in lower case; timm has no page, only the module's source
+        told = homes("timm.loss", loss)[0].replace(".", "/") if library == "timm" else loss.lower()
+        assert told in f"{page.path}#{page.fragment}".lower(), name
 
 
 def test_braces_and_delimiters_of_a_formula_are_balanced():
@@ -73,8 +80,10 @@ def test_no_facts_are_of_a_loss_that_is_not_offered():
 
 def test_named_inputs_are_told_with_their_keys():
     for name, spec in SPECS.items():
-        for key in spec.wrap.get("inputs", ()):
-            assert f"`{key}`" in (spec.prediction if key.startswith("pred.") else spec.ground_truth), name
+        inputs = spec.wrap.get("inputs", ())
+        for key in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            for side, told in (("pred.", spec.prediction), ("gt.", spec.ground_truth)):
+                assert not key.startswith(side) or f"`{key}`" in told, name
 
 
 def test_the_words_agree_with_the_declared_forms():
@@ -112,6 +121,17 @@ def test_the_words_agree_with_the_declared_forms():
             "logits (N, C, ...) with `sigmoid: true` or `softmax: true` or `lambda_dice: 0.0`, "
             "or probabilities (N, C, ...) with `lambda_ce: 0.0`",
             "one-hot (N, C, ...), or class indices (N, 1, ...) with `to_onehot_y: true`",
+        ),
+        (
+            "pml/TripletMargin",
+            "embeddings (N, D), at `pred.embeddings`; optionally more, at `pred.ref_emb`",
+            "class indices (N), at `gt.labels`; optionally more, at `gt.indices_tuple`, `gt.ref_labels`",
+        ),
+        (
+            "lightly/CAPI",
+            "scores of a network and of its teacher (N, T, K) for clusters of patches, at `pred.teacher`, "
+            "`pred.student`",
+            "none; optionally which of the teacher's patches (N, T') are predicted, at `gt.teacher_index`",
         ),
         ("monai/BoxGIoU", *("boxes (N, 4), each x1, y1, x2, y2; (N, 6) in volumes",) * 2),
     ],
