@@ -218,6 +218,24 @@ def test_without_a_collective_an_error_of_one_rank_is_its_own(on_ranks):
     assert isinstance(raised, MissingKeyError)
 
 
+def test_without_a_collective_nothing_is_computed_after_an_error(on_ranks):
+    computed = []
+
+    def fail(pred, gt):
+        raise ValueError("no")
+
+    def compute(pred, gt):
+        computed.append("b")
+        return (pred - gt).abs().mean()
+
+    def forward():
+        multi_loss = MultiLoss([LossWrapper(fail, "a"), LossWrapper(compute, "b")], [1.0, 1.0])
+        return multi_loss(torch.ones(2), torch.zeros(2))
+
+    assert [str(error) for error in on_ranks(forward, forward)] == ["no", "no"]
+    assert computed == []
+
+
 def test_a_group_that_one_rank_lacks_leaves_no_rank_waiting(on_ranks):
     def make():
         return MultiLoss([criterion(name="group", weighting=CoV())], [1.0], optional_terms=["group"])

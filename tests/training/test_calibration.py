@@ -532,6 +532,52 @@ def test_batches_go_to_the_device_of_the_model():
     assert IMAGE.device.type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_norm": -1e-9}, "min_norm: expected a finite number of 0 or more, found -1e-09"),
+        ({"min_norm": float("inf")}, "min_norm: expected a finite number of 0 or more, found inf"),
+        ({"min_norm": float("nan")}, "min_norm: expected a finite number of 0 or more, found nan"),
+        ({"min_norm": "much"}, "min_norm: expected a finite number of 0 or more, found 'much'"),
+        ({"min_samples": 1.5}, "min_samples: expected a number of samples, 0 or more, found 1.5"),
+        ({"batch_fn": 3}, "batch_fn: expected a function (model, batch) -> (pred_batch, gt_batch, samples), found 3"),
+        ({"batch_fn": dict}, "batch_fn: expected a function (model, batch) -> (pred_batch, gt_batch, samples), found "),
+        ({"progress": 1}, "progress: expected "),
+        ({"model": "net"}, "model: expected the network, a module, found 'net'"),
+        ({"loader": 3}, "loader: expected an iterable of batches, found 3"),
+    ],
+    ids=str,
+)
+def test_each_argument_is_checked_before_a_batch_is_drawn(criterion, options, message):
+    drawn = []
+    given = {"model": nn.Identity(), "loader": map(drawn.append, [1]), **options}
+    with pytest.raises(ArgumentError) as raised:
+        calibrate_norms(criterion, **given)
+    assert message in str(raised.value)
+    assert drawn == []
+
+
+def test_no_floor_and_no_least_number_of_samples_are_taken(criterion):
+    assert calibrate(criterion, samples(1.0), min_norm=0, min_samples=0)["a"] == 1.0
+
+
+def test_what_a_loader_may_be(criterion):
+    class Indexed:
+        def __getitem__(self, i):
+            return samples(1.0, 3.0)[i]
+
+    assert calibrate(criterion, Indexed())["a"] == 2.0
+    assert calibrate(criterion, iter(samples(1.0, 3.0)))["a"] == 2.0
+
+
+def test_a_criterion_inside_of_a_module_is_told_by_its_path(criterion):
+    with pytest.raises(ArgumentError, match=r"multi_loss: expected a MultiLoss, .*it holds one: give \.inner\.loss"):
+        calibrate(nn.ModuleDict({"inner": nn.ModuleDict({"loss": criterion})}), samples(1.0))
+    with pytest.raises(ArgumentError, match="multi_loss: expected a MultiLoss, found ") as raised:
+        calibrate(nn.Linear(1, 1), samples(1.0))
+    assert "it holds one" not in str(raised.value)
+
+
 # --- the bar ----------------------------------------------------------------------------------------
 
 SCRIPT = """
