@@ -162,8 +162,9 @@ def lone_photo() -> Example:
 
 
 def pansharpening() -> Example:
-    """Return fused (2, 3, 32, 32), multispectral (2, 3, 16, 16) and panchromatic images (2, 3, 32, 32)."""
-    gt = {"ms": _uniform(_N, _C, 16, 16, seed=3) + 0.1, "pan": _uniform(_N, _C, 32, 32, seed=4) + 0.1}
+    """Return fused, and multispectral and panchromatic images; (2, 3, 32, 32), and (2, 3, 16, 16) at `ms`, `pan_lr`."""
+    sizes = {"ms": 16, "pan": 32, "pan_lr": 16}
+    gt = {key: _uniform(_N, _C, size, size, seed=i) + 0.1 for i, (key, size) in enumerate(sizes.items(), 3)}
     return {"preds": _uniform(_N, _C, 32, 32) + 0.1}, gt
 
 

@@ -24,7 +24,8 @@ _SAMPLES = {"takes": "values", "unit": "samples by sample"}
 _VECTORS = {"takes": "values", "unit": "samples"}
 _PANSHARPENING = {
     "takes": "values",
-    "inputs": ("pred.preds", "gt.ms", "gt.pan"),
+    "inputs": {"preds": "pred.preds", "ms": "gt.ms", "pan": "gt.pan", "pan_lr": "gt.pan_lr"},
+    "optional_inputs": ("pan_lr",),  # without it, torchvision makes it of `pan`
     "unmasked": "it compares bands of the whole batch; leave samples out of the batch instead",
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
 
 import pytest
 import torch
+from lossreg_wrappers.examples import pansharpening
 
 import lossreg
 from lossreg.registry import catalog
@@ -43,6 +45,9 @@ DOMAINS = (
     *("audio", "classification", "clustering", "detection", "image", "multimodal", "nominal", "regression"),
     *("retrieval", "segmentation", "shape", "text"),
 )
+
+OF_TORCHVISION = {"learned_perceptual_image_patch_similarity"}
+"""What torchmetrics has only beside torchvision."""
 
 # what each score is offered as; the test's own list
 DECIBELS = {
@@ -108,7 +113,8 @@ def _offered():
 
 
 def test_every_differentiable_functional_is_offered():
-    assert set(_differentiable()) == _offered() | set(NOT_OFFERED)
+    absent = set() if find_spec("torchvision") else OF_TORCHVISION
+    assert set(_differentiable()) == (_offered() | set(NOT_OFFERED)) - absent
     assert not _offered() & set(NOT_OFFERED)
 
 
@@ -212,6 +218,15 @@ def test_the_gradient_of_visual_information_fidelity_fails():
     image = torch.rand(1, 1, 48, 48, requires_grad=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         visual_information_fidelity(image, torch.rand(1, 1, 48, 48)).backward()
+
+
+@pytest.mark.parametrize("name", ["quality_with_no_reference", "spatial_distortion_index"])
+def test_the_reduced_panchromatic_image_may_be_left_to_torchvision(name):
+    pytest.importorskip("torchvision")
+    pred, gt = pansharpening()
+    del gt["pan_lr"]
+    value, _ = lossreg.create_loss(f"torchmetrics/{name}")(pred, gt)
+    torch.testing.assert_close(value, _of_library(name, pred, gt, {}))
 
 
 @pytest.mark.parametrize("sources", [2, 3])
