@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -182,7 +183,16 @@ class Section(Generic[S]):
 
     def missing(self, name: str) -> list[Entry[S]]:
         """Return the components with a name, or a dotted path, that need what is not installed."""
-        return [entry for entry in (*(entry for entry, _ in self.absent), *self.elsewhere) if name in entry.names]
+        return self._missing.get(name, [])
+
+    @functools.cached_property
+    def _missing(self) -> dict[str, list[Entry[S]]]:
+        """The components that need what is not installed, by each of their names."""
+        found: dict[str, list[Entry[S]]] = {}
+        for entry in (*(entry for entry, _ in self.absent), *self.elsewhere):
+            for name in entry.names:
+                found.setdefault(name, []).append(entry)
+        return found
 
     def conflicts(self) -> Iterator[str]:
         """Yield a message for each canonical name that several distributions use; neither component can be used."""

@@ -85,7 +85,7 @@ def test_a_pipe_gets_one_plain_line_a_row():
     rows = [line for line in done.stdout.splitlines() if line.startswith("core/")]
     assert "\x1b" not in done.stdout
     assert not any(line != line.rstrip() for line in done.stdout.splitlines())
-    assert len(rows) == 6
+    assert len(rows) == 8
     assert any("dynamic weight average of epoch means (Liu et al., 2019)" in row for row in rows)
 
 
@@ -94,7 +94,7 @@ def test_a_terminal_gets_colour_and_its_own_width():
     assert "\x1b[1m" in shown
     plain = shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
     assert max(map(len, plain.splitlines())) <= 60
-    assert plain.count("core/") == 6
+    assert plain.count("core/") == 8
 
 
 def test_no_color_is_obeyed():

@@ -63,6 +63,7 @@ def test_no_noise_and_no_signal_are_the_limits() -> None:
         assert found.tolist() == expected
 
 
+@pytest.mark.needs_plugins
 def test_weighs_the_samples_of_a_term() -> None:
     criterion = lossreg.build_compound_loss_from_config(
         {

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.needs_plugins
 DIFFERENT = [
     ("plain", "other loss", "the loss of 'a' is torch.nn.modules.loss.L1Loss(reduction='mean', "),
     ("other loss", "other argument", "HuberLoss(delta=2.0, reduction='mean', wrap.dtype='float32', "
-        "wrap.needs_grad=False) on rank 1"),
+        "wrap.needs_grad=False, wrap.takes_epoch=False) on rank 1"),
     ("registered", "registered with another argument", "the loss of 'a' is torch/HuberLoss(delta=1.0, "),
     ("class weights", "other class weights", "weight=float32[2]"),
     ("many class weights", "other many class weights", "weight=float32[50] "),

@@ -33,7 +33,8 @@ def described(spec: Spec, signature: Signature, unknown: Collection[str] = ()) -
                 p.required,
                 None if p.name in unknown else repr(p.default),
                 p.settable,
-                p.annotation if p.settable else "",
+                # `typing` may give an equal union in another order
+                sorted(p.annotation.split(" | ")) if p.settable else "",
                 p.doc,
             )
             for p in parameters_of(spec, signature)

@@ -23,6 +23,8 @@ TEXTS = {
     "* name": "the term's name",
     "* reduction": "compared with mean, sum and none",
     "core/Uncertainty classification": "names of terms",
+    "core/Balancer output": "a key of the prediction",
+    "core/LRAnnealing residual": "the name of a term",
     "crossfield/SegGrads mask": "a key of the batch, or a list of keys",
     "seg/SegLoss gt_channel_selector": "names of channels, and what they stand for",
     "kornia/DiceLoss average": "compared with micro and macro",

@@ -35,7 +35,7 @@ def lossreg_losses() -> Sequence[LossSpec]:
             "CornLoss",
             "ordinal regression by one conditional task for each step between classes (CORN)",
             {
-                "takes": "values",
+                "takes": "sigmoid logits",
                 "target": "indices",
                 "classes": "num_classes",
                 "unit": "none",

@@ -208,7 +208,7 @@ def test_compiles_whole_and_once(driver, losses, per_epoch):
         for t, row in enumerate(np.tile(losses, (3, 1))):
             values = torch.tensor(row, dtype=torch.float32)
             epoch = t // per_epoch if isinstance(per_epoch, int) else t / per_epoch
-            expected = driver.call(weighting, values, None, epoch)
+            expected = driver.call(weighting, values, None, epoch=epoch)
             torch.testing.assert_close(function(values, None, epoch), expected)
     for name, value in weighting.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], value)
