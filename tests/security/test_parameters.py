@@ -29,6 +29,8 @@ TEXTS = {
     "seg/SegLoss gt_channel_selector": "names of channels, and what they stand for",
     "kornia/DiceLoss average": "compared with micro and macro",
     "kornia/SSIM*Loss padding": "compared with same and valid",
+    "coral/CornLoss num_classes": "a number",
+    "pml/* *": "numbers and switches; names of parts are looked up among the library's classes",
     "monai/AUCMLoss version": "compared with v1 and v2",
     "monai/*Loss loss": "the name of a registered loss",
     "monai/*Loss loss_args": "arguments of a registered loss, checked as such",
