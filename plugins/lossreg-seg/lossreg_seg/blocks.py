@@ -10,7 +10,7 @@ from torch import Tensor
 from lossreg.losses.concrete import is_concrete
 
 _BLOCK = 1 << 17  # elements per CPU thread: smaller blocks start more operations, larger ones do not fit the caches
-_BLOCK_HALF = 1 << 16  # elements on the CPU in half precision, where the float32 buffers need most of the memory
+_BLOCK_HALF = 1 << 17  # elements on the CPU in half precision, where the float32 buffers need most of the memory
 
 
 def may_apply(pred: Tensor, *constants: Tensor | None) -> bool:

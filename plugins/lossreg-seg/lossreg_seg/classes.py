@@ -215,8 +215,10 @@ class _Planes(Blocks):
                 grad.add_(hit, alpha=smoothing / p.shape[1])
                 hit = hit * (1 - smoothing)
             self._add_at_class(i, p, hit, a, slopes.factor if slopes else 0.0, grad)
-            torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=out)
-            self._blank(i, out)
+            last = grad if self.on_cpu else out  # the CPU would convert more slowly
+            self._blank(i, torch.addcmul(grad, p, grad.sum(1, keepdim=True), value=-1, out=last))
+            if last is not out:
+                out.copy_(last)
         return whole
 
     def _add_at_class(self, i: int, p: Tensor, hit: Tensor, a: Tensor | None, factor: float, grad: Tensor) -> None:

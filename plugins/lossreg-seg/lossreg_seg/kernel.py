@@ -13,7 +13,6 @@ from lossreg_seg.formulas import Binary, Parts, binary_formula
 from lossreg_seg.overlap import Divisors, Overlap, Slopes, parts_of
 
 _SUM = 2  # torch's number of the reduction
-_HALVINGS = 5  # after which `1 + value` is at most 2 ** 32
 _ONE = {torch.float32: 0x3F800000, torch.float64: 0x3FF0000000000000}  # the bits of 1
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _bce = torch.ops.aten.binary_cross_entropy.default
@@ -139,11 +138,11 @@ class _Planes(Blocks):
         nothing = _NOTHING if self.task.from_logits else 0.0
         z = self.read(self._preds, i, "pred")
         z = self.blank(z, self.buffer("blank pred", z), nothing)
-        return z, self.probability(z)
+        return z, self.probability(z, "p")
 
-    def probability(self, z: Tensor) -> Tensor:
-        """Return the probabilities of a block of predictions."""
-        return torch.sigmoid(z, out=self.buffer("p", z)) if self.task.from_logits else z
+    def probability(self, z: Tensor, name: str) -> Tensor:
+        """Return the probabilities of a block of predictions, those of logits in the buffer `name`."""
+        return torch.sigmoid(z, out=self.buffer(name, z)) if self.task.from_logits else z
 
     # --- sums -------------------------------------------------------------------------------------
 
@@ -164,10 +163,10 @@ class _Planes(Blocks):
         if self.kept is not None:
             torch.sum(self.kept, 2, out=count)
         if coefs.has_overlap():
-            both = torch.mul(p, t, out=self.buffer("a", p))
+            both = torch.mul(p, t, out=self.buffer("b", p))
             torch.sum(both, 2, out=tp)
             if coefs.tversky:  # differences of sums would lose precision near a perfect prediction
-                torch.sum(torch.sub(p, both, out=self.buffer("b", p)), 2, out=of_p)
+                torch.sum(torch.sub(p, both, out=self.buffer("a", p)), 2, out=of_p)
                 torch.sum(torch.sub(t, both, out=both), 2, out=of_t)
             else:
                 torch.sum(p, 2, out=of_p)
@@ -198,13 +197,11 @@ class _Planes(Blocks):
             at_1 = torch.log(p, out=self.buffer("b", p)).clamp_min_(-100)
             logs = torch.neg(p, out=self.buffer("a", p)).log1p_().clamp_min_(-100).lerp_(at_1, t)
             return self._weighted(i, logs).sum().neg_()
-        a, b = self.buffer("a", z), self.buffer("b", z)
-        if self.on_cpu and self._weights is None:
-            rest = torch.abs(z, out=b).neg_().sigmoid_()
-            odds = rest.div_(torch.sub(rest.new_ones(()), rest, out=a))  # exp(-|z|)
-            return _log_of_product(odds) + torch.gt(z, 0, out=a).sub_(t).mul_(z).sum()
-        torch.mul(t, z, out=b).neg_()
-        return self._weighted(i, torch.logaddexp(b, torch.add(b, z, out=a), out=b)).sum()
+        zero = z.new_zeros(())
+        off = torch.addcmul(zero, t, z, value=-1, out=self.buffer("b", z))
+        # to where `z` may be, which is not read again; `lerp` keeps the digits of `1 - t`
+        other = torch.lerp(z, zero, t.to(z.dtype), out=self.buffer("pred", z))
+        return self._weighted(i, torch.logaddexp(off, other, out=off)).sum()
 
     def _weighted(self, i: int, values: Tensor) -> Tensor:
         """Multiply a block by its weights in place, if there are any."""
@@ -226,7 +223,7 @@ class _Planes(Blocks):
         of_blocks = None if slopes is None else [self.of_blocks(numbers) for numbers in slopes[:2]]
         for i, out in enumerate(self.blocks(whole)):
             t = self.target(i) if self.on_cpu or self.task.smoothing else self.raw_target(i)
-            p = self.probability(self.read(self._preds, i, "pred"))
+            p = self.probability(self.read(self._preds, i, "pred"), "pred")
             grad = out if out.dtype == self.dtype else self.buffer("grad", out)
             if of_blocks is None or slopes is None:
                 grad.zero_()
@@ -234,11 +231,12 @@ class _Planes(Blocks):
                 torch.addcmul(of_blocks[1][i], t, of_blocks[0][i], value=slopes.factor, out=grad)
             if self.task.from_logits:
                 _sigmoid_backward(grad, p, grad_input=grad)
+            last = out if self.task.coefs.bce and not self.on_cpu else grad  # the CPU would convert more slowly
             if self.task.coefs.bce:
-                self._add_cross_entropy(i, p, t, share, factor, grad, out)
-            elif grad is not out:
-                out.copy_(grad)
-            self.blank(out, out)
+                self._add_cross_entropy(i, p, t, share, factor, grad, last)
+            self.blank(last, last)
+            if last is not out:
+                out.copy_(last)
         return whole
 
     def _add_cross_entropy(
@@ -246,21 +244,10 @@ class _Planes(Blocks):
     ) -> None:
         """Add the gradient of the cross-entropy by the predictions, and write the sum to `out`."""
         if self.task.from_logits:
-            off = self._weighted(i, torch.sub(p, t, out=self.buffer("a", p)))
+            off = self._weighted(i, torch.sub(p, t, out=self.buffer("raw target", p)))
             torch.addcmul(grad, off, share, value=factor, out=out)
             return
         weights = None if self._weights is None else self.read(self._weights, i, "weights")
         steep = self.buffer("a", p)
         _bce_backward(share, p, t, weights, _SUM, grad_input=steep)
         torch.add(grad, steep, alpha=factor, out=out)
-
-
-def _log_of_product(values: Tensor) -> Tensor:
-    """Return the sum of `log(1 + value)` of values from 0 to 1, which are overwritten, with few logarithms."""
-    flat = values.flatten()
-    rest = len(flat) % (1 << _HALVINGS)
-    many = flat[rest:]
-    for _ in range(_HALVINGS):
-        some, others = many.chunk(2)
-        many = some.addcmul_(some, others).add_(others)  # (1 + x) (1 + y) - 1
-    return many.log1p_().sum() + flat[:rest].log1p_().sum()
