@@ -20,7 +20,10 @@ from lossreg.testing import Values, batches, loss_configs, thresholds, weights
 from lossreg.testing.subject import subject_of
 
 found = settings(max_examples=2_000, database=None, phases=[Phase.generate])  # the first will do
-TWO_SAMPLES = ("monai/BarlowTwinsLoss", "torchmetrics/pearson_corrcoef", "torchmetrics/r2_score")  # at least
+TWO_SAMPLES = ("monai/BarlowTwinsLoss", "torchmetrics/r2_score")
+"""Losses that need two samples at least."""
+NOT_DRAWN = ("monai/PerceptualLoss", "pml/SmoothAPLoss", "torchmetrics/pearson_corrcoef")
+"""Losses that need further packages, classes of one size, or numbers that differ."""
 few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -182,7 +185,7 @@ class TestBatchesLikeAnExample:
     @pytest.mark.filterwarnings("ignore")  # the libraries' own
     def test_installed_losses_take_them(self) -> None:
         for entry in catalog().losses:
-            if entry.name in ("monai/PerceptualLoss", "pml/SmoothAPLoss"):  # further packages; classes of one size
+            if entry.name in NOT_DRAWN:
                 continue
             least = 2 if entry.name in TWO_SAMPLES else 1
             for batch in drawn(batches(entry.name, sizes={"N": (least, 3)}), 2):
