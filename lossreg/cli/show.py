@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import Safe, echo, show_json, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
-from lossreg.keys import FROM_DICT, FROM_DICT_SUMMARY, FromDict, Term
+from lossreg.keys import EPOCH, FROM_DICT, FROM_DICT_SUMMARY, FromDict, Term
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
@@ -188,7 +188,10 @@ def _keys(spec: Spec, target: Any) -> dict[str, list[str]]:
     source = spec if isinstance(spec, PreprocessSpec) else target
     keys = {name: getattr(source, name, ()) for name in ("requires", "optional", "provides")}
     if isinstance(spec, LossSpec) and not _is_loss(target):
-        keys["requires"] = spec.wrap.get("inputs", ())
+        inputs, perhaps = spec.wrap.get("inputs", ()), spec.wrap.get("optional_inputs", ())
+        named = inputs if isinstance(inputs, Mapping) else dict(enumerate(inputs))
+        for name, is_optional in (("requires", False), ("optional", True)):
+            keys[name] = [key for place, key in named.items() if key != EPOCH and (place in perhaps) is is_optional]
     return {
         name: list(value)
         for name, value in keys.items()

@@ -178,6 +178,13 @@ def test_show_tells_the_keys_that_a_wrapped_loss_reads(run):
     assert json.loads(run("show", "Three", "--json").stdout)["requires"] == ["pred.a", "pred.b", "gt.c"]
 
 
+def test_show_tells_which_named_inputs_are_optional(run):
+    inputs = {"embeddings": "pred.embeddings", "labels": "gt.labels", "pairs": "gt.pairs", "epoch": "epoch"}
+    lossreg.register("PairLoss", wrap={"inputs": inputs, "optional_inputs": ["pairs"]})(len)
+    shown = json.loads(run("show", "PairLoss", "--json").stdout)
+    assert (shown["requires"], shown["optional"]) == (["pred.embeddings", "gt.labels"], ["gt.pairs"])
+
+
 @pytest.mark.parametrize(
     ("masking", "sample_weight", "count"),
     [
