@@ -322,8 +322,8 @@ def test_near_names_come_before_the_errors_of_plugins_and_none_where_they_are_no
 
 
 def test_at_most_three_near_names_are_told():
-    found = catalog(a=[loss(f"DiceLoss{i}") for i in range(6)])
+    found = catalog(a=[loss(f"PlainLoss{i}") for i in range(6)])
     with pytest.raises(UnknownNameError) as raised:
-        found.losses.find("DiceLoss")
-    assert str(raised.value).count("'DiceLoss") == 1 + 3
+        found.losses.find("PlainLoss")
+    assert str(raised.value).count("'PlainLoss") == 1 + 3
     assert len(raised.value.near) == 3

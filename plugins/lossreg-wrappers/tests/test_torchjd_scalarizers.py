@@ -37,7 +37,7 @@ def test_each_has_its_facts(spec):
     assert spec.package == "torchjd>=0.18"
     assert spec.summary
     assert spec.formula
-    assert spec.source
+    assert spec.source or spec.name in ("Constant", "Mean", "Sum")  # nobody's
     assert spec.url.startswith("https://torchjd.org/")
 
 
