@@ -70,7 +70,8 @@ def lossreg_losses() -> Sequence[LossSpec]:
         _loss(
             "DistributionBalancedLoss",
             "binary cross-entropy for long-tailed labels, weighted by how often each class occurs",
-            _BY_REDUCTION,
+            # the weight of a label depends on the others of its sample
+            {**_MULTI_LABEL, "unit": (({"reduction": "batchmean"}, "samples by batchmean"), ({}, "samples by sample"))},
             example=_LABELS,
             args={"class_counts": [10, 40, 5, 20], "num_samples": 50},
         ),
