@@ -67,7 +67,7 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     if as_json:
         show_json([_listed(entry) for entry in found])
     elif found:
-        _show_list(found)
+        _show_list(found, absent)
     elif not of_a_model:
         echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
     if of_a_model and not as_json:
@@ -98,11 +98,17 @@ def _hint(section: Section[Any], every: list[Entry[Any]], query: str) -> str:
     return f"`lossreg list --kind {section.kind}` shows all {len(list(section))}"
 
 
-def _show_list(found: list[Entry[Any]]) -> None:
-    """Print a table; in a terminal that is too narrow for it, a paragraph for each component."""
+def _show_list(found: list[Entry[Any]], absent: list[Entry[Any]]) -> None:
+    """Print a table; in a terminal that is too narrow for it, a paragraph for each component.
+
+    Args:
+        found: the components.
+        absent: those, and perhaps others, that need what is not installed.
+    """
     from lossreg.cli import console
 
-    needs = [entry.needs for entry in found]
+    lacking = {id(entry): entry.needs for entry in absent}
+    needs = [lacking.get(id(entry), ()) for entry in found]
     origins = [f"needs {', '.join(n)}" if n else origin_of(entry.plugin) for entry, n in zip(found, needs, strict=True)]
     rows = [
         (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, origin)
