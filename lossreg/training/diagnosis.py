@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -90,6 +91,20 @@ def diagnose(
 # --- looking on -----------------------------------------------------------------------------------
 
 
+class _Observing(threading.local):
+    """Whether this thread computes terms only to look at them."""
+
+    now: bool = False
+
+
+_observing = _Observing()
+
+
+def is_observed() -> bool:
+    """Return whether this thread computes terms only to look at them, so that a log leaves the forward out."""
+    return _observing.now
+
+
 @contextmanager
 def observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
     """Catch the raw value of each term on its graph in a forward, and put back all that such a forward moves.
@@ -107,6 +122,8 @@ def observed(multi_loss: MultiLoss) -> Iterator[dict[str, Tensor]]:
             handle = cast(Loss, term.loss).register_forward_hook(_catch(path, values))
             stack.callback(handle.remove)
         stack.callback(_restore, kept, before)
+        stack.callback(setattr, _observing, "now", _observing.now)
+        _observing.now = True
         for module in composed:
             if isinstance(module, MultiLoss):  # an open window waits for the forwards of the training alone
                 stack.callback(setattr, module._current, "window", module._current.window)

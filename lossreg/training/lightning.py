@@ -21,6 +21,7 @@ from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.norm import RunningNorm
 from lossreg.losses.ranks import compare, several
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
+from lossreg.training.diagnosis import is_observed
 from lossreg.training.log import named, samples_of
 from lossreg.training.means import TermMeans
 
@@ -301,7 +302,7 @@ class LogTermsCallback(Callback):
     def _take(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
         """Take the record of a forward in."""
         record = cast(MultiLoss, self._multi_loss).last_record
-        if record is None:
+        if record is None or is_observed():
             return
         means = self._evaluated or self._trained
         if means is not None:

@@ -18,6 +18,7 @@ from lossreg.arguments import Arguments
 from lossreg.atomic import replacing
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.losses.nested import tensors_in
+from lossreg.training.diagnosis import is_observed
 from lossreg.training.means import TermMeans, add_over_ranks
 
 _log = logging.getLogger("lossreg")
@@ -115,7 +116,7 @@ class TermLog:
             self._hook.remove()  # another rank may not come to write
 
     def _take(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
-        record = None if torch.compiler.is_compiling() else self.criterion.last_record
+        record = None if torch.compiler.is_compiling() or is_observed() else self.criterion.last_record
         means = self._evaluated or (self._trained if torch.is_grad_enabled() else None)
         if record is not None and means is not None:
             means.add(record, samples_of(args[0] if args else kwargs["pred_batch"]))

@@ -14,7 +14,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.record import Record
 from lossreg.losses.nested import mapped
-from lossreg.training.diagnosis import observed
+from lossreg.training.diagnosis import is_observed, observed
 from lossreg.training.log import is_first, writer_of
 from lossreg.training.means import TermMeans, add_over_ranks, leaves
 from lossreg.training.monitor_report import MonitorReport, shares
@@ -66,7 +66,6 @@ class Monitor:
         self._device = self.criterion.calibrated.device
         self._means = TermMeans(self.criterion, ["values"])
         self._forwards = 0
-        self._looking = False
         self._hook = criterion.register_forward_hook(self._take, with_kwargs=True)
 
     @property
@@ -84,21 +83,17 @@ class Monitor:
         self.close()
 
     def _take(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
-        record = None if torch.compiler.is_compiling() else self.criterion.last_record
-        if self._looking or record is None or not (torch.is_grad_enabled() and self.criterion.training):
+        record = None if torch.compiler.is_compiling() or is_observed() else self.criterion.last_record
+        if record is None or not (torch.is_grad_enabled() and self.criterion.training):
             return
         number, self._forwards = self._forwards, self._forwards + 1
         self._means.add(record, 1)
+        self._means.close_step()
         if number % self.every:
             return
         names = ("pred_batch", "gt_batch", "normalize")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        self._looking = True
-        try:
-            sample = self._look(number, record, given["pred_batch"], given["gt_batch"], given.get("normalize", True))
-        finally:
-            self._looking = False
-        self._judge(sample)
+        self._judge(self._look(number, record, given["pred_batch"], given["gt_batch"], given.get("normalize", True)))
 
     def _judge(self, sample: Sample) -> None:
         """Add a sample, and say what it shows for the first time."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lossreg import LossWrapper, MultiLoss
+from lossreg import LossWrapper, Monitor, MultiLoss, diagnose
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import ArgumentError
 from lossreg.training.log import TermLog
@@ -83,6 +83,19 @@ def test_an_evaluation_is_a_stage_of_its_own():
     assert written[0] == (0, pytest.approx({"losses/val_near": 10, "losses/val_group/far": 452 / 3, "total/val": 30}))
     log.step()
     assert written[1][1]["losses/train_near"] == 1
+
+
+def test_a_look_at_the_terms_is_no_training():
+    """A monitor and `diagnose` compute the terms once more, which must not count twice."""
+    criterion, written = criterion_of(), Written()
+    with TermLog(criterion, written, every=2) as log, Monitor(criterion, every=2), Monitor(criterion, every=1):
+        for numbers in ([1.0, 3.0], [8.0]):
+            values = torch.tensor(numbers, requires_grad=True)
+            batch = {"y": values}, {"y": torch.zeros(len(numbers))}
+            criterion(*batch, epoch=0)
+            diagnose(criterion, *batch, [values], epoch=0)
+            log.step()
+    assert written[0][1]["losses/train_near"] == pytest.approx((1 + 3 + 8) / 3)
 
 
 def test_forwards_without_gradients_are_no_training():
