@@ -35,17 +35,7 @@ class TermLog:
     and `total/{stage}`; members of a group are `group/term`. In training the stage is `train`, and only forwards with
     gradients count. Numbers are means over all forwards since the last were written: values over what they are means
     of, so that micro-batches and ranks of any size come out right. Between two writes nothing is read back to the
-    host and no rank waits.
-
-        log = TermLog(criterion, SummaryWriter("runs/first"), every=50)
-        for image, target in loader:
-            total, _, _ = criterion(model(image), target)
-            ...
-            optimizer.step()
-            log.step()
-        with log.evaluation("val"):
-            ...
-        log.close()
+    host and no rank waits. Call `step` after each step of the optimizer, and `close` at the end, or use it in a `with`.
 
     Args:
         criterion: a `MultiLoss`, or what `torch.compile` made of it.

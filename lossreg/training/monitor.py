@@ -33,10 +33,6 @@ class Monitor:
     gradients), *in conflict* with another, *counted twice*, *stuck*, *never present*, *not finite*, or whose *norm
     explodes* or is of other data. All ranks look at the gradients of all, and come to the same verdicts.
 
-        monitor = Monitor(criterion, every=50)
-        ...                                    # training
-        print(monitor.report())
-
     Args:
         criterion: a `MultiLoss`, or what `torch.compile` made of it.
         every: forwards in training between two looks; the first forward is looked at. On several ranks all of them
