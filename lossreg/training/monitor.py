@@ -29,8 +29,8 @@ class Monitor:
 
     At every so many forwards with gradients it computes the terms once more, on detached predictions, and the gradient
     of each at the predictions; the network is not touched. What it finds is a warning of the logger `lossreg`, on
-    rank 0, and is in `verdicts`: a term that is *dead* (no gradient though there are labels), *dominant* (99 % of all
-    gradients), *in conflict* with another, *counted twice*, *stuck*, *never present*, *not finite*, or whose *norm
+    rank 0, and is in `verdicts`: a term that is *dead* (no gradient though there are labels), *dominant* (99.9 % of
+    all gradients), *in conflict* with another, *counted twice*, *stuck*, *never present*, *not finite*, or whose *norm
     explodes* or is of other data. All ranks look at the gradients of all, and come to the same verdicts.
 
     Args:

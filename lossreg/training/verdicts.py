@@ -11,7 +11,7 @@ Kind: TypeAlias = Literal[
     "not finite", "dead", "never present", "dominant", "in conflict", "counted twice", "stuck", "exploding norm"
 ]
 
-DOMINANT: Final = 0.99
+DOMINANT: Final = 0.999
 """The share of all gradient lengths from which a term drowns the others."""
 OPPOSED: Final = -0.8
 """The cosine below which two terms undo each other."""
