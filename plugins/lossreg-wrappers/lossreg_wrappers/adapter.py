@@ -270,7 +270,9 @@ class LibraryLoss(LossWrapper):
         return super().share(target) if read is None else read.share(target)
 
     def _checked_alone(self, label: object, target: Tensor, is_soft: bool) -> Tensor:
-        target = super()._checked_alone(label, target, is_soft)
+        target = super()._checked_alone(
+            label, target, is_soft and self.target in INDICES
+        )  # labels need not add up to 1
         if self.target not in INDICES:
             self._check_numbers(label, target)
         elif not is_soft:
