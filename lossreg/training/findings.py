@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,8 +48,39 @@ class TermDiagnosis:
     alignment: float | None
 
 
+class Report(ABC):
+    """What was found, as a table and as plain data."""
+
+    @abstractmethod
+    def table(self) -> RenderableType:
+        """Return the tables and what stands out in them, for a `rich` console."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, in which a number that is not finite is None."""
+
+    def __rich__(self) -> RenderableType:
+        return self.table()
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
+        with console.capture() as capture:
+            console.print(self.table(), markup=False)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            with replacing(Path(path)) as draft:
+                draft.write_text(text + "\n", encoding="utf-8")
+        return text
+
+
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Report):
     """What `diagnose` found.
 
     Printed, it is a table of the terms, a table of the cosines, and what stands out in them.
@@ -100,28 +132,9 @@ class Diagnosis:
         notes = [f"- {finding}" for finding in self.findings()]
         return Group(*lines, "", _terms_table(self.terms), "", _cosines_table(self.terms, self.cosines), *notes)
 
-    def __rich__(self) -> RenderableType:
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
-        with console.capture() as capture:
-            console.print(self.table(), markup=False)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in which a number that is not finite is None."""
         return cast("dict[str, Any]", finite(asdict(self)))
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            with replacing(Path(path)) as draft:
-                draft.write_text(text + "\n", encoding="utf-8")
-        return text
 
     def plot(self, path: str | Path) -> None:
         """Draw the cosines as a heat map beside the gradient norms, and save it as the suffix of `path` says.

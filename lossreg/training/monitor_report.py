@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lossreg.atomic import replacing
-from lossreg.training.findings import finite, table_of
+from lossreg.training.findings import Report, finite, table_of
 from lossreg.training.verdicts import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MonitorReport:
+class MonitorReport(Report):
     """What a monitor saw. Printed, it is a table of the terms at the last look, and what was wrong with one.
 
     Attributes:
@@ -55,36 +54,15 @@ class MonitorReport:
         notes = [f"- {verdict}" for verdict in self.verdicts] or ["- nothing stands out"]
         return Group(f"{len(self.samples)} looks, the last at forward {last.step}", "", table, "", *notes)
 
-    def __rich__(self) -> RenderableType:
-        return self.table()
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
-        with console.capture() as capture:
-            console.print(self.table(), markup=False)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in which a number that is not finite is None."""
-        samples = [
-            {
-                "step": sample.step,
-                "terms": {path: {**asdict(term), "share": shares(sample)[path]} for path, term in sample.terms.items()},
-                "cosines": [{"terms": list(pair), "cosine": cosine} for pair, cosine in sample.cosines.items()],
-            }
-            for sample in self.samples
-        ]
+        samples = []
+        for sample in self.samples:
+            share = shares(sample)
+            terms = {path: {**asdict(term), "share": share[path]} for path, term in sample.terms.items()}
+            cosines = [{"terms": list(pair), "cosine": cosine} for pair, cosine in sample.cosines.items()]
+            samples.append({"step": sample.step, "terms": terms, "cosines": cosines})
         return cast("dict[str, Any]", finite({"samples": samples, "verdicts": [asdict(v) for v in self.verdicts]}))
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            with replacing(Path(path)) as draft:
-                draft.write_text(text + "\n", encoding="utf-8")
-        return text
 
     def plot(self, path: str | Path) -> None:
         """Draw values over norms and shares of the gradient over the run, with a mark for each verdict.
