@@ -64,10 +64,12 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     of_a_model = bool(query) and kind == "loss" and bool(_OF_A_MODEL.intersection(words_of(query)))
     if words and not found and not of_a_model:
         raise click.ClickException(f"no {kind} matches {' '.join(words)!r}; {_hint(section, every, query)}")
+    lacking = {id(entry): entry.needs for entry in absent}
+    needs = [lacking.get(id(entry), ()) for entry in found]
     if as_json:
-        show_json([_listed(entry) for entry in found])
+        show_json([_listed(entry, needed) for entry, needed in zip(found, needs, strict=True)])
     elif found:
-        _show_list(found, absent)
+        _show_list(found, needs)
     elif not of_a_model:
         echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
     if of_a_model and not as_json:
@@ -98,17 +100,15 @@ def _hint(section: Section[Any], every: list[Entry[Any]], query: str) -> str:
     return f"`lossreg list --kind {section.kind}` shows all {len(list(section))}"
 
 
-def _show_list(found: list[Entry[Any]], absent: list[Entry[Any]]) -> None:
+def _show_list(found: list[Entry[Any]], needs: list[tuple[str, ...]]) -> None:
     """Print a table; in a terminal that is too narrow for it, a paragraph for each component.
 
     Args:
         found: the components.
-        absent: those, and perhaps others, that need what is not installed.
+        needs: what each lacks.
     """
     from lossreg.cli import console
 
-    lacking = {id(entry): entry.needs for entry in absent}
-    needs = [lacking.get(id(entry), ()) for entry in found]
     origins = [f"needs {', '.join(n)}" if n else origin_of(entry.plugin) for entry, n in zip(found, needs, strict=True)]
     rows = [
         (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, origin)
@@ -161,8 +161,7 @@ def described(entry: Entry[Any]) -> dict[str, Any]:
     return facts
 
 
-def _listed(entry: Entry[Any]) -> dict[str, Any]:
-    needs = entry.needs
+def _listed(entry: Entry[Any], needs: tuple[str, ...]) -> dict[str, Any]:
     return described(entry) | ({"needs": ", ".join(needs), "install": install_line(*needs)} if needs else {})
 
 

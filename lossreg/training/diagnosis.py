@@ -16,6 +16,7 @@ from lossreg.composition.call import records_kept
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.record import Record
 from lossreg.composition.weighting.base import Weighting
+from lossreg.composition.weighting.shared import gradients
 from lossreg.losses.base import Loss
 from lossreg.training.findings import Diagnosis, TermDiagnosis
 
@@ -63,12 +64,12 @@ def diagnose(
     with observed(multi_loss) as values, torch.enable_grad():
         total, _, _ = multi_loss(pred_batch, gt_batch, normalize, epoch, step)
         record = cast(Record, multi_loss.last_record)
-        gradients = _gradients([values[path] for path in record], shared)
+        rows = _gradients([values[path] for path in record], shared)
     coefficients = {path: float(term.weight * term.coefficient) for path, term in record.items()}
     norms = {path: float(term.norm) for path, term in record.items()}
     contributions = {path: coefficients[path] * float(term.value) / norms[path] for path, term in record.items()}
     whole = sum(map(abs, contributions.values()))
-    compared = _compare(gradients, [coefficients[path] / norms[path] for path in record])
+    compared = _compare(rows, [coefficients[path] / norms[path] for path in record])
     terms = [
         TermDiagnosis(
             name=path,
@@ -173,9 +174,7 @@ def _gradients(values: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
     rows = []
     reached = False
     for value in values:
-        found: Sequence[Tensor | None] = [None] * len(shared)
-        if value.requires_grad:
-            found = torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True)
+        found = gradients(value, shared)
         reached = reached or any(gradient is not None for gradient in found)
         rows.append(torch.cat([_flat(g, p, shared[0].device) for g, p in zip(found, shared, strict=True)]))
     if not reached:
@@ -201,12 +200,12 @@ class _Compared:
     cosines: tuple[tuple[float | None, ...], ...]
 
 
-def _compare(gradients: Tensor, derivatives: Sequence[float]) -> _Compared:
+def _compare(rows: Tensor, derivatives: Sequence[float]) -> _Compared:
     """Measure (k, p) gradients of raw values against one another, and those of the contributions."""
-    factors = torch.tensor(derivatives, dtype=gradients.dtype, device=gradients.device)
-    lengths = torch.linalg.vector_norm(gradients, dim=1)
+    factors = torch.tensor(derivatives, dtype=rows.dtype, device=rows.device)
+    lengths = torch.linalg.vector_norm(rows, dim=1)
     signs = torch.where(factors < 0, -1.0, 1.0)
-    unit = gradients * torch.where(lengths > 0, signs / lengths, 0.0)[:, None]
+    unit = rows * torch.where(lengths > 0, signs / lengths, 0.0)[:, None]
     directions = [row if 0 < size < math.inf else None for row, size in zip(unit, lengths.tolist(), strict=True)]
     own = factors.abs() * lengths
     total = (unit * own[:, None])[own != 0].sum(0)  # without terms of weight 0

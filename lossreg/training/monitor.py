@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.record import Record
+from lossreg.composition.weighting.shared import gradients
 from lossreg.losses.nested import mapped
 from lossreg.training.diagnosis import is_observed, observed
 from lossreg.training.log import is_first, writer_of
@@ -112,16 +113,18 @@ class Monitor:
     # --- one look
 
     def _look(self, number: int, record: Record, pred_batch: Any, gt_batch: Any, normalize: bool) -> Sample:
-        """Return what the terms of a batch are, over all ranks, by one collective and one read of the host."""
+        """Return what the terms of a batch are, over all ranks, by two collectives, each with one read of the host."""
         inputs, paths = _Inputs(), self._paths
         normalized = {path: is_normalized for path, is_normalized, _ in leaves(self.criterion)}
         detached = inputs.detach(pred_batch)
         with observed(self.criterion) as values, torch.enable_grad():
             self.criterion(detached, gt_batch, normalize, record.epoch, record.step)
-            gradients = [inputs.gradients(values.get(path)) for path in paths]
+            nothing: Sequence[Tensor | None] = [None] * len(inputs.leaves)
+            known = values if inputs.leaves else {}
+            found = [gradients(known[path], inputs.leaves) if path in known else nothing for path in paths]
         numbers = [_numbers(record, path, self._device) for path in paths]
-        seen = torch.stack([inputs.seen_by(row, numbers[0]) for row in gradients])
-        table = torch.cat([torch.stack(numbers), seen, _gram(gradients, numbers[0])], 1)
+        seen = torch.stack([inputs.seen_by(row, numbers[0]) for row in found])
+        table = torch.cat([torch.stack(numbers), seen, _gram(found, numbers[0])], 1)
         rows = add_over_ranks(table).tolist()
         means = {path: mean for (_, path), mean in self._means.take(add_over_ranks).items() if path}
         terms = {
@@ -155,12 +158,6 @@ class _Inputs:
         self.leaves.append(leaf)
         self.attached.append(tensor.requires_grad)
         return leaf
-
-    def gradients(self, value: Tensor | None) -> list[Tensor | None]:
-        """Return the gradient of a value by each leaf; None where it does not depend on one."""
-        if value is None or not value.requires_grad or not self.leaves:
-            return [None] * len(self.leaves)
-        return list(torch.autograd.grad(value, self.leaves, retain_graph=True, allow_unused=True))
 
     def seen_by(self, gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
         """Return of a term with such gradients whether it reaches a parameter, and whether all it sees is constant."""
