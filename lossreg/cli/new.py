@@ -121,6 +121,7 @@ def _renamed(text: str, name: str, loss: str) -> str:
     alias = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", loss.removesuffix("Loss") or loss).lower()
     text = _LEFT_OUT.sub("", text)
     text = re.sub(r"(?m)^example = ", f"{namespace} = ", text)
+    text = re.sub(r'(?m)^dynamic = \["version"\]$', 'version = "0.1.0"', text)
     for theirs, ours in (
         ("example/MaskedL1Loss", f"{namespace}/{loss}"),
         ("MaskedL1Loss", loss),

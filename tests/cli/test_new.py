@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_everything_bears_the_authors_names(new, tmp_path):
     assert 'name = "lossreg-roads"' in written["pyproject.toml"]
     assert '[project.entry-points."lossreg"]\nroads = "lossreg_roads.plugin"\n' in written["pyproject.toml"]
     assert "roads/RoadWidthLoss" in written["README.md"]
+
+
+def test_the_package_has_a_version_of_its_own_and_no_address_of_ours(new, tmp_path):
+    new("my-losses")
+    metadata = tomllib.loads((tmp_path / "my-losses" / "pyproject.toml").read_text())
+    assert metadata["project"]["version"] == "0.1.0"
+    assert metadata["project"]["classifiers"] == ["Typing :: Typed"]
+    assert not {"dynamic", "urls"} & set(metadata["project"])
+    assert "version" not in metadata["tool"]["hatch"]
 
 
 def test_it_tells_what_it_wrote_and_what_comes_next(new, tmp_path):

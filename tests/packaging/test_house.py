@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from configparser import ConfigParser
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import lossreg
+
 ROOT = Path(__file__).parents[2]
+BINARY = {".png", ".svg", ".tif", ".npz", ".pt", ".whl"}
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
 
@@ -74,17 +79,75 @@ def test_every_lower_bound_says_why():
     assert unexplained == []
 
 
-def test_core_and_plugins_have_one_version():
-    version = project(ROOT)["version"]
-    assert {folder.name: project(folder)["version"] for folder in PLUGINS} == {f.name: version for f in PLUGINS}
-    assert f'__version__ = "{version}"' in (ROOT / "lossreg" / "__init__.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("folder", [ROOT, *PLUGINS], ids=lambda folder: folder.name)
+def test_core_and_plugins_take_their_version_from_one_line(folder: Path):
+    metadata = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in metadata["project"]["dynamic"]
+    source = folder / metadata["tool"]["hatch"]["version"]["path"]
+    assert source.resolve() == ROOT / "lossreg" / "__init__.py"
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_plugin_has_the_addresses_and_classifiers_of_the_core(folder: Path):
+    core, plugin = project(ROOT), project(folder)
+    for field in ("urls", "classifiers", "requires-python", "license", "license-files", "authors"):
+        assert plugin[field] == core[field], field
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_repository_has_one_address():
+    """A maintainer who publishes replaces one text; the others are the same."""
+    address = project(ROOT)["urls"]["Repository"]
+    owner = address.split("/")[-2]
+    found = set()
+    for path in committed():
+        if path.suffix not in BINARY:
+            found |= set(re.findall(r"https://github\.com/([\w-]+)/lossreg\b", path.read_text(encoding="utf-8")))
+    assert found == {owner}
+    owners = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8")
+    assert set(re.findall(r"@([\w-]+)", owners)) == {owner}
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_a_plugin_says_which_core_it_takes(folder: Path):
     (core,) = (r for r in map(Requirement, project(folder)["dependencies"]) if r.name == "lossreg")
-    assert core.specifier.contains(project(ROOT)["version"])
+    assert core.specifier.contains(lossreg.__version__)
     assert not core.specifier.contains("99.0"), f"{core} has no upper bound"
+
+
+def test_the_groups_for_contributors_are_what_tox_installs():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    tox = ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    deps = {name: tox[section]["deps"].split() for name, section in (
+        ("test", "testenv"), ("types", "testenv:types"), ("docs", "testenv:docs"), ("lint", "testenv:lint"),
+        ("dist", "testenv:{dist,py312-dist,py313-dist}"),
+    )}  # fmt: skip
+    deps["lint"] += tox["testenv:contracts"]["deps"].split()
+    deps["types"].remove("hatchling")  # for the build of the plugins
+    deps["docs"].remove("{[testenv:plugins]deps}")
+    assert {name: sorted(groups[name]) for name in deps} == {name: sorted(found) for name, found in deps.items()}
+
+
+def test_what_contributors_install_is_pinned():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    named = [one for group in groups.values() for one in group if isinstance(one, str)]
+    assert {canonicalize_name(Requirement(one).name) for one in named} - set(pins("tested.txt")) == set()
+
+
+def test_the_hooks_of_a_commit_have_the_versions_of_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    wanted = [Requirement(one) for hook in hooks for one in hook["additional_dependencies"] if one != "."]
+    assert len(wanted) >= len(hooks)
+    for requirement in wanted:
+        (pin,) = pins("tested.txt")[canonicalize_name(requirement.name)]
+        assert requirement.specifier == pin.specifier, requirement.name
+
+
+def test_lint_checks_every_workflow():
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    for file in [*ROOT.glob(".github/workflows/*"), *ROOT.glob(".github/ISSUE_TEMPLATE/*")]:
+        assert f" {file.relative_to(ROOT)}" in tox, f"the commands of tox's lint leave out {file.name}"
 
 
 def test_ci_runs_what_readme_says():
@@ -102,7 +165,7 @@ def test_no_file_speaks_of_a_machine():
     pattern = re.compile(f"{folders}|{beside}|{index}")
     found = []
     for path in committed():
-        if path.suffix in {".png", ".svg", ".tif", ".npz", ".pt"} or path == Path(__file__):
+        if path.suffix in BINARY or path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if pattern.search(line):

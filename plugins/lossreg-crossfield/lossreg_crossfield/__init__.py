@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from lossreg_crossfield.preprocess import GtField as GtField
     from lossreg_crossfield.preprocess import SegGrads as SegGrads
 
-__version__ = "0.1.0"
-
 _HOME = {
     "CrossfieldAlign90Loss": "lossreg_crossfield.losses",
     "CrossfieldAlignLoss": "lossreg_crossfield.losses",
@@ -26,7 +24,7 @@ _HOME = {
     "SegGrads": "lossreg_crossfield.preprocess",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,15 +10,13 @@ if TYPE_CHECKING:
     from lossreg_seg.mixup import mixup_batch as mixup_batch
     from lossreg_seg.preprocess import SegLossWeights as SegLossWeights
 
-__version__ = "0.1.0"
-
 _HOME = {
     "SegLoss": "lossreg_seg.losses",
     "SegLossWeights": "lossreg_seg.preprocess",
     "mixup_batch": "lossreg_seg.mixup",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

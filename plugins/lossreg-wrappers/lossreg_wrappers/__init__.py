@@ -2,5 +2,3 @@
 
 Importing this package imports neither torch nor any of the libraries.
 """
-
-__version__ = "0.1.0"
