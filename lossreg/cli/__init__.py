@@ -36,6 +36,10 @@ _COMMANDS = {
         "lossreg.cli.catalog:plugins_command",
         "List the plugins, their components and their errors.",
     ),
+    "env": (
+        "lossreg.cli.environment:env_command",
+        "Show versions, plugins, compiler and devices, to paste into a report.",
+    ),
     "check": (
         "lossreg.cli.check:check_command",
         "Check a YAML file: show every error with its line, or a table of terms.",

@@ -186,11 +186,11 @@ def plugins_command(as_json: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the table says the same
         found = catalog()
-    blocked = _blocked()
+    blocked = blocked_names()
     if as_json:
         show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()} | blocked)
         return
-    rows = [(p.name, p.distribution, p.version, _offer(p)) for p in found.plugins]
+    rows = [(p.name, p.distribution, p.version, offer_of(p)) for p in found.plugins]
     console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
     for plugin in found.plugins:
         if plugin.error is not None:
@@ -203,7 +203,7 @@ def plugins_command(as_json: bool) -> None:
         echo(f"\nIn LOSSREG_DISABLE, but no installed plugin: {', '.join(blocked['unknown'])}")
 
 
-def _blocked() -> dict[str, list[str]]:
+def blocked_names() -> dict[str, list[str]]:
     """Return the names in LOSSREG_DISABLE: those that are installed, and those that are not."""
     installed = {canonicalize_name(name) for pair in plugin_names().items() for name in pair}
     disabled = sorted(Switches.from_environment().disabled)
@@ -230,7 +230,8 @@ def _described_plugin(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def _offer(plugin: Plugin) -> str:
+def offer_of(plugin: Plugin) -> str:
+    """Return how many components of each kind a plugin offers."""
     if plugin.error is not None:
         return "skipped, see below"
     counts = {kind: len(names) for kind, names in _by_kind(plugin).items()}
