@@ -18,7 +18,7 @@ from lossreg.errors import PluginError
 from lossreg.registry import core_plugin, hookspecs
 from lossreg.registry.foreign import as_exception, message_of, watched
 from lossreg.registry.hookspecs import PROJECT
-from lossreg.registry.packages import Installation, Package, first_of, packages
+from lossreg.registry.packages import Installation, Package, first_of, install_line, packages
 from lossreg.registry.specs import LONGEST_NAME, LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
 
 _HOOK_GROUP = "lossreg"
@@ -261,8 +261,10 @@ def check_unique(specs: Iterable[Spec]) -> None:
 
 def _check_core_version(package: Package | None) -> None:
     """Raise if the metadata of a plugin requires another version of lossreg than the installed one."""
+    if package is None:  # the core itself
+        return
     installed = _core_version()
-    for line in package.needs if package is not None else ():
+    for line in package.needs:
         if canonicalize_name(_FIRST_WORD.match(line)[0]) != "lossreg":  # type: ignore[index]
             continue
         try:
@@ -271,7 +273,11 @@ def _check_core_version(package: Package | None) -> None:
         except Exception as error:  # packaging raises many types for markers
             raise PluginError(f"its requirement {shown(line)} cannot be read: {message_of(error)}") from error
         if applies and not requirement.specifier.contains(installed, prereleases=True):
-            raise PluginError(f"it requires lossreg{requirement.specifier}, found lossreg {installed}")
+            raise PluginError(
+                f"it requires lossreg{requirement.specifier}, found lossreg {installed}; install another core "
+                f"({install_line(f'lossreg{requirement.specifier}')}) or another version of the plugin "
+                f"({install_line('--upgrade', package.title)})"
+            )
 
 
 def _core_version() -> str:

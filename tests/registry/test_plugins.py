@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import lossreg
@@ -450,8 +452,9 @@ def test_of_two_copies_on_the_path_the_first_counts(packages, tmp_path, monkeypa
 def test_a_plugin_for_a_newer_core_is_left_out_unimported(packages, way, requirement):
     lines = {way: {"acme": "acme_plugin"}} if way == "hooks" else {way: {"Huge": "torch.nn:HuberLoss"}}
     packages.add("acme", **lines, modules={"acme_plugin.py": "1/0"}, requires=[requirement])
-    with pytest.raises(PluginError, match=rf"it requires lossreg.*99.*, found lossreg {lossreg.__version__}"):
+    with pytest.raises(PluginError, match=rf"it requires lossreg.*99.*, found lossreg {lossreg.__version__}") as caught:
         raise packages.plugin("acme").error
+    assert re.search(r"\(pip install 'lossreg[^)]*99[^)]*'\) .*\(pip install --upgrade acme\)", str(caught.value))
     assert packages.modules() == set()
 
 
