@@ -1,10 +1,12 @@
 """Skip an environment of another Python where there is no CPU build of torch for it.
 
-On Linux the index's own wheels of torch bring CUDA along, gigabytes that no test uses.
+On Linux the index's own wheels of torch bring CUDA along, gigabytes that no test uses. `ANY_TORCH=1` takes them all the
+same.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ TESTED = Path(__file__).parent / "requirements" / "tested.txt"
 def tox_on_install(tox_env: ToxEnv, arguments: object, section: str, of_type: str) -> None:  # noqa: ARG001
     """Ask the environment's own pip for a CPU build before the first install."""
     name = tox_env.conf.name
-    if of_type != "deps" or not re.match(r"py3\d+-", name) or sys.platform != "linux":
+    if of_type != "deps" or not re.match(r"py3\d+-", name) or sys.platform != "linux" or "ANY_TORCH" in os.environ:
         return
     found = re.search(r"^torch==(\S+)$", TESTED.read_text(encoding="utf-8"), re.MULTILINE)
     assert found, f"{TESTED} pins no torch"
