@@ -1,7 +1,7 @@
 """What "Compatibility and versions" in docs/writing_a_plugin.md promises: a plugin built against 0.1 goes on working.
 
 Its wheel, `tests/data/made_for_0_1-1.0-py3-none-any.whl`, is not built anew once 0.1.0 is released. Its sources, a
-config and a checkpoint of 0.1 are in it. It has every hook, every field of the specs, and a component of each kind. When
+config and a checkpoint of 0.1 are in it. It has every hook, every field of the specs and a component of each kind. When
 a minor version changes the interface, add a wheel that was made for it, and keep this one while the old interface is
 taken.
 """
