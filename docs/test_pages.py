@@ -5,8 +5,11 @@ The language of a block says how it is tested:
 - `python`: executed; with `>>>` it is a doctest. A block whose first line is `# name.py` is only saved under that name,
   so that a command below can run it.
 - `yaml`: must build a loss. A block whose first line is `# name.yaml` is also saved under that name. With
-  `# name.yaml, with mistakes` it must raise a `ConfigError`.
-- `console`: each line after `$ ` is run and must print the lines below it (`...` matches anything).
+  `# name.yaml, with mistakes` it must raise a `ConfigError`; with `# name.yaml, read by script.py` it is only saved,
+  since the script registers the losses.
+- `console`: each line after `$ ` is run, in a terminal of 80 columns, and must print the lines below it. A line of `...`
+  stands for lines that are left out. What differs between machines is compared loosely, see `as_everywhere` and `alike`.
+  `python docs/test_pages.py docs/page.md` writes what the commands print today into a page.
 - `toml`: must parse.
 - `bash`, `text`, `mermaid`: not run; they install or draw something.
 """
@@ -14,12 +17,14 @@ The language of a block says how it is tested:
 from __future__ import annotations
 
 import doctest
+import math
 import os
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -49,6 +54,9 @@ def build_loss(example: Example) -> None:
     source = str(example.parsed)
     if name := re.match(r"# (\S+\.ya?ml)(, with mistakes)?\n", source):
         Path(name[1]).write_text(source, encoding="utf-8")
+    if re.match(r"# \S+\.ya?ml, read by \S+\.py\n", source):
+        Path(source.split(",")[0][2:]).write_text(source, encoding="utf-8")
+        return
     config = yaml.safe_load(source)
     if name and source.startswith(f"# {name[1]}, with mistakes\n"):
         with pytest.raises(lossreg.ConfigError):
@@ -62,20 +70,51 @@ def build_loss(example: Example) -> None:
         lossreg.build_compound_loss_from_config(config)
 
 
+SESSION = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", re.MULTILINE)
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+
+
 def run_session(example: Example) -> str | None:
     """Run the commands of a console block and compare their output."""
+    for command, expected in SESSION.findall(str(example.parsed)):
+        code, printed = run(command)
+        if not expected.strip() and code:
+            return f"$ {command}\nended with {code}:\n{printed}"
+        if expected.strip() and not alike(command, expected, printed):
+            return f"$ {command}\nexpected:\n{expected}\nprinted (exit {code}):\n{printed}"
+    return None
+
+
+def run(command: str) -> tuple[int | None, str]:
+    """Return the exit status of a command and what it printed."""
     inherited = {
         name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"
     }  # tox sets it, users do not
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", str(example.parsed), re.MULTILINE):
-        run = run_command(command, {**inherited, "PATH": path, "COLUMNS": "110", "NO_COLOR": "1"})
-        printed = run.stdout + run.stderr
-        if not expected.strip() and run.returncode:
-            return f"$ {command}\nended with {run.returncode}:\n{printed}"
-        if expected.strip() and not doctest.OutputChecker().check_output(expected, printed, OPTIONS):
-            return f"$ {command}\nexpected:\n{expected}\nprinted (exit {run.returncode}):\n{printed}"
-    return None
+    done = run_command(command, {**inherited, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1"})
+    return done.returncode, as_everywhere(done.stdout + done.stderr)
+
+
+def as_everywhere(text: str) -> str:
+    """Replace what another machine prints in another way: folders, durations, and space at the ends of lines."""
+    for folder in (str(Path.cwd().resolve()), str(Path.cwd())):
+        text = text.replace(folder, "/home/you/run")
+    text = re.sub(r"\b\d+(?:\.\d+)? (m?s|seconds?)\b", r"2 \1", text)
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+
+
+def alike(command: str, expected: str, printed: str) -> bool:
+    """Return whether a command printed what is expected; numbers of a training run may differ by a tenth."""
+    if doctest.OutputChecker().check_output(expected, printed, OPTIONS):
+        return True
+    if command.startswith("lossreg ") and not command.startswith("lossreg demo"):
+        return False
+    expected, printed = as_everywhere(expected), as_everywhere(printed)
+    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (expected, printed)]
+    texts = [" ".join(NUMBER.sub("#", text).split()) for text in (expected, printed)]
+    if texts[0] != texts[1]:
+        return False
+    return all(math.isclose(a, b, rel_tol=0.1, abs_tol=0.05) for a, b in zip(*numbers, strict=True))
 
 
 def parse_toml(example: Example) -> None:
@@ -123,3 +162,31 @@ def test_every_block_says_its_language(page: Path):
     fences = re.findall(r"^ *```+(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     unknown = {fence.strip() for fence in fences[::2]} - LANGUAGES
     assert {fence for fence in unknown if not fence.startswith("{")} == set()
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write(page: Path) -> None:
+    """Write into a page what its commands print today, except where it leaves lines out."""
+    text = page.read_text(encoding="utf-8")
+    for example in SYBIL.parse(page).examples():
+        if example.region.evaluator is None or not re.match(r"\$ ", str(example.parsed)):
+            example.evaluate()
+            continue
+        for command, expected in SESSION.findall(str(example.parsed)):
+            _, printed = run(command)
+            if expected.strip() and not alike(command, expected, printed):
+                before = f"$ {command}\n{expected}"
+                assert before in text, f"{page}: {before}"
+                text = text.replace(before, f"$ {command}\n{printed.rstrip()}\n")
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        chosen = Path(argument).resolve()
+        with TemporaryDirectory() as folder:
+            os.chdir(folder)
+            write(chosen)
+            os.chdir(ROOT)

@@ -1,7 +1,7 @@
 """Build all distributions as a release does, and use them in a fresh environment without the source tree.
 
 `tox run -e dist` runs this; the built files stay in `dist/`. pip takes the other packages from its index, so nothing
-here is quick. `PIP_CONSTRAINT` and `PIP_FIND_LINKS` are set so that the commands are those of the pages.
+here is quick. `PIP_CONSTRAINT` pins them to the tested versions; the commands are those of the pages.
 """
 
 from __future__ import annotations
@@ -148,11 +148,10 @@ class Fresh:
         self.folder, self.work = folder / "environment", folder / "work"
         self.work.mkdir()
         venv.create(self.folder, symlinks=True, with_pip=True)
-        links = f"{dist} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
+        (self.work / "dist").symlink_to(dist)
         self.environment = {
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PIP_CONSTRAINT": str(ROOT / "requirements" / "tested.txt"),
-            "PIP_FIND_LINKS": links,
             "PIP_NO_COMPILE": "1",
         }
 
@@ -171,8 +170,11 @@ class Fresh:
 def fresh(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     """Return an environment with everything installed from the built files."""
     made = Fresh(tmp_path_factory.mktemp("fresh"), dist)
-    made.run("pip install lossreg lossreg-seg lossreg-crossfield lossreg-wrappers")
-    made.run('pip install "lossreg[demo,plot,testing]" lossreg-example')
+    (line,) = re.findall(
+        r"^pip install --find-links dist .+$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE
+    )
+    made.run(line)
+    made.run('pip install --find-links dist "lossreg[demo,plot,testing]" lossreg-crossfield lossreg-example')
     return made
 
 
