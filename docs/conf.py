@@ -1,9 +1,11 @@
 """Sphinx configuration: `sphinx-build -W docs OUT`, or `tox run -e docs`."""
 
+import html
 import subprocess
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -21,6 +23,8 @@ html_title = f"lossreg {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_js_files = ["losses.js"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
+html_favicon = "_static/favicon.svg"
 html_show_copyright = False  # it is in the license file
 html_math_renderer = "mathml"  # rendered by the browser, without loading anything
 
@@ -62,7 +66,32 @@ def write_displayed_math(translator: HTML5Translator, node: nodes.math_block) ->
     raise nodes.SkipNode
 
 
+def first_paragraph(app: Sphinx, page: str) -> str:
+    """Return the first paragraph of a page as one line."""
+    paragraph = app.env.get_doctree(page).next_node(nodes.paragraph)
+    return " ".join(paragraph.astext().split()) if paragraph else ""
+
+
+def describe(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
+    """Describe each page to search engines by its first paragraph."""
+    if page in app.env.found_docs:
+        text = html.escape(first_paragraph(app, page)[:300])
+        context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{text}">\n'
+
+
+def list_for_language_models(app: Sphinx, error: Exception | None) -> None:
+    """Write llms.txt: each page with its address and its first paragraph."""
+    if error or app.builder.format != "html":
+        return
+    pages = [page for page in app.env.toctree_includes["index"] if page in app.env.titles]
+    lines = [f"# {project}", "", f"> {first_paragraph(app, 'index')}", ""]
+    lines += [f"- [{app.env.titles[page].astext()}]({page}.html): {first_paragraph(app, page)}" for page in pages]
+    Path(app.outdir, "llms.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the generator and the math renderer."""
+    """Connect the generator, the math renderer and what is written beside the pages."""
     app.connect("builder-inited", generate)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", list_for_language_models)
     app.add_html_math_renderer("mathml", (write_math, None), (write_displayed_math, None))
