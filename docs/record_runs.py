@@ -3,8 +3,9 @@
     python docs/record_runs.py .tox                  # every environment that has reports
     python docs/record_runs.py .tox adapters-oldest  # some
 
-The counts come from the reports of pytest in `.tox/reports`, the versions from the environment itself. A record
-replaces the one before of the same environment; the others stay.
+The counts come from the reports of pytest in `.tox/reports`, the versions from the environment itself, or from the
+property `versions` of a report, where a test installs an environment of its own. A record replaces the one before of
+the same environment; the others stay.
 """
 
 from __future__ import annotations
@@ -77,7 +78,13 @@ def record_of(tox: Path, reports: list[Path]) -> Iterator[tuple[str, Any]]:
     yield "skipped", total["skipped"]
     yield "seconds", round(sum(float(suite.get("time", 0)) for suite in suites))
     command = [tox / "bin" / "python", "-I", "-c", VERSIONS, *PACKAGES]
-    yield from json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout).items()
+    facts = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for suite in suites:
+        for told in suite.iter("property"):
+            if told.get("name") == "versions":
+                versions = json.loads(told.get("value", "{}"))
+                facts["versions"] |= {name: versions[name] for name in PACKAGES if name in versions}
+    yield from facts.items()
 
 
 def main(tox: Path, names: list[str], records: Path = RECORDS) -> None:

@@ -17,7 +17,10 @@ record_runs = runpy.run_path(str(DOCS / "record_runs.py"))
 tested_versions = runpy.run_path(str(DOCS / "generate" / "tested_versions.py"))
 
 SUITE = """<testsuites><testsuite name="pytest" errors="{errors}" failures="1" skipped="2" tests="{tests}" time="1.5"
-timestamp="2026-11-{day}T10:00:00+00:00"></testsuite></testsuites>"""
+timestamp="2026-11-{day}T10:00:00+00:00">{more}</testsuite></testsuites>"""
+
+
+TOLD = """<properties><property name="versions" value='{"torch": "9.9", "pip": "25.1"}'/></properties>"""
 
 
 @pytest.fixture
@@ -36,7 +39,8 @@ def tox(tmp_path):
         ("core-more", 7, 0, 29),
         ("gone", 9, 0, 29),
     ):
-        text = SUITE.format(tests=tests, errors=errors, day=day)
+        more = TOLD if name == "core-more" else ""
+        text = SUITE.format(tests=tests, errors=errors, day=day, more=more)
         (folder / "reports" / f"{name}.xml").write_text(text, encoding="utf-8")
     return folder
 
@@ -58,6 +62,7 @@ def test_a_record_adds_up_the_reports_of_an_environment(tox, tmp_path):
     assert core["python"] == ".".join(map(str, sys.version_info[:3]))
     assert core["versions"]["torch"] == torch.__version__
     assert found["core-more"]["passed"] == 4
+    assert found["core-more"]["versions"] == core["versions"] | {"torch": "9.9"}
     assert found["other"] == {"date": "2025-01-01"}
 
 

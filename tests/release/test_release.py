@@ -7,6 +7,7 @@ here is quick. `PIP_CONSTRAINT` pins them to the tested versions; the commands a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tarfile
 import tomllib
 import venv
+from collections.abc import Callable
 from email import message_from_string
 from email.message import Message
 from fnmatch import fnmatch
@@ -167,14 +169,18 @@ class Fresh:
 
 
 @pytest.fixture(scope="module")
-def fresh(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
-    """Return an environment with everything installed from the built files."""
+def fresh(
+    dist: Path, tmp_path_factory: pytest.TempPathFactory, record_testsuite_property: Callable[[str, str], None]
+) -> Fresh:
+    """Return an environment with everything installed from the built files; its versions stand in the report."""
     made = Fresh(tmp_path_factory.mktemp("fresh"), dist)
     (line,) = re.findall(
         r"^pip install --find-links dist .+$", (ROOT / "docs" / "install.md").read_text(), re.MULTILINE
     )
     made.run(line)
     made.run('pip install --find-links dist "lossreg[demo,plot,testing]" lossreg-crossfield lossreg-example')
+    installed = json.loads(made.run("pip list --format json"))
+    record_testsuite_property("versions", json.dumps({one["name"].lower(): one["version"] for one in installed}))
     return made
 
 
