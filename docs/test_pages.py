@@ -7,8 +7,9 @@ The language of a block says how it is tested:
 - `yaml`: must build a loss. A block whose first line is `# name.yaml` is also saved under that name. With
   `# name.yaml, with mistakes` it must raise a `ConfigError`; with `# name.yaml, read by script.py` it is only saved,
   since the script registers the losses.
-- `console`: each line after `$ ` is run, in a terminal of 80 columns, and must print the lines below it. A line of `...`
-  stands for lines that are left out. What differs between machines is compared loosely, see `as_everywhere` and `alike`.
+- `console`: each line after `$ ` is run, in a terminal of 80 columns, and must print the lines below it. A line of
+  `...` stands for lines that are left out. What differs between machines is compared loosely, see `as_everywhere` and
+  `alike`.
   `python docs/test_pages.py docs/page.md` writes what the commands print today into a page.
 - `toml`: must parse.
 - `bash`, `text`, `mermaid`: not run; they install or draw something.

@@ -56,7 +56,7 @@ STUBS = """
 var window = globalThis, location = {search: ""};
 class URLSearchParams { constructor(text) { this.text = text; } get() { return this.text; } }
 var SPHINX_HIGHLIGHT_ENABLED = false;
-var document = {getElementById: () => null, addEventListener: () => {}, readyState: "loading", documentElement: {dataset: {}}};
+var document = {getElementById: () => null, addEventListener: () => {}, readyState: "loading"};
 """
 
 

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import html
 import json
 import os
 import sys
@@ -178,17 +179,24 @@ def table(found: list[dict[str, Any]]) -> str:
     for row in found:
         groups.setdefault(row["group"], {}).setdefault(row["payload"], []).append(row)
     for group, by_payload in groups.items():
-        lines += [f"**{group}**", "", "| payload | tried in | refused with | seen |", "|---|---|---|---|"]
+        lines += [*_folded(group, len(by_payload)), "| payload | tried in | refused with | seen |", "|---|---|---|---|"]
         for payload, rows in by_payload.items():
             lines.append(_row(payload, rows, f"{len(rows)} places" if rows[0]["place"] else "a file"))
-        lines.append("")
+        lines += ["", "</details>", ""]
     by_place: dict[str, list[dict[str, Any]]] = {}
     for row in found:
         if row["place"]:
             by_place.setdefault(row["place"], []).append(row)
-    lines += ["**Each place**", "", "| place | tried with | the first was refused with | seen |", "|---|---|---|---|"]
+    lines += [*_folded("Each place", len(by_place)), "| place | tried with | the first was refused with | seen |"]
+    lines += ["|---|---|---|---|"]
     lines += [_row(place, rows, f"{len(rows)} payloads", code=False) for place, rows in by_place.items()]
-    return "\n".join([f"{len(found):,} files in all, none of which was built.", "", *lines, ""])
+    lines += ["", "</details>", ""]
+    return "\n".join([f"{len(found):,} files in all, none of which was built.", "", *lines])
+
+
+def _folded(title: str, number: int) -> list[str]:
+    """Return the lines that begin a table which is folded until somebody opens it."""
+    return [f"<details><summary>{html.escape(title.replace('`', ''))} ({number})</summary>", ""]
 
 
 def _row(what: str, rows: list[dict[str, Any]], tried: str, code: bool = True) -> str:
