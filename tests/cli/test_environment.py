@@ -17,7 +17,7 @@ from lossreg.registry.plugins import Plugin
 @pytest.fixture
 def broken(monkeypatch):
     current = catalog()
-    error = ImportError("the licence server of this library did not answer; " * 3)
+    error = ImportError("the licence server of this library did not answer; \x1b[2J" * 3)
     plugin = Plugin("bad", "bad-dist", "0.3", error=error)
     monkeypatch.setattr(lossreg.registry, "_catalog", type(current)(current.manager, (*current.plugins, plugin)))
 
@@ -34,6 +34,7 @@ def test_the_block_has_versions_plugins_and_devices_in_80_columns(run, broken):
     assert f"core (lossreg {lossreg.__version__}): 1 preprocess, 11 schedules, 8 weightings" in shown
     assert "bad (bad-dist 0.3): skipped: ImportError: the licence" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80
+    assert "\x1b" not in shown
 
 
 def test_json_has_the_same(run, broken):
