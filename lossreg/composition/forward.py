@@ -113,7 +113,8 @@ def run(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normal
     """Run a forward; an error of this rank alone is told to the others, where they wait in a collective."""
     if torch.compiler.is_compiling() or not several() or in_forward():
         return _steps(criterion, call, pred_batch, gt_batch, normalize)
-    with told(keep=criterion.has_collectives() and criterion.calibrated.device.type == "cpu"):
+    keep = criterion.has_collectives() and criterion.calibrated.device.type == "cpu"
+    with told(keep, criterion.compare_weights, criterion.weights_changed()):
         return _steps(criterion, call, pred_batch, gt_batch, normalize)
 
 

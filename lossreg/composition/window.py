@@ -203,7 +203,7 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
     dtype = torch.float32 if device.type == "mps" else torch.float64
     local = torch.zeros(sum(sizes.values()), dtype=dtype, device=device)
     approximate: set[str] = set()
-    with told(keep=ranks > 1):
+    with told(ranks > 1, criterion.compare_weights, criterion.weights_changed()):
         with deferred(), torch.no_grad():
             for targets in batches:
                 counts = _counts(criterion, targets, "", approximate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -375,6 +375,37 @@ def _members(rank, names, looked, steps, options, calibrate):
     }
 
 
+def change_weights(rank, ranks, weights, at="group/b", checkpoint=False, windowed=False, **options):
+    """Train a step under DDP for each of some weights, set before it (None: nothing); return totals and gradients.
+
+    Args:
+        checkpoint: whether to go on, after each step, in another criterion that its checkpoint is loaded into.
+        windowed: whether each step is a window over two micro-batches.
+    """
+    torch.manual_seed(0)
+    network, found = nn.Linear(3, 1), []
+    wrapped = DistributedDataParallel(network)
+    criterion = one(**options)
+    torch.manual_seed(1 + rank)
+    try:
+        for weight in weights:
+            if weight is not None:
+                criterion.set_weight(at, weight)
+            micro = [(torch.randn(2, 3), torch.randn(2, 1)) for _ in range(1 + windowed)]
+            wrapped.zero_grad()
+            with criterion.window([y for _, y in micro]) if windowed else nullcontext():
+                totals = [criterion(wrapped(x), y, epoch=len(found))[0] for x, y in micro]
+                sum(totals).backward()
+            found.append((float(sum(totals).detach()), network.weight.grad.tolist()))
+            if checkpoint:
+                state, criterion = criterion.state_dict(), one(**options)
+                criterion.load_state_dict(state)
+    except (DistributedError, RuntimeError) as error:
+        found.append(f"{type(error).__name__}: {error}")
+        dist.barrier() if "on rank" in str(error) else None
+    return found
+
+
 def shard(rank, ranks, inside):
     """Calibrate a network whose parameters FSDP2 shards, train a step, and look at the norms."""
     from torch.distributed.fsdp import fully_shard
@@ -447,9 +478,9 @@ def alive(rank, ranks):
 @contextmanager
 def process_group(rank, ranks, store, timeout):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout)
-    )
+    file, limit = dist.FileStore(store, ranks), timedelta(seconds=timeout)
+    file.set_timeout(limit)  # as where torch makes the store
+    dist.init_process_group("gloo", store=file, rank=rank, world_size=ranks, timeout=limit)
     try:
         yield
     finally:
