@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossreg import Loss, LossWrapper, MultiLoss, Preprocess
+from lossreg import FromDict, Loss, LossWrapper, MultiLoss, Preprocess
 from lossreg import build_compound_loss_from_config as build
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
@@ -399,6 +399,18 @@ def test_uncertainty_learns_as_from_the_joined_batch(on_ranks, place):
     assert (first + second) / 2 == pytest.approx(train(criteria[2], [whole]))
     for s in parameters:
         torch.testing.assert_close(s.grad, parameters[2].grad)
+
+
+def test_the_addend_of_a_group_is_added_once_whatever_members_a_micro_batch_has():
+    """All values are 0, so that the total is the addend alone: s / 2 times the weight of the group."""
+    members = FromDict({"b": 1.0, "c": {"weight": 1.0, "optional": True}}, key="own", name="group", approximate=True)
+    criterion = MultiLoss([members], [3.0], weighting=Uncertainty()).train()
+    torch.nn.init.constant_(criterion.weighting.s, 0.7)
+    parts = [({"own": {"b": torch.zeros(()), "c": torch.zeros(())}}, {"z": torch.zeros(2)})]
+    parts += [({"own": {"b": torch.zeros(())}}, {"z": torch.zeros(3)})]
+    with criterion.window([targets for _, targets in parts]):
+        total = sum(float(criterion(*part)[0].detach()) for part in parts)
+    assert total == pytest.approx(3.0 * 0.7 / 2)
 
 
 def test_targets_that_one_rank_cannot_count_are_an_error_on_all(on_ranks):
