@@ -114,6 +114,10 @@ class CheckpointError(LossregError, RuntimeError):
         return type(self), (self.owner, self.problems)
 
 
+class CalibrationWarning(UserWarning):
+    """A criterion that divides its terms by norms is trained before anything set the norms."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint was loaded, but needs your attention; the message says why."""
 

@@ -13,11 +13,10 @@ from lossreg.errors import ConfigError
 from lossreg.printable import counted, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lossreg.cli.curves import Curve
     from lossreg.config.grammar import Component, CompoundConfig
     from lossreg.config.reading import Source
+    from lossreg.tables import Table
 
 _MOST_COLUMNS = 8
 
@@ -104,36 +103,39 @@ def _show(file: Source, config: CompoundConfig, built: dict[str, Any]) -> None:
 
     described = _described(config)
     count = len(described["terms"])
-    echo(f"{printable(file.name)}: ok, {counted(count, 'term')}")
+    console.say(f"{file.name}: ok, {counted(count, 'term')}", rest="  ")
     rows = list(zip(curves_of(config), described["terms"], strict=True))
     for unit in sorted({curve.unit for curve, _ in rows if curve.moves}) or ["epoch"]:
         echo()
         if unit == "both":
             names = ", ".join(curve.name for curve, _ in rows if curve.unit == unit)
-            echo(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`")
+            console.say(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`", rest="  ")
         else:
             chosen = [(curve, term) for curve, term in rows if curve.unit == unit or not curve.moves]
             console.show(_table(unit, chosen))
     if described["weighting"]:
-        echo(f"\nWeighting: {described['weighting']}, multiplied by the weights above")
+        echo()
+        console.say(f"Weighting: {described['weighting']}, multiplied by the weights above", rest="  ")
     if built.get("preprocesses"):
-        echo(f"\nPreprocesses: {', '.join(built['preprocesses'])}")
+        echo()
+        console.say(f"Preprocesses: {', '.join(built['preprocesses'])}", rest="  ")
 
 
 def _table(unit: str, rows: list[tuple[Curve, dict[str, Any]]]) -> Table:
-    from lossreg.cli.console import table
     from lossreg.cli.curves import number
+    from lossreg.tables import Column, Table
 
     times = _thinned(_times([curve for curve, _ in rows]))
     moving = any(curve.moves for curve, _ in rows)
-    headings = [f">{unit} {number(time)}" for time in times] if moving else [">Weight"]
+    headings = [f"{unit} {number(time)}" for time in times] if moving else ["Weight"]
     cells = [
         [term["name"], term["loss"], *(number(curve.weight(time)) for time in times), _notes(term)]
         for curve, term in rows
     ]
-    notes = any(row[-1] for row in cells)
-    columns = ["Term", "Loss", *headings, *(["Notes"] if notes else [])]
-    return table(columns, [row if notes else row[:-1] for row in cells])
+    columns = [Column("Term"), Column("Loss"), *(Column(heading, "number") for heading in headings)]
+    if any(row[-1] for row in cells):
+        columns.append(Column("Notes", "prose"))
+    return Table(columns, [row[: len(columns)] for row in cells])
 
 
 def _notes(term: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from lossreg.composition.record import Record
 from lossreg.composition.schedules import Constant, Schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.window import CurrentWindow, Window, open_window
-from lossreg.errors import GraphError, WeightingError, WindowError
+from lossreg.errors import CalibrationWarning, GraphError, WeightingError, WindowError
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
 from lossreg.losses.mean import Count, Mean, portion
@@ -177,6 +178,7 @@ class MultiLoss(nn.Module):
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
         self._tells_changes = True  # whether the next collective is to tell the ranks that a weight was set
         self._compared = False  # whether the ranks were found to hold the same criterion
+        self._calibration_checked = False
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
         self.register_buffer("_one", torch.ones(1), persistent=False)
@@ -459,14 +461,14 @@ class MultiLoss(nn.Module):
             RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
         if call is None:
-            call = self._call(pred_batch, gt_batch, epoch, step)
+            call = self._call(pred_batch, gt_batch, epoch, step, normalize)
         found = run(self, call, pred_batch, gt_batch, normalize)
         return found.shares.sum(), found.values, found.extra_info
 
-    def _call(self, pred_batch: Any, gt_batch: Any, epoch: float | None, step: float | None) -> Call:
+    def _call(self, pred_batch: Any, gt_batch: Any, epoch: float | None, step: float | None, normalize: bool) -> Call:
         """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
         if not torch.compiler.is_compiling():
-            return begin(self, epoch, step, pred_batch, gt_batch)
+            return begin(self, epoch, step, pred_batch, gt_batch, normalize)
         if self.reduce_over is not None or self._open_windows:
             raise WindowError(
                 f"{self.clock.owner}: a window cannot be part of a larger compiled function; compile the criterion "
@@ -553,7 +555,7 @@ class MultiLoss(nn.Module):
 
         The share of a term of weight 0 is 0, whatever its value.
         """
-        call = self._call(pred_batch, gt_batch, epoch, step)
+        call = self._call(pred_batch, gt_batch, epoch, step, normalize)
         found = run(self, call, pred_batch, gt_batch, normalize)
         if not torch.compiler.is_compiling():
             keep_record(self, call)
@@ -635,6 +637,30 @@ class MultiLoss(nn.Module):
         self.clock.compared = self._tells_changes = True
         for group in self._groups:
             group._note_compared()
+
+    def check_calibration(self) -> None:
+        """Warn in the first forward of a training whose terms are divided by norms that nothing has set."""
+        if self._calibration_checked:
+            return
+        self._calibration_checked = True
+        norms = list(self._dividing())
+        if len(norms) > 1 and not any(norm.is_set for norm in norms):
+            warnings.warn(
+                f"{self.clock.owner}: its terms are divided by their norms, but the norms were never set, so they are "
+                "all 1; call lossreg.calibrate_norms before the training, or set `track_norms: running`, or "
+                "`normalize_losses: false`",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+
+    def _dividing(self) -> Iterator[Loss]:
+        """Yield the losses that are divided by norms which do not go on by themselves, those of groups too."""
+        if self.normalize and self.track_norms is None:
+            for loss, normalized in zip(self.loss_funcs, self._normalized, strict=True):
+                if isinstance(loss, MultiLoss):
+                    yield from loss._dividing()
+                elif normalized:
+                    yield cast(Loss, loss)
 
     def learn_members(self, pred_batch: Any, gt_batch: Any, fix: bool = False) -> None:
         """Make the members that a batch brings the terms of the groups that take them; see `FromDict`.
