@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,8 +14,7 @@ from lossreg.arguments import Arguments
 from lossreg.atomic import replacing
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import BatchError
-from lossreg.losses.ranks import average_gradients
-from lossreg.training.accumulation import StepWindow
+from lossreg.training.accumulation import StepWindow, average_own_gradients
 from lossreg.training.calibration import calibrate_norms, needs_norms
 from lossreg.training.log import named, samples_of
 from lossreg.training.means import TermMeans, add_over_ranks
@@ -73,7 +72,6 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
         self.windows = given.flag("windows", windows)
         given.done()
         self._called, self.criterion = criterion, cast(MultiLoss, multi_loss)
-        self._of_weightings = {id(parameter) for parameter in self.criterion.weighting_parameters()}
         self._untrained = {name: value.clone() for name, value in self.criterion.state_dict().items()}
         super().__init__(*args, compute_loss_func=self._total, **options)
         self.criterion.to(self.args.device)
@@ -166,7 +164,7 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
             if self._window.is_open:
                 self._window.close_micro_batch()
             if self.accelerator.sync_gradients:
-                average_gradients(p for _, p in self._parameters() if id(p) not in self._of_weightings)
+                average_own_gradients(self.criterion)
         except BaseException:
             self._window.abandon()
             raise
@@ -206,21 +204,20 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
         given = self.optimizer is not None
         optimizer = super().create_optimizer(*args, **options)
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        missing = {name: p for name, p in self._parameters() if id(p) not in known}
+        trained = {name: p for name, p in self.criterion.named_parameters() if p.requires_grad}
+        missing = {name: p for name, p in trained.items() if id(p) not in known}
         if missing and given:
             arguments = Arguments(type(self).__name__)
             names = ", ".join(map(repr, missing))
             hint = "add criterion.weighting_parameters() as a group of weight_decay 0, or let the Trainer create it"
             arguments.report("optimizers", f"lacks the parameters {names} of the criterion", hint, "missing")
             arguments.done()
+        of_weightings = {id(parameter) for parameter in self.criterion.weighting_parameters()}
         for weight_decay, wanted in ((0.0, True), (self.args.weight_decay, False)):
-            group = [p for p in missing.values() if (id(p) in self._of_weightings) is wanted]
+            group = [p for p in missing.values() if (id(p) in of_weightings) is wanted]
             if group:
                 optimizer.add_param_group({"params": group, "weight_decay": weight_decay})
         return optimizer
-
-    def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.criterion.named_parameters() if p.requires_grad)
 
     def call_model_init(self, *args: Any, **options: Any) -> Any:
         """Return a new model, and let the criterion begin anew with it."""
