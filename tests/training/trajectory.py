@@ -135,6 +135,7 @@ def train(
     micro_batch: int = MICRO_BATCH,
     steps: int = STEPS,
     windowed: bool = True,
+    every: int = EVERY,
     **changes: Any,
 ) -> Run:
     """Train in a plain loop.
@@ -145,13 +146,14 @@ def train(
         micro_batch: samples of a micro-batch.
         steps: of the optimizer.
         windowed: whether micro-batches share a window; else the mean of their totals is taken, which is not the same.
+        every: steps between two rows of the log.
         changes: of the config.
     """
     model, criterion = Network(), build_criterion(**changes)
     optimizer, batches = build_optimizer(model, criterion), loader(samples, micro_batch)
     calibrate(criterion, model, batches)
     rows: list[tuple[int, dict[str, float]]] = []
-    with TermLog(criterion, lambda numbers, step: rows.append((step, dict(numbers))), every=EVERY) as log:
+    with TermLog(criterion, lambda numbers, step: rows.append((step, dict(numbers))), every=every) as log:
         for step, (epoch, micro_batches) in enumerate(itertools.islice(_steps(batches, accumulation), steps)):
             time = {"epoch": epoch, "step": step}
             if accumulation == 1:
