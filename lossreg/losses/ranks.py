@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -43,6 +43,20 @@ def gather(share: T, owner: str) -> list[T]:
     except RuntimeError as error:
         raise gone(owner, error) from error
     return gathered
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Set the gradient of each parameter to its mean over the ranks; every rank must call, with the same ones.
+
+    It is for parameters of losses, which no DistributedDataParallel averages. A rank that has no gradient counts as 0.
+    """
+    if not several():
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
 
 
 def gone(owner: str, error: BaseException) -> DistributedError:

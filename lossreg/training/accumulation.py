@@ -15,6 +15,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import WindowError
 from lossreg.losses.nested import mapped
+from lossreg.losses.ranks import average_gradients
 
 
 def default_targets(batch: Any) -> Any:
@@ -160,3 +161,12 @@ class StepWindow:
             return None
         total, *others = output
         return (total * self.micro_batches, *others)
+
+
+def average_own_gradients(criterion: MultiLoss) -> None:
+    """Average the gradients of the parameters of losses over the ranks, where no DistributedDataParallel does.
+
+    Weightings average those of theirs themselves. Every rank must call it, after the last backward of a step.
+    """
+    of_weightings = {id(parameter) for parameter in criterion.weighting_parameters()}
+    average_gradients(p for p in criterion.parameters() if p.requires_grad and id(p) not in of_weightings)

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import WindowError
 from lossreg.losses.norm import RunningNorm
-from lossreg.losses.ranks import compare, several
 from lossreg.training.accumulation import ReadAhead, StepWindow
-from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
+from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch, needs_norms
 from lossreg.training.diagnosis import is_observed
 from lossreg.training.log import named, samples_of
 from lossreg.training.means import TermMeans
@@ -153,9 +151,7 @@ class ComputeWeightNormLossesCallback(Callback):
             )
             return
         multi_loss = cast(MultiLoss, _uncompiled(criterion))
-        if several():  # else a rank whose norms are there would leave the others waiting in their calibration
-            compare(facts(multi_loss) | {"calibrated": str(bool(multi_loss.calibrated))}, type(self).__name__)
-        if not multi_loss.normalize or bool(multi_loss.calibrated):
+        if not needs_norms(multi_loss, type(self).__name__):
             return
         params = _normalization_params(getattr(pl_module, "cfg", None))
         with trainer.precision_plugin.forward_context():

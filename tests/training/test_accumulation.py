@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import nn
 
 from lossreg import LossWrapper, MultiLoss
 from lossreg.composition.weighting.dwa import DWA
+from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import ArgumentError, WindowError
-from lossreg.training.accumulation import ReadAhead, StepWindow, default_targets
+from lossreg.training.accumulation import ReadAhead, StepWindow, average_own_gradients, default_targets
 
 
 class Counted:
@@ -205,3 +207,15 @@ def test_a_compiled_criterion_is_divided_too():
 def test_a_window_needs_a_criterion_and_a_number(arguments, told):
     with pytest.raises(ArgumentError, match=told):
         StepWindow(*arguments)
+
+
+def test_gradients_of_losses_are_averaged_over_the_ranks_and_those_of_weightings_are_not(on_ranks):
+    def gradients(own):
+        scaled = LossWrapper(nn.Linear(1, 1, bias=False), "scaled", pred_key="y", gt_key="y")
+        criterion = MultiLoss([scaled], [1.0], weighting=Uncertainty())
+        for parameter in criterion.parameters():
+            parameter.grad = torch.full_like(parameter, own)
+        average_own_gradients(criterion)
+        return float(scaled.loss_func.weight.grad), float(criterion.weighting.s.grad)
+
+    assert on_ranks(partial(gradients, 1.0), partial(gradients, 3.0)) == [(2.0, 1.0), (2.0, 3.0)]
