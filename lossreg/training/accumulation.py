@@ -163,10 +163,15 @@ class StepWindow:
         return (total * self.micro_batches, *others)
 
 
+def own_parameters(criterion: MultiLoss) -> Iterator[nn.Parameter]:
+    """Yield the parameters that losses train; weightings average the gradients of theirs over the ranks themselves."""
+    of_weightings = {id(parameter) for parameter in criterion.weighting_parameters()}
+    return (p for p in criterion.parameters() if p.requires_grad and id(p) not in of_weightings)
+
+
 def average_own_gradients(criterion: MultiLoss) -> None:
     """Average the gradients of the parameters of losses over the ranks, where no DistributedDataParallel does.
 
-    Weightings average those of theirs themselves. Every rank must call it, after the last backward of a step.
+    Every rank must call it, after the last backward of a step.
     """
-    of_weightings = {id(parameter) for parameter in criterion.weighting_parameters()}
-    average_gradients(p for p in criterion.parameters() if p.requires_grad and id(p) not in of_weightings)
+    average_gradients(own_parameters(criterion))
