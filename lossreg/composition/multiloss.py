@@ -483,7 +483,8 @@ class MultiLoss(nn.Module):
         Each mean is divided by its count over all micro-batches of all ranks, so that a sum of the gradients over the
         micro-batches, averaged over the ranks as DistributedDataParallel does, is that of the joined batch. The counts
         are taken from the targets, before the first forward, in one collective. Weightings and running norms are held,
-        and move at the end, by the means of the window::
+        and move at the end, by the means of the window. A forward without gradients, as of an evaluation, is no part of
+        the window::
 
             for micro_batches in batched(loader, 4):
                 with criterion.window(micro_batches):
@@ -528,10 +529,11 @@ class MultiLoss(nn.Module):
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
-        window = self._current.window
-        if window is None and self.reduce_over is not None and self.training and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return None
+        if self._current.window is None and self.reduce_over is not None and self.training:
             return open_window(self, [targets], single=True)
-        return window
+        return self._current.window
 
     def _refuse_weightings(self) -> None:
         """Refuse a window over micro-batches for a weighting that works in none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -80,6 +80,20 @@ def meet(share: str, owner: str, what: str) -> list[str]:
     except RuntimeError as error:
         raise DistributedError(f"{owner}: another rank did not come: every rank must {what}: {error}") from error
     return [store.get(key).decode() for key in keys]
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Set the gradient of each parameter to its mean over the ranks; every rank must call, with the same ones.
+
+    It is for parameters of losses, which no DistributedDataParallel averages. A rank that has no gradient counts as 0.
+    """
+    if not several():
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
 
 
 def gone(owner: str, error: BaseException) -> DistributedError:

@@ -286,6 +286,18 @@ def test_gradients_may_be_scaled():
     assert torch.allclose(leaf.grad / 1024.0, gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
 
 
+def test_a_forward_without_gradients_is_no_part_of_it():
+    leaf, cut, whole = batches()
+    criterion, found = make(), torch.zeros_like(leaf)
+    with criterion.window([targets for _, targets in cut]):
+        for pred, targets in cut:
+            found += gradient(criterion(pred, targets)[0], leaf)
+            with torch.no_grad():
+                evaluated = criterion(*whole)[0]
+    assert torch.allclose(found, gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
+    assert torch.equal(evaluated, make()(*whole)[0])
+
+
 def test_gradnorm_works_in_no_window():
     with pytest.raises(WeightingError, match="GradNorm does not work in a window over micro-batches"):
         make(weighting=GradNorm()).window([]).__enter__()
