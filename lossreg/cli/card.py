@@ -14,6 +14,8 @@ from lossreg.cli.output import echo, writing
 from lossreg.config.reading import Source
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lossreg.composition.multiloss import MultiLoss
     from lossreg.config.grammar import CompoundConfig
 
@@ -56,13 +58,15 @@ def card_command(
 
 
 def _write(file: str, key: str | None, output: Path | None, checkpoint: Path | None) -> None:
-    from lossreg.cli.card_formats import FORMATS, draw
+    from lossreg.cli.card_formats import FORMATS, draw, has_matplotlib
     from lossreg.cli.card_text import Formula, Picture, card_text
     from lossreg.config.card import Record
 
     suffix = ".md" if output is None else output.suffix.lower()
     if suffix not in FORMATS:
         raise click.UsageError(f"{output}: cannot tell what to write; write a .md, .html or .tex")
+    if checkpoint is not None and not checkpoint.exists():
+        raise click.UsageError(f"--checkpoint {checkpoint}: there is no such file")
     source = Source(*_content(file))
     config = load_config(source, key)
     criterion, state = (None, None) if checkpoint is None else _trained(source, config, checkpoint)
@@ -74,14 +78,14 @@ def _write(file: str, key: str | None, output: Path | None, checkpoint: Path | N
         echo(text, end="")
         return
     needed = Picture if suffix != ".html" else (Picture, Formula)
-    if any(isinstance(block, needed) for block in blocks) and not _has_matplotlib():
+    if any(isinstance(block, needed) for block in blocks) and not has_matplotlib():
         echo("matplotlib is not installed, so the card has no pictures: pip install 'lossreg[plot]'", err=True)
     draw(form.pictures, writing)
     with writing(output) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
-def _trained(source: Source, config: CompoundConfig, checkpoint: Path) -> tuple[MultiLoss, dict[str, object]]:
+def _trained(source: Source, config: CompoundConfig, checkpoint: Path) -> tuple[MultiLoss, dict[str, Tensor]]:
     """Return the criterion with a checkpoint loaded, and the state that a card needs."""
     from lossreg.config.build import build_parsed
     from lossreg.config.card import read_checkpoint, state_of
@@ -123,9 +127,3 @@ def _content(file: str) -> tuple[str, bytes]:
     if sys.stdin is None:
         raise click.ClickException("<stdin>: cannot be read: it is closed")
     return "<stdin>", sys.stdin.buffer.read(MAX_CARD + 1)
-
-
-def _has_matplotlib() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("matplotlib") is not None

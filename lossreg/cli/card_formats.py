@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import re
 import tempfile
 import textwrap
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -35,14 +36,19 @@ WIDTH = 80
 _MOST_PANELS, _MOST_LABELS = 20, 160  # of a picture, as `lossreg plot` draws it
 
 
-def can_draw(picture: Picture) -> bool:
-    """Return whether matplotlib is installed and draws a picture of so many terms in a second or two."""
+def has_matplotlib() -> bool:
+    """Return whether matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:
         return False
+    return True
+
+
+def can_draw(picture: Picture) -> bool:
+    """Return whether matplotlib is installed and draws a picture of so many terms in a second or two."""
     labels = sum(min(len(curve.knots) + 1, 20) for curve in picture.curves)
-    return len(picture.curves) <= _MOST_PANELS and labels <= _MOST_LABELS
+    return has_matplotlib() and len(picture.curves) <= _MOST_PANELS and labels <= _MOST_LABELS
 
 
 class Format(ABC):
@@ -256,18 +262,19 @@ def _fenced(language: str, text: str) -> str:
 
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #111;
-  overflow-wrap: anywhere; }
+  overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem; margin-bottom: 0; }
 p { margin: .5rem 0; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
 th, td { padding: .15rem .6rem .15rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-th.n, td.n { text-align: right; } td:first-child, th { overflow-wrap: normal; }
+th.n, td.n { text-align: right; } td.long { overflow-wrap: anywhere; }
 pre { background: #f6f6f6; padding: .6rem; font-size: .8rem; line-height: 1.35; white-space: pre-wrap; }
 img { max-width: 100%; } .formula { margin: .5rem 0 .5rem 1rem; break-inside: avoid; }
 .formula img { vertical-align: middle; }
 h2, h3 { break-after: avoid; } tr, pre.drawing, figure { break-inside: avoid; } figure { margin: .5rem 0; }
 @page { size: A4; margin: 20mm; }
 @media print { body { font-size: 10.5pt; margin: 0; max-width: none; padding: 0; } }"""
+_LONG = re.compile(r"\S{40}")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -311,14 +318,15 @@ class Html(Format):
 
     def table(self, table: Table) -> str:
         """Return a table."""
-        right = [column.startswith(">") for column in table.columns]
-        head = self._row("th", [self.escaped(column.removeprefix(">")) for column in table.columns], right)
-        rows = [self._row("td", [self.text(cell) for cell in row], right) for row in table.rows]
-        return "\n".join(["<table>", f"<thead>{head}</thead>", *rows, "</table>\n"])
+        head = "".join(self._cell("th", (column.removeprefix(">"),), column) for column in table.columns)
+        rows = ["".join(map(self._cell, repeat("td"), row, table.columns)) for row in table.rows]
+        return "\n".join(["<table>", f"<thead><tr>{head}</tr></thead>", *(f"<tr>{r}</tr>" for r in rows), "</table>\n"])
 
-    def _row(self, kind: str, cells: Sequence[str], right: Sequence[bool]) -> str:
-        marks = [' class="n"' if is_right else "" for is_right in right]
-        return f"<tr>{''.join(f'<{kind}{mark}>{cell}</{kind}>' for cell, mark in zip(cells, marks, strict=True))}</tr>"
+    def _cell(self, kind: str, text: Text, column: str) -> str:
+        classes = ["n"] if column.startswith(">") else []
+        classes += ["long"] if _LONG.search(_plain(text)) else []  # a word that may break anywhere
+        mark = f' class="{" ".join(classes)}"' if classes else ""
+        return f"<{kind}{mark}>{self.text(text)}</{kind}>"
 
     def listing(self, text: str) -> str:
         """Return preformatted text."""
@@ -348,16 +356,15 @@ def _embedded(svg: bytes, alternative: str, style: str = "") -> str:
     return f'<img alt="{escape(alternative)}"{shaped} src="data:image/svg+xml;base64,{data}">'
 
 
-@functools.cache
 def _equation(latex: str) -> str:
     """Return an equation as a picture, or its LaTeX if matplotlib is not installed or cannot read it."""
     code = f"<code>{escape(latex)}</code>"
-    try:
-        import matplotlib as mpl
-        from matplotlib.font_manager import FontProperties
-        from matplotlib.mathtext import math_to_image
-    except ModuleNotFoundError:
+    if not has_matplotlib():
         return code
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import math_to_image
+
     svg = io.BytesIO()
     try:
         with mpl.rc_context({"mathtext.fontset": "cm", "svg.hashsalt": "lossreg"}):
@@ -369,7 +376,10 @@ def _equation(latex: str) -> str:
 
 def _for_matplotlib(latex: str) -> str:
     """Return an equation with what LaTeX does by itself: fractions at full size, a space before an operator."""
-    spaced = re.sub(r"(?<=[\w})\]]) (?=\\(?:operatorname|log|exp|max|min|cos|sin|tan|sum|prod|int)\b)", r" \\, ", latex)
+    before = re.sub(
+        r"(?<=[\w})\]]) (?=\\(?:operatorname|log|exp|max|min|cos|sin|tan|sum|prod|int)(?![A-Za-z]))", r" \\, ", latex
+    )
+    spaced = re.sub(r"\\(?:sum|prod|int)(?![A-Za-z])(?:[_^](?:\w|\{[^{}]*\}))* ", r"\g<0>\\, ", before)
     depth, pieces = 0, re.split(r"([{}]|\\frac\b)", spaced)
     for i, piece in enumerate(pieces):
         depth += {"{": 1, "}": -1}.get(piece, 0)
@@ -400,17 +410,17 @@ _PREAMBLE = r"""% A loss card of lossreg. Compile it by itself, or \input it int
 \setlength{\parskip}{4pt}
 \raggedright
 % an equation that is wider than the page is made smaller
-\newsavebox\lossregbox
-\newcommand\lossregequation[1]{\par\sbox\lossregbox{$\displaystyle #1$}\hspace*{1em}%
-\ifdim\wd\lossregbox>\dimexpr\linewidth-1em\relax\resizebox{\dimexpr\linewidth-1em\relax}{!}{\usebox\lossregbox}%
-\else\usebox\lossregbox\fi\par}
+\newcommand\lossregequation[1]{\par\sbox0{$\displaystyle #1$}\hspace*{1em}%
+\ifdim\wd0>\dimexpr\linewidth-1em\relax\resizebox{\dimexpr\linewidth-1em\relax}{!}{\usebox0}%
+\else\usebox0\fi\par}
 """
 _END = "\\par\\endgroup\n\\iflossregalone\\expandafter\\enddocument\\fi\n"
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_\allowbreak{}", "/": r"/\allowbreak{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\char34{}",
     "'": r"\textquotesingle{}", "`": r"\textasciigrave{}", "-": r"{-}", "[": "{[}", "]": "{]}",
+    "*": "{*}",  # after the end of a line it would be the star of that command
 }  # fmt: skip
 
 
@@ -425,8 +435,9 @@ class Latex(Format):
         return f"{_PREAMBLE}{body}{_END}"
 
     def escaped(self, text: str) -> str:
-        """Return a text without commands; letters beyond Latin-1, which pdflatex does not know, as their numbers."""
-        return "".join(_TEX.get(char) or (char if char < "\u0100" else f"{{[}}U+{ord(char):04X}{{]}}") for char in text)
+        """Return a text without commands; characters that pdflatex may not know are their numbers."""
+        pieces = re.split(r"(?<=\S{25})(?=\S{25})", text)  # a long word may break
+        return r"\allowbreak{}".join("".join(map(_escaped_for_tex, piece)) for piece in pieces)
 
     def symbol(self, symbol: Symbol) -> str:
         """Return a symbol between dollar signs."""
@@ -451,23 +462,28 @@ class Latex(Format):
 
     def table(self, table: Table) -> str:
         """Return a table that breaks over pages, as wide as the line."""
-        right = [column.startswith(">") for column in table.columns]
         shares = _shares([[_plain(cell) for cell in row] for row in table.rows], table.columns)
+        sides = ["left" if column.startswith(">") else "right" for column in table.columns]
         columns = "".join(
-            rf">{{\{'raggedleft' if r else 'raggedright'}\arraybackslash}}p{{\dimexpr{share:.3f}\linewidth-2\tabcolsep}}"
-            for r, share in zip(right, shares, strict=True)
+            rf">{{\ragged{side}\arraybackslash}}p{{\dimexpr{share:.3f}\linewidth-2\tabcolsep}}"
+            for side, share in zip(sides, shares, strict=True)
         )
         rows = [tuple((column.removeprefix(">"),) for column in table.columns), *table.rows]
         lines = [" & ".join(map(self.text, row)) + r" \\" for row in rows]
         lines[0] = rf"\hline {lines[0]} \hline \endhead"
         return "\n".join(
-            [rf"{{\small\begin{{longtable}}[l]{{@{{}}{columns}@{{}}}}", *lines, r"\hline", r"\end{longtable}\par}", ""]
+            [
+                rf"{{\small\renewcommand\arraystretch{{1.15}}\begin{{longtable}}[l]{{@{{}}{columns}@{{}}}}",
+                *lines,
+                r"\hline",
+                r"\end{longtable}\par}",
+                "",
+            ]
         )
 
     def listing(self, text: str) -> str:
         """Return lines in a typewriter face; a verbatim environment would end where the text says so."""
-        lines = [piece for line in text.splitlines() for piece in _pieces(line)]
-        shown = "\\\\\n".join(self.escaped(line).replace(" ", "~") or "~" for line in lines)
+        shown = "\\\\\n".join(self.escaped(line).replace(" ", "~") or "~" for line in text.splitlines())
         return f"{{\\footnotesize\\ttfamily {shown}\\par}}\n"
 
     def drawing(self, text: str) -> str:  # noqa: ARG002
@@ -479,19 +495,21 @@ class Latex(Format):
         return f"\\includegraphics[width=\\linewidth,height=.6\\textheight,keepaspectratio]{{{name}}}\\par\n"
 
 
+def _escaped_for_tex(char: str) -> str:
+    accented = char < "\u0100" and char.isalpha() and unicodedata.decomposition(char)[:1] not in ("", "<")
+    return _TEX.get(char) or (char if char.isascii() or accented else f"{{[}}U+{ord(char):04X}{{]}}")
+
+
 def _plain(cell: Text) -> str:
-    return "".join(part.latex if isinstance(part, Symbol) else part.url if isinstance(part, Link) else part for part in cell)
+    return "".join(
+        part.latex if isinstance(part, Symbol) else part.url if isinstance(part, Link) else part for part in cell
+    )
 
 
 def _shares(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> list[float]:
     """Return the share of the width that each column gets, by the length of what stands in it."""
-    lengths = [max(6, *(min(len(text), 40) for text in column)) for column in zip(columns, *rows, strict=True)]
+    lengths = [3 + max(1, *(min(len(text), 40) for text in column)) for column in zip(columns, *rows, strict=True)]
     return [length / sum(lengths) for length in lengths]
-
-
-def _pieces(line: str) -> list[str]:
-    """Return a line in pieces that fit a page; YAML folds its own lines, but not a long word."""
-    return [line[i : i + 90] for i in range(0, len(line), 90)] or [""]
 
 
 FORMATS: dict[str, type[Format]] = {".md": Markdown, ".html": Html, ".tex": Latex}

@@ -13,7 +13,7 @@ from lossreg.composition.schedules import Constant, as_data
 from lossreg.config.card import Record, schedule_entries
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
 from lossreg.keys import Compound, Deep, Term
-from lossreg.printable import clipped, counted, printable
+from lossreg.printable import clipped, counted
 from lossreg.registry.components import Entry
 from lossreg.registry.params import parameters_of
 from lossreg.registry.signature import REQUIRED, signature_of
@@ -167,7 +167,9 @@ class _Card:
         yield Heading("Loss card", 1)
         leaves = sum(place.term.group is None for place in self.places)
         version = self.record.versions["lossreg"]
-        yield Paragraph((f"The loss of {Path(self.name).name}: {counted(leaves, 'term')}. Written by lossreg {version}.",))
+        yield Paragraph(
+            (f"The loss of {Path(self.name).name}: {counted(leaves, 'term')}. Written by lossreg {version}.",)
+        )
         yield from self.formula()
         yield from self.terms()
         yield from self.losses()
@@ -270,6 +272,15 @@ class _Card:
             if entry.spec.formula:
                 yield Paragraph((f"{name}:",))
                 yield from _formula_of(entry)
+        if any("end_epoch" in text for text in same):
+            t = Symbol("t")
+            yield Paragraph(
+                (
+                    "In such formulas ",
+                    t,
+                    " goes from 0 at start_epoch, by default 0, to 1 at end_epoch.",
+                )
+            )
         curves = curves_of(self.config)
         for unit in sorted({curve.unit for curve in curves if curve.moves} - {"both"}):
             yield from self._over([curve for curve in curves if curve.moves and curve.unit == unit], unit)

@@ -104,12 +104,18 @@ class Record:
         Args:
             text: the text, which ends with a line break.
             opening, line, closing: what begins the comment, each line in it, and what ends it.
+
+        Raises:
+            CardError: it is too long to be read again.
         """
         data = {"lossreg_card": _FORMAT, **asdict(self), "digest": self.digest, "text": _digest_of(text)}
         packed = base64.b64encode(json.dumps(data, separators=(",", ":")).encode()).decode()
         lines = [line + packed[i : i + _WIDTH] for i in range(0, len(packed), _WIDTH)]
         comment = [f"{opening}lossreg-card:begin", *lines, f"{line}lossreg-card:end{closing}"]
-        return text + "\n".join(comment) + "\n"
+        card = text + "\n".join(comment) + "\n"
+        if len(card.encode()) > MAX_CARD:
+            raise CardError(f"expected a card of at most {MAX_CARD:,} bytes, found {len(card.encode()):,}; write a .md")
+        return card
 
     @classmethod
     def read(cls, content: bytes, name: str) -> tuple[Self, list[str]]:
@@ -361,7 +367,9 @@ def _tensors(criterion: MultiLoss) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or _name_of(value) not in _DTYPES:
             kind = _name_of(value) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise CardError(f"the state {key!r}: expected a dense tensor of numbers, found {kind}; a card cannot hold it")
+            raise CardError(
+                f"the state {key!r}: expected a dense tensor of numbers, found {kind}; a card cannot hold it"
+            )
     return dict(state)
 
 
@@ -419,7 +427,11 @@ def _decoded(state: State, name: str) -> dict[str, Tensor]:
             raise CardError(f"{name}: the state {key!r} is damaged: it is no base64") from None
         if len(data) != math.prod(shape) * dtype.itemsize:
             raise CardError(f"{name}: the state {key!r} is damaged: {len(data):,} bytes do not have the shape {shape}")
-        flat = torch.frombuffer(bytearray(data), dtype=torch.uint8 if kind == "bool" else dtype) if data else torch.empty(0)
+        flat = (
+            torch.frombuffer(bytearray(data), dtype=torch.uint8 if kind == "bool" else dtype)
+            if data
+            else torch.empty(0)
+        )
         try:
             found[key] = flat.to(dtype).reshape(shape)
         except RuntimeError as error:
