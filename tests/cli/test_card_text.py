@@ -31,7 +31,7 @@ from lossreg.testing import loss_configs
 
 def blocks_of(text: str) -> list[Block]:
     config = parse_quietly(text)
-    return card_text(config, Record.of(config), "/home/me/loss.yaml")
+    return card_text(config, Record.of(config), "folder/of/loss.yaml")
 
 
 def said(text: Text) -> str:
