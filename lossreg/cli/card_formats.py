@@ -178,9 +178,7 @@ class Markdown(Format):
 
     def paragraph(self, paragraph: Paragraph) -> str:
         """Return a paragraph in lines of at most 80 characters."""
-        # a text that begins like a list is none
-        text = re.sub(r"^([-+=]|[0-9]+[.)])", _begun, self.text(paragraph.text))
-        return f"{_wrapped(text)}\n\n"
+        return f"{_wrapped(_begun(self.text(paragraph.text)))}\n\n"
 
     def formula(self, formula: Formula) -> str:
         """Return a fenced block for each equation."""
@@ -193,7 +191,9 @@ class Markdown(Format):
         rule = ["---:" if column.startswith(">") else "---" for column in table.columns]
         lines = [f"| {' | '.join(row)} |" for row in (heads, rule, *rows)]
         if max(map(len, lines)) > WIDTH:
-            return "".join(_wrapped(f"- {_facts(table.columns, heads, row)}", "  ") + "\n" for row in rows) + "\n"
+            return (
+                "".join(_wrapped(f"- {_begun(_facts(table.columns, heads, row))}", "  ") + "\n" for row in rows) + "\n"
+            )
         return "\n".join(lines) + "\n\n"
 
     def listing(self, text: str) -> str:
@@ -209,8 +209,9 @@ class Markdown(Format):
         return f"![The weights of the terms]({name})\n\n"
 
 
-def _begun(match: re.Match[str]) -> str:
-    return f"{match[0][:-1]}\\{match[0][-1]}"
+def _begun(text: str) -> str:
+    """Return a text that does not begin a list, also if it looks like it."""
+    return re.sub(r"^([-+=]|[0-9]+[.)])", lambda match: f"{match[0][:-1]}\\{match[0][-1]}", text)
 
 
 def _facts(columns: Sequence[str], heads: Sequence[str], row: Sequence[str]) -> str:

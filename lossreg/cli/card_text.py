@@ -449,11 +449,10 @@ def _addend(place: _Place) -> str:
 
 
 def _latex_number(value: float) -> str:
-    mantissa, _, exponent = _float(value).partition("e")
-    text = mantissa if not exponent else f"10^{{{int(exponent)}}}"
-    if exponent and mantissa != "1":
-        text = rf"{mantissa} \cdot {text}"
-    return f"({text})" if value < 0 else text
+    mantissa, _, exponent = _float(abs(value)).partition("e")
+    power = f"10^{{{int(exponent)}}}" if exponent else ""
+    text = power if power and mantissa == "1" else rf"{mantissa} \cdot {power}" if power else mantissa
+    return f"(-{text})" if value < 0 else text
 
 
 def _float(value: float) -> str:

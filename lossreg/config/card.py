@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 from omegaconf._utils import get_omega_conf_dumper
 
+from lossreg.arguments import shown
 from lossreg.composition.schedules import as_data
 from lossreg.config.grammar import Component, CompoundConfig
 from lossreg.config.parsing import Permissions, parse_source
@@ -159,7 +160,7 @@ class Record:
             raise CardError(f"{name}: the record of the card is damaged: expected JSON in base64") from None
         version = data.get("lossreg_card") if isinstance(data, dict) else None
         if version != _FORMAT:
-            raise CardError(f"{name}: expected a card of format {_FORMAT}, found {version!r}; update lossreg")
+            raise CardError(f"{name}: expected a card of format {_FORMAT}, found {shown(version)}; update lossreg")
         texts = [data.get(key) for key in ("config", "digest", "text")]
         tables = [data.get(key) for key in ("components", "versions")]
         state = data.get("state")

@@ -69,7 +69,7 @@ def formulas(blocks: list[Block], heading: str = "Formula") -> list[str]:
         ("losses: [slope]\nnormalize_losses: false", ["L(e) = L_1"]),
         (
             "losses: [{loss: slope, weight: 2.5, normalize: false}, {loss: slope, name: b, weight: -1.0e-5}]",
-            [r"L(e) = 2.5 \, L_1 + (-1 \cdot 10^{-5}) \, \frac{L_2}{n_2}".replace(r"-1 \cdot ", r"-1 \cdot ")],
+            [r"L(e) = 2.5 \, L_1 + (-10^{-5}) \, \frac{L_2}{n_2}"],
         ),
         (
             "losses: [{loss: slope, weight: [0, 1], epoch_thresholds: [0, 3]}]\nweighting: dwa",

@@ -86,6 +86,34 @@ def test_a_criterion_and_its_state_come_back_bit_for_bit(tmp_path: Path, form: t
         assert values == others
 
 
+def test_members_of_a_model_come_back(tmp_path: Path) -> None:
+    text = "losses: [{loss: from_dict, key: losses, rest: 0.5}, {loss: offset}]"
+    criterion = build(text)
+    criterion({**PRED, "losses": {"box": torch.tensor(2.0), "class": torch.tensor(3.0)}}, GT)
+    again = rebuild(card(tmp_path, text, criterion))
+    assert [path for path, _ in again.leaves()] == ["from_dict/box", "from_dict/class", "offset"]
+    assert same_state(criterion, again)
+
+
+@pytest.mark.needs_plugins
+def test_a_legacy_block_has_a_card(tmp_path: Path) -> None:
+    text = """
+loss_params:
+  multi_loss:
+    coefs: {epoch_thresholds: [0, 5], seg: 10, seg_edge_interior: [0, 1]}
+    normalization_params: {min_samples: 10, max_samples: 1000}
+  seg_loss_params: {w0: 50, sigma: 10}
+compute_seg: true
+compute_crossfield: false
+seg_params: {compute_interior: true, compute_edge: true, compute_vertex: false}
+pl_trainer: {precision: 32}
+"""
+    criterion = build(text)
+    again = rebuild(card(tmp_path, text, criterion), strict=True)
+    assert again.plan() == criterion.plan()
+    assert same_state(criterion, again)
+
+
 @given(config=loss_configs("local"), epoch=st.floats(0, 100))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_random_config_is_rebuilt_equal(tmp_path: Path, config: dict[str, Any], epoch: float) -> None:
