@@ -198,6 +198,14 @@ class ConfigWarning(UserWarning):
     """A config is ambiguous; the message says how it was read and what else it could mean."""
 
 
+class CardError(LossregError, ValueError):
+    """A loss card cannot be written or rebuilt: it is damaged, was changed, or describes another loss here."""
+
+
+class CardWarning(UserWarning):
+    """A loss card is rebuilt although something differs; the message says what."""
+
+
 class ArgumentError(LossregError, TypeError, ValueError):
     """An argument of a constructor or a function is wrong; `problems` lists every mistake.
 

@@ -45,6 +45,10 @@ _COMMANDS = {
     "schema": ("lossreg.cli.schema:schema_command", "Print a JSON Schema for completion and checks in an editor."),
     "plot": ("lossreg.cli.plot:plot_command", "Plot the weight of each term over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
+    "card": (
+        "lossreg.cli.card:card_command",
+        "Describe a loss for a paper: formulas, weights, sources, versions.",
+    ),
     "new": ("lossreg.cli.new:new_command", "Create a plugin package for your own loss."),
     "demo": (
         "lossreg.demo.command:demo_command",

@@ -71,30 +71,20 @@ def _built(config: CompoundConfig | Component) -> dict[str, Any]:
 
 def _described(config: CompoundConfig) -> dict[str, Any]:
     """Return the terms of a config with their weights at the knots, and its weighting, as data."""
-    from lossreg.cli.curves import curves_of
+    from lossreg.cli.curves import curves_of, times_of
 
     terms = [
         {
             "name": curve.name,
             "loss": leaf.term.loss_name,
             "unit": curve.unit,
-            "weights": [[time, curve.weight(time)] for time in _times([curve])],
+            "weights": [[time, curve.weight(time)] for time in times_of([curve])],
             "normalize": leaf.normalize,
             "optional": leaf.optional,
         }
         for curve, leaf in zip(curves_of(config), config.leaves(), strict=True)
     ]
     return {"terms": terms, "weighting": None if config.weighting is None else config.weighting.entry.name}
-
-
-def _times(curves: list[Curve]) -> list[float]:
-    """Return the times for which weights are shown: 0 and every knot; only 0 if all weights are constant."""
-    from lossreg.cli.curves import knots_within, last_epoch
-
-    last = max((knot for curve in curves for knot in curve.knots), default=0.0)
-    if last <= 0 and any(curve.moves for curve in curves):
-        last = last_epoch(curves)
-    return knots_within(curves, last)
 
 
 def _show(file: Source, config: CompoundConfig, built: dict[str, Any]) -> None:
@@ -122,10 +112,10 @@ def _show(file: Source, config: CompoundConfig, built: dict[str, Any]) -> None:
 
 
 def _table(unit: str, rows: list[tuple[Curve, dict[str, Any]]]) -> Table:
-    from lossreg.cli.curves import number
+    from lossreg.cli.curves import number, thinned, times_of
     from lossreg.tables import Column, Table
 
-    times = _thinned(_times([curve for curve, _ in rows]))
+    times = thinned(times_of([curve for curve, _ in rows]), _MOST_COLUMNS)
     moving = any(curve.moves for curve, _ in rows)
     headings = [f"{unit} {number(time)}" for time in times] if moving else ["Weight"]
     cells = [
@@ -141,11 +131,3 @@ def _table(unit: str, rows: list[tuple[Curve, dict[str, Any]]]) -> Table:
 def _notes(term: dict[str, Any]) -> str:
     notes = {"not normalised": not term["normalize"], "optional": term["optional"]}
     return ", ".join(note for note, holds in notes.items() if holds)
-
-
-def _thinned(times: list[float]) -> list[float]:
-    """Return at most as many times as fit into a table, including the first and the last."""
-    if len(times) <= _MOST_COLUMNS:
-        return times
-    last = len(times) - 1
-    return [times[round(i * last / (_MOST_COLUMNS - 1))] for i in range(_MOST_COLUMNS)]

@@ -85,6 +85,22 @@ def knots_within(curves: Sequence[Curve], epochs: float) -> list[float]:
     return sorted({0.0, epochs, *(knot for curve in curves for knot in curve.knots if 0 <= knot <= epochs)})
 
 
+def times_of(curves: Sequence[Curve]) -> list[float]:
+    """Return the times for which a table shows weights: 0 and every knot; only 0 if all weights are constant."""
+    last = max((knot for curve in curves for knot in curve.knots), default=0.0)
+    if last <= 0 and any(curve.moves for curve in curves):
+        last = last_epoch(curves)
+    return knots_within(curves, last)
+
+
+def thinned(times: list[float], most: int) -> list[float]:
+    """Return at most as many times as fit into a table, including the first and the last."""
+    if len(times) <= most:
+        return times
+    last = len(times) - 1
+    return [times[round(i * last / (most - 1))] for i in range(most)]
+
+
 # --- in the terminal ------------------------------------------------------------------------------
 
 

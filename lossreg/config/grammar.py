@@ -89,6 +89,7 @@ class CompoundConfig:
         pre_processes, weighting: components.
         compile: whether it is compiled.
         dictionary: arguments of `FromDict`, where its terms are members of a dictionary of losses; else None.
+        data: the block that it was parsed from, references resolved; None for a group.
     """
 
     path: str
@@ -98,6 +99,7 @@ class CompoundConfig:
     weighting: Component | None = None
     compile: bool = False
     dictionary: dict[str, Data] | None = None
+    data: Data = field(default=None, repr=False, compare=False)
 
     @property
     def normalize(self) -> bool:

@@ -155,4 +155,5 @@ def _compound(data: Data, problems: list[ConfigProblem], path: str, allowed: Per
     grammar = allowed.grammar(problems)
     config = grammar.compound(data, path)
     grammar.problems.done()
+    config.data = data
     return config
