@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lossreg.config.build import build_loss_from_config as build_loss_from_config
     from lossreg.config.build import get_loss_function as get_loss_function
     from lossreg.config.build import load_loss as load_loss
+    from lossreg.config.card import rebuild as rebuild
     from lossreg.errors import ConfigError as ConfigError
     from lossreg.errors import LossregError as LossregError
     from lossreg.losses.base import Loss as Loss
@@ -67,6 +68,7 @@ _HOME = {
     "hookimpl": "lossreg.registry.hookspecs",
     "list_losses": "lossreg.registry",
     "load_loss": "lossreg.config.build",
+    "rebuild": "lossreg.config.card",
     "refresh": "lossreg.registry",
     "register": "lossreg.registry",
 }

@@ -114,6 +114,10 @@ class CheckpointError(LossregError, RuntimeError):
         return type(self), (self.owner, self.problems)
 
 
+class CalibrationWarning(UserWarning):
+    """A criterion that divides its terms by norms is trained before anything set the norms."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint was loaded, but needs your attention; the message says why."""
 
@@ -192,6 +196,14 @@ class ConfigError(LossregError, ValueError):
 
 class ConfigWarning(UserWarning):
     """A config is ambiguous; the message says how it was read and what else it could mean."""
+
+
+class CardError(LossregError, ValueError):
+    """A loss card cannot be written or rebuilt: it is damaged, was changed, or describes another loss here."""
+
+
+class CardWarning(UserWarning):
+    """A loss card is rebuilt although something differs; the message says what."""
 
 
 class ArgumentError(LossregError, TypeError, ValueError):

@@ -94,9 +94,9 @@ SomeKeys: TypeAlias = Annotated[
     list[BatchKey], Limits("one key or more, such as ['pred.seg', 'gt.mask']", bool, {"minItems": 1})
 ]
 Weight: TypeAlias = Annotated[Any, Read("weight", "a number, a list of numbers or a schedule", "1.0")]
-Terms: TypeAlias = Annotated[
-    Any, Read("terms", "a list of terms or a mapping of name to term", "[{loss: NAME, weight: 1.0}]")
-]
+SOME_TERMS = "[{loss: torch/L1Loss, weight: 1.0}]"
+"""The terms that a fix shows."""
+Terms: TypeAlias = Annotated[Any, Read("terms", "a list of terms or a mapping of name to term", SOME_TERMS)]
 Preprocess: TypeAlias = Annotated[Any, Read("preprocess", "a preprocess by name, or a mapping", "{preprocess: NAME}")]
 Weighting: TypeAlias = Annotated[Any, Read("weighting", "a weighting by name, or a mapping", "{strategy: NAME}")]
 LossName: TypeAlias = Annotated[Any, Read("loss_name", "the name of a loss", "NAME")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import IO, TypeGuard
 
 MOST_SHOWN = 50
@@ -69,3 +70,39 @@ def takes_styles(stream: IO[str] | None) -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def width_of(stream: IO[str] | None) -> int | None:
+    """Return the width of the terminal that a stream goes to, or that in COLUMNS; None if it goes elsewhere."""
+    if stream is None or not stream.isatty():
+        return None
+    try:
+        columns = int(os.environ.get("COLUMNS", 0))
+    except ValueError:
+        columns = 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(stream.fileno()).columns
+        except OSError:  # a stream without a file
+            columns = 0
+    return columns or 80
+
+
+def paragraph(text: str, width: int | None, first: str = "", rest: str = "") -> str:
+    """Return a text in lines of at most `width` characters; words, such as names and addresses, are not broken.
+
+    Args:
+        text: the text, escaped in the result.
+        width: the maximum, indents included; None for one line.
+        first, rest: the beginning of the first line, and of the others.
+    """
+    if width is None:
+        return first + printable(text)
+    return textwrap.fill(
+        printable(text),
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 import unicodedata
 
 import pytest
@@ -11,7 +16,7 @@ from hypothesis import strategies as st
 
 from lossreg import ConfigError, LossregError
 from lossreg.errors import ConfigProblem, MissingKeyError
-from lossreg.printable import clipped, counted, printable, takes_styles
+from lossreg.printable import clipped, counted, paragraph, printable, takes_styles, width_of
 
 UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats (direction, zero width), surrogates, line separators
 
@@ -115,3 +120,29 @@ def test_who_takes_styles(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (takes_styles(Terminal()), takes_styles(io.StringIO()), takes_styles(None)) == (terminal, pipe, pipe)
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("", 80), ("wide", 80), ("0", 80), ("-5", 80)])
+def test_the_width_of_a_terminal_is_that_in_columns_where_it_is_a_number(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert width_of(Terminal()) == width  # it has no file, whose width could be asked
+    assert width_of(io.StringIO()) is None
+    assert width_of(None) is None
+
+
+def test_the_width_of_a_terminal_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 93, 0, 0))
+    with os.fdopen(ours), os.fdopen(theirs, "w") as terminal:
+        assert width_of(terminal) == 93
+
+
+def test_a_paragraph_breaks_no_word_and_is_a_line_without_a_width() -> None:
+    text = "see https://a-page.example/with-hyphens for the rest\x1b"
+    assert paragraph(text, 20, "- ", "  ").split("\n") == [
+        "- see", "  https://a-page.example/with-hyphens", "  for the rest\\x1b"
+    ]  # fmt: skip
+    assert paragraph(text, None, "- ", "  ") == "- see https://a-page.example/with-hyphens for the rest\\x1b"

@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ class ThreadRanks:
     def __init__(self, size: int) -> None:
         self.size = size
         self.collectives = 0
+        self.store = dist.HashStore()
+        self.store.set_timeout(timedelta(seconds=2))
         self._own = threading.local()
         self._changed = threading.Condition()
 
@@ -80,5 +83,6 @@ class ThreadRanks:
         monkeypatch.setattr(dist, "is_initialized", lambda: True)
         monkeypatch.setattr(dist, "get_world_size", lambda: self.size)
         monkeypatch.setattr(dist, "get_rank", lambda: self._own.rank)
+        monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: self.store)
         monkeypatch.setattr(dist, "all_reduce", self.all_reduce)
         monkeypatch.setattr(dist, "all_gather_object", self.all_gather_object)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import click
 
 from lossreg import __version__
-from lossreg.cli.output import drop, echo, owning
+from lossreg.cli.console import lines_for
+from lossreg.cli.output import Safe, drop, echo, owning
 from lossreg.errors import LossregError
 from lossreg.printable import printable
 from lossreg.registry.foreign import described
@@ -47,6 +49,10 @@ _COMMANDS = {
     "schema": ("lossreg.cli.schema:schema_command", "Print a JSON Schema for completion and checks in an editor."),
     "plot": ("lossreg.cli.plot:plot_command", "Plot the weight of each term over the epochs."),
     "graph": ("lossreg.cli.graph:graph_command", "Draw the graph of preprocesses, keys, terms and groups."),
+    "card": (
+        "lossreg.cli.card:card_command",
+        "Describe a loss for a paper: formulas, weights, sources, versions.",
+    ),
     "new": ("lossreg.cli.new:new_command", "Create a plugin package for your own loss."),
     "demo": (
         "lossreg.demo.command:demo_command",
@@ -72,6 +78,18 @@ class _Commands(click.Group):
         owner = copy(command)
         owner.callback = owning(command.callback)
         return owner
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name; the error for another name tells the nearest one."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from lossreg.values import did_you_mean
+
+            hint = did_you_mean(name, _COMMANDS) or f"the commands are {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"no command is named {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -107,9 +125,9 @@ def _one_line() -> Iterator[None]:
         drop(sys.stdout)
         raise click.exceptions.Exit(0) from None
     except (LossregError, OSError) as error:
-        raise click.ClickException(printable(str(error), keep="\n")) from error
+        raise _fitted(click.ClickException(str(error))) from error
     except click.ClickException as error:
-        vars(error)["message"] = printable(error.message, keep="\n")
+        _fitted(error)
         raise
     except KeyboardInterrupt as error:
         echo(*(f"\n{note}" for note in getattr(error, "__notes__", ())), err=True)
@@ -117,8 +135,14 @@ def _one_line() -> Iterator[None]:
     except Exception:
         raise
     except BaseException as error:  # `sys.exit` in a plugin would end the command with success
-        reason = printable(described(error), keep="\n")
-        raise click.ClickException(f"a plugin's code stopped the command: {reason}") from error
+        raise _fitted(click.ClickException(f"a plugin's code stopped the command: {described(error)}")) from error
+
+
+def _fitted(error: click.ClickException) -> click.ClickException:
+    """Return an error whose message is escaped and fits the terminal."""
+    vars(error)["message"] = printable(error.message, keep="\n")
+    vars(error)["format_message"] = partial(lines_for, sys.stderr, error.format_message(), "Error: ")
+    return error
 
 
 def _finish() -> None:
@@ -131,7 +155,7 @@ def _finish() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    echo(f"Warning: {message}", err=True)
+    echo("Warning: ", Safe(lines_for(sys.stderr, str(message), "Warning: ")), err=True)
 
 
 @click.group(

@@ -9,8 +9,9 @@ from typing import Any
 import click
 from packaging.utils import canonicalize_name
 
+from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
-from lossreg.cli.output import Safe, echo, show_json, styled
+from lossreg.cli.output import echo, show_json
 from lossreg.keys import FROM_DICT, FROM_DICT_SUMMARY
 from lossreg.registry import catalog, foreign
 from lossreg.registry.components import Entry, Section
@@ -28,7 +29,6 @@ _PLURALS = {
 }
 
 _OF_A_MODEL = {*words_of(f"dict dictionary detector returns computes {FROM_DICT}")}  # which no loss has
-_SUMMARY = 40  # characters that the summaries of a table need at least
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -38,7 +38,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.command("list", epilog="Example: lossreg list imbalanced segmentation")
 @click.argument("words", metavar="[GLOB|WORDS]...", nargs=-1)
-@click.option("--kind", type=click.Choice(KINDS), default="loss", show_default=True, help="What to list.")
+@click.option("--kind", type=Choice(KINDS), default="loss", show_default=True, help="What to list.")
 @click.option("--task", metavar="TASK", help="Only losses for a task, such as segmentation.")
 @click.option("--all", "absent_too", is_flag=True, help="Also those that need what is not installed.")
 @importing
@@ -73,7 +73,10 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     elif not of_a_model:
         echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
     if of_a_model and not as_json:
-        echo(f"\n{FROM_DICT}: {FROM_DICT_SUMMARY}; see `lossreg show {FROM_DICT}`")
+        from lossreg.cli import console
+
+        echo()
+        console.say(f"{FROM_DICT}: {FROM_DICT_SUMMARY}; see `lossreg show {FROM_DICT}`", rest="  ")
 
 
 def _is_glob(word: str) -> bool:
@@ -101,38 +104,26 @@ def _hint(section: Section[Any], every: list[Entry[Any]], query: str) -> str:
 
 
 def _show_list(found: list[Entry[Any]], needs: list[tuple[str, ...]]) -> None:
-    """Print a table; in a terminal that is too narrow for it, a paragraph for each component.
+    """Print a table, and how to install what is missing.
 
     Args:
         found: the components.
         needs: what each lacks.
     """
     from lossreg.cli import console
+    from lossreg.tables import Column, Table
 
-    origins = [f"needs {', '.join(n)}" if n else origin_of(entry.plugin) for entry, n in zip(found, needs, strict=True)]
-    rows = [
-        (entry.name, ", ".join(entry.spec.aliases), entry.spec.summary, origin)
-        for entry, origin in zip(found, origins, strict=True)
-    ]
-    width = console.terminal_width()
-    if width is None or _width_of(rows) <= width:
-        console.show(console.table(("Name", "Alias", "Summary", "Distribution"), rows))
-    else:
-        for name, alias, summary, origin in rows:
-            echo(styled(name, bold=True))
-            parts = (summary, alias and f"alias {alias}", origin)
-            echo(Safe(console.paragraph("; ".join(filter(None, parts)), width, "    ", "    ")))
+    columns = [Column("Name"), Column("Alias", rank=1), Column("Summary", "prose"), Column("Distribution", rank=2)]
+    rows = []
+    for entry, needed in zip(found, needs, strict=True):
+        lacks = f" (needs {', '.join(needed)})" if needed else ""
+        rows.append((entry.name, ", ".join(entry.spec.aliases), entry.spec.summary + lacks, origin_of(entry.plugin)))
+    console.show(Table(columns, rows))
     missing = dict.fromkeys(n for n in needs if n)
     if missing:
         echo("\nTo install what is missing:\n")
         for line in sorted({install_line(*n) for n in missing}):
             echo(f"  {line}")
-
-
-def _width_of(rows: list[tuple[str, str, str, str]]) -> int:
-    """Return the width of a table in which only summaries are wrapped, at no less than `_SUMMARY` characters."""
-    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return sum(longest) - longest[2] + min(longest[2], _SUMMARY) + 2 * len(longest)
 
 
 def section_of(kind: str) -> Section[Any]:
@@ -182,6 +173,7 @@ def plugins_command(as_json: bool) -> None:
     broken one an error.
     """
     from lossreg.cli import console
+    from lossreg.tables import Column, Table
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the table says the same
@@ -190,17 +182,22 @@ def plugins_command(as_json: bool) -> None:
     if as_json:
         show_json({"plugins": [_described_plugin(p) for p in found.plugins], "conflicts": found.conflicts()} | blocked)
         return
-    rows = [(p.name, p.distribution, p.version, offer_of(p)) for p in found.plugins]
-    console.show(console.table(("Plugin", "Distribution", "Version", "Offers"), rows))
+    columns = (Column("Plugin"), Column("Distribution", rank=2), Column("Version", rank=1), Column("Offers", "prose"))
+    console.show(Table(columns, [(p.name, p.distribution, p.version, offer_of(p)) for p in found.plugins]))
     for plugin in found.plugins:
         if plugin.error is not None:
-            echo(f"\n{plugin.origin} is skipped:\n  {foreign.described(plugin.error)}")
-    for note in (*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()):
-        echo(f"\n{note}")
+            echo()
+            console.say(f"{plugin.origin} is skipped:")
+            for line in foreign.described(plugin.error).splitlines():
+                console.say(line, "  ", "  ")
+    notes = [*dict.fromkeys(plugin.note for plugin in found.plugins if plugin.note), *found.conflicts()]
     if blocked["blocked"]:
-        echo(f"\nBlocked by LOSSREG_DISABLE: {', '.join(blocked['blocked'])}")
+        notes.append(f"Blocked by LOSSREG_DISABLE: {', '.join(blocked['blocked'])}")
     if blocked["unknown"]:
-        echo(f"\nIn LOSSREG_DISABLE, but no installed plugin: {', '.join(blocked['unknown'])}")
+        notes.append(f"In LOSSREG_DISABLE, but no installed plugin: {', '.join(blocked['unknown'])}")
+    for note in notes:
+        echo()
+        console.say(note, rest="  ")
 
 
 def blocked_names() -> dict[str, list[str]]:

@@ -13,11 +13,10 @@ from lossreg.errors import ConfigError
 from lossreg.printable import counted, printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lossreg.cli.curves import Curve
     from lossreg.config.grammar import Component, CompoundConfig
     from lossreg.config.reading import Source
+    from lossreg.tables import Table
 
 _MOST_COLUMNS = 8
 
@@ -72,14 +71,14 @@ def _built(config: CompoundConfig | Component) -> dict[str, Any]:
 
 def _described(config: CompoundConfig) -> dict[str, Any]:
     """Return the terms of a config with their weights at the knots, and its weighting, as data."""
-    from lossreg.cli.curves import curves_of
+    from lossreg.cli.curves import curves_of, times_of
 
     terms = [
         {
             "name": curve.name,
             "loss": leaf.term.loss_name,
             "unit": curve.unit,
-            "weights": [[time, curve.weight(time)] for time in _times([curve])],
+            "weights": [[time, curve.weight(time)] for time in times_of([curve])],
             "normalize": leaf.normalize,
             "optional": leaf.optional,
         }
@@ -88,62 +87,47 @@ def _described(config: CompoundConfig) -> dict[str, Any]:
     return {"terms": terms, "weighting": None if config.weighting is None else config.weighting.entry.name}
 
 
-def _times(curves: list[Curve]) -> list[float]:
-    """Return the times for which weights are shown: 0 and every knot; only 0 if all weights are constant."""
-    from lossreg.cli.curves import knots_within, last_epoch
-
-    last = max((knot for curve in curves for knot in curve.knots), default=0.0)
-    if last <= 0 and any(curve.moves for curve in curves):
-        last = last_epoch(curves)
-    return knots_within(curves, last)
-
-
 def _show(file: Source, config: CompoundConfig, built: dict[str, Any]) -> None:
     from lossreg.cli import console
     from lossreg.cli.curves import curves_of
 
     described = _described(config)
     count = len(described["terms"])
-    echo(f"{printable(file.name)}: ok, {counted(count, 'term')}")
+    console.say(f"{file.name}: ok, {counted(count, 'term')}", rest="  ")
     rows = list(zip(curves_of(config), described["terms"], strict=True))
     for unit in sorted({curve.unit for curve, _ in rows if curve.moves}) or ["epoch"]:
         echo()
         if unit == "both":
             names = ", ".join(curve.name for curve, _ in rows if curve.unit == unit)
-            echo(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`")
+            console.say(f"By epoch and by step: {names}; see `lossreg plot --steps-per-epoch N`", rest="  ")
         else:
             chosen = [(curve, term) for curve, term in rows if curve.unit == unit or not curve.moves]
             console.show(_table(unit, chosen))
     if described["weighting"]:
-        echo(f"\nWeighting: {described['weighting']}, multiplied by the weights above")
+        echo()
+        console.say(f"Weighting: {described['weighting']}, multiplied by the weights above", rest="  ")
     if built.get("preprocesses"):
-        echo(f"\nPreprocesses: {', '.join(built['preprocesses'])}")
+        echo()
+        console.say(f"Preprocesses: {', '.join(built['preprocesses'])}", rest="  ")
 
 
 def _table(unit: str, rows: list[tuple[Curve, dict[str, Any]]]) -> Table:
-    from lossreg.cli.console import table
-    from lossreg.cli.curves import number
+    from lossreg.cli.curves import number, thinned, times_of
+    from lossreg.tables import Column, Table
 
-    times = _thinned(_times([curve for curve, _ in rows]))
+    times = thinned(times_of([curve for curve, _ in rows]), _MOST_COLUMNS)
     moving = any(curve.moves for curve, _ in rows)
-    headings = [f">{unit} {number(time)}" for time in times] if moving else [">Weight"]
+    headings = [f"{unit} {number(time)}" for time in times] if moving else ["Weight"]
     cells = [
         [term["name"], term["loss"], *(number(curve.weight(time)) for time in times), _notes(term)]
         for curve, term in rows
     ]
-    notes = any(row[-1] for row in cells)
-    columns = ["Term", "Loss", *headings, *(["Notes"] if notes else [])]
-    return table(columns, [row if notes else row[:-1] for row in cells])
+    columns = [Column("Term"), Column("Loss"), *(Column(heading, "number") for heading in headings)]
+    if any(row[-1] for row in cells):
+        columns.append(Column("Notes", "prose"))
+    return Table(columns, [row[: len(columns)] for row in cells])
 
 
 def _notes(term: dict[str, Any]) -> str:
     notes = {"not normalised": not term["normalize"], "optional": term["optional"]}
     return ", ".join(note for note, holds in notes.items() if holds)
-
-
-def _thinned(times: list[float]) -> list[float]:
-    """Return at most as many times as fit into a table, including the first and the last."""
-    if len(times) <= _MOST_COLUMNS:
-        return times
-    last = len(times) - 1
-    return [times[round(i * last / (_MOST_COLUMNS - 1))] for i in range(_MOST_COLUMNS)]

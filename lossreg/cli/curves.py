@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#%@"
 _SAMPLES = 240
+_LEAST_STRIP = 30  # columns of a strip beside its name
 _BLUE = "#1f6fb4"
 
 
@@ -84,6 +85,22 @@ def knots_within(curves: Sequence[Curve], epochs: float) -> list[float]:
     return sorted({0.0, epochs, *(knot for curve in curves for knot in curve.knots if 0 <= knot <= epochs)})
 
 
+def times_of(curves: Sequence[Curve]) -> list[float]:
+    """Return the times for which a table shows weights: 0 and every knot; only 0 if all weights are constant."""
+    last = max((knot for curve in curves for knot in curve.knots), default=0.0)
+    if last <= 0 and any(curve.moves for curve in curves):
+        last = last_epoch(curves)
+    return knots_within(curves, last)
+
+
+def thinned(times: list[float], most: int) -> list[float]:
+    """Return at most as many times as fit into a table, including the first and the last."""
+    if len(times) <= most:
+        return times
+    last = len(times) - 1
+    return [times[round(i * last / (most - 1))] for i in range(most)]
+
+
 # --- in the terminal ------------------------------------------------------------------------------
 
 
@@ -92,11 +109,14 @@ def draw_text(
 ) -> str:
     """Return each curve as a strip of blocks above its values at its knots, in `width` columns.
 
-    A full block is the largest weight of the term, so small weights are visible.
+    A full block is the largest weight of the term, so small weights are visible. Names that leave too little room
+    beside them stand above their strips.
     """
     ramp = _ASCII if ascii_only else _BLOCKS
     names = [printable(curve.name) for curve in curves]
     margin = max(map(len, [*names, unit])) + 2
+    above = width - margin < _LEAST_STRIP
+    margin = len(unit) + 2 if above else margin
     columns = max(width - margin, 20)
     at = [epochs * (i / (columns - 1)) for i in range(columns)]
     lines = []
@@ -107,7 +127,9 @@ def draw_text(
         strip = "".join(ramp[math.ceil(abs(weight) / peak * (len(ramp) - 1) - 1e-9)] for weight in weights)
         knots = knots_within([curve], epochs) if curve.moves else [0.0]
         labels = _labels(knots, [number(curve.weight(knot)) for knot in knots], epochs, columns)
-        lines += [f"{name:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
+        beside = "" if above else name
+        lines += [name] if above else []
+        lines += [f"{beside:<{margin}}{strip}".rstrip(), f"{'':<{margin}}{labels}".rstrip(), ""]
     knots = knots_within(curves, epochs)
     lines.append(f"{unit:<{margin}}{_labels(knots, [number(knot) for knot in knots], epochs, columns)}")
     return "\n".join(lines)

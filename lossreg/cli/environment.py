@@ -15,13 +15,13 @@ from typing import Any
 import click
 
 from lossreg import __version__
-from lossreg.cli import console
 from lossreg.cli.catalog import as_json, blocked_names, offer_of
-from lossreg.cli.output import Safe, echo, show_json
+from lossreg.cli.output import Safe, echo, show_json, stream
+from lossreg.printable import paragraph, width_of
 from lossreg.registry import catalog, foreign
 from lossreg.registry.packages import distribution, packages, parsed
 
-_WIDTH = 80
+_WIDTH = 80  # also in a pipe, since the block is pasted
 _SWITCHES = ("LOSSREG_DISABLE", "LOSSREG_DISABLE_AUTOLOAD", "LOSSREG_STRICT")
 
 
@@ -57,7 +57,8 @@ def env_command(as_json: bool) -> None:
 
 def _line(title: str, text: str) -> None:
     """Print a title and a text in a column beside it."""
-    echo(Safe(console.paragraph(text or "none", _WIDTH, f"{title:<11}", " " * 13)))
+    width = min(width_of(stream()) or _WIDTH, _WIDTH)
+    echo(Safe(paragraph(text or "none", width, f"{title:<11}", " " * 13)))
 
 
 def _versions(found: dict[str, str]) -> str:

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
+from lossreg.cli.choice import Choice
 from lossreg.cli.drawing import Arrow, Drawing
 from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_multi_loss, source
-from lossreg.cli.output import echo, writing
+from lossreg.cli.output import echo, stream, writing
 from lossreg.cli.vector import svg
 from lossreg.config.reading import Source
 from lossreg.losses.paths import join
-from lossreg.printable import printable
+from lossreg.printable import paragraph, printable, width_of
 
 
 def running(plan: Sequence[Mapping[str, Any]], made: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
@@ -99,9 +100,17 @@ def _weight(item: Mapping[str, Any]) -> str:
 # --- text -----------------------------------------------------------------------------------------
 
 
-def text(plan: Sequence[Mapping[str, Any]]) -> str:
-    """Return a plan as an outline in the order of execution, with the keys that each item reads."""
-    return "\n".join(map(printable, _outline(plan, "")))
+def text(plan: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Return a plan as an outline in the order of execution, with the keys that each item reads.
+
+    Lines longer than `width` are wrapped between words.
+    """
+    return "\n".join(_wrapped(line, width) for line in _outline(plan, ""))
+
+
+def _wrapped(line: str, width: int | None) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return paragraph(line.lstrip(), width, indent, indent + "      ")
 
 
 def _outline(plan: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
@@ -189,7 +198,7 @@ def _escaped(line: str) -> str:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("text", "mermaid", "dot", "svg")),
+    type=Choice(("text", "mermaid", "dot", "svg")),
     default="text",
     show_default=True,
     help="How to write the graph.",
@@ -204,7 +213,8 @@ def graph_command(file: Source, key: str | None, form: str, output: Path | None)
     """
     plan = running(load_multi_loss(file, key).plan())
     forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
-    written = forms[form](drawing_of(plan)) if form in forms else text(plan)
+    width = width_of(stream()) if output is None else None
+    written = forms[form](drawing_of(plan)) if form in forms else text(plan, width)
     if output is None:
         echo(written)
         return

@@ -14,12 +14,13 @@ from yaml.parser import ParserError
 from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
-from lossreg.cli.output import echo, styled
+from lossreg.cli.console import say
+from lossreg.cli.output import Safe, echo, stream, styled
 from lossreg.config.bounds import RefusedError
 from lossreg.config.positions import Position, Positions, error_position
 from lossreg.config.reading import Source
 from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
-from lossreg.printable import MOST_SHOWN, clipped, counted, printable
+from lossreg.printable import MOST_SHOWN, clipped, counted, paragraph, printable, width_of
 
 if TYPE_CHECKING:
     from lossreg.composition.multiloss import MultiLoss
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _LONGEST = 120  # maximum number of characters of a line to show
 _FIXES = {  # of what is no YAML: the class of the error, and the character where what it is about begins
     (ParserError, "[{"): "close the bracket, or put a comma between the items",
+    (ParserError, "-"): "indent it as far as the lines that belong together with it",
     (ScannerError, ":"): "begin a new line, or quote a text with `: ` in it",
     (ScannerError, "\t@`%"): "indent with spaces, and quote a text that begins with such a character",
     (ScannerError, "\"'"): "close the quotes",
@@ -121,7 +123,9 @@ def mistakes(file: Source, error: ConfigError) -> list[Mistake]:
     if isinstance(error.__cause__, yaml.YAMLError):
         return [_syntax(error.__cause__, text)]
     positions = Positions(text)
-    first = {problem.path: problem for problem in reversed(error.problems)}
+    first: dict[str, ConfigProblem] = {}
+    for problem in error.problems:
+        first.setdefault(problem.path, problem)
     found = [_located(problem, positions) for problem in first.values()]
     return sorted(found, key=lambda mistake: (mistake.line or 0, mistake.column or 0))
 
@@ -170,23 +174,31 @@ def as_data(mistake: Mistake) -> dict[str, Any]:
 def show_mistakes(file: Source, found: list[Mistake]) -> None:
     """Print the first fifty mistakes: `file:line:column: path`, the message, the line and the fix; count the others."""
     name = printable(file.name)
+    width = width_of(stream())
     for mistake in found[:MOST_SHOWN]:
         place = f"{name}:{mistake.line}:{mistake.column}: " if mistake.line else f"{name}: "
-        echo(styled(f"{place}{mistake.path}".rstrip(": "), bold=True))
-        echo("  error: ", printable(clipped(mistake.message.removeprefix(f"{file.name}: "))))
+        heading = paragraph(f"{place}{mistake.path}".rstrip(": "), width, rest="  ")
+        echo(styled(Safe(heading), bold=True))
+        message = clipped(mistake.message.removeprefix(f"{file.name}: "))
+        echo(Safe(paragraph(message, width, "  error: ", "    ")))
         if mistake.column:
-            _show_line(mistake, mistake.column)
+            _show_line(mistake, mistake.column, width)
         if mistake.fix:
-            echo("  fix: ", styled(clipped(mistake.fix), fg="green"))
+            fix = paragraph(clipped(mistake.fix), width, "  fix: ", "    ").removeprefix("  fix: ")
+            echo("  fix: ", styled(Safe(fix), fg="green"))
         echo()
     more = f"; the first {MOST_SHOWN} are above" if len(found) > MOST_SHOWN else ""
-    echo(f"{counted(len(found), 'error')} in {name}{more}")
+    say(f"{counted(len(found), 'error')} in {name}{more}", rest="  ")
 
 
-def _show_line(mistake: Mistake, column: int) -> None:
-    """Print the line of a mistake, or a part of it, with marks below the mistake."""
+def _show_line(mistake: Mistake, column: int, width: int | None) -> None:
+    """Print the line of a mistake, or the part around it that fits, with marks below the mistake."""
     shown = "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in mistake.text)
     before = column - 1 - mistake.skipped
+    margin = f"  {'':{len(str(mistake.line))}} | "
+    if width is not None and len(shown) > (room := max(width - len(margin), 1)):
+        cut = min(max(before - room // 3, 0), len(shown) - room)
+        shown, before = shown[cut : cut + room], before - cut
     marks = max(min(mistake.width, len(shown) - before), 1)
     echo(f"  {mistake.line} | {shown}")
-    echo(f"  {'':{len(str(mistake.line))}} | {'':{before}}", styled("^" * marks, fg="red"))
+    echo(f"{margin}{'':{before}}", styled("^" * marks, fg="red"))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from lossreg.cli.output import echo
-from lossreg.printable import clipped
+from lossreg.cli.output import echo, stream
+from lossreg.printable import clipped, width_of
 from lossreg.registry.plugins import RESERVED, plugin_names
 from lossreg.registry.specs import LONGEST_NAME, is_name
 
@@ -60,7 +60,10 @@ def new_command(name: str, loss: str, directory: Path) -> None:
         shutil.move(Path(unfinished) / name, package)
     for file in written:
         echo(package / file)
-    echo(f"\nNext: cd {package} && pip install -e '.[test]' && pytest")
+    steps = (f"cd {package}", "pip install -e '.[test]'", "pytest")
+    line = f"Next: {' && '.join(steps)}"
+    width = width_of(stream())
+    echo("\n", line if width is None or len(line) <= width else "\n  ".join(["Next:", *steps]))
 
 
 def _check_names(name: str, loss: str) -> None:

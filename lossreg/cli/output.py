@@ -36,7 +36,7 @@ class Safe(str):
 
 def styled(text: str, **style: Any) -> Safe:
     """Return a text in a style of `click.style`; `echo` removes the style if the stream does not support it."""
-    return Safe(click.style(printable(text), **style))
+    return Safe(click.style(text if isinstance(text, Safe) else printable(text), **style))
 
 
 def echo(*parts: object, err: bool = False, end: str = "\n") -> None:

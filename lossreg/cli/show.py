@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
+from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
-from lossreg.cli.output import Safe, echo, show_json, styled
+from lossreg.cli.output import Safe, echo, show_json, stream, styled
 from lossreg.errors import AmbiguousNameError, UnknownNameError
 from lossreg.keys import EPOCH, FROM_DICT, FROM_DICT_SUMMARY, FromDict, Term
+from lossreg.printable import paragraph, width_of
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
@@ -30,7 +34,7 @@ _WIDTH, _WIDEST = 80, 100
 
 @click.command("show", epilog="Example: lossreg show crossfield_align")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), help="Where a loss and, say, a schedule share a name.")
+@click.option("--kind", type=Choice(KINDS), help="Where a loss and, say, a schedule share a name.")
 @importing
 @as_json
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
@@ -74,7 +78,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
             _print(parameter.doc, "      ", "      ")
     else:
         echo("\nIt has no parameters.")
-    echo(f"\nIn YAML:\n\n  {line}")
+    echo(f"\nIn YAML:\n\n{_fitted(line)}")
 
 
 def _show_from_dict(as_json: bool) -> None:
@@ -92,22 +96,26 @@ def _show_from_dict(as_json: bool) -> None:
         echo()
         _print(f"{key.name}: {key.type.words} = {json.dumps(key.default)}", "  ", "    ")
         _print(key.doc, "      ", "      ")
-    echo(f"\nIn YAML:\n\n  {line}")
+    echo(f"\nIn YAML:\n\n{_fitted(line)}")
 
 
 def _width() -> int:
-    from lossreg.cli import console
-
-    width = console.terminal_width()
+    width = width_of(stream())
     return _WIDTH if width is None else min(width, _WIDEST)
 
 
 def _print(text: str, first: str = "", rest: str = "") -> None:
     """Print a paragraph that fits the terminal; nothing if it is empty."""
-    from lossreg.cli import console
-
     if text:
-        echo(Safe(console.paragraph(text, _width(), first, rest)))
+        echo(Safe(paragraph(text, _width(), first, rest)))
+
+
+def _fitted(line: str) -> str:
+    """Return an indented line of YAML; in a terminal that is too narrow for it, several lines that mean the same."""
+    width = width_of(stream())
+    if width is not None and len(line) + 2 > width:
+        line = yaml.safe_dump(yaml.safe_load(line), sort_keys=False).rstrip()
+    return textwrap.indent(line, "  ")
 
 
 def _facts(entry: Entry[Any], target: Any) -> dict[str, str]:

@@ -74,24 +74,28 @@ def before_forward(
     step = kwargs.get("step", args[4] if len(args) > 4 else None)
     predictions = kwargs.get("pred_batch", args[0] if args else None)
     targets = kwargs.get("gt_batch", args[1] if len(args) > 1 else None)
-    call = outside(begin)(module, epoch, step, predictions, targets)
+    normalize = kwargs.get("normalize", args[2] if len(args) > 2 else True)
+    call = outside(begin)(module, epoch, step, predictions, targets, normalize)
     # The call holds the time. Torch 2.6 compiles a graph anew for each epoch that a forward is given.
     return args[:3], {**kwargs, "epoch": None, "step": None, "call": call}
 
 
-def begin(module: nn.Module, epoch: Any, step: Any, predictions: Any, targets: Any) -> Call:
+def begin(module: nn.Module, epoch: Any, step: Any, predictions: Any, targets: Any, normalize: Any) -> Call:
     """Return a call, after the ranks have compared their criteria: before the first collective of a forward.
 
     Args:
         module: the criterion.
         epoch, step: the time.
         predictions, targets: of the forward, for terms that a batch brings, and a window of its own over the ranks.
+        normalize: whether terms are to be divided by their norms.
     """
     criterion = cast("MultiLoss", module)
     if criterion._dictionaries:
         criterion.learn_members(predictions, targets, fix=criterion.training)
     criterion.compare_ranks()
     moment = criterion.moment(epoch, step)
+    if normalize is True and criterion.training and torch.is_grad_enabled():
+        criterion.check_calibration()
     return Call(moment, window=criterion.window_of_forward(targets))
 
 

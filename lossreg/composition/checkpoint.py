@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lossreg.arguments import shown
+from lossreg.composition import changed_weights
 from lossreg.errors import CheckpointError, CheckpointWarning, ConfigProblem, NameLookupError
 from lossreg.losses.base import Loss
 from lossreg.losses.identity import identity, source
@@ -188,6 +190,7 @@ class _Fitting:
         if len(self.problems) == known:
             self._own_tensors(criterion, prefix, path)
             self._weighting(criterion.weighting, f"{prefix}weighting.", f"{path}weighting")
+            self._changed_weights(criterion, prefix, path)
         if len(self.problems) > known:
             return
         self._reorder(criterion, prefix, order)
@@ -300,6 +303,31 @@ class _Fitting:
             if isinstance(value, Tensor):
                 fits = _is_count if weighting is not None and name in weighting.counters else None
                 self.problems += check_tensor(f"{path}.{name}", found[name], value, _COUNT, fits)
+
+    def _changed_weights(self, criterion: MultiLoss, prefix: str, path: str) -> None:
+        """Check the weights that were set at run time; a checkpoint without them leaves those of the criterion."""
+        key = prefix + changed_weights.KEY
+        if key not in self.state:
+            self.state[key] = criterion.changed_weights
+            return
+        try:
+            stored = changed_weights.from_tensor(self.state[key])
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            self._report(path + changed_weights.KEY, "expected weights by the names of terms, as uint8, found others")
+            return
+        own = dict(zip(criterion.names, criterion.schedules, strict=True))
+        for name, data in stored.items():
+            function = changed_weights.python_name(data)
+            if name not in own:
+                self._report(path + name, f"has a weight that was set, and is none of the terms {list(own)}")
+            elif function and changed_weights.data_of(own[name]) != data:
+                message = f"its weight was set to {function}, which a checkpoint cannot hold"
+                self._report(path + name, message, f"call set_weight({name!r}, ...) with it, then load")
+            elif not function:
+                try:
+                    changed_weights.schedule_of(data, name=path + name)
+                except Exception as error:  # a third party's schedule may raise anything
+                    self._report(path + name, f"its weight {shown(data)} is refused: {error}")
 
     def _loss(self, loss: Loss, prefix: str, path: str) -> None:
         """Check the norms of a term, and the shapes of all else that it holds."""

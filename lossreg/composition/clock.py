@@ -100,6 +100,7 @@ class Clock:
         names: the terms.
         schedules: their weights; set another tuple to change them, at the next forward.
         owner: the `MultiLoss`, for messages.
+        compared: whether no weight was set since the ranks compared them.
         never: for each term whether its weight is 0 at all times; empty where none is.
         moving: for each term whether its weight may be 0 at some time and not at another; empty where none is.
     """
@@ -107,6 +108,7 @@ class Clock:
     def __init__(self, names: Sequence[str], schedules: Sequence[Schedule], owner: str) -> None:
         self.names = tuple(names)
         self.owner = owner
+        self.compared = True
         self.schedules = tuple(schedules)
         self._evaluated: tuple[Any, tuple[Schedule, ...], Weights] | None = None
         self._kept: _Kept | None = None

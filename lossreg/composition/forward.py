@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -113,7 +113,8 @@ def run(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, normal
     """Run a forward; an error of this rank alone is told to the others, where they wait in a collective."""
     if torch.compiler.is_compiling() or not several() or in_forward():
         return _steps(criterion, call, pred_batch, gt_batch, normalize)
-    with told(keep=criterion.has_collectives() and criterion.calibrated.device.type == "cpu"):
+    keep = criterion.has_collectives() and criterion.calibrated.device.type == "cpu"
+    with told(keep, criterion.compare_weights, criterion.weights_changed()):
         return _steps(criterion, call, pred_batch, gt_batch, normalize)
 
 
@@ -153,7 +154,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     asked = functools.partial(_asked_for, predictions, functools.partial(_one_by_one, found, on, norms, vector))
     counts = _counts_of(found, on, vector, call.window) if criterion.weighting is not None else None
     shares, coefficients = weigh(
-        criterion, vector, asked, own_weights, on, now, bool(switches.moving), counts, call.window, found.counts
+        criterion, vector, asked, own_weights, on, now, bool(switches.moving), counts, call.window, found
     )
     call.parts = Parts(
         criterion.names,
@@ -353,7 +354,7 @@ def weigh(
     moving: bool,
     counts: Tensor | None,
     window: Window | None,
-    parts: Mapping[int, Sequence[Count]],
+    found: Found,
 ) -> tuple[Tensor, Tensor | None]:
     """Return (m,) the shares of the terms that are on, and (m,) the weighting's coefficients, detached.
 
@@ -375,15 +376,15 @@ def weigh(
     values = vector if gone is None else torch.where(gone, math.nan, vector)
     active = None if len(on) == len(criterion.names) else on
     if window is not None and not window.single:
-        found: Coefficients | None = criterion.weighting.hold(values.isfinite(), active)
+        made: Coefficients | None = criterion.weighting.hold(values.isfinite(), active)
     else:
-        found = _coefficients(criterion.weighting, values, asked, active, now, counts)
-    if found is not None and found.addends is not None and window is not None and not window.single and on:
-        fractions = torch.stack([window.fraction_of(i, parts.get(i, ())) for i in on])
-        found = found._replace(addends=found.addends * fractions.to(vector))
+        made = _coefficients(criterion.weighting, values, asked, active, now, counts)
+    if made is not None and made.addends is not None and window is not None and on:
+        fractions = [window.fraction_of(i, found.counts.get(i, ()), found.parts.get(i)) for i in on]
+        made = made._replace(addends=made.addends * torch.stack(fractions).to(vector))
     there = vector if gone is None else torch.where(gone, 0.0, vector)
-    shares = (there if found is None else found.of(there)) * weights
-    coefficients = None if found is None else found.weights.detach()
+    shares = (there if made is None else made.of(there)) * weights
+    coefficients = None if made is None else made.weights.detach()
     return (shares if gone is None else torch.where(gone, 0.0, shares)), coefficients
 
 

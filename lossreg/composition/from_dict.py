@@ -257,6 +257,7 @@ class FromDict(MultiLoss):
         self._optional = (*self._optional[: len(self._named)], *(True for _ in self._taken))
         zero = self.skipped.new_zeros(())
         self.skipped = torch.stack([skipped.get(member, zero) for member in names]) if names else self.skipped[:0]
+        self._replaced = {name: schedule for name, schedule in self._replaced.items() if name in names}
         self.clock.names, self.clock.schedules = names, tuple(schedules[member] for member in names)
         vars(self).pop("descriptions", None)
         if self.weighting is not None:

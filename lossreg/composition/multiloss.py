@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition import checkpoint
 from lossreg.composition.bare import names_of_bare
 from lossreg.composition.call import Call, LastRecord, after_forward, before_forward, begin, keep_record
+from lossreg.composition.changed_weights import KEY, from_tensor, python_name, schedule_of, to_tensor
 from lossreg.composition.checkpoint import Contents
 from lossreg.composition.clock import Clock, Moment, Weights
 from lossreg.composition.compiled import CompiledCall
@@ -30,17 +32,19 @@ from lossreg.composition.record import Record
 from lossreg.composition.schedules import Constant, Schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.window import CurrentWindow, Window, open_window
-from lossreg.errors import GraphError, WeightingError, WindowError
+from lossreg.errors import CalibrationWarning, GraphError, WeightingError, WindowError
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
 from lossreg.losses.mean import Count, Mean, portion
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
-from lossreg.losses.ranks import compare, gather, several
+from lossreg.losses.ranks import ADVICE, compare, digest, gather, meet, refuse_differences, several
 from lossreg.losses.wrapper import LossWrapper
 
 if TYPE_CHECKING:
     from lossreg.composition.from_dict import FromDict
+
+_ALIKE = f"{ADVICE}, and call set_weight alike on every rank"
 
 PreprocessFunction: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -172,7 +176,9 @@ class MultiLoss(nn.Module):
         own_timed = self.weighting is not None and self.weighting.timed
         self._timed: bool = own_timed or any(group._timed for group in self._groups)
         self._sizes = (len(self.loss_funcs), len(self.pre_processes))
+        self._tells_changes = True  # whether the next collective is to tell the ranks that a weight was set
         self._compared = False  # whether the ranks were found to hold the same criterion
+        self._calibration_checked = False
         self.register_buffer("calibrated", torch.tensor(False))
         self.register_buffer("skipped", torch.zeros(len(losses), dtype=torch.int64))
         self.register_buffer("_one", torch.ones(1), persistent=False)
@@ -181,6 +187,7 @@ class MultiLoss(nn.Module):
         for loss in losses:
             loss._term_of = owner
         self.clock = Clock(names, schedules, owner)
+        self._replaced: dict[str, Schedule] = {}  # the constructor's schedules of terms whose weights were set since
         self._last = LastRecord()
         self._current = CurrentWindow()
         self._open_windows = 0
@@ -223,34 +230,75 @@ class MultiLoss(nn.Module):
         given = Arguments(self.clock.owner)
         schedules = read_schedules(given, weights, self._thresholds, self.names)
         given.done()
-        self.clock.schedules = schedules
+        self._refuse_in_window("weights")
+        self._set_schedules(dict(zip(self.names, schedules, strict=True)))
 
-    def set_weight(self, name: str, weight: Weight, epoch_thresholds: Sequence[float] | None = None) -> None:
-        """Give a term another weight from the next forward on. No checkpoint holds it.
+    def set_weight(
+        self, name: str, weight: Weight | Mapping[str, Any], epoch_thresholds: Sequence[float] | None = None
+    ) -> None:
+        """Give a term another weight from the next forward on; checkpoints hold it.
+
+        Under a process group every rank must set the same weight before the same forward. The ranks compare their
+        weights at the next forward in training, `sync` or window.
 
         Args:
-            name: of a term; `group/term` for a member of a group.
-            weight: as in the constructor.
+            name: of a term or group; `group/term` for a member of a group.
+            weight: as in the constructor, or a schedule as a config holds it: `{"schedule": "cosine", ...}`.
             epoch_thresholds: epochs for a list weight; default: those of the constructor.
 
         Raises:
             ArgumentError: there is no such term, or the weight is of a wrong type or not finite.
+            WindowError: a window is open, and its forwards share their weights.
         """
         first, rest = split(name) if isinstance(name, str) else (name, "")
         given = Arguments(f"{self.clock.owner}: set_weight")
         given.members("name", [first], self.names, "term")
         given.done()
-        position = self.names.index(first)
-        loss = self.loss_funcs[position]
+        self._refuse_in_window("set_weight")
+        loss = self.loss_funcs[self.names.index(first)]
         if rest and isinstance(loss, MultiLoss):
             loss.set_weight(rest, weight, epoch_thresholds)
             return
         if rest:
             given.wrong("name", "the name of a term", name, f"{first!r} is no group")
         thresholds = self._thresholds if epoch_thresholds is None else epoch_thresholds
+        if isinstance(weight, Mapping):
+            weight = _schedule_as_given(given, first, weight, thresholds)
         schedules = read_schedules(given, [weight], thresholds, [first])
         given.done()
-        self.clock.schedules = (*self.schedules[:position], *schedules, *self.schedules[position + 1 :])
+        self._set_schedules({first: schedules[0]})
+
+    def _refuse_in_window(self, what: str) -> None:
+        if self._current.window is not None:
+            raise WindowError(
+                f"{self.clock.owner}: {what}: a window is open, and its forwards share their weights; set weights "
+                "before the window or after it"
+            )
+
+    def _set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
+        """Take other schedules for some terms, from the next forward on."""
+        own = dict(zip(self.names, self.schedules, strict=True))
+        self._replaced = {name: own[name] for name in schedules} | self._replaced
+        self.clock.schedules = tuple((own | dict(schedules)).values())
+        self.clock.compared = False
+
+    @property
+    def changed_weights(self) -> Tensor:
+        """The weights that were set at run time, as a text in a tensor: what a checkpoint holds of them."""
+        named = zip(self.names, self.schedules, strict=True)
+        return to_tensor({name: schedule for name, schedule in named if name in self._replaced})
+
+    def _restore_weights(self, changed: Tensor) -> None:
+        """Take the weights that a checkpoint holds, and for all other terms those of the constructor."""
+        own = dict(zip(self.names, self.schedules, strict=True))
+        built = own | self._replaced
+        stored = from_tensor(changed)
+        found = {name: own[name] if python_name(data) else schedule_of(data) for name, data in stored.items()}
+        self._replaced = {name: built[name] for name in found}
+        schedules = tuple((built | found).values())
+        if schedules != self.schedules:
+            self.clock.schedules = schedules
+            self.clock.compared = False
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -413,14 +461,14 @@ class MultiLoss(nn.Module):
             RecomputedError: activation checkpointing computes the forward again, and norms or weighting have moved.
         """
         if call is None:
-            call = self._call(pred_batch, gt_batch, epoch, step)
+            call = self._call(pred_batch, gt_batch, epoch, step, normalize)
         found = run(self, call, pred_batch, gt_batch, normalize)
         return found.shares.sum(), found.values, found.extra_info
 
-    def _call(self, pred_batch: Any, gt_batch: Any, epoch: float | None, step: float | None) -> Call:
+    def _call(self, pred_batch: Any, gt_batch: Any, epoch: float | None, step: float | None, normalize: bool) -> Call:
         """Return the call of a forward that no hook ran before: a compiled graph evaluates the schedules itself."""
         if not torch.compiler.is_compiling():
-            return begin(self, epoch, step, pred_batch, gt_batch)
+            return begin(self, epoch, step, pred_batch, gt_batch, normalize)
         if self.reduce_over is not None or self._open_windows:
             raise WindowError(
                 f"{self.clock.owner}: a window cannot be part of a larger compiled function; compile the criterion "
@@ -435,7 +483,8 @@ class MultiLoss(nn.Module):
         Each mean is divided by its count over all micro-batches of all ranks, so that a sum of the gradients over the
         micro-batches, averaged over the ranks as DistributedDataParallel does, is that of the joined batch. The counts
         are taken from the targets, before the first forward, in one collective. Weightings and running norms are held,
-        and move at the end, by the means of the window::
+        and move at the end, by the means of the window. A forward without gradients, as of an evaluation, is no part of
+        the window::
 
             for micro_batches in batched(loader, 4):
                 with criterion.window(micro_batches):
@@ -480,10 +529,11 @@ class MultiLoss(nn.Module):
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
-        window = self._current.window
-        if window is None and self.reduce_over is not None and self.training and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return None
+        if self._current.window is None and self.reduce_over is not None and self.training:
             return open_window(self, [targets], single=True)
-        return window
+        return self._current.window
 
     def _refuse_weightings(self) -> None:
         """Refuse a window over micro-batches for a weighting that works in none."""
@@ -507,7 +557,7 @@ class MultiLoss(nn.Module):
 
         The share of a term of weight 0 is 0, whatever its value.
         """
-        call = self._call(pred_batch, gt_batch, epoch, step)
+        call = self._call(pred_batch, gt_batch, epoch, step, normalize)
         found = run(self, call, pred_batch, gt_batch, normalize)
         if not torch.compiler.is_compiling():
             keep_record(self, call)
@@ -556,9 +606,63 @@ class MultiLoss(nn.Module):
         Raises:
             DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
         """
-        if not self._compared and several() and (anyhow or self.has_collectives()):
+        if not several():
+            return
+        if not self._compared and (anyhow or self.has_collectives()):
             compare(facts(self) | {"calibrated": str(bool(self.calibrated))}, self.clock.owner)
             self._compared = True
+            self._note_compared()
+        elif self.weights_changed() and not self._open_windows and self.training and torch.is_grad_enabled():
+            if self._tells_changes and self.calibrated.device.type == "cpu" and (anyhow or self.has_collectives()):
+                self._tells_changes = False  # the next collective does, or where it cannot, the forward after it
+                return
+            of_rank = facts(self)
+            digests = meet(digest(of_rank), self.clock.owner, "call set_weight, or load a checkpoint, alike")
+            refuse_differences(of_rank, digests, self.clock.owner, _ALIKE)
+            self._note_compared()
+
+    def weights_changed(self) -> bool:
+        """Return whether weights, those of groups too, were set since the ranks compared them."""
+        return not self.clock.compared or any(group.weights_changed() for group in self._groups)
+
+    def compare_weights(self) -> None:
+        """Compare what the ranks hold, after one of them has set a weight; all ranks must call it.
+
+        Raises:
+            DistributedError: the ranks hold different criteria; raised alike on every rank, with what differs.
+        """
+        compare(facts(self), self.clock.owner, _ALIKE)
+        self._note_compared()
+
+    def _note_compared(self) -> None:
+        """Note that the ranks hold the same weights."""
+        self.clock.compared = self._tells_changes = True
+        for group in self._groups:
+            group._note_compared()
+
+    def check_calibration(self) -> None:
+        """Warn in the first forward of a training whose terms are divided by norms that nothing has set."""
+        if self._calibration_checked:
+            return
+        self._calibration_checked = True
+        norms = list(self._dividing())
+        if len(norms) > 1 and not any(norm.is_set for norm in norms):
+            warnings.warn(
+                f"{self.clock.owner}: its terms are divided by their norms, but the norms were never set, so they are "
+                "all 1; call lossreg.calibrate_norms before the training, or set `track_norms: running`, or "
+                "`normalize_losses: false`",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+
+    def _dividing(self) -> Iterator[Loss]:
+        """Yield the losses that are divided by norms which do not go on by themselves, those of groups too."""
+        if self.normalize and self.track_norms is None:
+            for loss, normalized in zip(self.loss_funcs, self._normalized, strict=True):
+                if isinstance(loss, MultiLoss):
+                    yield from loss._dividing()
+                elif normalized:
+                    yield cast(Loss, loss)
 
     def learn_members(self, pred_batch: Any, gt_batch: Any, fix: bool = False) -> None:
         """Make the members that a batch brings the terms of the groups that take them; see `FromDict`.
@@ -668,6 +772,7 @@ class MultiLoss(nn.Module):
         sync_norms(shared, world_size, facts(self) if several() else {})
         for loss in own.values():
             loss.sync(world_size)
+        self._note_compared()
 
     @cached_property
     def descriptions(self) -> tuple[str, ...]:
@@ -705,11 +810,19 @@ class MultiLoss(nn.Module):
             checkpoint.refuse_other_keys(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Add the weights that were set at run time."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + KEY] = self.changed_weights
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Fit the state of this criterion, and of all groups in it, before any of it is loaded."""
         if any(key.startswith(prefix) for key in state_dict):
             checkpoint.fit(self, state_dict, prefix)
+        changed = state_dict.pop(prefix + KEY, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if changed is not None:
+            self._restore_weights(changed)
         if self._one.is_meta:  # it is in no checkpoint
             self._one = torch.ones(1, device=self.calibrated.device)
 
@@ -717,6 +830,18 @@ class MultiLoss(nn.Module):
         """Show each term's weight."""
         lines = [f"{term.name}: weight={term.schedule}" for term in self.terms]
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
+
+
+def _schedule_as_given(
+    given: Arguments, name: str, weight: Mapping[str, Any], epoch_thresholds: Sequence[float] | None
+) -> Schedule:
+    """Return a weight that is given as a mapping."""
+    try:
+        return schedule_of(weight, epoch_thresholds, name=name)
+    except Exception as error:  # a third party's schedule may raise anything
+        given.report("weight", str(error), "weight={'schedule': 'cosine', 'start': 1.0, 'end': 0.0, 'end_epoch': 10}")
+        given.done()
+        raise
 
 
 def _raw_value(path: str, loss: Loss, pred_batch: Any, gt_batch: Any) -> tuple[Tensor, Count]:

@@ -49,7 +49,6 @@ class Window:
         totals: for each term the counts of its means, (p,); None for a group.
         present: (n,) bool, which terms have something to learn in the window.
         ranks: [] how many ranks share it.
-        share: scalar, one over the number of micro-batches of this rank.
         single: whether it is one forward of each rank.
         inner: the windows of groups by position.
         approximate: positions of the terms that are taken for means over samples.
@@ -61,15 +60,15 @@ class Window:
         expected: Sequence[Tensor | None],
         present: Tensor,
         ranks: Tensor,
-        micro_batches: int,
         inner: Mapping[int, Window],
         single: bool,
         approximate: Collection[int],
+        targets_tell: bool,
     ) -> None:
+        self._targets_tell = targets_tell
         self.approximate = frozenset(approximate)
         self.totals, self.present, self.ranks = tuple(totals), present, ranks
         self.inner, self.single = dict(inner), single
-        self.share: Tensor = ranks.new_full((), 1.0 / max(micro_batches, 1))
         self._expected = list(expected)
         self._counted: dict[int, list[Count]] = {}
         self._sums: dict[tuple[int, ...], Tensor] = {}
@@ -91,10 +90,36 @@ class Window:
             found[i] = found[i] + share if i in found else share
         return found
 
-    def fraction_of(self, position: int, counts: Sequence[Count]) -> Tensor:
-        """Return how much of a term's elements in the window these counts are, times the ranks; a group's share."""
+    def fraction_of(self, position: int, counts: Sequence[Count], group: Parts | None = None) -> Tensor:
+        """Return how much of a term's elements in the window these counts are, times the ranks.
+
+        Args:
+            position: of the term.
+            counts: those of its means.
+            group: what its forward has come to, where it is a group, which has the elements of its members.
+        """
         totals = self.totals[position]
-        return self.share if totals is None else self._factors(counts_as(counts, totals).sum(), totals.sum())
+        if totals is not None:
+            return self._factors(counts_as(counts, totals).sum(), totals.sum())
+        inner = self.inner[position]
+        return self._factors(inner._elements_of(group), inner._elements())
+
+    def _elements(self) -> Tensor:
+        """Return [] the elements of all terms in the window, those of groups too."""
+        own = self._together([count for totals in self.totals if totals is not None for count in totals.unbind()])
+        return torch.stack([own, *(inner._elements() for inner in self.inner.values())]).sum()
+
+    def _elements_of(self, parts: Parts | None) -> Tensor:
+        """Return [] the elements of all terms in a forward, those of groups too."""
+        if parts is None:
+            return self.ranks.new_zeros(())
+        own = self._together([count for counts in parts.counts for count in counts])
+        return torch.stack([own, *(self.inner[i]._elements_of(inner) for i, inner in parts.groups.items())]).sum()
+
+    def _together(self, counts: Sequence[Count]) -> Tensor:
+        """Return [] the elements of terms: their sum, or where each has all samples and may lack, the most."""
+        found = counts_as([0.0, *counts], self.ranks)
+        return found.sum() if self._targets_tell else found.max()
 
     def _factors(self, counts: Tensor, totals: Tensor) -> Tensor:
         return self.ranks * counts / cast(Tensor, safe(totals))
@@ -106,7 +131,7 @@ class Window:
         self._sums[parts.positions] = parts.shared if before is None else before + parts.shared
         if parts.norms is not None:
             self._norms |= zip(parts.positions, parts.norms.unbind(), strict=False)
-        if can_look(self.share):
+        if can_look(self.ranks):
             for position, counts in zip(parts.positions, parts.counts, strict=True):
                 before_it = self._counted.get(position, [0.0] * len(counts))
                 self._counted[position] = [a + b for a, b in zip(before_it, counts, strict=True)]
@@ -149,18 +174,26 @@ class Window:
         movers = list(self._movers(criterion))
         if not movers:
             return
-        means = add_up(torch.cat([w._sums_of(len(c.names)) for w, c in movers]), "window") / self.ranks
-        for (window, mover), own in zip(movers, _split(means, [len(c.names) for _, c in movers]), strict=True):
-            window._move(mover, own)
+        sums = [window._sums_of(len(mover.names)) for window, mover in movers]
+        epoch = self.ranks.new_zeros(2) if self.now is None else torch.stack([self.now, torch.ones_like(self.now)])
+        added = add_up(torch.cat([*sums, epoch.to(self.ranks)]), "window") / self.ranks
+        *means, epoch = _split(added, [*map(len, sums), len(epoch)])
+        now = self.now
+        if not self._sums and not (can_look(epoch) and epoch[1] == 0):  # a rank without forwards has no epoch
+            now = epoch[0] / epoch[1]
+        for (window, mover), own in zip(movers, means, strict=True):
+            raw, normalised = own.chunk(2)
+            window._move(mover, raw, normalised, now)
 
     def _sums_of(self, terms: int) -> Tensor:
-        """Return (n,) the sums of the raw values of all terms, 0 where the forwards had none."""
+        """Return (2 n,) the sums of the values of all terms, raw and over their norms; 0 without forwards."""
         found: dict[int, Tensor] = {}
         for positions, sums in self._sums.items():
-            for i, own in zip(positions, sums.detach().to(self.share).unbind(), strict=True):
+            for i, own in zip(positions, sums.detach().to(self.ranks).unbind(), strict=True):
                 found[i] = found[i] + own if i in found else own
-        nothing = self.share.new_zeros(())
-        return torch.stack([found.get(i, nothing) for i in range(terms)])
+        nothing = self.ranks.new_zeros(())
+        raw, one = torch.stack([found.get(i, nothing) for i in range(terms)]), torch.ones_like(nothing)
+        return torch.cat([raw, raw / stacked([self._norms.get(i, one).to(one) for i in range(terms)])])
 
     def _movers(self, criterion: MultiLoss) -> Iterator[tuple[Window, MultiLoss]]:
         moves = criterion.track_norms is not None or (criterion.weighting is not None and not self.single)
@@ -170,11 +203,9 @@ class Window:
             yield from inner._movers(cast("MultiLoss", criterion.loss_funcs[position]))
 
     @torch.no_grad()
-    def _move(self, criterion: MultiLoss, means: Tensor) -> None:
+    def _move(self, criterion: MultiLoss, means: Tensor, normalised: Tensor, now: Tensor | None) -> None:
         if criterion.weighting is not None and not self.single:
-            one = criterion._one[0]
-            norms = stacked([self._norms.get(i, one) for i in range(len(means))])
-            criterion.weighting.settle(means / norms, self.present, self.now)
+            criterion.weighting.settle(normalised, self.present, now)
         tracked = [i for i, normalized in enumerate(criterion._normalized) if normalized]
         if criterion.track_norms is not None and tracked:
             losses = [cast(Loss, criterion.loss_funcs[i]) for i in tracked]
@@ -203,7 +234,7 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
     dtype = torch.float32 if device.type == "mps" else torch.float64
     local = torch.zeros(sum(sizes.values()), dtype=dtype, device=device)
     approximate: set[str] = set()
-    with told(keep=ranks > 1):
+    with told(ranks > 1, criterion.compare_weights, criterion.weights_changed()):
         with deferred(), torch.no_grad():
             for targets in batches:
                 counts = _counts(criterion, targets, "", approximate)
@@ -214,7 +245,7 @@ def open_window(criterion: MultiLoss, micro_batches: Iterable[Any], single: bool
     own = dict(zip(sizes, _split(local, sizes.values()), strict=True))
     present = dict(zip(sizes, _split(totals > 0, sizes.values()), strict=True))
     shared_by = totals.new_full((), ranks)
-    return _window(criterion, "", by_path, own, present, shared_by, len(batches), single, approximate)
+    return _window(criterion, "", by_path, own, present, shared_by, single, approximate)
 
 
 def _window(
@@ -224,13 +255,12 @@ def _window(
     own: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     ranks: Tensor,
-    micro_batches: int,
     single: bool,
     approximate: Collection[str],
 ) -> Window:
     paths = [join(group, name) for name in criterion.names]
     inner = {
-        i: _window(cast("MultiLoss", loss), paths[i], totals, own, present, ranks, micro_batches, single, approximate)
+        i: _window(cast("MultiLoss", loss), paths[i], totals, own, present, ranks, single, approximate)
         for i, loss in enumerate(criterion.loss_funcs)
         if not isinstance(loss, Loss)
     }
@@ -239,7 +269,7 @@ def _window(
     taken = [i for i, path in enumerate(paths) if path in approximate]
     parts = [inner[i].present if i in inner else present[path] for i, path in enumerate(paths)]
     there = torch.stack([part[0] if len(part) == 1 else part.any() for part in parts])
-    return Window(known, expected, there, ranks, micro_batches, inner, single, taken)
+    return Window(known, expected, there, ranks, inner, single, taken, criterion._targets_tell)
 
 
 def _split(vector: Tensor, sizes: Iterable[int]) -> Sequence[Tensor]:

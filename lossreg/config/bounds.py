@@ -14,7 +14,7 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
 
 from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
-from lossreg.printable import printable
+from lossreg.printable import is_name, printable
 
 MAX_BYTES = 256 * 1024
 """Most bytes of a file."""
@@ -49,7 +49,6 @@ TOO_MANY_REFERENCES = f"texts with ${{ in them that have more than {MAX_REFERENC
 TOO_LONG = f"a text with ${{ in it that has more than {MAX_REFERENCE:,} characters"
 FLATTEN, SHORTEN = "flatten them", "shorten it"
 
-_TOP = "loss_list: [...]"
 _TEXT_AS_ONE = 100  # characters of a text that count as one value
 _NULL = ("", "~", "null", "Null", "NULL")
 _NUMBER = re.compile(r"[-+]?\.?[0-9]")
@@ -109,7 +108,7 @@ class Loader(get_yaml_loader()):  # type: ignore[misc]
 
     def _check_collection(self, event: yaml.CollectionStartEvent) -> None:
         if isinstance(event, yaml.SequenceStartEvent) and self._depth == 0:
-            _refuse(event, "expected a mapping at the top, found a list", f"put it under a key: {_TOP}")
+            _refuse(event, "expected a mapping at the top, found a list", "write `losses:` in a line above it")
         if self._depth >= MAX_DEPTH:
             _refuse(event, TOO_DEEP, FLATTEN)
 
@@ -132,7 +131,8 @@ def _check_scalar(event: yaml.ScalarEvent, *, is_top: bool, is_key: bool) -> Non
     text = event.value
     is_null = event.style is None and text in _NULL
     if is_top and not is_null:
-        _refuse(event, "expected a mapping at the top, found a single value", f"put it under a key: {_TOP}")
+        hint = f"loss: {text}" if is_name(text.replace("/", ".")) else "loss: NAME"
+        _refuse(event, "expected a mapping at the top, found a single value", hint)
     if is_key and is_null:
         _refuse(event, "a key that is null", "quote it")
     if is_key and len(text) > MAX_KEY:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +23,7 @@ from lossreg.keys import (
     INHERITED,
     LISTS,
     MASKS,
+    SOME_TERMS,
     SPECIAL_KEYS,
     YIELDING,
     Compound,
@@ -40,7 +43,7 @@ from lossreg.registry.foreign import described, message_of
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec
-from lossreg.values import arguments_of, keys_of, misfits_of, type_of
+from lossreg.values import Misfit, arguments_of, did_you_mean, flow, keys_of, misfits_of, type_of
 
 
 @dataclass
@@ -86,6 +89,7 @@ class CompoundConfig:
         pre_processes, weighting: components.
         compile: whether it is compiled.
         dictionary: arguments of `FromDict`, where its terms are members of a dictionary of losses; else None.
+        data: the block that it was parsed from, references resolved; None for a group.
     """
 
     path: str
@@ -95,6 +99,7 @@ class CompoundConfig:
     weighting: Component | None = None
     compile: bool = False
     dictionary: dict[str, Data] | None = None
+    data: Data = field(default=None, repr=False, compare=False)
 
     @property
     def normalize(self) -> bool:
@@ -166,7 +171,7 @@ class Grammar:
     def compound(self, data: Data, path: str) -> CompoundConfig:
         """Parse a `compound_loss` block."""
         config = CompoundConfig(path)
-        if not self._mapping(data, path, "a mapping with a loss_list", "loss_list: [{loss: NAME, weight: 1.0}]"):
+        if not self._mapping(data, path, "a mapping with a loss_list", f"loss_list: {SOME_TERMS}"):
             return config
         values = self._keys(Compound, data, path)
         config.compile = values["compile"]
@@ -193,7 +198,7 @@ class Grammar:
         keys = keys_of(block)
         values = {name: key.default for name, key in keys.items()} | {k: v for k, v in data.items() if k in keys}
         for misfit in misfits_of(keys.values(), {k: v for k, v in data.items() if k in keys or not open_ended}):
-            self.problems.misfit(path, misfit)
+            self.problems.misfit(path, _in_order(misfit) if misfit.path == ("epoch_thresholds",) else misfit)
             values[str(misfit.path[0])] = _BAD
         return values
 
@@ -219,14 +224,17 @@ class Grammar:
     def _items(self, data: Mapping[str, Data], path: str) -> list[tuple[str, str | None, Data]]:
         """Return `(path, name, term)` for each term of a list or a mapping."""
         present = [key for key in LISTS if data.get(key) is not None]
-        hint = "loss_list: [{loss: NAME, weight: 1.0}]"
         if len(present) > 1:
             self.problems.wrong(path, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
             return []
         if not present:
-            self.report(path, f"has no terms; expected {' or '.join(LISTS)}", hint, "missing")
+            known = keys_of(Compound)
+            if not any(did_you_mean(key, LISTS) for key in data if key not in known):  # else that has been reported
+                hint = f"loss_list: {SOME_TERMS}"
+                self.report(path, f"has no terms; expected {' or '.join(LISTS)}", hint, "missing")
             return []
         where, items = f"{path}.{present[0]}", data[present[0]]
+        hint = f"{present[0]}: {flow([items]) if isinstance(items, str) else SOME_TERMS}"
         if isinstance(items, list):
             found: list[tuple[str, str | None, Data]] = [(f"{where}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
@@ -240,13 +248,14 @@ class Grammar:
 
     def _unique(self, config: CompoundConfig) -> None:
         seen: dict[str, TermConfig] = {}
+        taken = {term.name for term in config.terms}
         for term in (term for term in config.terms if term.name):
             other = seen.setdefault(term.name, term)
             if other is not term:
                 self.report(
                     term.path,
                     f"has the name {term.name!r}, as has {other.path.lstrip('.')}",
-                    "give one of them another name",
+                    f"give one of them another name, as in `name: {_free(term.name, taken)}`",
                     "conflict",
                 )
 
@@ -256,8 +265,8 @@ class Grammar:
         self, data: Data, path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
     ) -> TermConfig | None:
         if isinstance(data, str):
-            data = {"loss": data}
-        if not self._mapping(data, path, "a term", "{loss: NAME, weight: 1.0}"):
+            return self._named(data, path, default_name, thresholds, around)
+        if not self._mapping(data, path, "a term", SOME_TERMS[1:-1]):
             return None
         if any(key in data for key in LISTS):
             return self._group(data, path, default_name, thresholds, around)
@@ -291,6 +300,18 @@ class Grammar:
             normalize=values["normalize"],
             optional=values["optional"],
         )
+
+    def _named(
+        self, name: str, path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
+    ) -> TermConfig | None:
+        """Parse a term that is the name of a loss; the fix for missing arguments is a mapping."""
+        before = len(self.problems)
+        term = self._term({"loss": name}, path, default_name, thresholds, around)
+        missing = [i for i in range(before, len(self.problems)) if self.problems[i].kind == "missing"]
+        hint = f"{{{', '.join([f'loss: {name}', *(self.problems[i].hint for i in missing)])}}}"
+        for i in missing:
+            self.problems[i] = replace(self.problems[i], hint=hint)
+        return term
 
     def _refuse_mask(self, entry: Entry[LossSpec] | None, given: Mapping[str, Data], path: str) -> None:
         """Refuse a mask for a loss whose spec says that it takes none."""
@@ -482,12 +503,17 @@ class Grammar:
             return
         found = params.parameters_of(entry.spec, signature, hidden=owned)
         known = [p.name for p in found if p.settable]
-        for misfit in params.check(found, arguments, open_ended=signature.open_ended):
+        misfits = list(params.check(found, arguments, open_ended=signature.open_ended))
+        unknown = [str(misfit.path[0]) for misfit in misfits if misfit.kind == "unknown"]
+        misspelt = [name for key in unknown for name in self._near(key, known, own_keys)]
+        for misfit in misfits:
             key = str(misfit.path[0])
             block = f"{path}.args" if key in inside else path
             if misfit.kind == "unknown":
                 hint = self._meant(key, known, own_keys)
                 self.report(f"{block}.{key}", f"is not a parameter of {entry.name}", hint, misfit.kind)
+            elif misfit.kind == "missing" and key in misspelt:  # the error of the misspelt key tells the fix
+                pass
             elif misfit.kind == "missing":
                 self.report(f"{block}.{key}", f"is missing; {entry.name} needs it", misfit.fix, misfit.kind)
             else:
@@ -497,7 +523,7 @@ class Grammar:
         """Return what to do about a key that a component does not take."""
         if key in keys_of(Term) and key not in own_keys and "loss" in own_keys:
             return "a lone loss is built as it is; give it to a term of loss_params.compound_loss"
-        near = [] if self.problems.crowded else difflib.get_close_matches(key, [*known, *own_keys], n=1, cutoff=0.7)
+        near = self._near(key, known, own_keys)
         if not near and "weight" in key and "sample" not in key and "weight" in known:
             near = ["weight"]
         if not near:
@@ -506,6 +532,10 @@ class Grammar:
         if name in known and name in own_keys:
             return f"did you mean `args: {{{name}: ...}}`, the loss's own, or {name!r}, the term's?"
         return f"did you mean {name!r}?"
+
+    def _near(self, key: str, known: Collection[str], own_keys: Collection[str]) -> list[str]:
+        """Return the key that is spelt like another one, if there is one."""
+        return [] if self.problems.crowded else difflib.get_close_matches(key, [*known, *own_keys], n=1, cutoff=0.7)
 
     def _takes(self, entry: Entry[Any] | None, name: str, path: str) -> bool:
         """Say whether a component has a parameter that a config may set."""
@@ -559,22 +589,44 @@ class Grammar:
         """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
         if isinstance(weight, Mapping):
             return self._named_schedule(weight, path, thresholds)
-        hint = "give one weight for each of epoch_thresholds" + (f"; for the loss's own, {meant}" if meant else "")
+        own = f"; for the loss's own, {meant}" if meant else ""
         misfit = next(_WEIGHT.misfits(weight), None)
         if misfit is not None:
             expected = misfit.expected if misfit.path else keys_of(Term)["weight"].type.words
-            self.problems.misfit(path, replace(misfit, expected=expected, fix="weight: 1.0"))
+            self.problems.misfit(
+                path, replace(misfit, expected=expected, fix=f"weight: {self._meant_weight(weight, path)}")
+            )
         elif thresholds is _BAD:  # already reported
             pass
         elif isinstance(weight, list) and thresholds is None:
             expected = f"epoch_thresholds for a list of {len(weight)} weights"
-            self.problems.wrong(path, expected, None, hint, "missing")
+            self.problems.wrong(path, expected, None, f"add `epoch_thresholds: {_epochs(len(weight))}`{own}", "missing")
         elif isinstance(weight, list) and len(weight) != len(thresholds):
             expected = f"{len(thresholds)} weights, one for each of epoch_thresholds"
+            fitting = [*weight, *weight[-1:] * len(thresholds)][: len(thresholds)]
+            hint = f"give one weight for each of epoch_thresholds, as in `weight: {fitting}`{own}"
             self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
         return None
+
+    def _meant_weight(self, weight: Data, path: str) -> str:
+        """Return the weight that is meant by a text: a number in quotes, or the name of a schedule; else any."""
+        if not isinstance(weight, str):
+            return "1.0"
+        try:
+            number = float(weight)
+            return repr(number) if math.isfinite(number) else "1.0"
+        except ValueError:
+            pass
+        try:
+            entry = catalog().schedules.find(weight, suggest=False)
+        except NameLookupError:
+            return "1.0"
+        signature = self._signature(entry, path)
+        found = [] if signature is None else params.parameters_of(entry.spec, signature)
+        missing = [misfit.fix for misfit in params.check(found, {}) if misfit.kind == "missing"]
+        return f"{{{', '.join([f'schedule: {weight}', *missing])}}}"
 
     def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule | None:
         if "schedule" not in data:
@@ -629,6 +681,26 @@ class Grammar:
         if not isinstance(data, Mapping):
             self.problems.wrong(path, expected, data, hint)
         return isinstance(data, Mapping)
+
+
+def _in_order(misfit: Misfit) -> Misfit:
+    """Return what is wrong with thresholds; if they are numbers, the fix has them in ascending order, from 0."""
+    found = misfit.found if isinstance(misfit.found, list) else [0, misfit.found]
+    if not _WEIGHT.fits(found) or len(set(found)) < len(found):
+        return misfit
+    return replace(misfit, fix=f"epoch_thresholds: {sorted(found)}")
+
+
+def _epochs(count: int) -> list[int]:
+    """Return thresholds for some weights, as an example."""
+    return [10 * i for i in range(count)]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that no term has, and take it."""
+    free = next(other for i in itertools.count(2) if (other := f"{name}_{i}") not in taken)
+    taken.add(free)
+    return free
 
 
 def _is_zero(weight: Data) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from lossreg.arguments import Problems
 from lossreg.config.grammar import Component, CompoundConfig, Grammar
@@ -13,7 +16,7 @@ from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.nodes import loss_block
 from lossreg.config.reading import Data, Source, has, plain
 from lossreg.errors import ConfigError, ConfigProblem
-from lossreg.keys import LISTS
+from lossreg.keys import LISTS, SOME_TERMS
 
 COMPOUND = "loss_params.compound_loss"
 
@@ -86,9 +89,9 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
     if has(cfg, *COMPOUND.split(".")) or has_legacy(cfg):
         return parse_blocks(cfg, allowed)
     if not has(cfg, "loss"):
-        raise ConfigError(
-            f"no loss is configured: expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
-        )
+        expected = f"expected {COMPOUND}, {LEGACY_BLOCKS[0]} (or multiloss) or loss; found none of them"
+        path, hint = _misspelt(cfg)
+        raise ConfigError([ConfigProblem(path, f"no loss is configured: {expected}", hint, "missing")])
     data, problems = allowed.read(cfg, "loss", "loss")
     block, several = loss_block(data)
     if several:
@@ -98,6 +101,23 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
     grammar.problems.done()
     assert component is not None, "what is no component has been reported as a problem"
     return component
+
+
+def _misspelt(cfg: Any) -> tuple[str, str]:
+    """Return the path of a key that may be meant for that of a loss, and what to write for it."""
+    inside = has(cfg, "loss_params")
+    names = [block.partition(".")[2] for block in (COMPOUND, *LEGACY_BLOCKS)] if inside else ["loss_params", *LISTS]
+    block = cfg
+    if inside and isinstance(cfg, DictConfig):
+        node = cfg._get_node("loss_params")
+        block = None if node is None or node._is_interpolation() else node
+    elif inside and isinstance(cfg, Mapping):
+        block = cfg["loss_params"]
+    for key in block if isinstance(block, Mapping) else ():
+        near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.75)
+        if near:
+            return f"loss_params.{key}" if inside else str(key), f"write `{near[0]}` for {key!r}"
+    return "", ""
 
 
 def parse_file(path: str | Path, key: str | None, allowed: Permissions) -> CompoundConfig | Component:
@@ -118,6 +138,9 @@ def parse_source(source: Source, key: str | None, allowed: Permissions) -> Compo
         ConfigError: it cannot be read, or with every mistake in it.
     """
     cfg = source.load()
+    if not cfg:
+        problem = f"is empty; no loss is configured: expected {COMPOUND}, losses or loss"
+        raise ConfigError([ConfigProblem("", f"{source.name}: {problem}", f"losses: {SOME_TERMS}", "missing")])
     if key is not None:
         keys = key.split(".")
         if not has(cfg, *keys):
@@ -132,4 +155,5 @@ def _compound(data: Data, problems: list[ConfigProblem], path: str, allowed: Per
     grammar = allowed.grammar(problems)
     config = grammar.compound(data, path)
     grammar.problems.done()
+    config.data = data
     return config

@@ -173,7 +173,8 @@ def _train(
         if first:
             _prepare_folder(output, text, keep=state is not None)
         monitor = Monitor(run.criterion) if asked["monitor"] else None
-        with Report(settings.epochs, run.steps, run.epoch, quiet=not first) as report:
+        calibrates = run.criterion.normalize
+        with Report(settings.epochs, run.steps, run.epoch, calibrates=calibrates, quiet=not first) as report:
             report.say(_opening(run, resume))
             train.train(run, output, report.step, report.epoch)
             if first:

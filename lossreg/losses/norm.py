@@ -52,6 +52,7 @@ class RunningNorm(nn.Module):
     norm: Tensor  # [1], float32: the divisor of a normalised forward
     norm_sum: Tensor  # [], float64: sum of value * samples on this rank
     norm_count: Tensor  # [], float64: number of samples on this rank, of a sample with half a mask a half
+    _unset_at: int = 0  # how often `norm` had been written when nothing had set it; -1 once something has
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +66,23 @@ class RunningNorm(nn.Module):
         self.norm.fill_(1.0)
         self.norm_sum.zero_()
         self.norm_count.zero_()
+        self._unset_at = self._writes()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything wrote the norm since it was made or reset. No value is read from the device."""
+        return self._unset_at != self._writes()
+
+    def _writes(self) -> int:
+        """Return how often `norm` was written; -2 if PyTorch does not count it."""
+        return -2 if self.norm.is_inference() else self.norm._version
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_unset_at": -1 if self.is_set else 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._unset_at = -1 if self._unset_at < 0 else self._writes()  # a copy of a tensor has a count of its own
 
     @torch.no_grad()
     def record(self, value: Tensor, nums: int, portion: Tensor | float = 1.0) -> None:
@@ -98,6 +116,7 @@ class RunningNorm(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         """Move the statistics with `to(device)`, but do not cast them."""
+        was_set = self.is_set
         own = {id(self._buffers[name]): self._buffers[name] for name in STATISTICS}
 
         def kept(tensor: Tensor) -> Tensor:
@@ -113,6 +132,7 @@ class RunningNorm(nn.Module):
             return tensor.to(changed.device, torch.float32 if narrow else tensor.dtype)
 
         super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        self._unset_at = -1 if was_set else self._writes()
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:

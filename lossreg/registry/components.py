@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,6 +23,7 @@ from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec,
 
 S = TypeVar("S", bound=Spec)
 
+_BARE = re.compile(r".*[/.]")  # what stands before the last part of a name
 LOCAL = "local"
 """Namespace of the components registered with `lossreg.register`."""
 
@@ -236,9 +238,28 @@ class Section(Generic[S]):
             hint = f"`lossreg list --kind {self.kind}` shows what is installed"
         raise UnknownNameError(problem, hint, near) from (suspects[0].error if suspects else None)
 
-    def _nearest(self, name: str, known: Iterable[str]) -> list[str]:
-        lowered = {candidate.lower(): candidate for candidate in known if ("/" in candidate) <= ("/" in name)}
-        return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.7)]
+    def _nearest(self, name: str, known: Mapping[str, list[Entry[S]]]) -> list[str]:
+        """Return up to three names that are meant by a name, each of another component; in full if it is ambiguous.
+
+        These are the names that differ only in case, in `_` or by an ending `Loss`; else those under another
+        namespace; else those of these initials; else those that are spelt almost alike.
+        """
+        every = sorted(known, key=lambda known: (not known.endswith(name), ("/" in known) != ("/" in name), known))
+        lowered = {candidate.lower(): candidate for candidate in every if ("/" in candidate) <= ("/" in name)}
+        core, bare = _core(name), _core(_BARE.sub("", name))
+        cutoff = 0.85 if "." in name else 0.7  # the packages of dotted paths are alike
+        alike = (
+            [candidate for candidate in lowered.values() if _core(candidate) == core]
+            or [candidate for candidate in every if bare and _core(_BARE.sub("", candidate)) == bare]
+            or [candidate for candidate in lowered.values() if name.isupper() and _initials(candidate) == name]
+            or [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=cutoff)]
+        )
+        found: dict[str, str] = {}  # by canonical name
+        for candidate in alike:
+            entries = known[candidate]
+            for entry in entries:
+                found.setdefault(entry.name, candidate if len(entries) == 1 else entry.name)
+        return list(found.values())[:3]
 
 
 class Catalog:
@@ -278,6 +299,15 @@ class Catalog:
     def providers(self, key: str) -> list[Entry[PreprocessSpec]]:
         """Return the preprocesses that provide a key, `pred.<key>` or `gt.<key>`."""
         return [entry for entry in self.preprocesses if key in entry.spec.provides]
+
+
+def _core(name: str) -> str:
+    return name.lower().replace("_", "").removesuffix("loss")
+
+
+def _initials(name: str) -> str:
+    """Return the initials of a name in camel case: `CE` of `CrossEntropyLoss`."""
+    return "".join(filter(str.isupper, name.removesuffix("Loss")))
 
 
 def _listed(entries: Iterable[Entry[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from lossreg.printable import paragraph, width_of
 from lossreg.testing import (  # noqa: F401 (they add the checks)
     composition,
     declaration,
@@ -82,12 +84,22 @@ class Report:
     def __str__(self) -> str:
         shown = [result for outcome in ("failed", "excepted", "skipped") for result in self._of(outcome)]
         width = max((len(result.check) for result in shown), default=0)
-        return "\n".join([self._head(), *(f"  {r.outcome:8}  {r.check:{width}}  {r.message}" for r in shown)])
+        lines = [_line(f"  {result.outcome:8}  {result.check:{width}}  ", result.message) for result in shown]
+        return "\n".join([self._head(), *lines])
 
     def _head(self) -> str:
         order: tuple[Outcome, ...] = ("failed", "passed", "excepted", "skipped")
         counts = {o: len(self._of(o)) for o in order}
         return f"{self.name}: " + ", ".join(f"{counts[o]} {o}" for o in order if counts[o])
+
+
+def _line(start: str, message: str) -> str:
+    """Return a line of a report; in a terminal it is wrapped between words."""
+    width = width_of(sys.stdout)
+    if width is None:
+        return start + message
+    indent = len(start) if width - len(start) >= 40 else 6
+    return paragraph(" ".join(message.split()), width, start, " " * indent)
 
 
 def check_loss(loss: Any, example: Any = None, **fields: Any) -> Report:

@@ -31,6 +31,7 @@ from lossreg.losses.base import Loss
 from lossreg.losses.nested import mapped
 from lossreg.losses.norm import RunningNorm, gather_norms
 from lossreg.losses.notes import note_no_gradients
+from lossreg.losses.ranks import compare, several
 
 BatchFunction: TypeAlias = Callable[[nn.Module, Any], tuple[Any, Any, int]]
 
@@ -100,7 +101,7 @@ def calibrate_norms(
         means = _Means(multi_loss)
         with _unchanged(model, multi_loss, loader, mode):
             share = math.ceil(limits.max_samples / ranks)
-            for batch, done in _batches(_with_own_workers(loader), share, progress):
+            for batch, done in _batches(_apart(loader), share, progress):
                 try:
                     pred_batch, gt_batch, samples = batch_fn(model, _to_device(batch, model))
                     means.add(pred_batch, gt_batch, samples)
@@ -112,6 +113,17 @@ def calibrate_norms(
         gather_norms({}, failure=failure, owner="calibrate_norms")  # the other ranks wait for this one, and are told
         raise
     return means.settle(limits, mode)
+
+
+def needs_norms(multi_loss: MultiLoss, owner: str) -> bool:
+    """Return whether a criterion normalises and has no norms yet: the same on all ranks; every rank must ask.
+
+    Raises:
+        DistributedError: the ranks hold different criteria, or some have norms and others have none.
+    """
+    if several():  # else a rank whose norms are there would leave the others waiting in their calibration
+        compare(facts(multi_loss) | {"calibrated": str(bool(multi_loss.calibrated))}, owner)
+    return multi_loss.normalize and not bool(multi_loss.calibrated)
 
 
 @dataclass(frozen=True)
@@ -304,8 +316,13 @@ def _reshard(model: nn.Module) -> None:
             module.reshard()  # type: ignore[operator]
 
 
-def _with_own_workers(loader: Iterable[Any]) -> Iterable[Any]:
-    """Leave workers that persist to the run: they would begin it in the middle of their random numbers."""
+def _apart(loader: Iterable[Any]) -> Iterable[Any]:
+    """Return a loader of the same batches that leaves nothing of what the run keeps.
+
+    Workers that persist would begin the run in the middle of their random numbers. A loader of Accelerate notes that
+    it is being read, and counts the epochs that it seeds its order by; what it reads from does not.
+    """
+    loader = getattr(loader, "base_dataloader", loader)
     if isinstance(loader, DataLoader) and loader.persistent_workers:
         own = copy.copy(loader)
         own._iterator = None
@@ -314,16 +331,12 @@ def _with_own_workers(loader: Iterable[Any]) -> Iterable[Any]:
 
 
 def _generators(loader: Any) -> Iterator[torch.Generator]:
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    for owner in (
-        loader,
-        getattr(loader, "sampler", None),
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-    ):
-        generator = getattr(owner, "generator", None)
-        if isinstance(generator, torch.Generator):
-            yield generator
+    """Yield the generators of a loader, and of its samplers at any depth."""
+    for name in ("base_dataloader", "sampler", "batch_sampler"):
+        if (inner := getattr(loader, name, None)) is not None:
+            yield from _generators(inner)
+    if isinstance(generator := getattr(loader, "generator", None), torch.Generator):
+        yield generator
 
 
 def _to_device(batch: Any, model: nn.Module) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,9 @@ from lossreg.atomic import replacing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+    from rich.text import Text
+
+    from lossreg.tables import Table
 
 _APART = -0.3  # a cosine below which two terms are said to pull apart
 _MOST = 0.9  # a share of all gradient norms above which a term is said to drown the others
@@ -49,7 +52,7 @@ class TermDiagnosis:
 
 
 class Report(ABC):
-    """What was found, as a table and as plain data."""
+    """What was found, as a table and as plain data. Printed in a terminal, it fits its width."""
 
     @abstractmethod
     def table(self) -> RenderableType:
@@ -63,12 +66,9 @@ class Report(ABC):
         return self.table()
 
     def __str__(self) -> str:
-        from rich.console import Console
+        from lossreg.tables import rendered
 
-        console = Console(width=200, color_system=None, force_terminal=False, highlight=False)
-        with console.capture() as capture:
-            console.print(self.table(), markup=False)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        return rendered(self.table(), sys.stdout)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return `to_dict` as JSON, and write it to `path` where given, whole or not at all."""
@@ -125,12 +125,13 @@ class Diagnosis(Report):
     def table(self) -> RenderableType:
         """Return the tables and findings, for a `rich` console."""
         from rich.console import Group
+        from rich.text import Text
 
         time = ", ".join(f"{unit} {t:g}" for unit, t in (("epoch", self.epoch), ("step", self.step)) if t is not None)
         lines = [f"total {self.total:.4g}, gradient norm {self.gradient_norm:.4g}" + (f", {time}" if time else "")]
         lines += [f"absent from the batch: {', '.join(self.absent)}"] if self.absent else []
-        notes = [f"- {finding}" for finding in self.findings()]
-        return Group(*lines, "", _terms_table(self.terms), "", _cosines_table(self.terms, self.cosines), *notes)
+        tables = (_terms_table(self.terms), "", _cosines_table(self.terms, self.cosines))
+        return Group(*map(Text, lines), "", *tables, listed(self.findings()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in which a number that is not finite is None."""
@@ -164,34 +165,44 @@ def _shown(cosine: float | None) -> str:
 def _terms_table(terms: Sequence[TermDiagnosis]) -> Table:
     adaptive = any(not math.isclose(t.coefficient, t.weight, rel_tol=1e-5, abs_tol=1e-12) for t in terms)
     factors = ("Weight", "Coefficient") if adaptive else ("Weight",)
-    table = table_of("Term", "Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
+    rows = []
     for t in terms:
         numbers = (t.value, t.norm, t.weight, *((t.coefficient,) if adaptive else ()), t.contribution)
         shown = [f"{number:.4g}" for number in numbers]
-        table.add_row(t.name, *shown, f"{t.share:.1%}", f"{t.gradient_norm:.4g}", _shown(t.alignment))
-    return table
+        rows.append((t.name, *shown, f"{t.share:.1%}", f"{t.gradient_norm:.4g}", _shown(t.alignment)))
+    headings = ("Value", "Norm", *factors, "Contribution", "Share", "Gradient norm", "Along total")
+    return numbers_table("Term", headings, rows, first_to_go="Contribution")
 
 
 def _cosines_table(terms: Sequence[TermDiagnosis], cosines: Sequence[Sequence[float | None]]) -> Table:
     from rich.text import Text
 
-    table = table_of("Cosine", *(str(number) for number in range(1, len(terms) + 1)))
+    rows = []
     for number, (term, row) in enumerate(zip(terms, cosines, strict=True), 1):
-        cells = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
-        table.add_row(f"{number} {term.name}", *cells)
-    return table
+        cells: list[str | Text] = [Text(_shown(c), style="red" if c is not None and c < _APART else "") for c in row]
+        rows.append([f"{number} {term.name}", *cells])
+    return numbers_table("Cosine", [str(number) for number in range(1, len(terms) + 1)], rows)
 
 
-def table_of(first: str, *others: str) -> Table:
-    """Return an empty table: names on the left, numbers on the right."""
-    from rich import box
-    from rich.table import Table
+def numbers_table(
+    first: str, others: Sequence[str], rows: Sequence[Sequence[str | Text]], first_to_go: str | None = None
+) -> Table:
+    """Return a table of names and numbers, whose column `first_to_go` is left out where not all fit."""
+    from lossreg.tables import Column, Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
+    columns = [Column(heading, "number", rank=int(heading == first_to_go)) for heading in others]
+    return Table([Column(first), *columns], rows)
+
+
+def listed(texts: Sequence[str]) -> RenderableType:
+    """Return texts as a list with a dash before each."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 1, 0, 0))
+    for text in texts:
+        grid.add_row("-", Text(text))
+    return grid
 
 
 def _draw(diagnosis: Diagnosis, path: Path) -> None:

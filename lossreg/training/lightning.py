@@ -1,4 +1,4 @@
-"""Lightning callbacks: norms before the first step, and each term, weight and norm in the log.
+"""Lightning callbacks: norms before the first step, windows over accumulated batches, and each term in the log.
 
 They serve `lightning` and `pytorch_lightning` alike: they derive from the `Callback` of whichever is imported
 already, of both where both are, else of the first that is installed.
@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
+from lossreg.errors import WindowError
 from lossreg.losses.norm import RunningNorm
-from lossreg.losses.ranks import compare, several
-from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch
+from lossreg.training.accumulation import ReadAhead, StepWindow
+from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch, needs_norms
 from lossreg.training.diagnosis import is_observed
 from lossreg.training.log import named, samples_of
 from lossreg.training.means import TermMeans
@@ -150,9 +151,7 @@ class ComputeWeightNormLossesCallback(Callback):
             )
             return
         multi_loss = cast(MultiLoss, _uncompiled(criterion))
-        if several():  # else a rank whose norms are there would leave the others waiting in their calibration
-            compare(facts(multi_loss) | {"calibrated": str(bool(multi_loss.calibrated))}, type(self).__name__)
-        if not multi_loss.normalize or bool(multi_loss.calibrated):
+        if not needs_norms(multi_loss, type(self).__name__):
             return
         params = _normalization_params(getattr(pl_module, "cfg", None))
         with trainer.precision_plugin.forward_context():
@@ -205,7 +204,7 @@ def _training_loader(trainer: Trainer) -> Iterable[Any]:
             f"expected one training loader to calibrate norms over, found {type(loader).__name__} of {len(loader)}; "
             "call lossreg.calibrate_norms with a loader of your choice before fit, and leave the callback out"
         )
-    return cast("Iterable[Any]", loader)
+    return loader.loader if isinstance(loader, ReadAhead) else cast("Iterable[Any]", loader)
 
 
 def _normalization_params(cfg: Any) -> dict[str, int]:
@@ -224,6 +223,101 @@ def _entry(node: Any, key: str) -> Any:
     if isinstance(node, Mapping):
         return node[key] if key in node else None  # noqa: SIM401 -- a strict config refuses get
     return getattr(node, key, None)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+class WindowsCallback(Callback):
+    """Make the batches of a step a window under `accumulate_grad_batches`: their gradient is that of the joined batch.
+
+    Lightning gives one batch at a time and divides its loss by `accumulate_grad_batches`. A window needs the targets
+    of all batches of a step before the first, so give `fit` the training loader as `ReadAhead(loader, n)`, with `n`
+    the `accumulate_grad_batches` of the trainer. The callback multiplies the total of each forward by `n`: the division
+    leaves its share of the step's. The last step of an epoch may have fewer batches. Weightings and running norms move
+    once a step. With `accumulate_grad_batches=1` it does nothing.
+
+    Args:
+        criterion: the module's attribute, where `find_criterion` is not to look for it.
+
+    Raises:
+        WindowError: from `Trainer.fit`: the loader does not read ahead, or not as many batches as are accumulated; or
+            the module optimises manually.
+        CountError, WeightingError: as `MultiLoss.window`.
+    """
+
+    def __init__(self, criterion: str | None = None) -> None:
+        super().__init__()
+        self.criterion = criterion
+        self._window: StepWindow | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the loader reads ahead as many batches as are accumulated."""
+        accumulated = trainer.accumulate_grad_batches
+        self._window = None
+        if accumulated == 1:
+            return
+        owner = type(self).__name__
+        if not pl_module.automatic_optimization:
+            raise WindowError(
+                f"{owner}: expected automatic optimization, found a {type(pl_module).__name__} that steps by itself; "
+                "enter criterion.window(...) around its backwards, and leave the callback out"
+            )
+        loader: Any = trainer.train_dataloader
+        if not isinstance(loader, ReadAhead) or loader.micro_batches != accumulated:
+            found = (
+                f"ReadAhead(..., {loader.micro_batches})" if isinstance(loader, ReadAhead) else type(loader).__name__
+            )
+            raise WindowError(
+                f"{owner}: accumulate_grad_batches={accumulated}: expected the training loader as "
+                f"ReadAhead(loader, {accumulated}) of lossreg.training.accumulation, found {found}"
+            )
+        if trainer.world_size > 1 and _same_on_all_ranks(loader.loader):
+            raise WindowError(
+                f"{owner}: expected a loader with another share of the data on each rank, found a DataLoader with "
+                f"{type(loader.loader.sampler).__name__}; Lightning cannot replace the sampler inside of ReadAhead: "  # type: ignore[attr-defined]
+                "give the DataLoader a torch.utils.data.DistributedSampler"
+            )
+        criterion = find_criterion(pl_module, self.criterion)
+        if criterion is None:
+            raise ValueError(
+                f"{owner}: {type(pl_module).__name__} has no MultiLoss; make it an attribute of the module, or leave "
+                "the callback out"
+            )
+        self._window = StepWindow(criterion, accumulated)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Open a window before the first batch of a step."""
+        if self._window is None or batch_idx % self._window.micro_batches:
+            return
+        self._window.abandon()
+        left = (
+            trainer.num_training_batches - batch_idx
+        )  # `limit_train_batches` may end the epoch before the loader does
+        targets = cast(ReadAhead, trainer.train_dataloader).take()
+        self._window.open(targets if len(targets) <= left else targets[: int(left)])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Close it after the last: weightings and running norms move."""
+        if self._window is not None and self._window.is_open:
+            self._window.close_micro_batch()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave a window whose step was not made."""
+        if self._window is not None:
+            self._window.abandon()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the window; nothing moves."""
+        if self._window is not None:
+            self._window.abandon()
+
+
+def _same_on_all_ranks(loader: Iterable[Any]) -> bool:
+    """Return whether each rank reads all of a dataset from a loader."""
+    return isinstance(loader, DataLoader) and isinstance(loader.sampler, (RandomSampler, SequentialSampler))
 
 
 # --- the log --------------------------------------------------------------------------------------

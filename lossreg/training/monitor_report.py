@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lossreg.atomic import replacing
-from lossreg.training.findings import Report, finite, table_of
+from lossreg.training.findings import Report, finite, listed, numbers_table
 from lossreg.training.verdicts import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -40,19 +40,21 @@ class MonitorReport(Report):
         if not self.samples:
             return "nothing was looked at yet"
         last = self.samples[-1]
-        table = table_of("Term", "Value", "Norm", "Weight", "Gradient share", "Looks with it")
+        rows = []
         share = shares(last)
         for path in self.paths:
             term = last.terms.get(path)
             seen = sum(path in sample.means for sample in self.samples)
             if term is None:
-                table.add_row(path, "-", "-", "-", "-", f"{seen} of {len(self.samples)}")
+                rows.append((path, "-", "-", "-", "-", f"{seen} of {len(self.samples)}"))
                 continue
             norm = "-" if term.norm is None else f"{term.norm:.4g}"
             numbers = (f"{term.value:.4g}", norm, f"{term.weight:.4g}", f"{share[path]:.1%}")
-            table.add_row(path, *numbers, f"{seen} of {len(self.samples)}")
-        notes = [f"- {verdict}" for verdict in self.verdicts] or ["- nothing stands out"]
-        return Group(f"{len(self.samples)} looks, the last at forward {last.step}", "", table, "", *notes)
+            rows.append((path, *numbers, f"{seen} of {len(self.samples)}"))
+        headings = ("Value", "Norm", "Weight", "Gradient share", "Looks with it")
+        table = numbers_table("Term", headings, rows, first_to_go="Looks with it")
+        found = listed([str(verdict) for verdict in self.verdicts] or ["nothing stands out"])
+        return Group(f"{len(self.samples)} looks, the last at forward {last.step}", "", table, "", found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in which a number that is not finite is None."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,33 @@ def run() -> Callable[..., Result]:
 
     def call(*arguments: object) -> Result:
         return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False, prog_name="lossreg")
+
+    return call
+
+
+class Terminal(io.StringIO):
+    """A terminal, to which a command prints."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def at_width(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call the command in a terminal of some columns, without styles, and return what it shows."""
+
+    def call(columns: int, *arguments: object) -> str:
+        terminal = Terminal()
+        with monkeypatch.context() as patched:
+            patched.setenv("COLUMNS", str(columns))
+            patched.setenv("NO_COLOR", "1")
+            patched.setattr("sys.stdout", terminal)
+            patched.setattr("sys.stderr", terminal)
+            with suppress(SystemExit):
+                main([str(a) for a in arguments], prog_name="lossreg")
+        return terminal.getvalue()
 
     return call
 

@@ -48,7 +48,7 @@ def test_list_of_words_finds_what_they_describe_best_match_first(run, made):
 def test_list_of_words_finds_what_is_not_installed_too_and_says_what_it_needs(run, made):
     result = run("list", "puddle")
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("local/FarThing")]
-    assert line.endswith("needs no-such-library>=2")
+    assert "(needs no-such-library>=2)" in line
     assert "  pip install 'no-such-library>=2'\n" in result.stdout
     assert "local/FarThing" not in run("list", "*Thing").stdout
 
@@ -116,21 +116,22 @@ def test_list_as_json_has_the_facts(run, made):
     assert (focal["tasks"], focal["words"]) == (["cobblestones"], ["puddle drought"])
 
 
-@pytest.mark.parametrize("columns", [40, 80])
-def test_names_are_whole_in_a_narrow_terminal(run, monkeypatch, columns):
-    monkeypatch.setattr("lossreg.cli.console.terminal_width", lambda: columns)
+def heading(shown):
+    return shown.splitlines()[0].split()
+
+
+def test_in_a_narrow_terminal_the_distribution_gives_way_first_and_names_are_whole(at_width):
     name, alias = "a_name_of_a_loss_that_is_rather_long", "an_alias_that_is_long_too"
     lossreg.register(name, aliases=(alias,), summary="word " * 30, package="no-such-library>=2")(len)
-    lines = run("list", "--all", "*rather*").stdout.splitlines()
-    assert lines[0] == f"local/{name}"
-    told = lines[1 : lines.index("")]
-    assert max(map(len, told)) <= columns
-    assert f"alias {alias}; needs no-such-library>=2" in " ".join(line.strip() for line in told)
-
-
-def test_a_wide_terminal_has_a_table(run, monkeypatch):
-    monkeypatch.setattr("lossreg.cli.console.terminal_width", lambda: 100)
-    assert run("list", "*HeightLoss").stdout.startswith("Name ")
+    shown = {columns: at_width(columns, "list", "--all", "*rather*") for columns in (120, 110, 80, 50)}
+    assert heading(shown[120]) == ["Name", "Alias", "Summary", "Distribution"]
+    assert heading(shown[110]) == ["Name", "Alias", "Summary"]
+    assert heading(shown[80]) == heading(shown[50]) == ["Name", "Summary"]
+    for columns, text in shown.items():
+        table = text.partition("\n\n")[0].splitlines()
+        assert max(map(len, table)) <= columns
+        assert any(line.split()[0] == f"local/{name}" for line in table)
+        assert "(needs no-such-library>=2)" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_loss_whose_package_is_not_installed_is_not_listed(run, absent):
 def test_list_all_shows_it_with_the_line_that_installs_the_package(run, absent):
     result = run("list", "--all", "*far*")
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("local/FarLoss")]
-    assert line.rstrip().endswith("needs no-such-library>=2")
+    assert "(needs no-such-library>=2)" in line
     assert "pip install 'no-such-library>=2'" in result.stdout
     (listed,) = json.loads(run("list", "--all", "*far*", "--json").stdout)
     assert listed["install"] == "pip install 'no-such-library>=2'"

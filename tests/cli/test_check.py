@@ -103,7 +103,6 @@ PLANTED = [
     (7, 10, "loss_params.compound_loss.loss_list[0].loss", "did you mean 'height'"),
     (9, 9, "loss_params.compound_loss.loss_list[1].scale", "scale: 1.0"),
     (10, 9, "loss_params.compound_loss.loss_list[1].weight", "one weight for each of epoch_thresholds"),
-    (11, 9, "loss_params.compound_loss.loss_list[2].scale", "scale: 1.0"),
     (11, 37, "loss_params.compound_loss.loss_list[2].scael", "did you mean 'scale'"),
     (12, 10, "loss_params.compound_loss.loss_list[3]._target_", "`lossreg list --kind loss` shows"),
     (14, 18, "loss_params.compound_loss.loss_list[4].weight.schedule", "osine'?"),

@@ -55,7 +55,7 @@ loss_params:
           - 1.0
           - 1.0
       - {loss: seg, name: a/b, gt_channel_selector: 0, bce_coef: half}
-      - {loss: seg, name: other, gt_channel_selectr: 0}
+      - {loss: seg, name: other, gt_channel_selectr: 0, dice_coef: some}
     epoch_thresholds: [0, 10, 5, 50]
 """
 MISTAKES = [  # line, path, message, fix
@@ -71,9 +71,9 @@ MISTAKES = [  # line, path, message, fix
         "name: my_term",
     ),
     (20, "loss_list[2].bce_coef", "expected a number, found 'half'", "bce_coef: 0.5"),
-    (21, "loss_list[3].gt_channel_selector", "is missing; seg/SegLoss needs it", "gt_channel_selector: 1"),
     (21, "loss_list[3].gt_channel_selectr", "is not a parameter of seg/SegLoss", "did you mean 'gt_channel_selector'?"),
-    (22, "epoch_thresholds", "expected a list of epochs in ascending order", "epoch_thresholds: [0, 5, 10]"),
+    (21, "loss_list[3].dice_coef", "expected a number, found 'some'", "dice_coef: 0.5"),
+    (22, "epoch_thresholds", "expected a list of epochs in ascending order", "epoch_thresholds: [0, 5, 10, 50]"),
 ]
 
 

@@ -1,36 +1,49 @@
-"""Tables: a line a row where there is no terminal, with text that is no markup and obeys nobody."""
+"""Tables and paragraphs: fitted to a terminal; a line a row where there is none."""
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from lossreg.cli.console import show, table
+from lossreg.cli.console import lines_for, say, show
+from lossreg.tables import Column, Table
 
 
-def test_columns_stand_under_bold_headings_and_numbers_at_the_right(capsys: pytest.CaptureFixture[str]) -> None:
-    show(table(("name", ">weight"), [("a", "1"), ("longer", "10.5")]))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines] == [
-        ["name", "weight"],
-        ["─" * len(lines[1])],
-        ["a", "1"],
-        ["longer", "10.5"],
-    ]
-    assert len({len(line) for line in (lines[0], *lines[2:])}) == 1  # the right column ends in one place
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-def test_a_cell_is_no_markup_and_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    show(table(("[bold]h\x1b",), [("[red]a[/red]\x1b[2J\u202e",)]))
-    heading, _, cell = capsys.readouterr().out.splitlines()
-    assert heading == r"[bold]h\x1b"
-    assert cell == r"[red]a[/red]\x1b[2J\u202e"
-
-
-def test_a_long_line_stays_one_unless_a_width_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    long = " ".join(["word"] * 40)
-    show(table(("a", "b"), [("x", long)]))
+def test_a_table_is_a_line_a_row_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Table([Column("a"), Column("b", "prose")], [("x", " ".join(["word"] * 40))]))
     assert len(capsys.readouterr().out.splitlines()) == 3
-    show(table(("a", "b"), [("x", long)]), width=60)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 5
-    assert max(map(len, lines)) <= 60
+
+
+def test_a_paragraph_is_a_line_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("word " * 40 + "end", first="- ")
+    assert capsys.readouterr().out == "- " + "word " * 40 + "end\n"
+
+
+def test_a_table_and_a_paragraph_fit_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    show(Table([Column("a"), Column("b", "prose")], [("x", " ".join(["word"] * 40))]))
+    say("word " * 40, rest="  ")
+    lines = terminal.getvalue().splitlines()
+    assert 50 < max(map(len, lines)) <= 60
+    assert lines[-1].startswith("  word")
+
+
+def test_a_message_keeps_its_lines_and_their_indents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    message = "one two three four five six seven\n  a list of what is wrong with it\x1b"
+    assert lines_for(Terminal(), message, "Error: ").split("\n") == [
+        "one two three four five",  # "Error: " stands before it
+        "  six seven",
+        "  a list of what is wrong with",
+        "    it\\x1b",
+    ]
+    assert lines_for(io.StringIO(), message, "Error: ") == message.replace("\x1b", "\\x1b")

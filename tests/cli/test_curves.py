@@ -45,8 +45,10 @@ def test_any_weights_are_drawn_within_the_width(rows, reach, width, ascii_only):
         for i, row in enumerate(rows)
     ]
     lines = draw_text(curves, reach, width=width, ascii_only=ascii_only).splitlines()
-    assert len(lines) == 3 * len(rows) + 1
-    assert max(map(len, lines)) <= max(width, len("term0") + 2 + 20)
+    above = width < len("term0") + 2 + 30  # then each name has a line of its own
+    assert len(lines) == (4 if above else 3) * len(rows) + 1
+    assert [line.split()[0] for line in lines if line.startswith("term")] == [curve.name for curve in curves]
+    assert max(map(len, lines)) <= max(width, len("epoch") + 2 + 20)
     assert all(line.isascii() for line in lines) or not ascii_only
 
 

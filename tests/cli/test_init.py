@@ -9,7 +9,7 @@ import pytest
 
 import lossreg
 
-COMMANDS = ["list", "show", "plugins", "env", "check", "plot", "graph"]
+COMMANDS = ["list", "show", "plugins", "env", "check", "plot", "graph", "card"]
 
 
 def test_help_lists_every_command(run):

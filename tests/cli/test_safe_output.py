@@ -96,7 +96,7 @@ def test_without_an_output_nothing_is_said(command: str, folder: Path) -> None:
 # --- what a terminal gets -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["check", "check --json", "check --build", "plot", "graph"])
+@pytest.mark.parametrize("command", ["check", "check --json", "check --build", "plot", "graph", "card"])
 def test_what_a_file_says_is_escaped(command: str, folder: Path, run: Callable[..., Result]) -> None:
     result = run(*command.split(), folder / "bad.yaml")
     assert result.exit_code == 1

@@ -230,11 +230,10 @@ def test_show_has_plain_words(run):
 
 
 @pytest.mark.parametrize("columns", [None, 80, 60])
-def test_show_fits_the_terminal(run, monkeypatch, columns):
-    monkeypatch.setattr("lossreg.cli.console.terminal_width", lambda: columns)
+def test_show_fits_the_terminal(run, at_width, columns):
     path = "long_package_of_old.with_long_modules.inside.where_it_was_before.HeightLoss"
     lossreg.register("Long", summary="word " * 40, source="word " * 40, targets=(path, path + "2"))(len)
-    shown = run("show", "Long").stdout
+    shown = run("show", "Long").stdout if columns is None else at_width(columns, "show", "Long")
     assert f"\nAlso as:\n  {path}," in shown  # an address is never broken, and has a line of its own if it is long
     assert 50 < max(len(line) for line in shown.splitlines() if path not in line) <= (columns or 80)
 

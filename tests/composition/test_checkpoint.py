@@ -107,7 +107,7 @@ def fill(criterion):
     """Give every element of the state a number of its own; all of them could be norms or counts."""
     number = 2
     for key, value in criterion.state_dict().items():
-        if key.endswith("_extra_state"):
+        if key.endswith(("_extra_state", "changed_weights")):
             continue
         if value.dtype == torch.bool:
             value.fill_(True)
@@ -423,7 +423,7 @@ def test_a_sum_that_was_float32_where_there_is_no_float64_is_taken():
 
 def older(criterion, *without):
     """Return the state as older programs wrote it: by position, without some keys."""
-    dropped = ("_extra_state", *without)
+    dropped = ("_extra_state", "changed_weights", *without)
     return {key: value for key, value in criterion.state_dict().items() if not key.endswith(dropped)}
 
 

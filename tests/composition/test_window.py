@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossreg import Loss, LossWrapper, MultiLoss, Preprocess
+from lossreg import FromDict, Loss, LossWrapper, MultiLoss, Preprocess
 from lossreg import build_compound_loss_from_config as build
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
@@ -286,6 +286,18 @@ def test_gradients_may_be_scaled():
     assert torch.allclose(leaf.grad / 1024.0, gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
 
 
+def test_a_forward_without_gradients_is_no_part_of_it():
+    leaf, cut, whole = batches()
+    criterion, found = make(), torch.zeros_like(leaf)
+    with criterion.window([targets for _, targets in cut]):
+        for pred, targets in cut:
+            found += gradient(criterion(pred, targets)[0], leaf)
+            with torch.no_grad():
+                evaluated = criterion(*whole)[0]
+    assert torch.allclose(found, gradient(make()(*whole)[0], leaf), rtol=1e-12, atol=0)
+    assert torch.equal(evaluated, make()(*whole)[0])
+
+
 def test_gradnorm_works_in_no_window():
     with pytest.raises(WeightingError, match="GradNorm does not work in a window over micro-batches"):
         make(weighting=GradNorm()).window([]).__enter__()
@@ -399,6 +411,18 @@ def test_uncertainty_learns_as_from_the_joined_batch(on_ranks, place):
     assert (first + second) / 2 == pytest.approx(train(criteria[2], [whole]))
     for s in parameters:
         torch.testing.assert_close(s.grad, parameters[2].grad)
+
+
+def test_the_addend_of_a_group_is_added_once_whatever_members_a_micro_batch_has():
+    """All values are 0, so that the total is the addend alone: s / 2 times the weight of the group."""
+    members = FromDict({"b": 1.0, "c": {"weight": 1.0, "optional": True}}, key="own", name="group", approximate=True)
+    criterion = MultiLoss([members], [3.0], weighting=Uncertainty()).train()
+    torch.nn.init.constant_(criterion.weighting.s, 0.7)
+    parts = [({"own": {"b": torch.zeros(()), "c": torch.zeros(())}}, {"z": torch.zeros(2)})]
+    parts += [({"own": {"b": torch.zeros(())}}, {"z": torch.zeros(3)})]
+    with criterion.window([targets for _, targets in parts]):
+        total = sum(float(criterion(*part)[0].detach()) for part in parts)
+    assert total == pytest.approx(3.0 * 0.7 / 2)
 
 
 def test_targets_that_one_rank_cannot_count_are_an_error_on_all(on_ranks):

@@ -87,13 +87,13 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("block", "path", "kind", "fix"),
         [
-            ([], "", "type", "loss_list: [{loss: NAME, weight: 1.0}]"),
-            ({}, "", "missing", "loss_list: [{loss: NAME, weight: 1.0}]"),
-            ({"losses": []}, "losses", "range", "loss_list: [{loss: NAME, weight: 1.0}]"),
-            ({"losses": 3}, "losses", "type", "loss_list: [{loss: NAME, weight: 1.0}]"),
-            ({"losses": [3]}, "losses[0]", "type", "{loss: NAME, weight: 1.0}"),
+            ([], "", "type", "loss_list: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({}, "", "missing", "loss_list: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({"losses": []}, "losses", "range", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({"losses": 3}, "losses", "type", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({"losses": [3]}, "losses[0]", "type", "{loss: torch/L1Loss, weight: 1.0}"),
             ({"losses": [TERM], "loss_list": [TERM]}, "", "conflict", "leave out losses"),
-            ({"losses": [TERM, TERM]}, "losses[1]", "conflict", "give one of them another name"),
+            ({"losses": [TERM, TERM]}, "losses[1]", "conflict", "give one of them another name, as in `name: offset_2`"),
             ({"losses": [{"lost": "offset"}]}, "losses[0]", "missing", "write `loss` for 'lost'"),
             ({"losses": [{**TERM, "_target_": "a.b"}]}, "losses[0]", "conflict", "leave out _target_"),
             ({"losses": [{"loss": {**TERM, "name": "a"}, "name": "b"}]}, "losses[0]", "conflict", "keep one of the two"),
@@ -104,8 +104,8 @@ class TestMistakes:
             ({"losses": [{**TERM, "weight": {"a": 1}}]}, "losses[0].weight", "missing", "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"),
             ({"losses": [{**TERM, "weight": "much"}]}, "losses[0].weight", "type", "weight: 1.0"),
             ({"losses": [{**TERM, "weight": [1, "x"]}], "epoch_thresholds": [0, 1]}, "losses[0].weight[1]", "type", "weight: 1.0"),
-            ({"losses": [{**TERM, "weight": [1, 2]}]}, "losses[0].weight", "missing", "give one weight for each of epoch_thresholds"),
-            ({"losses": [{**TERM, "weight": [1, 2]}], "epoch_thresholds": [0]}, "losses[0].weight", "conflict", "give one weight for each of epoch_thresholds"),
+            ({"losses": [{**TERM, "weight": [1, 2]}]}, "losses[0].weight", "missing", "add `epoch_thresholds: [0, 10]`"),
+            ({"losses": [{**TERM, "weight": [1, 2]}], "epoch_thresholds": [0]}, "losses[0].weight", "conflict", "give one weight for each of epoch_thresholds, as in `weight: [1]`"),
             ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize", "type", "normalize: true"),
             ({"losses": [{**TERM, "offset": "much"}]}, "losses[0].offset", "type", "offset: 0.0"),
             ({"losses": [{**TERM, "mode": "cube"}]}, "losses[0].mode", "choice", "mode: abs"),
@@ -115,7 +115,7 @@ class TestMistakes:
             ({"losses": [{"losses": [TERM]}]}, "losses[0]", "missing", "name: my_group"),
             ({"losses": [TERM], "normalise_losses": True}, "normalise_losses", "unknown", "did you mean 'normalize_losses'?"),
             ({"losses": [TERM], "normalization_params": {"min_samples": 2, "max_samples": 1}}, "normalization_params", "conflict", "lower min_samples, or raise max_samples"),
-            ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds", "range", "epoch_thresholds: [0, 5, 10]"),
+            ({"losses": [TERM], "epoch_thresholds": [5, 0]}, "epoch_thresholds", "range", "epoch_thresholds: [0, 5]"),
             ({"losses": [TERM], "on_nonfinite": "drop"}, "on_nonfinite", "choice", "on_nonfinite: ignore"),
             ({"losses": [TERM], "norm_momentum": 2}, "norm_momentum", "range", "norm_momentum: 0.01"),
             ({"losses": [TERM], "track_norms": "always"}, "track_norms", "choice", "track_norms: running"),
@@ -169,7 +169,7 @@ class TestMistakes:
 
     def test_a_list_without_thresholds_may_be_meant_for_the_loss(self) -> None:
         (line,) = problems({"losses": [{"loss": "Foreign", "weight": [0.2, 0.8]}]})
-        assert line.endswith("each of epoch_thresholds; for the loss's own, args: {weight: [0.2, 0.8]})")
+        assert line.endswith("(add `epoch_thresholds: [0, 10]`; for the loss's own, args: {weight: [0.2, 0.8]})")
 
     def test_a_list_with_thresholds_that_may_be_meant_for_the_loss_is_warned_of(self) -> None:
         term = {"loss": "Foreign", "weight": [0.2, 0.8], "epoch_thresholds": [0, 10]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lossreg
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
+from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import DistributedError
@@ -375,6 +376,97 @@ def _members(rank, names, looked, steps, options, calibrate):
     }
 
 
+def change_weights(rank, ranks, weights, at="group/b", checkpoint=False, windowed=False, **options):
+    """Train a step under DDP for each of some weights, set before it (None: nothing); return totals and gradients.
+
+    Args:
+        checkpoint: whether to go on, after each step, in another criterion that its checkpoint is loaded into.
+        windowed: whether each step is a window over two micro-batches.
+    """
+    torch.manual_seed(0)
+    network, found = nn.Linear(3, 1), []
+    wrapped = DistributedDataParallel(network)
+    criterion = one(**options)
+    torch.manual_seed(1 + rank)
+    try:
+        for weight in weights:
+            if weight is not None:
+                criterion.set_weight(at, weight)
+            micro = [(torch.randn(2, 3), torch.randn(2, 1)) for _ in range(1 + windowed)]
+            wrapped.zero_grad()
+            with criterion.window([y for _, y in micro]) if windowed else nullcontext():
+                totals = [criterion(wrapped(x), y, epoch=len(found))[0] for x, y in micro]
+                sum(totals).backward()
+            found.append((float(sum(totals).detach()), network.weight.grad.tolist()))
+            if checkpoint:
+                state, criterion = criterion.state_dict(), one(**options)
+                criterion.load_state_dict(state)
+    except (DistributedError, RuntimeError) as error:
+        found.append(f"{type(error).__name__}: {error}")
+        dist.barrier() if "on rank" in str(error) else None
+    return found
+
+
+WEIGHTINGS = {"uncertainty": Uncertainty, "dwa": DWA, "cov": CoV}
+PLACES = ("outer", "inner", "both")
+
+
+def weighed_windows(rank, ranks, weighting, place, cuts, lacking=(), single=False, group="plain", steps=3):
+    """Train windows over a batch that is cut over ranks; return totals, the gradient of `s` and states of weightings.
+
+    Args:
+        weighting: of the criterion, of its group, or of both, as `place` says.
+        cuts: for each rank the samples of each of its micro-batches.
+        lacking: ranks whose batches have no target of the group.
+        single: whether each rank has one micro-batch, in a forward of `reduce_over: ranks`.
+        group: `plain`; `deep`, with deep supervision of its members; or `from_dict`, of losses that the model computes.
+    """
+    made = {where: WEIGHTINGS[weighting]() if place in (where, "both") else None for where in ("outer", "inner")}
+    kinds = {"b": nn.L1Loss, "c": nn.MSELoss}
+    members = [LossWrapper(kind(), name, pred_key="y", gt_key="z") for name, kind in kinds.items()]
+    if group == "deep":
+        members = [DeepSupervision(member, "y") for member in members]
+        for member in members:
+            member.approximate = True
+    options = {"name": "group", "weighting": made["inner"]}
+    inner = (
+        lossreg.FromDict({"b": 1.0, "c": 2.0}, key="own", approximate=True, **options)
+        if group == "from_dict"
+        else MultiLoss(members, [1.0, 2.0], optional_terms=["b", "c"], **options)
+    )
+    terms = [LossWrapper(nn.L1Loss(), "a", pred_key="x", gt_key="z0"), inner]
+    criterion = MultiLoss(terms, [0.5, 3.0], weighting=made["outer"]).double()
+    criterion.reduce_over = "ranks" if single and ranks > 1 else None
+    for number, (_, term) in enumerate(criterion.leaves(), 2):
+        term.loss.norm.fill_(number)
+    learned = [weighting.s for weighting in made.values() if hasattr(weighting, "s")]
+    for s in learned:
+        nn.init.constant_(s, 0.7)
+    totals = []
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        parts = []
+        for of, sizes in enumerate(cuts):
+            for n in sizes:
+                x, z = (torch.rand(n, 1, 4, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+                targets = {"z0": z} | ({} if of in lacking else {"z": z})
+                if of == rank or ranks == 1:
+                    y = [x, x[..., ::2, ::2]] if group == "deep" else x
+                    own = {name: kind()(x, z) if n else x.sum() for name, kind in kinds.items()}
+                    parts.append(({"x": x, "y": y, "own": own}, targets))
+        found = 0.0
+        with nullcontext() if criterion.reduce_over else criterion.window([targets for _, targets in parts]):
+            for pred, targets in parts:
+                total, _, _ = criterion(pred, targets, epoch=step)
+                found += float(total.detach())
+                if learned and cuts[0] == cuts[-1]:  # its backward is a collective
+                    total.backward()
+        totals.append(found)
+    gradients = [None if s.grad is None else s.grad.tolist() for s in learned]
+    states = {key: value.tolist() for key, value in criterion.state_dict().items() if "weighting" in key}
+    return totals, gradients, states
+
+
 def shard(rank, ranks, inside):
     """Calibrate a network whose parameters FSDP2 shards, train a step, and look at the norms."""
     from torch.distributed.fsdp import fully_shard
@@ -447,9 +539,9 @@ def alive(rank, ranks):
 @contextmanager
 def process_group(rank, ranks, store, timeout):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(store, ranks), rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout)
-    )
+    file, limit = dist.FileStore(store, ranks), timedelta(seconds=timeout)
+    file.set_timeout(limit)  # as where torch makes the store
+    dist.init_process_group("gloo", store=file, rank=rank, world_size=ranks, timeout=limit)
     try:
         yield
     finally:

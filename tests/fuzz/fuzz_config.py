@@ -129,6 +129,7 @@ COMMANDS = {
     "check --build": "",
     "plot --text": "",
     "plot -o": "svg",
+    "card": "",
     "graph": "",
     "graph --format mermaid": "",
     "graph --format dot": "",

@@ -72,6 +72,26 @@ def test_reset_forgets_all():
     assert_same(loss, statistics(Mean("new")))
 
 
+def test_a_norm_is_set_by_what_writes_it_until_it_is_reset():
+    loss = LossWrapper(nn.MSELoss())
+    assert not loss.is_set
+    assert not copy.deepcopy(loss).to(torch.float64).is_set
+    loss.record(torch.tensor(2.0), 1)
+    assert loss.is_set
+    assert copy.deepcopy(loss).is_set
+    assert pickle.loads(pickle.dumps(loss)).is_set
+    assert loss.to(torch.float64).is_set
+    loss.reset_norm()
+    assert not loss.is_set
+    loss.load_state_dict(LossWrapper(nn.MSELoss()).state_dict())
+    assert loss.is_set
+
+
+def test_of_a_norm_that_was_made_in_inference_mode_it_is_not_known_and_it_counts_as_set():
+    with torch.inference_mode():
+        assert LossWrapper(nn.MSELoss()).is_set
+
+
 def test_no_samples_change_nothing():
     loss = recorded((4.0, 3))
     before = statistics(loss)

@@ -13,6 +13,7 @@ import torch
 from lossreg.errors import DistributedError
 from lossreg.losses.ranks import (
     add_up,
+    average_gradients,
     compare,
     deferred,
     digest,
@@ -35,6 +36,18 @@ def test_several_ranks_are_two_or_more(on_ranks: OnRanks) -> None:
 
 def test_shares_come_in_the_order_of_the_ranks(on_ranks: OnRanks) -> None:
     assert on_ranks(*(partial(gather, share, "here") for share in "abc")) == [["a", "b", "c"]] * 3
+
+
+def test_gradients_are_averaged_over_the_ranks_also_where_a_rank_has_none(on_ranks: OnRanks) -> None:
+    def gradient(own: float | None) -> float:
+        parameter = torch.nn.Parameter(torch.zeros(()))
+        parameter.grad = None if own is None else torch.tensor(own)
+        average_gradients([parameter])
+        assert parameter.grad is not None
+        return float(parameter.grad)
+
+    assert on_ranks(partial(gradient, 3.0), partial(gradient, None)) == [1.5, 1.5]
+    assert on_ranks(partial(gradient, 3.0), collectives=0) == [3.0]
 
 
 def test_without_a_process_group_a_share_is_alone() -> None:

@@ -61,7 +61,7 @@ def committed() -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.parametrize("folder", [ROOT, *PLUGINS], ids=lambda folder: folder.name)
 def test_what_is_claimed_is_what_is_tested(folder: Path):
-    tested = pins("smp.txt") | pins("catalogue.txt") | pins("tested.txt")
+    tested = pins("smp.txt") | pins("catalogue.txt") | pins("trainers.txt") | pins("tested.txt")
     for requirement in claimed(folder):
         for pin in tested[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(version_of(pin)), (requirement, pin)

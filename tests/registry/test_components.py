@@ -172,6 +172,29 @@ def test_an_unknown_name_gets_the_nearest():
         found.losses.find("seg/SegLos")
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("MSE", ["MSELoss"]),
+        ("mse_loss", ["MSELoss"]),
+        ("MASKEDMSE", ["MaskedMSELoss"]),
+        ("CE", ["CrossEntropyLoss"]),
+        ("Dice", ["a/DiceLoss", "b/DiceLoss"]),
+        ("nn/MSELoss", ["a/MSELoss"]),
+        ("a/MSE", ["a/MSELoss"]),
+        ("made.up.MSE", ["made.up.MSELoss"]),
+        ("up.MSELoss", ["made.up.MSELoss", "torch.nn.MSELoss"]),
+        ("other.up.Loss", []),
+    ],
+)
+def test_what_is_shortened_gets_the_name_that_is_meant_in_full_where_it_is_ambiguous(name, near):
+    names = ("MSELoss", "MaskedMSELoss", "CrossEntropyLoss", "DiceLoss")
+    found = catalog(a=[loss(n, target=f"made.up:{n}") for n in names], b=[loss("DiceLoss")])
+    with pytest.raises(UnknownNameError) as raised:
+        found.losses.find(name)
+    assert list(raised.value.near) == near
+
+
 def test_where_nothing_is_near_the_listing_is_named():
     message = "no loss is named 'xyzzy'; `lossreg list --kind loss` shows what is installed"
     with pytest.raises(UnknownNameError, match=f"^{re.escape(message)}$"):

@@ -118,7 +118,7 @@ def attempt(file: Path) -> str | None:
     return None
 
 
-def _evaluate_annotations(target: Any) -> None:
+def evaluate_annotations(target: Any) -> None:
     """Evaluate the annotations of an installed component for good, which are texts, and read when it is checked."""
     function = target.__init__ if isinstance(target, type) else target
     with suppress(Exception):
@@ -132,7 +132,7 @@ def results(folder: Path, few: bool) -> Iterator[dict[str, Any]]:
     OmegaConf.register_new_resolver("eval", eval, replace=True)
     tried = list(payloads(few))
     for entry in [entry for section in catalog().sections for entry in section]:
-        _evaluate_annotations(entry.load())
+        evaluate_annotations(entry.load())
     for text in [WARM, *MISTAKES]:
         file.write_text(text, encoding="utf-8")
         attempt(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the tests import `planted_runs.py` from there
+sys.path.insert(0, str(Path(__file__).parent))  # the tests import `planted_runs.py` and `trajectory.py` from there
 
 
 @pytest.fixture(scope="session")

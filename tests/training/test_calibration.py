@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 from lossreg import Loss, LossWrapper, MultiLoss, calibrate_norms
 from lossreg.errors import ArgumentError, DistributedError, LossregError, MissingKeyError, NormError
 from lossreg.training import calibration
-from lossreg.training.calibration import default_batch
+from lossreg.training.calibration import default_batch, needs_norms
 
 
 class Mean(Loss):
@@ -99,6 +99,17 @@ def test_one_loss_in_two_places_has_one_norm():
     criterion = MultiLoss([shared, MultiLoss([shared], [1.0], name="group")], [1.0, 1.0])
     assert calibrate(criterion, samples(1.0, 3.0)) == {"a": 4.0, "group/a": 4.0}
     assert shared.norm == 4.0
+
+
+def test_norms_are_needed_once_and_by_a_criterion_that_normalises(criterion, on_ranks):
+    assert needs_norms(criterion, "here")
+    done = copy.deepcopy(criterion)
+    done.calibrated.fill_(True)
+    assert not needs_norms(done, "here")
+    assert not needs_norms(MultiLoss([nn.L1Loss()], [1.0], normalize=False), "here")
+    for error in on_ranks(partial(needs_norms, criterion, "here"), partial(needs_norms, done, "here")):
+        assert isinstance(error, DistributedError)
+        assert "calibrated" in str(error)
 
 
 def test_norms_that_were_there_do_not_enter(criterion):

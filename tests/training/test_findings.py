@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -101,3 +102,25 @@ def test_a_write_that_fails_leaves_the_old_file(found: Any, tmp_path: Any, write
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_printed_in_a_terminal_every_line_fits_and_no_name_and_no_number_is_cut(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w, pred = at(1.0, 1.0)
+    losses = [Along(f"a_term_with_a_name_of_forty_characters_{i}", 10.0**-i, 0.4322 * i) for i in range(12)]
+    found = lossreg.diagnose(lossreg.MultiLoss(losses, [1.0] * 12, weighting=Uncertainty()), pred, {}, [w])
+    piped = str(found)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    shown = str(found)
+    assert max(map(len, shown.splitlines())) <= columns
+    contributions = {f"{term.contribution:.4g}" for term in found.terms}  # the column that gives way
+    gone = set(piped.replace("─", "").split()) - set(shown.split())
+    assert gone <= ({*contributions, "Contribution"} if columns == 60 else set())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
@@ -9,7 +10,7 @@ import pytest
 from planted_runs import train
 
 from lossreg.training.monitor_report import MonitorReport, shares
-from lossreg.training.verdicts import Sample, TermSample
+from lossreg.training.verdicts import Sample, TermSample, Verdict
 
 
 def sampled(**changes):
@@ -54,3 +55,22 @@ def test_report_shows_every_term_and_verdict(tmp_path):
 def test_report_is_drawn(tmp_path):
     train(weights=[1.0, 1e4, 1.0], steps=60).report().plot(tmp_path / "monitor.png")
     assert (tmp_path / "monitor.png").stat().st_size > 5000
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_printed_in_a_terminal_every_line_fits_and_no_name_and_no_number_is_cut(columns, monkeypatch):
+    names = tuple(f"a_term_with_a_name_of_forty_characters_{i}" for i in range(4))
+    seen = {name: sampled(value=1e-5 * 1.2345, norm=0.4322, weight=12.25) for name in names}
+    verdict = Verdict("dead", names[:1], 3, "its gradient at the predictions is 0", "look for a threshold before it")
+    report = MonitorReport(names, (Sample(3, seen, dict.fromkeys(names, 1.0)),), (verdict,))
+    piped = str(report)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    shown = str(report)
+    assert max(map(len, shown.splitlines())) <= columns
+    assert set(shown.replace("─", "").split()) == set(piped.replace("─", "").split())

@@ -1,0 +1,38 @@
+"""The monitor says nothing of the training runs that the pages and the demo show; they are clean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from page_runs import LONGER, watched
+
+import lossreg.demo.train
+from lossreg import Monitor
+from lossreg.demo.train import Settings, build_run, resolved_config, train
+
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 11))]
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.filterwarnings("ignore")  # of the libraries that a page uses
+@pytest.mark.parametrize("page", LONGER)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_said_of_a_page(page: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page == "lightning":
+        pytest.importorskip("lightning", reason="the page on Lightning needs it")
+    monitors = watched(page, seed, tmp_path, monkeypatch)
+    assert sum(len(monitor.samples) for monitor in monitors) == 20
+    assert [str(verdict) for monitor in monitors for verdict in monitor.verdicts] == []
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_is_said_of_the_demo(seed: int, tmp_path: Path) -> None:
+    config = resolved_config(Path(lossreg.demo.train.__file__).with_name("demo.yaml"))
+    run = build_run(Settings(epochs=5, seed=seed, count=64, size=32, batch_size=4), config)
+    with Monitor(run.criterion, every=10) as monitor:
+        train(run, tmp_path)
+    assert len(monitor.samples) == 8
+    assert [str(verdict) for verdict in monitor.verdicts] == []
