@@ -116,7 +116,7 @@ def test_a_calibrated_run_sees_the_same_order_of_the_data(seedable, samples):
         loader = accelerator.prepare(torch.utils.data.DataLoader(trajectory.Samples(samples), 4, shuffle=True))
         if calibrated:
             trajectory.calibrate(trajectory.build_criterion(), trajectory.Network(), loader)
-            assert not accelerator.gradient_state.in_dataloader
+            assert accelerator.gradient_state.active_dataloader is not loader
         return [batch["x"].tolist() for _ in range(2) for batch in loader]
 
     assert order(True) == order(False)

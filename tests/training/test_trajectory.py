@@ -6,6 +6,8 @@ import pytest
 import torch
 import trajectory
 
+pytestmark = pytest.mark.needs_plugins  # its losses are lossreg-wrappers'
+
 
 @pytest.fixture(scope="module")
 def accumulated():
