@@ -74,6 +74,18 @@ def test_an_optimizer_may_step_after_each_micro_batch_as_under_accelerate_itself
     trajectory.assert_same(training.result(), trajectory.train(4, steps=10))
 
 
+@pytest.mark.parametrize(("samples", "stepped"), [(64, 3 + 4), (70, 4 + 0)])
+def test_accelerate_itself_cannot_be_given_batches_that_were_read_ahead(samples, stepped):
+    """There are 4 steps, and 4 and a short one: it steps at each micro-batch of the last, or not in it at all."""
+    training, found = runs.Training(4, samples=samples), 0
+    training.accelerator.step = 0
+    for micro_batches in steps(training.accelerator, training.loader):
+        for _ in micro_batches:
+            with training.accelerator.accumulate(training.model):
+                found += training.accelerator.sync_gradients
+    assert found == stepped
+
+
 def test_the_last_step_of_an_epoch_has_what_is_left():
     training = runs.Training(4)
     assert [len(micro_batches) for micro_batches in steps(training.accelerator, training.loader)] == [4, 4, 4, 4, 2]

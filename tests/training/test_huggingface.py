@@ -34,6 +34,14 @@ def test_it_trains_as_the_plain_loop(tmp_path, accumulation):
     trajectory.assert_same(runs.result(trainer), trajectory.train(accumulation))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile looks at it
+def test_a_compiled_criterion_trains_as_another(tmp_path):
+    compiled = torch.compile(trajectory.build_criterion(), backend="eager")
+    trainer = runs.build_trainer(tmp_path, criterion=compiled, gradient_accumulation_steps=4, max_steps=10)
+    trainer.train()
+    trajectory.assert_same(runs.result(trainer), trajectory.train(4, steps=10))
+
+
 def test_without_windows_it_trains_on_the_mean_of_the_means(tmp_path):
     trainer = runs.build_trainer(tmp_path, gradient_accumulation_steps=4, max_steps=20, windows=False)
     trainer.train()
