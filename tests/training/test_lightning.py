@@ -23,6 +23,7 @@ from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.relobralo import ReLoBRaLo
 from lossreg.composition.weighting.uncertainty import Uncertainty
 from lossreg.errors import NormError
+from lossreg.training import calibration
 
 pytestmark = [
     pytest.mark.needs_plugins,  # needs the extra `lightning`
@@ -238,8 +239,8 @@ def test_ranks_are_compared_before_one_of_them_calibrates(fit, lightning, monkey
     def compare(facts, owner):
         raise DifferentError(owner, facts["calibrated"], facts["the list of terms"])
 
-    monkeypatch.setattr(lightning, "several", lambda: True)
-    monkeypatch.setattr(lightning, "compare", compare)
+    monkeypatch.setattr(calibration, "several", lambda: True)
+    monkeypatch.setattr(calibration, "compare", compare)
     module = fit.build_module(import_module("pytorch_lightning"))
     module.loss_function.calibrated.fill_(calibrated)
     callback = lightning.ComputeWeightNormLossesCallback()
