@@ -47,7 +47,12 @@ PAGES = sorted(
     for page in ROOT.glob(pattern)
     if not {"_build", "losses"} & set(page.parts)  # the folder `losses` is generated; docs/test_reference.py holds it
 )
-NEEDS = {"docs/accelerate.md": "accelerate", "docs/huggingface.md": "transformers"}
+NEEDS = {
+    "docs/accelerate.md": "accelerate",
+    "docs/huggingface.md": "transformers",
+    "docs/ignite.md": "ignite",
+    "docs/lightning_cli.md": "jsonargparse",
+}
 """Pages whose blocks need a library that not every environment has; tox's `trainers` runs them."""
 LANGUAGES = {"python", "yaml", "console", "toml", "bash", "text", "mermaid"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -63,7 +63,7 @@ def register_criterion(exit_on_error: bool = True) -> None:
 def _read(value: Any) -> MultiLoss:
     key: str | None = None
     if isinstance(value, Mapping) and "class_path" not in value:
-        source = Source("criterion", yaml.safe_dump(dict(value)).encode())
+        source = Source("criterion", yaml.safe_dump(dict(value), sort_keys=False).encode())
     elif isinstance(value, (str, Path, Mapping)):
         path, key = _file(value)
         source = Source.read(path)

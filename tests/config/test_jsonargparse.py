@@ -69,7 +69,7 @@ def built(*arguments):
 
 
 def from_config(criterion, at="config.yaml"):
-    Path(at).write_text(yaml.safe_dump({"owner": {"criterion": criterion}}))
+    Path(at).write_text(yaml.safe_dump({"owner": {"criterion": criterion}}, sort_keys=False))
     return built("--config", at)
 
 
@@ -95,6 +95,13 @@ def test_each_form_gives_the_criterion_and_what_is_saved_can_be_read_from_anywhe
 
 def test_what_is_saved_of_a_file_is_what_it_held():
     assert from_config("loss.yaml")[1] == yaml.safe_load(LOSS)
+
+
+def test_terms_keep_their_order():
+    Path("loss.yaml").write_text("losses: {near: torch/MSELoss, far: torch/L1Loss}")
+    criterion, saved = from_config("loss.yaml")
+    assert criterion.names == ("near", "far")
+    assert from_config(saved)[0].names == ("near", "far")
 
 
 def test_a_relative_path_begins_at_the_folder_of_the_config():

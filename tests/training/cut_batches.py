@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lossreg import LossWrapper, MultiLoss
+from lossreg.training.accumulation import ReadAhead
 
 STEPS = 4
 SIZES = [[1, 0, 5], [4, 2, 3]]
@@ -67,10 +68,10 @@ def heads(out):
 
 
 def module(package, way):
-    """Return a LightningModule that steps after a window of micro-batches, or whose criterion reduces over ranks."""
+    """Return a LightningModule that steps after a window of micro-batches, or that Lightning steps."""
 
     class Heads(package.LightningModule):
-        automatic_optimization = way == "reduce_over"
+        automatic_optimization = way != "window"
 
         def __init__(self):
             super().__init__()
@@ -78,7 +79,7 @@ def module(package, way):
             self.criterion = criterion(**({"reduce_over": "ranks"} if way == "reduce_over" else {}))
 
         def training_step(self, given, batch_idx):
-            if way == "reduce_over":
+            if way != "window":
                 return self.criterion(heads(self.net(given[0])), given[1])[0]
             optimizer = self.optimizers()
             with self.criterion.window([targets for _, targets in given]):
@@ -114,10 +115,17 @@ def main(name, way, folder):
         whole = [sum(map(sum, SIZES[:rank])), sum(map(sum, SIZES[: rank + 1]))]
         steps = [cut(batch(step), *whole) for step in range(STEPS)]
     loader = torch.utils.data.DataLoader(steps, batch_size=None, collate_fn=lambda some: some)
+    options = {}
+    if way == "callback":
+        accumulated = len(SIZES[rank])
+        loader = ReadAhead([some for step in steps for some in step], accumulated)
+        callback = import_module("lossreg.training.lightning").WindowsCallback()
+        options = {"accumulate_grad_batches": accumulated, "callbacks": [callback]}
     fitted = module(package, way)
     trainer = package.Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, default_root_dir=folder,
+        **options,
     )  # fmt: skip
     trainer.fit(fitted, loader)
     Path(folder, f"{rank}.json").write_text(json.dumps([p.tolist() for p in fitted.net.parameters()]))

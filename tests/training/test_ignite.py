@@ -17,6 +17,7 @@ from lossreg.training.ignite import EngineLoss
 
 pytest.importorskip("ignite", reason="needs pytorch-ignite, of tox's `trainers`")
 
+import ignite_runs as runs
 from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer
 from ignite.handlers import Checkpoint, DiskSaver
 
@@ -24,10 +25,7 @@ pytestmark = pytest.mark.needs_plugins  # the criterion has losses of lossreg-wr
 
 RUNS = {1: {"samples": 70, "epochs": 6, "steps": 108}, 4: {"samples": 64, "epochs": 26, "steps": 104}}
 """Where Ignite accumulates, an epoch must end with a step: 64 samples are 16 micro-batches."""
-
-
-def prepare_batch(batch, device=None, non_blocking=False):
-    return batch["x"], trajectory.targets_of(batch)
+prepare_batch = runs.prepare_batch
 
 
 class Setup:
@@ -73,6 +71,14 @@ def test_it_trains_and_logs_as_the_plain_loop_and_resumes_in_the_middle(plain, t
     found = resumed.result()
     before = [row for row in whole.rows if row[0] <= run["steps"] // 2]
     trajectory.assert_same(found._replace(log=before + found.log), plain[accumulation])
+
+
+def test_two_processes_train_as_one(in_two_processes, tmp_path):
+    in_two_processes(f"{runs.__file__}:main", tmp_path, 3, 10)
+    expected = trajectory.train(3, samples=48, micro_batch=2 * trajectory.MICRO_BATCH, steps=20, every=1)
+    for rank in range(2):
+        found = trajectory.Run(*torch.load(tmp_path / f"{rank}.pt", weights_only=True))
+        trajectory.assert_same(found, expected)
 
 
 def test_accumulated_without_a_window_it_is_another_run(plain, tmp_path):

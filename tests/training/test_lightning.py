@@ -505,7 +505,7 @@ def test_a_term_that_one_rank_lacks_is_logged_and_nothing_hangs(two_ranks):
     assert all("losses/train_far" in row for row in rows)
 
 
-@pytest.mark.parametrize("way", ["window", "reduce_over"])
+@pytest.mark.parametrize("way", ["window", "callback", "reduce_over"])
 def test_two_processes_train_on_cut_batches_as_a_loop_on_the_joined_ones(cut_batches, in_two_processes, tmp_path, way):
     in_two_processes(f"{cut_batches.__file__}:main", "lightning.pytorch", way, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))

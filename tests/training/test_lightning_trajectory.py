@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -260,10 +261,29 @@ def test_a_module_without_a_criterion_is_refused(lightning, tmp_path):
 
 
 def test_ranks_that_would_read_the_same_batches_are_refused(lightning):
-    same, shared = (
-        trajectory.loader(),
-        DataLoader(trajectory.Samples(), sampler=DistributedSampler(trajectory.Samples(), 2, 0)),
-    )
-    assert lightning._same_on_all_ranks(same)
-    assert not lightning._same_on_all_ranks(shared)
-    assert not lightning._same_on_all_ranks([1, 2])
+    samples = trajectory.Samples()
+    shared = DataLoader(samples, batch_size=4, sampler=DistributedSampler(samples, 2, 0))
+    module = SimpleNamespace(automatic_optimization=True, criterion=trajectory.build_criterion())
+
+    def begin(data):
+        trainer = SimpleNamespace(accumulate_grad_batches=4, world_size=2, train_dataloader=ReadAhead(data, 4))
+        lightning.WindowsCallback().on_train_epoch_start(trainer, module)
+
+    with pytest.raises(WindowError, match=r"SequentialSampler; .*give the DataLoader a .*DistributedSampler"):
+        begin(trajectory.loader())
+    for data in (shared, [1, 2]):
+        with pytest.raises(AttributeError, match="named_modules"):  # it has gone on to look for the criterion
+            begin(data)
+
+
+def test_the_sampler_of_ranks_gets_each_epoch(lightning, tmp_path):
+    samples, epochs = trajectory.Samples(), []
+
+    class Noted(DistributedSampler):
+        def set_epoch(self, epoch):
+            epochs.append(epoch)
+            super().set_epoch(epoch)
+
+    data = DataLoader(samples, batch_size=4, sampler=Noted(samples, 2, 0))
+    train(import_module("lightning.pytorch"), lightning, tmp_path, data=ReadAhead(data, 4), max_epochs=2)
+    assert sorted(set(epochs)) == [0, 1]
