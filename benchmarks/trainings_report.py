@@ -144,40 +144,51 @@ def load(path: Path) -> Results:
 # --- text ---------------------------------------------------------------------------------------------------
 
 
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def interval(middle: float, low: float, high: float, digits: int, mark: str = "") -> str:
+    """Return a number and the interval around it, on one line."""
+    return f"{mark}{middle:.{digits}f}{mark}{SPACE}({low:.{digits}f}\N{EN DASH}{high:.{digits}f})"
+
+
 def spread(values: Sequence[float]) -> str:
     """Return mean ± standard deviation, in as many digits as make sense of the deviation."""
     mean, deviation = statistics.mean(values), statistics.stdev(values)
     digits = max(0, 1 - math.floor(math.log10(deviation))) if deviation > 0 else 2
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return f"{mean:.{digits}f}{SPACE}±{SPACE}{deviation:.{digits}f}"
 
 
 def compared(comparison: Comparison) -> str:
     """Return the mean and the interval of a comparison, in bold if it is clear."""
-    low, high = comparison.interval
     mark = "" if comparison.verdict == VERDICTS[1] else "**"
-    return f"{mark}{comparison.mean:.3f}{mark} ({low:.3f} to {high:.3f})"
+    return interval(comparison.mean, *comparison.interval, 3, mark)
 
 
 def results_table(results: Results) -> str:
-    """Return the table of a problem."""
+    """Return the table of the metrics of a problem."""
     recipe = results.facts["recipe"]
     header = ["terms weighed by", *(metric.label for metric in results.metrics.values())]
-    header += ["error / plain sum's", f"error / *{recipe}*", "learning rate", "time / plain sum's"]
+    header += ["error / plain sum's", f"error / *{recipe}*"]
     rows = []
     for name, outcome in results.outcomes.items():
-        middle, low, high = outcome.cost
-        own = name == REFERENCE
-        rows.append(
-            [
-                name,
-                *(spread(outcome.values(metric)) for metric in results.metrics),
-                "1" if own else compared(results.compare(name)),
-                compared(results.compare(name, recipe)) if name in results.weightings() else "",
-                f"{outcome.rate:g}",
-                "1" if own else f"{middle:.2f} ({low:.2f} to {high:.2f})",
-            ]
-        )
+        cells = [spread(outcome.values(metric)) for metric in results.metrics]
+        cells.append("1" if name == REFERENCE else compared(results.compare(name)))
+        cells.append(compared(results.compare(name, recipe)) if name in results.weightings() else "")
+        rows.append([name, *cells])
     return table(header, rows)
+
+
+def cost_table(results: Results) -> str:
+    """Return the table of what each method costs, with its learning rate."""
+    header = ["terms weighed by", "learning rate", "time of a step / plain sum's"]
+    return table(
+        header,
+        [
+            [name, f"{outcome.rate:g}", "1" if name == REFERENCE else interval(*outcome.cost, 2)]
+            for name, outcome in results.outcomes.items()
+        ],
+    )
 
 
 def verdict_list(results: Results) -> str:
@@ -279,7 +290,8 @@ def write(source: Path, folder: Path, names: Sequence[str] = ("digits", "buildin
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         results = load(source / f"{name}.jsonl")
-        for part, text in (("table", results_table), ("verdicts", verdict_list), ("facts", facts_text)):
+        parts = {"table": results_table, "cost": cost_table, "verdicts": verdict_list, "facts": facts_text}
+        for part, text in parts.items():
             with replacing(folder / f"results-{name}-{part}.md") as draft:
                 draft.write_text(text(results), encoding="utf-8")
         for part, draw in (("overview", overview), ("curves", curves)):
