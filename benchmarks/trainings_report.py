@@ -149,13 +149,13 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 def interval(middle: float, low: float, high: float, digits: int, mark: str = "") -> str:
     """Return a number and the interval around it, on one line."""
-    return f"{mark}{middle:.{digits}f}{mark}{SPACE}({low:.{digits}f}\N{EN DASH}{high:.{digits}f})"
+    return f"{mark}{middle:.{digits}f}{mark}{SPACE}({low:.{digits}f}\N{EN DASH}\N{WORD JOINER}{high:.{digits}f})"
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return mean ± standard deviation, in as many digits as make sense of the deviation."""
+    """Return mean ± standard deviation, with one digit of the deviation, or two if the first one is 1."""
     mean, deviation = statistics.mean(values), statistics.stdev(values)
-    digits = max(0, 1 - math.floor(math.log10(deviation))) if deviation > 0 else 2
+    digits = max(0, -math.floor(math.log10(deviation / 2))) if deviation > 0 else 2
     return f"{mean:.{digits}f}{SPACE}±{SPACE}{deviation:.{digits}f}"
 
 
