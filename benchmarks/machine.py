@@ -14,7 +14,10 @@ import torch
 
 def machine() -> dict[str, Any]:
     """Return the facts about the machine and the libraries that affect the results."""
-    names = ("lossreg", "torch", "numpy", "scipy", "monai", "kornia", "segmentation-models-pytorch")
+    names = (
+        "lossreg", "torch", "numpy", "scipy", "monai", "kornia", "segmentation-models-pytorch", "scikit-image",
+        "scikit-learn", "torchjd",
+    )  # fmt: skip
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     cpu = cpuinfo.get_cpu_info()
     return {
