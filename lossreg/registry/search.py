@@ -48,16 +48,20 @@ _LATER = 0.1  # what a task counts less for each task before it
 def search(entries: Iterable[E], query: str) -> list[E]:
     """Return the components that the words of a query describe, the best match first.
 
-    A component whose name or alias is the query comes first. The others are ordered by how many of the words they
-    have; then by how rare these words are, whether they stand together as in the query, and whether in the name, in an
-    alias, a word or a task, or in the summary and the other texts. Equal matches keep their order. A component with
-    less than half as many of the words as the best one is left out.
+    A component whose name or alias is the query comes first, and alone if the query is a full name or a dotted path.
+    The others are ordered by how many of the words they have; then by how rare these words are, whether they stand
+    together as in the query, and whether in the name, in an alias, a word or a task, or in the summary and the other
+    texts. Equal matches keep their order. A component with less than half as many of the words as the best one is left
+    out.
     """
     wanted = list(dict.fromkeys(words_of(query)))
     found = [_Match(entry, query, wanted) for entry in entries]
     having = Counter(word for match in found for word in match.weights)
     rarity = {word: math.log(1 + len(found) / count) for word, count in having.items()}
     most = max((match.count for match in found), default=0)
+    called = [match for match in found if match.is_called]
+    if called and ("/" in query or "." in query):
+        return [match.entry for match in called]
     found = [match for match in found if match.is_called or 0 < most <= 2 * match.count]
     found.sort(key=lambda match: match.order(rarity))
     return [match.entry for match in found]

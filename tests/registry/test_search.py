@@ -43,6 +43,11 @@ def test_a_name_in_any_spelling_comes_first(query: str) -> None:
     assert found(query)[0] == "MSELoss"
 
 
+@pytest.mark.parametrize("query", ["lib/MSELoss", "far.away.MSELoss"])
+def test_a_full_name_finds_that_component_alone(query: str) -> None:
+    assert found(query) == ["MSELoss"]
+
+
 def test_an_alias_is_a_name() -> None:
     assert found("ce")[0] == "CrossEntropyLoss"
 
