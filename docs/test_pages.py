@@ -52,8 +52,9 @@ NEEDS = {
     "docs/huggingface.md": "transformers",
     "docs/ignite.md": "ignite",
     "docs/lightning_cli.md": "jsonargparse",
+    "docs/metric_learning.md": "pytorch_metric_learning",
 }
-"""Pages whose blocks need a library that not every environment has; tox's `trainers` runs them."""
+"""Pages whose blocks need a library that not every environment has; tox's `trainers` and `catalogue` run them."""
 LANGUAGES = {"python", "yaml", "console", "toml", "bash", "text", "mermaid"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -161,7 +162,7 @@ SYBIL = Sybil(
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     needed = NEEDS.get(page.relative_to(ROOT).as_posix())
     if needed and find_spec(needed) is None:
-        pytest.skip(f"needs {needed}; tox's `trainers` has it")
+        pytest.skip(f"needs {needed}; tox's `trainers` or `catalogue` has it")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lossreg.registry, "_local", {})  # registered losses must not leak into other pages
     monkeypatch.setattr(lossreg.registry, "_catalog", None)

@@ -273,7 +273,7 @@ def test_the_errors_of_missing_arguments_are_in_their_order(
     [
         ("chekc a.yaml", 2, "no command is named 'chekc'; did you mean 'check'?"),
         ("lst", 2, "no command is named 'lst'; did you mean 'list'?"),
-        ("validate", 2, "no command is named 'validate'; the commands are list, show, plugins, check,"),
+        ("validate", 2, "no command is named 'validate'; the commands are list, show, plugins, env, check,"),
         ("list --kidn loss", 2, "--kind"),
         ("list --kind losses", 2, "did you mean 'loss'?"),
         ("show Quux", 1, "no loss is named 'Quux'; did you mean 'QuuxLoss'?"),

@@ -39,8 +39,8 @@ def big(write: Callable[[str], Path]) -> Path:
 
 
 def assert_fits(shown: str, columns: int) -> None:
-    """Hold every line against the width."""
-    assert max(map(len, shown.splitlines())) <= columns
+    """Hold every line against the width, but commands that are to be copied."""
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("  pip install ")) <= columns
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
@@ -133,10 +133,9 @@ def test_errors_help_and_new_fit(at_width: Callable[..., str], columns: int) -> 
 def test_an_output_that_is_not_utf_8_gets_text_that_it_can_encode(extra: dict[str, str], good: Path) -> None:
     for arguments in (["list", "--kind", "weighting"], ["plot", str(good)], ["plugins"]):
         command = [sys.executable, "-m", "lossreg", *arguments]
-        registers = {"PYTHONPATH": str(good.parent)}
-        done = subprocess.run(
-            command, capture_output=True, env={**os.environ, **registers, **extra}, timeout=60, check=False
-        )
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}  # tox sets it
+        env = {**inherited, "PYTHONPATH": str(good.parent), **extra}
+        done = subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
         done.stdout.decode("ascii")
         assert b"\\u2500" not in done.stdout, "the rule of a table is one that the output can encode"
         assert b"Traceback" not in done.stderr

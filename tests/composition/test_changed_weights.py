@@ -152,6 +152,7 @@ def test_a_criterion_in_a_module_keeps_its_weights():
     assert target["criterion"].effective_weights(10) == {"a": 3.0, "group/b": 4.0, "group/c": 2.0}
 
 
+@pytest.mark.needs_plugins
 def test_a_file_and_a_checkpoint_give_the_weights(tmp_path):
     import lossreg
 

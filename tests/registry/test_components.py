@@ -179,7 +179,7 @@ def test_an_unknown_name_gets_the_nearest():
         ("mse_loss", ["MSELoss"]),
         ("MASKEDMSE", ["MaskedMSELoss"]),
         ("CE", ["CrossEntropyLoss"]),
-        ("Dice", ["a/DiceLoss", "b/DiceLoss"]),
+        ("Wobble", ["a/WobbleLoss", "b/WobbleLoss"]),
         ("nn/MSELoss", ["a/MSELoss"]),
         ("a/MSE", ["a/MSELoss"]),
         ("made.up.MSE", ["made.up.MSELoss"]),
@@ -188,8 +188,8 @@ def test_an_unknown_name_gets_the_nearest():
     ],
 )
 def test_what_is_shortened_gets_the_name_that_is_meant_in_full_where_it_is_ambiguous(name, near):
-    names = ("MSELoss", "MaskedMSELoss", "CrossEntropyLoss", "DiceLoss")
-    found = catalog(a=[loss(n, target=f"made.up:{n}") for n in names], b=[loss("DiceLoss")])
+    names = ("MSELoss", "MaskedMSELoss", "CrossEntropyLoss", "WobbleLoss")
+    found = catalog(a=[loss(n, target=f"made.up:{n}") for n in names], b=[loss("WobbleLoss")])
     with pytest.raises(UnknownNameError) as raised:
         found.losses.find(name)
     assert list(raised.value.near) == near

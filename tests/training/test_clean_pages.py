@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from page_runs import LONGER, watched
 
-import lossreg.demo.train
 from lossreg import Monitor
-from lossreg.demo.train import Settings, build_run, resolved_config, train
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 11))]
 
@@ -30,9 +28,11 @@ def test_nothing_is_said_of_a_page(page: str, seed: int, tmp_path: Path, monkeyp
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_said_of_the_demo(seed: int, tmp_path: Path) -> None:
-    config = resolved_config(Path(lossreg.demo.train.__file__).with_name("demo.yaml"))
-    run = build_run(Settings(epochs=5, seed=seed, count=64, size=32, batch_size=4), config)
+    from lossreg.demo import train as demo  # needs the extra `demo`
+
+    config = demo.resolved_config(Path(demo.__file__).with_name("demo.yaml"))
+    run = demo.build_run(demo.Settings(epochs=5, seed=seed, count=64, size=32, batch_size=4), config)
     with Monitor(run.criterion, every=10) as monitor:
-        train(run, tmp_path)
+        demo.train(run, tmp_path)
     assert len(monitor.samples) == 8
     assert [str(verdict) for verdict in monitor.verdicts] == []

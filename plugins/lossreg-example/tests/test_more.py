@@ -27,6 +27,7 @@ def test_a_config_uses_all_three():
         }
     )
     pred, gt = heights()
+    criterion.update_norm(pred, gt, len(pred["height"]))
     pred["height"].requires_grad_()
     total, values, extra = criterion(pred, gt)
     total.backward()
@@ -48,6 +49,7 @@ def test_log_cosh_does_not_overflow():
 def test_a_config_uses_a_schedule_a_weighting_and_a_preprocess():
     criterion = lossreg.build_compound_loss_from_config(
         {
+            "normalize_losses": False,
             "weighting": {"strategy": "inverse_mean", "momentum": 0.5},
             "loss_list": [
                 {"loss": "masked_l1", "name": "a", "mask": "gt.known"},
