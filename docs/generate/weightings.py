@@ -77,7 +77,9 @@ def draw(curves: np.ndarray, path: Path, label: str) -> None:
     if curves.max() > 5 * curves.min():
         axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside upper left", ncols=len(TERMS))
+    figure.legend(
+        frameon=False, fontsize=9, loc="outside upper left", ncols=len(TERMS), columnspacing=1, handlelength=1.4
+    )
     figure.savefig(path, transparent=True)
 
 
