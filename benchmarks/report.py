@@ -194,7 +194,7 @@ def markdown(results: Results) -> str:
 
 def plot(results: Results) -> Figure:
     """Return a figure of the ratio over the size of the image, with a line for each pair of the section `sizes`."""
-    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in rows_of(results, "sizes"):

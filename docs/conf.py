@@ -22,7 +22,7 @@ html_theme = "furo"
 html_title = f"lossreg {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_js_files = ["losses.js"]
+html_js_files = ["losses.js", "formulas.js"]
 html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_favicon = "_static/favicon.svg"
 html_show_copyright = False  # it is in the license file
@@ -40,6 +40,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+copybutton_line_continuation_character = "\\"
 
 RUN = """
 import runpy, sys
@@ -65,6 +66,13 @@ def write_displayed_math(translator: HTML5Translator, node: nodes.math_block) ->
     """Write a displayed formula."""
     translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
+
+
+def keep_columns(_: Sphinx, page: nodes.document) -> None:
+    """Mark the output of commands that has columns; on a phone only this is not wrapped."""
+    for block in page.findall(nodes.literal_block):
+        if any(mark in block.astext() for mark in ("───", "███", "^^^")):
+            block["classes"].append("columns")
 
 
 def first_paragraph(app: Sphinx, page: str) -> str:
@@ -93,6 +101,7 @@ def list_for_language_models(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Connect the generator, the math renderer and what is written beside the pages."""
     app.connect("builder-inited", generate)
+    app.connect("doctree-read", keep_columns)
     app.connect("html-page-context", describe)
     app.connect("build-finished", list_for_language_models)
     app.add_html_math_renderer("mathml", (write_math, None), (write_displayed_math, None))

@@ -9,8 +9,11 @@ import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["hydra", "torch", "torch.utils.data", "lossreg", "lossreg.composition.multiloss"])
@@ -25,20 +28,51 @@ def run_command(command: str, env: dict[str, str]) -> subprocess.CompletedProces
     found = COMMAND.fullmatch(command)
     if not found:
         return _shell(command, env)
-    with TemporaryDirectory() as folder:
-        out, err = (Path(folder) / name for name in ("out", "err"))
+    arguments = shlex.split(found["script"])
+    shown = arguments[0] == "lossreg" and not found["rest"] and not found["both"]
+    with TemporaryDirectory() as folder, _terminal() if shown else _file(Path(folder, "out")) as (out, read):
+        err = Path(folder, "err")
         told = out if found["both"] else Path(found["file"] or err)
-        process = PROCESSES.Process(target=_run, args=(shlex.split(found["script"]), Path.cwd(), env, out, told))
+        process = PROCESSES.Process(target=_run, args=(arguments, Path.cwd(), env, out, told))
         process.start()
         process.join(300)
         process.kill()  # where it has not ended
         process.join()
-        printed = out.read_text(encoding="utf-8")
+        printed = read()
         errors = err.read_text(encoding="utf-8") if told == err else ""
     if not found["rest"]:
         return subprocess.CompletedProcess(command, process.exitcode, printed, errors)
     done = _shell(found["rest"], env, printed)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout, errors + done.stderr)
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[tuple[Path, Callable[[], str]]]:
+    """Yield a file to write to and what reads it."""
+    yield path, lambda: path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _terminal() -> Iterator[tuple[Path, Callable[[], str]]]:
+    """Yield a terminal to write to and what reads it when all is written: commands fit their tables to a terminal."""
+    ours, theirs = os.openpty()
+    parts: list[bytes] = []
+
+    def collect() -> None:
+        with suppress(OSError):  # the other end is closed
+            while part := os.read(ours, 4096):
+                parts.append(part)
+
+    reader = Thread(target=collect)
+    reader.start()
+
+    def read() -> str:
+        os.close(theirs)
+        reader.join()
+        return b"".join(parts).decode().replace("\r\n", "\n")
+
+    yield Path(os.ttyname(theirs)), read
+    os.close(ours)
 
 
 def _shell(command: str, env: dict[str, str], printed: str | None = None) -> subprocess.CompletedProcess[str]:

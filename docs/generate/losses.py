@@ -95,7 +95,7 @@ def align90() -> Figure:
 
 def smooth() -> Figure:
     """Draw a noisy field and the negative gradient, which smooths it away from an edge."""
-    figure, (left, right) = _figure(2, width=5.5)
+    figure, (left, right) = _figure(2)
     torch.manual_seed(0)
     row = torch.arange(24.0)
     step = torch.where(row < 12, -1.0, 1.0) + 0.25 * torch.randn(24, 24)
@@ -124,14 +124,14 @@ def seg_crossfield() -> Figure:
     values = value(lossreg.create_loss("crossfield/SegCrossfieldLoss", pred_channel=0), pred, {})
     shown = axes.contourf(angle.rad2deg(), size, values.reshape(angle.shape), levels=20, cmap="Blues")
     shown.set_edgecolor("face")  # no thin lines between the levels
-    axes.set(xlabel="direction of the slope, field at 0 and 90 degrees", ylabel="magnitude", xticks=range(0, 181, 30))
+    axes.set(xlabel="direction of the slope; field at 0 and 90 degrees", ylabel="magnitude", xticks=range(0, 181, 30))
     figure.colorbar(shown, label="value")
     return figure
 
 
 def seg_edge_interior() -> Figure:
     """Draw the coupling loss over the edge and the slope of the interior, outside and inside a building."""
-    figure, panels = _figure(2, width=6.5)
+    figure, panels = _figure(2)
     edge, slope = torch.meshgrid(torch.linspace(0, 1, 41), torch.linspace(0, 1, 41), indexing="ij")
     loss = lossreg.create_loss("crossfield/SegEdgeInteriorLoss")
     for axes, interior, where in zip(panels, (0.0, 1.0), ("outside", "inside"), strict=True):
@@ -145,9 +145,9 @@ def seg_edge_interior() -> Figure:
     return figure
 
 
-def _figure(panels: int, width: float = 7.0) -> tuple[Figure, list]:
-    figure = Figure(figsize=(width, 2.8), layout="constrained")
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+def _figure(panels: int) -> tuple[Figure, list]:
+    figure = Figure(figsize=(4.6, 2.6 * panels), layout="constrained")  # its text can be read on a phone
+    return figure, list(figure.subplots(panels, squeeze=False)[:, 0])
 
 
 class Picture(NamedTuple):

@@ -42,7 +42,7 @@ DRAWN: dict[str, dict[str, Schedule]] = {
 
 def draw(schedules: dict[str, Schedule], path: Path) -> None:
     """Draw schedules of one kind over 60 epochs, with ticks at their knots."""
-    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.1), layout="constrained")
     axes = figure.subplots()
     epochs = np.linspace(-5, 60, 1301)
     for number, (label, schedule) in enumerate(schedules.items()):

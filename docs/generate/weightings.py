@@ -68,7 +68,7 @@ def weights(weighting: Weighting) -> np.ndarray:
 
 def draw(curves: np.ndarray, path: Path, label: str) -> None:
     """Draw the curves of the three terms, on a logarithmic axis if they are far apart."""
-    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.3), layout="constrained")
     axes = figure.subplots()
     epochs = np.arange(STEPS) / STEPS_AN_EPOCH
     for i, name in enumerate(TERMS):
@@ -77,7 +77,9 @@ def draw(curves: np.ndarray, path: Path, label: str) -> None:
     if curves.max() > 5 * curves.min():
         axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, fontsize="small", loc="outside upper left", ncols=len(TERMS))
+    figure.legend(
+        frameon=False, fontsize=9, loc="outside upper left", ncols=len(TERMS), columnspacing=1, handlelength=1.4
+    )
     figure.savefig(path, transparent=True)
 
 

@@ -168,10 +168,10 @@ def draw_file(curves: Sequence[Curve], epochs: float, path: Path, *, unit: str =
     from matplotlib.figure import Figure
 
     at = sorted({epochs * (i / _SAMPLES) for i in range(_SAMPLES + 1)} | set(_at_jumps(curves, epochs)))
-    ticks = _apart(knots_within(curves, epochs), epochs / 30)
+    ticks = _apart(knots_within(curves, epochs), epochs / 20)
     columns = 1 if len(curves) <= 8 else 2
     rows = math.ceil(len(curves) / columns)
-    figure = Figure(figsize=(8 * columns, 0.6 + 1.15 * rows), layout="constrained")
+    figure = Figure(figsize=(5.2 * columns, 0.6 + 1.15 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for curve, axes in zip(curves, panels.T.flat, strict=False):
@@ -201,7 +201,7 @@ def _draw_panel(axes: Axes, curve: Curve, at: Sequence[float], epochs: float) ->
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(0, 1)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
-    axes.tick_params(labelsize=9)
+    axes.tick_params(labelsize=10)
 
 
 def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float, peak: float) -> None:
@@ -211,13 +211,13 @@ def _mark(axes: Axes, curve: Curve, knots: Sequence[float], epochs: float, peak:
     halo = [withStroke(linewidth=3, foreground="white")]
     heights = [curve.weight(knot) / peak for knot in knots]
     axes.plot([knot / epochs for knot in knots], heights, "o", color=_BLUE, markersize=4, clip_on=False)
-    for knot in _apart(knots, epochs / 18):
+    for knot in _apart(knots, epochs / 12):
         weight = curve.weight(knot)
         end = knot >= epochs
         place = (knot / epochs, weight / peak)
         offset = (0 if end else 4, 4)
         text = axes.annotate(number(weight), place, xytext=offset, textcoords="offset points")
-        text.set(ha="right" if end else "left", fontsize=9, path_effects=halo, in_layout=False)
+        text.set(ha="right" if end else "left", fontsize=10, path_effects=halo, in_layout=False)
 
 
 def _apart(positions: Sequence[float], distance: float) -> list[float]:

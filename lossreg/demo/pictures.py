@@ -21,6 +21,8 @@ from lossreg.demo.train import Run
 
 _CHANNELS = np.array([[0.20, 0.45, 0.95], [1.00, 0.78, 0.10], [0.95, 0.15, 0.25]])  # interior, edge, vertex
 _ROWS = 3
+_WIDTH = 7.2  # of a picture, in inches
+_TEXT = 14  # in points; it can be read where a picture is as narrow as a phone
 _SPACING = 5  # pixels between the crosses of the frame field
 
 Floats = NDArray[np.float64]
@@ -28,9 +30,10 @@ Floats = NDArray[np.float64]
 
 def draw_pictures(run: Run, output: Path) -> None:
     """Write both pictures into the folder of a run."""
-    for name, figure in ((TERMS, _draw_terms(run)), (PANEL, _draw_panel(run))):
-        FigureCanvasAgg(figure)
-        with replacing(output / name) as draft:
+    for name, draw in ((TERMS, _draw_terms), (PANEL, _draw_panel)):
+        with mpl.rc_context({"font.size": _TEXT, "axes.titlesize": _TEXT}), replacing(output / name) as draft:
+            figure = draw(run)
+            FigureCanvasAgg(figure)
             figure.savefig(draft, format="png", dpi=110, metadata={"Software": None})
 
 
@@ -39,8 +42,8 @@ def draw_pictures(run: Run, output: Path) -> None:
 
 def _draw_terms(run: Run) -> Figure:
     """Return a figure of each term divided by its norm, the weights, and the held-out IoU over the epochs."""
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
-    values, weights, iou = figure.subplots(1, 3)
+    figure = Figure(figsize=(_WIDTH, 6.4), layout="constrained")
+    (values, weights), (iou, names) = figure.subplots(2, 2)
     rows = run.history
     epochs = [row["epoch"] for row in rows]
     paths = [path for path, _ in run.criterion.leaves()]
@@ -56,14 +59,15 @@ def _draw_terms(run: Run) -> Figure:
     weights.set_ylim(bottom=0)
     iou.plot(epochs, [row["iou"] for row in rows], color="black", marker=".", label="trained")
     iou.axhline(run.untrained_iou, color="grey", linestyle="--", label="untrained")
-    iou.set(title="IoU on held-out images", ylim=(0, 1))
+    iou.set(title="IoU, held-out images", ylim=(0, 1))
     iou.legend(frameon=False)
+    names.legend(*values.get_legend_handles_labels(), loc="center", frameon=False)
+    names.set_axis_off()
     for axes in (values, weights, iou):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*values.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -77,7 +81,7 @@ def _draw_panel(run: Run) -> Figure:
     batch = run.held_out.batch(chosen)
     run.network.eval()
     predicted = run.network(batch["image"])
-    figure = Figure(figsize=(12, 3.05 * len(chosen) + 0.3), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 1.8 * len(chosen) + 0.4), layout="constrained")
     grid = figure.subplots(len(chosen), 4, squeeze=False)
     for row, axes in enumerate(grid):
         picture = _rgb(batch["image"][row])

@@ -211,26 +211,26 @@ def _draw(diagnosis: Diagnosis, path: Path) -> None:
 
     names = [term.name for term in diagnosis.terms]
     size = 0.55 * len(names)
-    figure = Figure(figsize=(size + 6.5, size + 2.2), layout="constrained")
+    figure = Figure(figsize=(size + 4.2, 1.5 * size + 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(size + 3.0, 3.5))
+    upper, lower = figure.subplots(2, 1, height_ratios=(size + 2.0, 0.5 * size + 1.0))
     grid = [[math.nan if cosine is None else cosine for cosine in row] for row in diagnosis.cosines]
-    image = left.imshow(grid, cmap="RdBu", vmin=-1, vmax=1)
-    left.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    left.set_yticks(range(len(names)), names)
-    left.set_title("cosine between gradients", fontsize=10)
-    left.set_facecolor("#dddddd")
+    image = upper.imshow(grid, cmap="RdBu", vmin=-1, vmax=1)
+    upper.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    upper.set_yticks(range(len(names)), names)
+    upper.set_title("cosine between gradients", fontsize=10)
+    upper.set_facecolor("#dddddd")
     for i, row in enumerate(diagnosis.cosines):
         for j, cosine in enumerate(row):
             dark = cosine is not None and abs(cosine) > 0.6
-            left.text(j, i, _shown(cosine), ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    figure.colorbar(image, ax=left, shrink=0.8)
+            upper.text(j, i, _shown(cosine), ha="center", va="center", fontsize=10, color="white" if dark else "black")
+    figure.colorbar(image, ax=upper, shrink=0.8)
     lengths = [term.gradient_norm if math.isfinite(term.gradient_norm) else 0.0 for term in diagnosis.terms]
-    bars = right.barh(range(len(names)), lengths, color="#1f6fb4")
-    right.bar_label(bars, [f"{term.gradient_norm:.3g}" for term in diagnosis.terms], padding=3, fontsize=8)
-    right.set_yticks(range(len(names)), [""] * len(names))
-    right.set_ylim(len(names) - 0.5, -0.5)
-    right.margins(x=0.25)
-    right.spines[["top", "right"]].set_visible(False)
-    right.set_title("gradient norm of the contribution", fontsize=10)
+    bars = lower.barh(range(len(names)), lengths, color="#1f6fb4")
+    lower.bar_label(bars, [f"{term.gradient_norm:.3g}" for term in diagnosis.terms], padding=3)
+    lower.set_yticks(range(len(names)), names)
+    lower.set_ylim(len(names) - 0.5, -0.5)
+    lower.margins(x=0.25)
+    lower.spines[["top", "right"]].set_visible(False)
+    lower.set_title("gradient norm of the contribution", fontsize=10)
     figure.savefig(path, dpi=130)

@@ -90,32 +90,32 @@ def _draw(report: MonitorReport, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.4, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    upper, lower = figure.subplots(2, 1, sharex=True)
     steps = [sample.step for sample in report.samples]
     pulls = [shares(sample) for sample in report.samples]
     colours = mpl.colormaps["tab10"].resampled(max(10, len(report.paths)))
     for i, term in enumerate(report.paths):
         seen = [sample.terms.get(term) for sample in report.samples]
         values = [math.nan if t is None else abs(t.value / (t.norm or 1.0)) for t in seen]
-        left.plot(steps, values, color=colours(i), label=term, marker=".")
-        right.plot(steps, [share.get(term, math.nan) for share in pulls], color=colours(i), marker=".")
-    left.set_yscale("log")
-    left.set_title("value over norm", fontsize=10)
-    right.set_title("share of the gradient at the predictions", fontsize=10)
-    right.set_ylim(0, 1.02)
-    for axes in (left, right):
-        axes.set_xlabel("forward")
+        upper.plot(steps, values, color=colours(i), label=term, marker=".")
+        lower.plot(steps, [share.get(term, math.nan) for share in pulls], color=colours(i), marker=".")
+    upper.set_yscale("log")
+    upper.set_title("value over norm", fontsize=10)
+    lower.set_title("share of the gradient at the predictions", fontsize=10)
+    lower.set_ylim(0, 1.02)
+    lower.set_xlabel("forward")
+    for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         for verdict in report.verdicts:
             axes.axvline(verdict.step, color="#c0392b", linewidth=0.8, linestyle=":")
     for number, verdict in enumerate(report.verdicts):
-        right.annotate(
+        lower.annotate(
             f"{' and '.join(verdict.terms)}: {verdict.kind}",
             (verdict.step, 0.95 - 0.08 * number),
-            fontsize=8,
+            fontsize=10,
             color="#c0392b",
         )
-    figure.legend(loc="outside lower center", ncols=min(len(report.paths), 6), fontsize=8)
+    figure.legend(loc="outside lower center", ncols=min(len(report.paths), 3), fontsize=10)
     figure.savefig(path, dpi=130)

@@ -16,7 +16,7 @@ from lossreg import Monitor
 PAGES = Path(__file__).parents[2] / "docs"
 
 LONGER: dict[str, tuple[list[tuple[str, str]], int]] = {
-    "quickstart": ([("torch.manual_seed(0)", "torch.manual_seed({seed})"), ("range(10)", "range(200)")], 10),
+    "quickstart": ([("torch.manual_seed(0)", "torch.manual_seed({seed})"), ("range(10)", "range(25)")], 10),
     "training": (
         [
             ("    torch.manual_seed(0)", "    torch.manual_seed({seed})"),

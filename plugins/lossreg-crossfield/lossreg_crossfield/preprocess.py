@@ -46,7 +46,7 @@ class SegGrads(Preprocess):
 
     Reads `pred.seg` (N, C, H, W). Provides, computed in at least float32 and returned in the dtype of `seg`::
 
-        pred.seg_grads         (N, C, 2, H, W)   slope along rows (down), slope along columns (right)
+        pred.seg_grads         (N, C, 2, H, W)   slope downwards, slope to the right
         pred.seg_grad_norm     (N, C, H, W)      |seg_grads|
         pred.seg_grads_normed  (N, C, 2, H, W)   seg_grads / (seg_grad_norm + 1e-6)
 
