@@ -102,10 +102,11 @@ def test_no_file_speaks_of_a_machine():
     pattern = re.compile(f"{folders}|{beside}|{index}")
     found = []
     for path in committed():
-        if path.suffix in {".png", ".svg", ".tif", ".npz", ".pt"} or path == Path(__file__):
+        if path.suffix in {".png", ".svg", ".tif", ".npz", ".pt", ".woff2"} or path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if pattern.search(line):
+            told = line.replace("--index-url https://download.pytorch.org", "").replace("--find-links dist ", "")
+            if pattern.search(told):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
     assert found == []
 
