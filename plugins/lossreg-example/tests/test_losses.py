@@ -20,6 +20,7 @@ def test_it_is_found():
 def test_a_config_trains_a_step_with_it():
     criterion = lossreg.build_compound_loss_from_config(
         {
+            "normalize_losses": False,
             "epoch_thresholds": [0, 10],
             "loss_list": [
                 {"loss": NAME, "name": "height", "weight": 1.0},
