@@ -18,7 +18,8 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 11
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_said_of_a_page(page: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page == "lightning":
-        pytest.importorskip("lightning", reason="the page on Lightning needs it")
+        for package in ("lightning.pytorch", "pytorch_lightning"):  # both, as other tests in this process want them
+            pytest.importorskip(package, reason="the page on Lightning needs it")
     monitors = watched(page, seed, tmp_path, monkeypatch)
     assert sum(len(monitor.samples) for monitor in monitors) == 20
     assert [str(verdict) for monitor in monitors for verdict in monitor.verdicts] == []
