@@ -206,3 +206,13 @@ def test_the_readme_counts_the_losses_with_masks_that_the_wrappers_count():
     assert numbers[0] == numbers[1]
     offered = re.findall(r"(?m)^\| `\w+/\.\.\.` \|.*?\| (\d+) of", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert sum(map(int, numbers[0][0])) == sum(map(int, offered))
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")], ids=lambda file: file.parent.name
+)
+def test_filters_of_warnings_import_nothing_of_ours(file: Path):
+    """A filter by a class imports it when pytest starts, also where only built distributions are tested."""
+    pytest_options = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
+    filters = pytest_options.get("ini_options", {}).get("filterwarnings", [])
+    assert [one for one in filters if "lossreg." in one] == []
