@@ -86,7 +86,7 @@ def _run(arguments: list[str], folder: Path, env: dict[str, str], out: Path, err
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     # Anew, since those of this process know whether the file that they were opened on can seek.
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     sys.argv, sys.path = arguments, [str(folder), *sys.path]
     if arguments[0] == "lossreg":
         runpy.run_module("lossreg", run_name="__main__")
