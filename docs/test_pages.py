@@ -8,8 +8,8 @@ The language of a block says how it is tested:
   `# name.yaml, with mistakes` it must raise a `ConfigError`; with `# name.yaml, read by script.py` it is only saved,
   since the script registers the losses.
 - `console`: each line after `$ ` is run, in a terminal of 80 columns, and must print the lines below it. A line of
-  `...` alone stands for lines that are left out. What differs between machines is compared loosely, see
-  `as_everywhere` and `alike`.
+  `...` alone stands for lines that are left out, and `...` in a line for a part of it. What differs between machines
+  is compared loosely, see `as_everywhere` and `alike`.
   `python docs/test_pages.py docs/page.md` writes what the commands print today into a page.
 - `toml`: must parse.
 - `bash`, `text`, `mermaid`: not run; they install or draw something.
@@ -122,7 +122,7 @@ def alike(command: str, expected: str, printed: str) -> bool:
     number = re.compile(r"(?!)") if exact else NUMBER
     lines = [_lines(text, spaces=exact) for text in (expected, printed)]
     pattern = "".join(
-        r"(?:.*\n)*?" if line == "..." else f"({NUMBER.pattern})".join(map(re.escape, number.split(line))) + r"\n"
+        r"(?:.*\n)*?" if line == "..." else f"({NUMBER.pattern})".join(map(_escaped, number.split(line))) + r"\n"
         for line in lines[0]
     )
     found = re.fullmatch(pattern, "".join(f"{line}\n" for line in lines[1]))
@@ -133,6 +133,10 @@ def alike(command: str, expected: str, printed: str) -> bool:
         math.isclose(float(a), float(b), rel_tol=0.1, abs_tol=0.05)
         for a, b in zip(numbers, found.groups(), strict=True)
     )
+
+
+def _escaped(text: str) -> str:
+    return re.escape(text).replace(re.escape("..."), ".*")
 
 
 def _lines(text: str, spaces: bool) -> list[str]:

@@ -191,26 +191,28 @@ def _escaped(line: str) -> str:
 
 # --- the command ----------------------------------------------------------------------------------
 
+_FORMS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
 
-@click.command("graph", epilog="Example: lossreg graph config.yaml --format svg -o graph.svg")
+
+@click.command("graph", epilog="Example: lossreg graph config.yaml -o graph.svg")
 @source
 @importing
 @click.option(
     "--format",
     "form",
     type=Choice(("text", "mermaid", "dot", "svg")),
-    default="text",
-    show_default=True,
-    help="How to write the graph.",
+    help="How to write the graph; default: by the suffix of --output (.svg, .dot, .mmd), else text.",
 )
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write to."
 )
-def graph_command(file: Source, key: str | None, form: str, output: Path | None) -> None:
+def graph_command(file: Source, key: str | None, form: str | None, output: Path | None) -> None:
     """Draw the graph of FILE: keys of the batch, preprocesses, what they make, terms, groups.
 
     Arrows are dashed where a key is used only if the batch has it.
     """
+    if form is None:
+        form = "text" if output is None else _FORMS.get(output.suffix.lower(), "text")
     plan = running(load_multi_loss(file, key).plan())
     forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
     width = width_of(stream()) if output is None else None

@@ -136,7 +136,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     found = evaluate(criterion, losses, call, batches, active, normalize, weights, switches)
     if criterion.on_nonfinite != "ignore" and moment is not None and not torch.compiler.is_compiling():
         with _deferring():
-            lost = treat_nonfinite(criterion, found, batches, switches.off, f"epoch {moment.epoch}")
+            lost = treat_nonfinite(criterion, found, batches, switches.off, moment.epoch)
             if call.window is not None:
                 call.window.excuse(lost)
 
@@ -282,7 +282,7 @@ def noted(group: str, loss: Callable[..., Any], *arguments: Any, **options: Any)
 
 
 def treat_nonfinite(
-    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[bool], time: str
+    criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[bool], epoch: float | None
 ) -> list[int]:
     """Raise for terms that are on and not finite, or take them out of what was found, on all ranks alike.
 
@@ -295,7 +295,7 @@ def treat_nonfinite(
         if on:
             values = stacked(list(on.values()))
             raise_nonfinite(
-                [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, time
+                [names[i] for i in on], values, dict(zip(("pred", "gt"), batches, strict=True)), owner, epoch
             )
         return []
     finite = agree_on_finite([on.get(i) for i in range(len(names))], criterion._one, owner, together=criterion.training)
@@ -304,7 +304,7 @@ def treat_nonfinite(
         found.drop(i, names[i])
         criterion.skipped[i] += criterion.training and not recomputing()
     if lost:
-        log_skipped([names[i] for i in lost], owner, time)
+        log_skipped([names[i] for i in lost], owner, epoch)
     return lost
 
 

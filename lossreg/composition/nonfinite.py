@@ -19,7 +19,9 @@ OnNonfinite: TypeAlias = Literal["ignore", "raise", "skip_term"]
 _log = logging.getLogger("lossreg")
 
 
-def raise_nonfinite(names: Sequence[str], values: Tensor, batches: Mapping[str, Any], owner: str, time: str) -> None:
+def raise_nonfinite(
+    names: Sequence[str], values: Tensor, batches: Mapping[str, Any], owner: str, epoch: float | None
+) -> None:
     """Raise where a value is not finite; this reads the values back to the host.
 
     Args:
@@ -27,7 +29,7 @@ def raise_nonfinite(names: Sequence[str], values: Tensor, batches: Mapping[str, 
         values: (k,) their raw values.
         batches: `pred` and `gt`, for the ranges of their keys.
         owner: the `MultiLoss`.
-        time: the epoch, for the message.
+        epoch: for the message, if one was passed.
 
     Raises:
         NonFiniteError: names the terms with their values, the epoch, and each key's range.
@@ -37,7 +39,7 @@ def raise_nonfinite(names: Sequence[str], values: Tensor, batches: Mapping[str, 
     bad = {name: value for name, value in zip(names, values.tolist(), strict=True) if not abs(value) < float("inf")}
     ranges = [f"{side}.{line}" for side, batch in batches.items() for line in _ranges(batch)]
     raise NonFiniteError(
-        f"{owner}: {', '.join(f'{name!r} is {value}' for name, value in bad.items())} at {time}; "
+        f"{owner}: {', '.join(f'{name!r} is {value}' for name, value in bad.items())}{_at(epoch)}; "
         f"the batch: {'; '.join(ranges) or 'no tensors'}. Norms and weighting are as they were"
     )
 
@@ -61,9 +63,13 @@ def agree_on_finite(values: Sequence[Tensor | None], like: Tensor, owner: str, t
     return cast("list[bool]", kept.tolist())
 
 
-def log_skipped(names: Sequence[str], owner: str, time: str) -> None:
+def log_skipped(names: Sequence[str], owner: str, epoch: float | None) -> None:
     """Log which terms were left out of a batch."""
-    _log.warning("%s: left %s out of this batch at %s: not finite on some rank", owner, ", ".join(names), time)
+    _log.warning("%s: left %s out of this batch%s: not finite on some rank", owner, ", ".join(names), _at(epoch))
+
+
+def _at(epoch: float | None) -> str:
+    return "" if epoch is None else f" at epoch {epoch}"
 
 
 def _ranges(batch: Any) -> list[str]:

@@ -413,8 +413,8 @@ class Loss(RunningNorm):
             expected = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
             expected = f"{high:g} or less" if low == -math.inf else expected
             raise RangeError(
-                f"loss {self.name!r}: {key!r} holds values from {float(tensor.amin()):.6g} to "
-                f"{float(tensor.amax()):.6g}, expected {expected}" + (f"; {hint}" if hint else "")
+                f"loss {self.name!r}: {key!r} holds values from {tensor.amin().item():.6g} to "
+                f"{tensor.amax().item():.6g}, expected {expected}" + (f"; {hint}" if hint else "")
             )
 
     def extra_repr(self) -> str:

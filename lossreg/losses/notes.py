@@ -45,6 +45,9 @@ def _note_loss(error: Exception, loss: Any, pred_batch: Any, gt_batch: Any) -> N
     from lossreg.losses.identity import identity  # it imports this module
 
     if _rename(error, lambda _: loss.name):
+        for own, key in getattr(loss, "moved_keys", dict)().items():
+            if own != key and repr(own) in str(error):
+                error.add_note(f"{own!r} of the loss is {key!r} of the batch")
         return
     keys = {*loss.requires, *loss.optional}
     tensors = ", ".join(_described(keys, pred_batch, gt_batch)) or "no tensors"

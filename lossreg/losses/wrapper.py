@@ -279,11 +279,15 @@ class LossWrapper(Loss):
             required = [key for name, key in named if name not in self.optional_inputs and key != EPOCH]
             return tuple(required), tuple(key for key in self.inputs if key not in (EPOCH, *required))
         if isinstance(self.loss_func, Loss):
-            chosen = {"pred": self.pred_key, "gt": self.gt_key}
-            moved = {f"{s}.{place}": f"{s}.{chosen[s] or place}" for s, place in self._places.items() if place}
+            moved = self.moved_keys()
             return tuple(moved.get(key, key) for key in self.loss_func.requires), tuple(self.loss_func.optional)
         sides = {"pred": self.pred_key} if self._one_argument else {"pred": self.pred_key, "gt": self.gt_key}
         return tuple(f"{side}.{key}" for side, key in sides.items() if key is not None), ()
+
+    def moved_keys(self) -> dict[str, str]:
+        """Return the keys that a wrapped `Loss` reads, each with the key of the batch that stands in its place."""
+        chosen = {"pred": self.pred_key, "gt": self.gt_key}
+        return {f"{s}.{place}": f"{s}.{chosen[s] or place}" for s, place in self._places.items() if place}
 
     def _places_in(self, loss: Any) -> dict[str, str | None]:
         """Return for each side with a selection the key that a `Loss` reads; None if it declares no key."""

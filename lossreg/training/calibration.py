@@ -245,9 +245,15 @@ def _check(values: Mapping[str, float]) -> None:
     bad = {path: value for path, value in values.items() if not (math.isfinite(value) and value >= LEAST_NORM)}
     if bad:
         listed = ", ".join(f"{path!r} (average {value:.6g})" for path, value in bad.items())
+        advice = "Set `normalize: false` for that term, or give a floor: min_norm"
+        if not all(map(math.isfinite, bad.values())):
+            advice = (
+                "Give the term a `mask` where labels are missing; otherwise see with `lossreg show` what its loss "
+                "expects, such as logits or probabilities. No floor mends an average that is not finite"
+            )
         raise NormError(
             f"calibrate_norms: cannot divide by the average of {listed}; expected a finite number of at least "
-            f"{LEAST_NORM:g}. Set `normalize: false` for that term, or give a floor: min_norm"
+            f"{LEAST_NORM:g}. {advice}"
         )
 
 

@@ -15,6 +15,21 @@ from lossreg.config.build import load_loss
 from lossreg.printable import printable
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("g.svg", "<svg"), ("G.SVG", "<svg"), ("g.dot", "digraph"), ("g.gv", "digraph"), ("g.mmd", "flowchart")],
+)
+def test_the_suffix_of_the_file_says_how_it_is_written(run, good, tmp_path, name, begins):
+    run("graph", good, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text().startswith(begins)
+
+
+@pytest.mark.parametrize(("name", "options"), [("g.txt", ()), ("g", ()), ("g.svg", ("--format", "text"))])
+def test_another_suffix_is_text_and_the_option_wins(run, good, tmp_path, name, options):
+    run("graph", good, "-o", tmp_path / name, *options)
+    assert "    reads pred.height" in (tmp_path / name).read_text()
+
+
 @pytest.fixture
 def drawing(good):
     return drawing_of(running(load_loss(good).plan()))

@@ -111,7 +111,7 @@ def test_a_batch_without_tensors_is_told_as_such() -> None:
 
     term = Nothing("a")
     term.requires = ()
-    with pytest.raises(NonFiniteError, match="'a' is inf at epoch None; the batch: no tensors"):
+    with pytest.raises(NonFiniteError, match="'a' is inf; the batch: no tensors"):
         MultiLoss([term], [1.0], on_nonfinite="raise")({}, {})
 
 

@@ -330,6 +330,12 @@ def test_values_out_of_range_are_named(loss, values):
         loss.check_range("pred.x", torch.tensor(values), 0, 1, "a hint")
 
 
+def test_the_range_of_what_a_network_gave_is_said_without_a_warning(loss):
+    values = torch.tensor([0.0, 1.5], requires_grad=True)
+    with pytest.raises(RangeError, match=r"values from 0 to 1\.5"):
+        loss.check_range("pred.x", values, 0, 1)
+
+
 def test_the_range_that_came_is_said_exactly(loss):
     with pytest.raises(RangeError) as raised:
         loss.check_range("pred.x", torch.tensor([-2.0, 1.25]), 0, 1)

@@ -70,6 +70,17 @@ def test_an_error_of_a_library_names_term_loss_keys_shapes_and_dtypes() -> None:
     assert re.fullmatch(expected, only_note(error))
 
 
+def test_a_key_that_another_stands_in_for_is_told() -> None:
+    wrapper = LossWrapper(Failing(ValueError("'gt.mask' has no label")), "outer", gt_key="truth")
+    notes = raised(wrapper, {"seg": LOGITS}, {"truth": OUT_OF_RANGE}).__notes__
+    assert notes[0].startswith("in term 'outer'")
+    assert notes[1:] == ["'gt.mask' of the loss is 'gt.truth' of the batch"]
+    same = LossWrapper(Failing(ValueError("'gt.mask' has no label")), "outer", gt_key="mask")
+    assert len(raised(same, *BATCH).__notes__) == 1
+    silent = LossWrapper(Failing(ValueError("no label")), "outer", gt_key="truth")
+    assert len(raised(silent, {"seg": LOGITS}, {"truth": OUT_OF_RANGE}).__notes__) == 1
+
+
 def test_bare_tensors_and_what_is_no_batch_are_told_too() -> None:
     assert "given pred float32 (2, 3, 4, 4) on cpu, gt int64 (2, 4, 4)" in only_note(
         raised(cross_entropy(), LOGITS, OUT_OF_RANGE)

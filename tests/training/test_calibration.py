@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pty
 import random
@@ -247,7 +248,12 @@ def test_numbers_out_of_range_are_refused(criterion, options):
 
 # --- averages that cannot divide --------------------------------------------------------------------
 
-ADVICE = "; expected a finite number of at least 1e-09. Set `normalize: false` for that term, or give a floor: min_norm"
+EXPECTED = "; expected a finite number of at least 1e-09. "
+ADVICE = EXPECTED + "Set `normalize: false` for that term, or give a floor: min_norm"
+NOT_FINITE = EXPECTED + (
+    "Give the term a `mask` where labels are missing; otherwise see with `lossreg show` what its loss expects, such as "
+    "logits or probabilities. No floor mends an average that is not finite"
+)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +270,8 @@ ADVICE = "; expected a finite number of at least 1e-09. Set `normalize: false` f
 def test_a_term_whose_average_cannot_divide_is_named_with_what_to_do(value, shown):
     criterion = MultiLoss([Mean("good"), LossWrapper(lambda p, t: p.sum() * 0 + value, "bad")], [1.0, 1.0])
     criterion.loss_funcs[0].norm.fill_(7.0)
-    message = f"calibrate_norms: cannot divide by the average of 'bad' (average {shown})" + ADVICE
+    message = f"calibrate_norms: cannot divide by the average of 'bad' (average {shown})"
+    message += ADVICE if math.isfinite(value) else NOT_FINITE
     with pytest.raises(NormError, match=f"^{re.escape(message)}$") as raised:
         calibrate(criterion, samples(1.0))
     assert isinstance(raised.value, ValueError)
