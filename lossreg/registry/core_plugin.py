@@ -101,7 +101,8 @@ def lossreg_weightings() -> Sequence[WeightingSpec]:
             "Uncertainty",
             "uncertainty",
             "learned homoscedastic uncertainty (Kendall et al., 2018)",
-            r"L = \sum_i \frac{1}{2} e^{-s_i} L_i + \frac{1}{2} s_i",
+            r"L = \sum_i k_i e^{-s_i} L_i + \frac{1}{2} s_i \qquad "
+            r"k_i = 1 \text{ if in } \mathtt{classification}\text{, else } \frac{1}{2}",
             ("log-variance", "trained", "automatic", "Kendall"),
             "Kendall et al. 2018, Multi-task learning using uncertainty to weigh losses, arXiv:1705.07115",
         ),
