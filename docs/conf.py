@@ -3,6 +3,7 @@
 import html
 import subprocess
 import sys
+from importlib.metadata import metadata
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ html_css_files = ["pages.css"]
 html_js_files = ["losses.js", "formulas.js"]
 html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_favicon = "_static/favicon.svg"
+repository = dict(line.split(", ", 1) for line in metadata("lossreg").get_all("Project-URL") or ())["Repository"]
+if "/OWNER/" not in repository:  # it has no address yet
+    html_theme_options = {"source_repository": repository, "source_branch": "main", "source_directory": "docs/"}
 html_show_copyright = False  # it is in the license file
 html_math_renderer = "mathml"  # rendered by the browser, without loading anything
 
