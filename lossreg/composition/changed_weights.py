@@ -55,7 +55,7 @@ def data_of(schedule: Schedule) -> Any:
 
 
 def python_name(data: Any) -> str:
-    """Return the name of what no checkpoint can hold; empty for data."""
+    """Return the name that stands for a function or class which no checkpoint can hold; empty if there is data."""
     return str(data[_PYTHON]) if isinstance(data, Mapping) and _PYTHON in data else ""
 
 

@@ -832,6 +832,17 @@ class MultiLoss(nn.Module):
         return "\n".join([f"normalize={self.normalize}, zero_weight={self.zero_weight!r}", *lines])
 
 
+def read_criterion(given: Arguments, criterion: Any) -> MultiLoss:
+    """Return the `MultiLoss` that was passed as `criterion`, without what `torch.compile` put around it.
+
+    Anything else is reported in `given`; the return value is then only a placeholder.
+    """
+    multi_loss = getattr(criterion, "_orig_mod", criterion)
+    if not isinstance(multi_loss, MultiLoss):
+        given.wrong("criterion", "a MultiLoss", criterion)
+    return cast(MultiLoss, multi_loss)
+
+
 def _schedule_as_given(
     given: Arguments, name: str, weight: Mapping[str, Any], epoch_thresholds: Sequence[float] | None
 ) -> Schedule:

@@ -117,7 +117,10 @@ class Window:
         return torch.stack([own, *(self.inner[i]._elements_of(inner) for i, inner in parts.groups.items())]).sum()
 
     def _together(self, counts: Sequence[Count]) -> Tensor:
-        """Return [] the elements of terms: their sum, or where each has all samples and may lack, the most."""
+        """Return [] the elements of terms: the sum of their counts.
+
+        Where the targets do not tell the counts, each is the number of all samples, and the largest is returned.
+        """
         found = counts_as([0.0, *counts], self.ranks)
         return found.sum() if self._targets_tell else found.max()
 

@@ -32,7 +32,7 @@ def accumulate(
     micro_batches: list[Any],
     targets: Callable[[Any], Any] = default_targets,
 ) -> Iterator[Iterator[Any]]:
-    """Take the micro-batches of a step for those of one batch, over all ranks; give them one by one.
+    """Yield the micro-batches of a step one by one, so that their gradient is that of one joined batch of all ranks.
 
     It takes the place of `accelerator.accumulate(model)`. The criterion is in a window (`MultiLoss.window`), and its
     total is multiplied by what `accelerator.backward` divides by. Gradients are exchanged at the last micro-batch
@@ -54,8 +54,8 @@ def accumulate(
         criterion: a `MultiLoss`, or what `torch.compile` made of it; not prepared.
         model: the model, as `accelerator.prepare` returned it.
         micro_batches: of one step, as `steps` yields them.
-        targets: returns of a batch what the criterion is given as targets; by default the second of a pair, or all of
-            a mapping.
+        targets: a function that returns the targets of a batch, as the criterion takes them; by default the second of
+            a pair, or all of a mapping.
 
     Raises:
         ArgumentError: `criterion` is no `MultiLoss`.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.multiloss import MultiLoss, read_criterion
 from lossreg.errors import WindowError
 from lossreg.losses.nested import mapped
 from lossreg.losses.ranks import average_gradients
@@ -35,15 +35,15 @@ def default_targets(batch: Any) -> Any:
 
 
 class ReadAhead:
-    """Give the batches of a loader one by one, but read all of a step before the first.
+    """Yield the batches of a loader one by one, but read all batches of a step before the first of them.
 
-    A window needs the targets of all micro-batches of a step before its first forward. The trainer iterates over this
-    in place of the loader, and takes the targets of each step from it. Other attributes are the loader's.
+    A window needs the targets of all micro-batches of a step before its first forward. Give this to the trainer in
+    place of the loader; `take` returns the targets of each step. All other attributes are those of the loader.
 
     Args:
         loader: gives the batches, and may be iterated again.
         micro_batches: how many make a step; the last step of an epoch may have fewer.
-        targets: returns of a batch what the criterion is given as targets.
+        targets: a function that returns the targets of a batch, as the criterion takes them.
 
     Raises:
         ArgumentError: names every argument that is of a wrong type or out of range.
@@ -104,12 +104,10 @@ class StepWindow:
 
     def __init__(self, criterion: nn.Module, micro_batches: int) -> None:
         given = Arguments("StepWindow")
-        multi_loss = getattr(criterion, "_orig_mod", criterion)
-        if not isinstance(multi_loss, MultiLoss):
-            given.wrong("criterion", "a MultiLoss", criterion)
+        multi_loss = read_criterion(given, criterion)
         self.micro_batches = given.count("micro_batches", micro_batches, "a number of micro-batches")
         given.done()
-        self._called, self.criterion = criterion, cast(MultiLoss, multi_loss)
+        self._called, self.criterion = criterion, multi_loss
         self._stack: ExitStack | None = None
         self._left = 0  # micro-batches of the step that are to come
 
@@ -135,7 +133,7 @@ class StepWindow:
             self._stack, self._left = stack.pop_all(), len(parts)
 
     def close_micro_batch(self) -> bool:
-        """Say that a micro-batch is done; return whether it was the last, which ends the step.
+        """Count a finished micro-batch, and return whether it was the last, which ends the step.
 
         Raises:
             WindowError, WeightingError: as `MultiLoss.window` at its end.

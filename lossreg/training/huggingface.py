@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
 from lossreg.atomic import replacing
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.multiloss import read_criterion
 from lossreg.errors import BatchError
 from lossreg.training.accumulation import StepWindow, average_own_gradients
 from lossreg.training.calibration import calibrate_norms, needs_norms
@@ -66,12 +66,10 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, criterion: nn.Module, windows: bool = True, **options: Any) -> None:
         given = Arguments(type(self).__name__)
-        multi_loss = getattr(criterion, "_orig_mod", criterion)
-        if not isinstance(multi_loss, MultiLoss):
-            given.wrong("criterion", "a MultiLoss", criterion)
+        multi_loss = read_criterion(given, criterion)
         self.windows = given.flag("windows", windows)
         given.done()
-        self._called, self.criterion = criterion, cast(MultiLoss, multi_loss)
+        self._called, self.criterion = criterion, multi_loss
         self._untrained = {name: value.clone() for name, value in self.criterion.state_dict().items()}
         super().__init__(*args, compute_loss_func=self._total, **options)
         self.criterion.to(self.args.device)
@@ -89,11 +87,11 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
     def read_targets(self, inputs: Mapping[str, Any]) -> Any:
         """Return what the criterion is given as targets: the labels of a batch by name.
 
-        They are its entries under `label_names` (an argument of `TrainingArguments`), of which the model gets none. A
-        single one that is a mapping is all targets itself. Override it for others.
+        Labels are the entries under `label_names` (an argument of `TrainingArguments`); the model does not get them. If
+        there is one label and it is a mapping, that mapping is returned. Override this method for other batches.
 
         Raises:
-            BatchError: there is none.
+            BatchError: the batch has no label.
         """
         labels = {name: inputs[name] for name in self.label_names if name in inputs}
         if not labels:
@@ -124,7 +122,7 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: nn.Module, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the total of a micro-batch: inside of a window its share, which nothing may divide again."""
+        """Return the total of a micro-batch; inside a window, its share of the total, which is not divided again."""
         targets = self.read_targets(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name not in self.label_names})
         if self.criterion.training != model.training:
@@ -171,7 +169,7 @@ class MultiLossTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def begin(self, loader: Any) -> None:
-        """Begin a run: nothing is left of the log of another, and norms are set, unless they are there.
+        """Begin a run: clear the log of an earlier one, and calibrate the norms if they are not set.
 
         Args:
             loader: over this rank's share of the training set.

@@ -16,7 +16,7 @@ from torch import nn
 
 from lossreg.arguments import Arguments
 from lossreg.atomic import replacing
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.multiloss import read_criterion
 from lossreg.losses.nested import tensors_in
 from lossreg.training.diagnosis import is_observed
 from lossreg.training.means import TermMeans, add_over_ranks
@@ -51,14 +51,12 @@ class TermLog:
 
     def __init__(self, criterion: nn.Module, writer: Any, *, every: int = 1, all_ranks: bool = True) -> None:
         given = Arguments("TermLog")
-        multi_loss = getattr(criterion, "_orig_mod", criterion)
-        if not isinstance(multi_loss, MultiLoss):
-            given.wrong("criterion", "a MultiLoss", criterion)
+        multi_loss = read_criterion(given, criterion)
         self.every = given.count("every", every, "a number of steps")
         self.all_ranks = given.flag("all_ranks", all_ranks)
         self._write = writer_of(given, writer) if is_first() else None
         given.done()
-        self.criterion = cast(MultiLoss, multi_loss)
+        self.criterion = multi_loss
         self.steps = 0
         self._trained = TermMeans(self.criterion)
         self._evaluated: TermMeans | None = None

@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.multiloss import read_criterion
 
 
 class LossFunction(nn.Module):
@@ -27,8 +27,7 @@ class LossFunction(nn.Module):
     def __init__(self, criterion: nn.Module) -> None:
         super().__init__()
         given = Arguments("LossFunction")
-        if not isinstance(getattr(criterion, "_orig_mod", criterion), MultiLoss):
-            given.wrong("criterion", "a MultiLoss", criterion)
+        read_criterion(given, criterion)
         given.done()
         self.criterion = criterion
         self.epoch: float | None = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lossreg.arguments import Arguments
-from lossreg.composition.multiloss import MultiLoss
+from lossreg.composition.multiloss import read_criterion
 from lossreg.composition.record import Record
 from lossreg.composition.weighting.shared import gradients
 from lossreg.losses.nested import mapped
@@ -51,13 +51,11 @@ class Monitor:
 
     def __init__(self, criterion: nn.Module, *, every: int = 50, writer: Any = None) -> None:
         given = Arguments("Monitor")
-        multi_loss = getattr(criterion, "_orig_mod", criterion)
-        if not isinstance(multi_loss, MultiLoss):
-            given.wrong("criterion", "a MultiLoss", criterion)
+        multi_loss = read_criterion(given, criterion)
         self.every = given.count("every", every, "a number of steps")
         self._write = writer_of(given, writer) if writer is not None and is_first() else None
         given.done()
-        self.criterion = cast(MultiLoss, multi_loss)
+        self.criterion = multi_loss
         self.verdicts: list[Verdict] = []
         self.samples: list[Sample] = []
         self._device = self.criterion.calibrated.device

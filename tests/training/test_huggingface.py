@@ -51,12 +51,7 @@ def test_without_windows_it_trains_on_the_mean_of_the_means(tmp_path):
 @pytest.mark.parametrize(("accumulation", "changes"), [(4, {}), (1, {"reduce_over": "ranks"})])
 def test_two_processes_train_as_one(in_two_processes, tmp_path, accumulation, changes):
     in_two_processes(f"{runs.__file__}:main", tmp_path, accumulation, changes)
-    expected = trajectory.train(
-        accumulation, samples=48, micro_batch=2 * trajectory.MICRO_BATCH, steps=30, every=1, **changes
-    )  # fmt: skip
-    for rank in range(2):
-        found = trajectory.Run(*torch.load(tmp_path / f"{rank}.pt", weights_only=True))
-        trajectory.assert_same(found, expected)
+    trajectory.assert_ranks_trained_as_one(tmp_path, accumulation, **changes)
 
 
 # --- against the loss of a model of transformers --------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -198,3 +199,10 @@ def assert_same(found: Run, expected: Run, tolerance: float = 1e-6) -> None:
         assert row.keys() == wanted.keys(), step
         numbers = [torch.tensor([numbers[name] for name in wanted], dtype=torch.float64) for numbers in (row, wanted)]
         torch.testing.assert_close(*numbers, **options, msg=lambda text, step=step: f"the log of step {step}: {text}")
+
+
+def assert_ranks_trained_as_one(folder: Path, accumulation: int, **changes: Any) -> None:
+    """Compare what two ranks have saved as `RANK.pt` with one process that has the samples of both."""
+    expected = train(accumulation, samples=48, micro_batch=2 * MICRO_BATCH, steps=30, every=1, **changes)
+    for rank in range(2):
+        assert_same(Run(*torch.load(folder / f"{rank}.pt", weights_only=True)), expected)
