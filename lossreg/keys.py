@@ -399,7 +399,8 @@ class Term(Member, Lone):
         "What the prediction holds, for a loss that says what it takes.", None, "logits", python="lossreg_wrap"
     )
     mask: BatchKey | SomeKeys | None = key(
-        "A key, or a list of keys, of 0 and 1: elements where one is 0 do not count, whatever they hold.",
+        "A key, or a list of keys, of 0 and 1: elements where one is 0, such as ignored pixels or missing labels, do "
+        "not count, whatever they hold.",
         None,
         "gt.has_depth",
         ["gt.valid", "gt.inside"],

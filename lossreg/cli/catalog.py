@@ -9,6 +9,7 @@ from typing import Any
 import click
 from packaging.utils import canonicalize_name
 
+from lossreg.cli import config_keys
 from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import echo, show_json
@@ -62,7 +63,8 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     else:
         found = [entry for entry in every if not globs or any(entry.matches(glob) for glob in globs)]
     of_a_model = bool(query) and kind == "loss" and bool(_OF_A_MODEL.intersection(words_of(query)))
-    if words and not found and not of_a_model:
+    keys = config_keys.search(query) if query else []
+    if words and not found and not of_a_model and not (keys and not as_json):
         raise click.ClickException(f"no {kind} matches {' '.join(words)!r}; {_hint(section, every, query)}")
     lacking = {id(entry): entry.needs for entry in absent}
     needs = [lacking.get(id(entry), ()) for entry in found]
@@ -70,13 +72,19 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
         show_json([_listed(entry, needed) for entry, needed in zip(found, needs, strict=True)])
     elif found:
         _show_list(found, needs)
-    elif not of_a_model:
+    elif not of_a_model and not keys:
         echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
-    if of_a_model and not as_json:
+    if as_json:
+        return
+    beside = [f"{FROM_DICT}: {FROM_DICT_SUMMARY}; see `lossreg show {FROM_DICT}`"] if of_a_model else []
+    for name in keys:
+        place, key = next(iter(config_keys.named(name).items()))
+        beside.append(f"{name}, a key of {place}: {key.doc} See `lossreg show {name}`")
+    for note in beside:
         from lossreg.cli import console
 
         echo()
-        console.say(f"{FROM_DICT}: {FROM_DICT_SUMMARY}; see `lossreg show {FROM_DICT}`", rest="  ")
+        console.say(note, rest="  ")
 
 
 def _is_glob(word: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from lossreg.cli import config_keys
 from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
 from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
@@ -23,7 +24,7 @@ from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import LOSS
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
-from lossreg.values import keys_of
+from lossreg.values import flow, keys_of
 
 if TYPE_CHECKING:
     from lossreg.registry.params import Parameter
@@ -41,14 +42,20 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     """Show one component: what it is for, what it takes, its parameters, and a YAML line to copy.
 
     NAME is a full name (seg/SegLoss), a bare name (SegLoss), an alias (seg) or a dotted path (torch.nn.L1Loss); or
-    from_dict, for the losses that a model computes itself.
+    from_dict, for the losses that a model computes itself; or a key of a config, such as mask.
     """
     from lossreg.registry.params import parameters
 
     if name == FROM_DICT and kind in (None, "loss"):
         _show_from_dict(as_json)
         return
-    entry = _find(name, kind)
+    try:
+        entry = _find(name, kind)
+    except UnknownNameError:
+        if kind is not None or not config_keys.named(name):
+            raise
+        _show_key(name, as_json)
+        return
     target = entry.load()
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
     settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
@@ -97,6 +104,23 @@ def _show_from_dict(as_json: bool) -> None:
         _print(f"{key.name}: {key.type.words} = {json.dumps(key.default)}", "  ", "    ")
         _print(key.doc, "      ", "      ")
     echo(f"\nIn YAML:\n\n{_fitted(line)}")
+
+
+def _show_key(name: str, as_json: bool) -> None:
+    """Show a key of a config: where it stands, what it takes, and an example."""
+    if as_json:
+        show_json(config_keys.facts(name))
+        return
+    echo(styled(name, bold=True))
+    for place, key in config_keys.named(name).items():
+        echo()
+        _print(key.doc)
+        echo()
+        _print(place, "Key of:   ", " " * 10)
+        _print(key.type.words, "Takes:    ", " " * 10)
+        echo(f"Default:  {'none, it is required' if key.required else json.dumps(key.default)}")
+        if key.examples:
+            echo(f"\nIn YAML:\n\n{_fitted(f'{name}: {flow(key.examples[0])}')}")
 
 
 def _width() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,11 @@ def load_loss(
 
     Raises:
         ConfigError: the file cannot be read, or with every mistake in it.
+        ArgumentError: what is given is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        hint = "give a config in memory to get_loss_function, or a compound loss to build_compound_loss_from_config"
+        Arguments("load_loss").refuse("path", "the path of a YAML file", path, hint)
     return build(parse_file(path, key, Permissions(allow_import, allow_resolvers)))
 
 

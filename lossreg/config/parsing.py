@@ -53,7 +53,12 @@ def parse_compound(cfg: Any, path: str, allowed: Permissions) -> CompoundConfig:
     Raises:
         ConfigError: with every mistake of the block.
     """
-    return _compound(*allowed.read(cfg, path), path, allowed)
+    data, problems = allowed.read(cfg, path)
+    if isinstance(data, Mapping) and "loss_params" in data:
+        hint = "get_loss_function and build_loss_from_config take a whole training config"
+        problem = ConfigProblem(path, "expected a compound loss, found a config that has loss_params", hint, "unknown")
+        raise ConfigError([*problems, problem])
+    return _compound(data, problems, path, allowed)
 
 
 def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
@@ -70,7 +75,9 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
     if len(blocks) > 1:
         raise ConfigError([ConfigProblem(blocks[1], f"is there beside {blocks[0]}", "keep one of the two", "conflict")])
     if not blocks:
-        raise ConfigError(f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them")
+        path, hint = ("loss", "get_loss_function takes a loss alone") if has(cfg, "loss") else _misspelt(cfg)
+        expected = f"expected {COMPOUND} or {' or '.join(LEGACY_BLOCKS)}; found none of them"
+        raise ConfigError([ConfigProblem(path, expected, hint, "missing")])
     rewritten = legacy_compound(cfg, switches or {}, allowed.resolvers)
     try:
         return _compound(rewritten.block, problems, rewritten.path, allowed)
@@ -114,6 +121,8 @@ def _misspelt(cfg: Any) -> tuple[str, str]:
     elif inside and isinstance(cfg, Mapping):
         block = cfg["loss_params"]
     for key in block if isinstance(block, Mapping) else ():
+        if not inside and key in LISTS:
+            return key, f"a compound loss itself goes to build_compound_loss_from_config, or below {COMPOUND}"
         near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.75)
         if near:
             return f"loss_params.{key}" if inside else str(key), f"write `{near[0]}` for {key!r}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
+from lossreg.arguments import Arguments
 from lossreg.errors import PluginError, PluginWarning
 from lossreg.registry.components import LOCAL, Catalog, Entry
 from lossreg.registry.foreign import described
@@ -87,7 +88,12 @@ def list_losses(filter: str | None = None) -> list[str]:
 
     Args:
         filter: a glob such as `"*Dice*"` or `"torch/*"`, matched with canonical and bare names, ignoring case.
+
+    Raises:
+        ArgumentError: the glob is no text.
     """
+    if filter is not None and not isinstance(filter, str):
+        Arguments("list_losses").refuse("filter", "a glob such as '*Dice*'", filter)
     return catalog().losses.names(filter)
 
 

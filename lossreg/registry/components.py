@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import pluggy
 
+from lossreg.arguments import shown
 from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
 from lossreg.registry.foreign import described, foreign, message_of
 from lossreg.registry.known import missing
@@ -161,6 +162,9 @@ class Section(Generic[S]):
                 may offer the name, its error is the cause.
             AmbiguousNameError: several plugins offer the name; the message lists them.
         """
+        if not isinstance(name, str):
+            hint = "a class or a function needs no name: LossWrapper takes it" if callable(name) else ""
+            raise UnknownNameError(f"expected the name of a {self.kind}, found {shown(name)}", hint)
         if name in self._by_name or "." not in name:
             return self._only(name, self._by_name.get(name, []), self._by_name, suggest)
         return self._only(name, self._by_target.get(name, []), {**self._by_name, **self._by_target}, suggest)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from blocks import TERM
 
 from lossreg import (
     MultiLoss,
+    build_compound_loss_from_config,
+    build_loss_from_config,
     get_loss_function,
     load_loss,
 )
@@ -59,3 +63,30 @@ class TestDispatch:
         assert load_loss(whole, "other.deep").names == ("offset",)
         with pytest.raises(ConfigError, match=r"has no key 'nowhere'; its keys are \['loss_params', 'other'\]"):
             load_loss(whole, "nowhere")
+
+    @pytest.mark.parametrize(
+        ("build", "config", "message"),
+        [
+            (get_loss_function, {"losses": ["offset"]}, "losses: .* goes to build_compound_loss_from_config"),
+            (
+                build_loss_from_config,
+                {"loss_list": ["offset"]},
+                "loss_list: .* goes to build_compound_loss_from_config",
+            ),
+            (build_loss_from_config, {"loss": "offset"}, "loss: .*get_loss_function takes a loss alone"),
+            (
+                build_compound_loss_from_config,
+                {"loss_params": {"compound_loss": {"losses": ["offset"]}}},
+                "found a config that has loss_params .get_loss_function and build_loss_from_config take",
+            ),
+            (
+                load_loss,
+                {"losses": ["offset"]},
+                "expected the path of a YAML file, found .* in memory to get_loss_func",
+            ),
+            (load_loss, None, "path: expected the path of a YAML file, found None"),
+        ],
+    )
+    def test_what_another_function_takes_is_told(self, build: Callable[[Any], Any], config: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            build(config)

@@ -350,3 +350,14 @@ def test_at_most_three_near_names_are_told():
         found.losses.find("PlainLoss")
     assert str(raised.value).count("'PlainLoss") == 1 + 3
     assert len(raised.value.near) == 3
+
+
+@pytest.mark.parametrize("name", [5, None, ["DiceLoss"], {}])
+def test_a_name_is_a_text(name):
+    with pytest.raises(UnknownNameError, match="expected the name of a loss, found"):
+        catalog(a=[loss("DiceLoss")]).losses.find(name)
+
+
+def test_a_class_in_place_of_a_name_is_told_what_takes_it():
+    with pytest.raises(UnknownNameError, match=r"found the class dict; .*LossWrapper takes it"):
+        catalog().losses.find(dict)

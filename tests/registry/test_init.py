@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lossreg
-from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
+from lossreg.errors import AmbiguousNameError, ArgumentError, PluginError, UnknownNameError
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +146,8 @@ def test_what_is_malformed_is_refused_and_changes_nothing():
     with pytest.raises(PluginError, match=r"register: a field of a loss: expected .*, found 'alias'"):
         lossreg.register("mine", alias="short")(torch.nn.L1Loss)
     assert lossreg.list_losses("local/*") == []
+
+
+def test_a_glob_is_a_text():
+    with pytest.raises(ArgumentError, match=r"list_losses: filter: expected a glob such as .*, found 5"):
+        lossreg.list_losses(5)
