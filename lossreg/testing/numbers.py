@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -199,6 +200,37 @@ def nothing_to_learn(subject: Subject) -> None:
     require(bool(actual == 0), f"expected 0, found {actual:.6g}")
     require(actual.requires_grad, "it has no gradient, so DistributedDataParallel would wait for one")
     require(all(bool((g == 0).all()) for g in gradients(actual, batch)), "a gradient is not zero")
+
+
+@check("gradients_finite")
+def masked_unseen(subject: Subject) -> None:
+    """Where a term's mask is 0, predictions and targets may be NaN: the value and the gradients are those without.
+
+    Replace what is masked before you compute, with `torch.where` or `lossreg.losses.mean.blanked`: the gradient of a
+    NaN is NaN, also where the weight is 0.
+    """
+    loss = subject.loss()
+    applies(loss.masks, "it takes no mask")
+    applies(loss.requires, "it is given its tensors, and the mask is applied around it")
+    samples = subject.samples()
+    applies(samples > 1, "its example has one sample")
+    applies(all(isinstance(side, Mapping) for side in subject.batch()), "its example has tensors without keys")
+    loss.take_mask("gt.counts")
+    counts = torch.arange(samples) > 0
+    found = []
+    for hidden in (0.5, torch.nan):
+
+        def hide(t: Tensor, hidden: float = hidden) -> Tensor:
+            is_masked = t.is_floating_point() and t.dim() > 0 and len(t) == samples
+            return torch.cat([torch.full_like(t[:1], hidden), t[1:]]) if is_masked else t
+
+        pred, gt = subject.batch(hide, hide)
+        batch = pred, dict(gt, counts=counts)
+        value = subject.value(loss, batch)
+        found.append([value, *gradients(value, batch)])
+    for i, (expected, actual) in enumerate(zip(*found, strict=True)):
+        what = "a gradient is not" if i else f"expected the value {expected:.6g}, found {actual:.6g}:"
+        require(close(actual, expected), f"with NaN where the mask is 0 {what} that without")
 
 
 def _sound(subject: Subject, when: str, pred: Change, gt: Change | None = None) -> None:

@@ -150,6 +150,21 @@ class MeanOfNone(Sound):
         return (error * valid).sum(dtype=wide) / valid.sum(dtype=wide)
 
 
+class NotANumber(Sound):
+    """It leaves NaN where the mask is 0 in its gradient."""
+
+    masks = True
+
+    def compute(self, pred_batch, gt_batch):
+        """Return the mean over the pixels that count."""
+        error = (pred_batch["seg"] - gt_batch["gt_polygons_image"]).square()
+        return self.elements(pred_batch, gt_batch, error.shape).mean(error)
+
+    def counts(self, gt_batch):
+        """Return how many pixels count."""
+        return [self.elements({}, gt_batch, gt_batch["gt_polygons_image"].shape).count()]
+
+
 class Root(Sound):
     """It takes the root of a number that is zero in the example."""
 
