@@ -216,8 +216,7 @@ class Root:
         own: Any = OmegaConf.create(self._unfolding.root)
         for key in way:
             own = own._get_node(key)
-        if not isinstance(own, (DictConfig, ListConfig)) or own._is_interpolation():
-            own = own._dereference_node()
+        own = own._dereference_node()
         return OmegaConf.to_container(own, resolve=True) if OmegaConf.is_config(own) else own._value()
 
 

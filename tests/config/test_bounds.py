@@ -274,10 +274,11 @@ def test_data_is_taken_up_to_each_bound(kind: Any, cfg: Any, message: str) -> No
         ({"a": "${b}", "b": "${a}"}, "a refers to itself"),
         ({"a": "${..b}", "b": 1}, "nothing stands at ${..b}, to which a refers"),
         ({"a": ["${b[1]}"], "b": [1]}, "nothing stands at ${b[1]}, to which a[0] refers"),
+        ({"a": "${b.3}", "b": [1]}, "nothing stands at ${b.3}, to which a refers"),
         ({"a": "${b.c}", "b": 1}, "nothing stands at ${b.c}, to which a refers"),
         ({"a": "${b.c}", "b": {"d": 1}}, "nothing stands at ${b.c}, to which a refers"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_reference_that_leads_nowhere_is_told_with_where_it_stands(cfg: Any, message: str) -> None:
     if not message:

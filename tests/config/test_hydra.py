@@ -91,12 +91,16 @@ def test_a_parameter_is_overridden(total: Callable[..., float]) -> None:
     assert two == pytest.approx(2 * one, abs=2e-4)
 
 
+DWA = ("+weighting@loss.weighting=dwa", "loss.weighting.strategy=dwa")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["loss=seg", "loss.bce_coef=much"], "Value 'much' of type 'str' could not be converted to Float"),
         (["loss=seg", "loss.bce_ceof=1"], "Key 'bce_ceof' not in 'SegLoss'"),
         (["loss=seg", "loss.gt_channel_selector=0", "+loss.bce_ceof=1"], "did you mean 'bce_coef'?"),
+        (["loss=compound", "+losses=[L1Loss]", *DWA, "loss.weighting.tempreture=1"], "'tempreture' not in 'DWA'"),
         (["loss=seg"], "gt_channel_selector"),
         (["loss=torch/L2Loss"], "Could not find 'loss/torch/L2Loss'"),
         (["loss=compound", "+losses=[seg]", "losses.seg.n_classes=x"], "could not be converted to Integer"),

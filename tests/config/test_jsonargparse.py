@@ -138,6 +138,13 @@ def test_a_mistake_is_told_in_lossregs_words_alone(capsys, value, told):
         assert line in errors
 
 
+def test_without_a_word_of_it_a_mistake_ends_the_process(capsys):
+    ours.register_criterion(exit_on_error=False)
+    ours.register_criterion()
+    with pytest.raises(SystemExit):
+        parser(exit_on_error=False).parse_args(["--owner.criterion=mistakes.yaml"])
+
+
 def test_a_parser_that_does_not_exit_raises_its_own_error():
     ours.register_criterion(exit_on_error=False)
     with pytest.raises(jsonargparse.ArgumentError, match="no loss is named 'torch/MSELos'"):

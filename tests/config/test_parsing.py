@@ -84,6 +84,12 @@ class TestDispatch:
                 {"losses": ["offset"]},
                 "expected the path of a YAML file, found .* in memory to get_loss_func",
             ),
+            (
+                get_loss_function,
+                {"loss_params": {"compund_loss": {}}},
+                "^loss_params.compund_loss: .* `compound_loss`",
+            ),
+            (get_loss_function, {"a": 1, "loss_param": {}}, "^loss_param: .*write `loss_params` for 'loss_param'"),
             (load_loss, None, "path: expected the path of a YAML file, found None"),
         ],
     )

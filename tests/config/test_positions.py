@@ -51,6 +51,13 @@ def test_a_missing_key_is_found_at_its_nearest_ancestor() -> None:
     assert (found.line, found.column) == (7, 9)
 
 
+@pytest.mark.parametrize("rest", ["[7]", "[99999999]", ".weight", "[x]", "x"])
+def test_what_is_no_item_of_a_list_is_found_at_the_list(rest: str) -> None:
+    found = Positions(TEXT).find(f"loss_params.compound_loss.loss_list{rest}")
+    assert found is not None
+    assert (found.line, found.column) == ((5, 5) if rest != "x" else (3, 3))
+
+
 def test_the_longest_key_wins_and_may_hold_dots() -> None:
     positions = Positions("a:\n  b: 1\na.b: 2\na.bc: 3\n")
     assert positions.find("a.b") == Position(3, 1, 6)

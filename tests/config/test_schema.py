@@ -411,6 +411,9 @@ COMPOUND = {"loss_list": [TERM]}
         {"losses": {"a": TERM}, "weighting": "dwa"},
         {"loss_params": {"compound_loss": COMPOUND, "other": 1}, "anything": [1]},
         {"loss_params": {"compound_loss": COMPOUND, "multi_loss": "what is not read"}, "loss": 5},
+        {"losses": [{"loss": "from_dict", "terms": {"a": 1}}]},
+        {"losses": [{"loss": "from_dict", "rest": 1, "_convert_": "all"}]},
+        {"losses": [{"loss": {"loss": "offset"}, "name": "a"}]},
         {"loss": "offset"},
         {"loss": {"loss": "Foreign", "weight": [0.2, 0.8]}, "loss_params": None},
         {"loss": {"_target_": "old.place.OffsetLoss", "name": "a"}, "loss_params": {}},
@@ -437,6 +440,10 @@ def test_files_that_both_take(file: Any) -> None:
         {"loss": {"loss": "offset", "name": "a/b"}},
         {"loss": {"loss": "offset", "_partial_": True}},
         {"loss_list": []},
+        {"losses": [{"loss": "from_dict"}]},
+        {"losses": [{"loss": "from_dict", "terms": {}}]},
+        {"losses": [{"loss": "from_dict", "terms": {"a": 1}, "trems": {}}]},
+        {"losses": [{"loss": {"loss": "offset", "name": "b"}, "name": "a"}]},
         {"losses": {"a": None}},
         {"losses": [TERM], "loss_list": [TERM]},
         {"loss_params": {"compound_loss": {}}, "loss": "offset"},
@@ -530,6 +537,22 @@ def test_what_several_losses_say_alike_stands_once() -> None:
     about = "what lies between the two classes."
     assert shared == {"description": about, "$ref": "#/$defs/number", "default": 1.0}
     assert (one["scale"]["description"], other["scale"]["description"]) == ("a small number.", "a large number.")
+
+
+def test_parameters_of_one_name_that_are_told_in_three_ways_stay_apart() -> None:
+    def told(about: str) -> Any:
+        def loss(prediction: Any, *, margin: float = 1.0) -> None: ...
+
+        loss.__doc__ = f"Compare.\n\nArgs:\n    prediction: it.\n    margin: {about}.\n"
+        return loss
+
+    words = [f"what lies between the {way} of the two classes" for way in ("means", "peaks", "tails")]
+    for i in range(6):
+        lossreg.register(f"Margin{i}")(told(words[i // 2]))
+    made = schema()["$defs"]
+    references = [made[f"loss:local/Margin{i}"]["properties"]["margin"]["$ref"] for i in range(6)]
+    abouts = [made[reference.removeprefix("#/$defs/")]["description"] for reference in references]
+    assert abouts == [f"{words[i // 2]}." for i in range(6)]
 
 
 @pytest.mark.parametrize(
