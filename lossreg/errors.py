@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from lossreg.printable import MOST_SHOWN, clipped, printable
+
+_NOT_THE_USERS = ("lossreg", "torch.", "lightning.", "pytorch_lightning.", "contextlib", "functools")
+"""How the names of modules begin that a user did not write."""
 
 
 class LossregError(Exception):
@@ -14,6 +19,14 @@ class LossregError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__(), keep="\n")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code that led here, past the lines of lossreg, its plugins, torch and trainers."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 # --- registry -------------------------------------------------------------------------------------

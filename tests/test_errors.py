@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import warnings
 
 import pytest
+import torch
 
+import lossreg
 from lossreg import errors
 from lossreg.errors import ArgumentError, CheckpointError, ConfigError, ConfigProblem, MissingKeyError, UnknownNameError
 
@@ -77,3 +80,27 @@ def test_an_unknown_name_has_its_hint_apart() -> None:
     assert str(error) == "no loss is named 'sge'; did you mean 'seg'?"
     assert (error.problem, error.hint, error.near) == ("no loss is named 'sge'", "did you mean 'seg'?", ("seg",))
     assert str(UnknownNameError("none")) == "none"
+
+
+def test_a_warning_is_at_the_line_of_the_user() -> None:
+    def made(unnormalized: tuple[str, ...] = ()) -> lossreg.MultiLoss:
+        losses = [lossreg.LossWrapper(torch.nn.L1Loss(), name) for name in "ab"]
+        return lossreg.MultiLoss(losses, [1.0, 1.0], unnormalized=unnormalized)
+
+    criterion = made()
+    state = {f"0.{key}": value for key, value in made(("b",)).state_dict().items()}
+    state["0.calibrated"] = torch.tensor(True)
+    lines = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lines.append(inspect.currentframe().f_lineno + 1)
+        criterion(torch.ones(2, 1, requires_grad=True), torch.zeros(2, 1))
+        lines.append(inspect.currentframe().f_lineno + 1)
+        torch.nn.Sequential(criterion).load_state_dict(state)
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, line) for line in lines]
+
+
+def test_a_warning_where_all_lines_are_of_lossreg_is_told() -> None:
+    code = "from lossreg.errors import warn\nwarn('all the same', RuntimeWarning)"
+    with pytest.warns(RuntimeWarning, match="all the same"):
+        exec(compile(code, "alone.py", "exec"), {"__name__": "lossreg.alone"})

@@ -7,7 +7,6 @@ bytes of a text in a tensor: tensors are all that every format of checkpoints ca
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from lossreg.arguments import shown
 from lossreg.composition import changed_weights
-from lossreg.errors import CheckpointError, CheckpointWarning, ConfigProblem, NameLookupError
+from lossreg.errors import CheckpointError, CheckpointWarning, ConfigProblem, NameLookupError, warn
 from lossreg.losses.base import Loss
 from lossreg.losses.identity import identity, source
 from lossreg.losses.norm import STATISTICS, check_tensor, fit_norms
@@ -132,13 +131,13 @@ def fit(criterion: MultiLoss, state: dict[str, Any], prefix: str) -> None:
             f"{owner}: the checkpoint has no norm for {', '.join(map(repr, fitting.raw))}, not normalised there; "
             "it is 1 until calibrate_norms sets all norms anew"
         )
-        warnings.warn(message, CheckpointWarning, stacklevel=2)
+        warn(message, CheckpointWarning)
     if fitting.moved:
         message = (
             f"{owner}: the checkpoint has the terms in another order, and they or their weighting have parameters; an "
             "optimizer's state goes by position: make a new optimizer, or give the terms their old order"
         )
-        warnings.warn(message, CheckpointWarning, stacklevel=2)
+        warn(message, CheckpointWarning)
 
 
 def refuse_other_keys(criterion: MultiLoss, state: Mapping[str, Any]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from lossreg.errors import CompilerMissingWarning
+from lossreg.errors import CompilerMissingWarning, warn
 
 _MISSING = ("InvalidCxxCompiler", "TritonMissing", "GPUTooOldForTriton")  # the names in torch._inductor.exc
 
@@ -52,11 +51,10 @@ class CompiledCall:
 
     def _plainly(self, reason: BaseException) -> Callable[..., Any]:
         summary = " ".join(str(reason).split("\n\n")[0].split())
-        warnings.warn(
+        warn(
             f"{self.owner} is not compiled and runs as it is, with the same values: {summary}. Install a compiler "
             "(on Linux g++, for a GPU also triton), or leave out `compile`",
             CompilerMissingWarning,
-            stacklevel=3,
         )
         return self.function
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from lossreg.composition.record import Record
 from lossreg.composition.schedules import Constant, Schedule
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.window import CurrentWindow, Window, open_window
-from lossreg.errors import CalibrationWarning, GraphError, WeightingError, WindowError
+from lossreg.errors import CalibrationWarning, GraphError, WeightingError, WindowError, warn
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
 from lossreg.losses.mean import Count, Mean, portion
@@ -647,12 +646,11 @@ class MultiLoss(nn.Module):
         self._calibration_checked = True
         norms = list(self._dividing())
         if len(norms) > 1 and not any(norm.is_set for norm in norms):
-            warnings.warn(
+            warn(
                 f"{self.clock.owner}: its terms are divided by their norms, but the norms were never set, so they are "
                 "all 1; call lossreg.calibrate_norms before the training, or set `track_norms: running`, or "
                 "`normalize_losses: false`",
                 CalibrationWarning,
-                stacklevel=2,
             )
 
     def _dividing(self) -> Iterator[Loss]:

@@ -27,7 +27,7 @@ from lossreg.composition.schedules import as_data
 from lossreg.config.grammar import Component, CompoundConfig
 from lossreg.config.parsing import Permissions, parse_source
 from lossreg.config.reading import Source
-from lossreg.errors import CardError, CardWarning, NameLookupError
+from lossreg.errors import CardError, CardWarning, NameLookupError, warn
 from lossreg.printable import clipped, printable
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
@@ -255,7 +255,7 @@ def read_card(content: bytes, name: str, *, strict: bool = False) -> tuple[Recor
     if differences and strict:
         raise CardError(f"{name}: {differences}")
     if differences:
-        warnings.warn(f"{name}: {differences}", CardWarning, stacklevel=3)
+        warn(f"{name}: {differences}", CardWarning)
     return record, config
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +15,7 @@ from lossreg.config.bounds import MAX_THRESHOLDS
 from lossreg.config.imports import imported
 from lossreg.config.reading import Data
 from lossreg.config.size import check_size
-from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLookupError
+from lossreg.errors import ConfigProblem, ConfigWarning, LossregError, NameLookupError, warn
 from lossreg.keys import (
     FROM_DICT,
     IGNORED_KEYS,
@@ -577,11 +576,10 @@ class Grammar:
         meant = f"args: {{weight: {shown(weight)}}}" if has_own and isinstance(weight, list) else ""
         schedule = self._schedule(weight, f"{path}.weight", thresholds, meant)
         if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
-            warnings.warn(
+            warn(
                 f"{path.lstrip('.')}.weight: a list is the term's weight over the epochs; write {meant} for the loss's "
                 "own weights, or {schedule: piecewise, values: [...]} to say that epochs are meant",
                 ConfigWarning,
-                stacklevel=2,
             )
         return schedule or as_schedule(1.0, name=path)
 

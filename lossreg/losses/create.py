@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lossreg.errors import PluginError, PluginWarning, UnknownNameError
+from lossreg.errors import PluginError, PluginWarning, UnknownNameError, warn
 from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
@@ -137,9 +136,7 @@ def _wrapped_by_plugin(entry: Entry[LossSpec], component: Any, name: str, option
             if identity.partition(":")[0] == entry.plugin.distribution:
                 raise
             reason = described(error)
-            warnings.warn(
-                f"lossreg_wrap of {identity} is skipped for {entry.name!r}: {reason}", PluginWarning, stacklevel=4
-            )
+            warn(f"lossreg_wrap of {identity} is skipped for {entry.name!r}: {reason}", PluginWarning)
             continue
         if wrapped is not None:
             return wrapped

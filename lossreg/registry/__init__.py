@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-import warnings
 from collections.abc import Callable
 from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
 from lossreg.arguments import Arguments
-from lossreg.errors import PluginError, PluginWarning
+from lossreg.errors import PluginError, PluginWarning, warn
 from lossreg.registry.components import LOCAL, Catalog, Entry
 from lossreg.registry.foreign import described
 from lossreg.registry.plugins import Plugin, Switches, check_unique, discover
@@ -69,9 +68,9 @@ def refresh() -> Catalog:
         new = _catalog = Catalog(manager, plugins, _local.values())
     for plugin in plugins:
         if plugin.error is not None:
-            warnings.warn(f"{plugin.origin} is skipped: {described(plugin.error)}", PluginWarning, stacklevel=2)
+            warn(f"{plugin.origin} is skipped: {described(plugin.error)}", PluginWarning)
     for note in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *new.conflicts()):
-        warnings.warn(note, PluginWarning, stacklevel=2)
+        warn(note, PluginWarning)
     return new
 
 

@@ -6,7 +6,6 @@ import copy
 import math
 import operator
 import random
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.facts import facts
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
-from lossreg.errors import NormError
+from lossreg.errors import NormError, warn
 from lossreg.losses.base import Loss
 from lossreg.losses.nested import mapped
 from lossreg.losses.norm import RunningNorm, gather_norms
@@ -226,9 +225,7 @@ class _Means:
 
     def _warn_unseen(self, unseen: list[str]) -> None:
         if unseen and self.samples:
-            warnings.warn(
-                f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm is 1", stacklevel=4
-            )
+            warn(f"calibrate_norms: no batch had what {', '.join(map(repr, unseen))} needs; its norm is 1")
 
     def _mark(self, multi_loss: MultiLoss) -> None:
         for module in multi_loss.modules():

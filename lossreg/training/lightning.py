@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import types
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from lossreg.composition.multiloss import MultiLoss
-from lossreg.errors import WindowError
+from lossreg.errors import WindowError, warn
 from lossreg.losses.norm import RunningNorm
 from lossreg.training.accumulation import ReadAhead, StepWindow
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch, needs_norms
@@ -144,10 +143,9 @@ class ComputeWeightNormLossesCallback(Callback):
         """Calibrate; not earlier, since some strategies load a checkpoint after `on_fit_start`."""
         criterion = find_criterion(pl_module, self.criterion)
         if criterion is None:
-            warnings.warn(
+            warn(
                 f"{type(pl_module).__name__} has no MultiLoss whose norms could be calibrated; make it an "
-                f"attribute of the module, or leave {type(self).__name__} out",
-                stacklevel=2,
+                f"attribute of the module, or leave {type(self).__name__} out"
             )
             return
         multi_loss = cast(MultiLoss, _uncompiled(criterion))

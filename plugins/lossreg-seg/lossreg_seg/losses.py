@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossreg import Loss
-from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.errors import DtypeError, MissingKeyError, RangeError, ShapeError, warn
 from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
 from lossreg.losses.channels import ChannelSelector, channel_indices, parse_selector, take_channels
 from lossreg.losses.mean import Count, Mean, aligned, product, valued
@@ -328,12 +327,11 @@ class SegLoss(Loss):
         if self._foreground_seen or not holds(background.any() & ignored.any()):
             return
         self._foreground_seen = True  # warn only once
-        warnings.warn(
+        warn(
             f"loss {self.name!r}: {gt_key!r} holds only 0 and {self.ignore_index}, and {self.ignore_index} is "
             "ignored, so nothing is foreground; expected 1 for foreground: divide a mask of 0 and 255 by 255, or "
             "set `ignore_index: null`",
             UserWarning,
-            stacklevel=2,
         )
 
     def _check_ranges(self, pred: Tensor, gt_key: str, target: Tensor, share: Share | None) -> None:
