@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from lossreg_seg import SegLoss
+from lossreg_seg.blocks import Blocks
 from torch import Tensor
 
 ALL = slice(None)
@@ -44,6 +47,23 @@ def _textbook(
 def textbook() -> Callable[..., Tensor]:
     """Return the textbook formula in float64."""
     return _textbook
+
+
+@contextlib.contextmanager
+def _as_elsewhere(yes: bool = True) -> Iterator[None]:
+    """Let the kernels take the way that they take on other devices, here on the CPU."""
+    if not yes:
+        yield
+        return
+    never = property(lambda planes: False, lambda planes, value: None)
+    with mock.patch.object(Blocks, "on_cpu", never, create=True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def as_elsewhere() -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """Return a context in which the kernels take the way of other devices."""
+    return _as_elsewhere
 
 
 def _value_and_grad(loss: Any, pred: Tensor, gt: Any) -> tuple[Tensor, Tensor]:

@@ -58,9 +58,11 @@ def kernel(pred: Tensor, target: Tensor, weights: Tensor | None, task: Binary) -
     hard=st.booleans(),
     weighted=st.booleans(),
     ignore=st.sampled_from([255, 0, None]),
+    elsewhere=st.booleans(),
 )
 @settings(deadline=None, max_examples=300)
 def test_equals_the_formula_in_float64(
+    as_elsewhere: Callable[..., Any],
     seed: int,
     shape: tuple[int, ...],
     coefs: tuple[float, float, float],
@@ -70,6 +72,7 @@ def test_equals_the_formula_in_float64(
     hard: bool,
     weighted: bool,
     ignore: int | None,
+    elsewhere: bool,
 ) -> None:
     torch.manual_seed(seed)
     pred = 4 * torch.randn(shape) if logits else torch.rand(shape)
@@ -78,7 +81,8 @@ def test_equals_the_formula_in_float64(
         target[torch.rand(shape) < ignored] = ignore
     weights = 3 * torch.rand(shape) if weighted else None
     task = Binary(Coefficients(*coefs), logits, smoothing, ignore)
-    value, grad = kernel(pred, target, weights, task)
+    with as_elsewhere(elsewhere):
+        value, grad = kernel(pred, target, weights, task)
     expected, slope = oracle(pred, target, weights, task)
     assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
     assert_close(grad.double(), slope, rtol=1e-5, atol=1e-6)

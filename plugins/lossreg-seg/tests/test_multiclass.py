@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,13 @@ from torch.testing import assert_close
 Make = Callable[..., SegLoss]
 ValueAndGrad = Callable[..., tuple[Tensor, Tensor]]
 C = 4
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["cpu", "elsewhere"])
+def way(request: pytest.FixtureRequest, as_elsewhere: Callable[..., Any]) -> Iterator[None]:
+    """Take the way of the CPU, then that of other devices."""
+    with as_elsewhere(request.param):
+        yield
 
 
 @pytest.fixture
