@@ -34,6 +34,7 @@ from lossreg.composition.window import CurrentWindow, Window, open_window
 from lossreg.errors import CalibrationWarning, GraphError, WeightingError, WindowError, warn
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe, describe_options
+from lossreg.losses.elementwise import uncompiled
 from lossreg.losses.mean import Count, Mean, portion
 from lossreg.losses.norm import sync_norms
 from lossreg.losses.paths import group_of, join, split
@@ -835,7 +836,7 @@ def read_criterion(given: Arguments, criterion: Any) -> MultiLoss:
 
     Anything else is reported in `given`; the return value is then only a placeholder.
     """
-    multi_loss = getattr(criterion, "_orig_mod", criterion)
+    multi_loss = uncompiled(criterion)
     if not isinstance(multi_loss, MultiLoss):
         given.wrong("criterion", "a MultiLoss", criterion)
     return cast(MultiLoss, multi_loss)

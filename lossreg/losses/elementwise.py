@@ -108,18 +108,23 @@ def reduced_entropy(
     return found
 
 
+def uncompiled(module: Any) -> Any:
+    """Return the module that `torch.compile` was given; anything else as it is."""
+    return getattr(module, "_orig_mod", module)
+
+
 def inside(loss_func: Any) -> Any:
     """Return the function inside partials, or the module before `torch.compile`."""
     while isinstance(loss_func, functools.partial):
         loss_func = loss_func.func
-    return getattr(loss_func, "_orig_mod", loss_func)
+    return uncompiled(loss_func)
 
 
 def option_of(loss_func: Any, name: str, default: Any = None) -> Any:
     """Return an option of a loss: an attribute of a module, or a keyword that is bound to a function."""
     if isinstance(loss_func, functools.partial):
         return loss_func.keywords.get(name, option_of(loss_func.func, name, default))
-    module = getattr(loss_func, "_orig_mod", loss_func)
+    module = uncompiled(loss_func)
     if isinstance(module, nn.Module):
         return getattr(module, name, default)
     parameter = _parameter(module, name)

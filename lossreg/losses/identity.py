@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 from lossreg.losses.deep_supervision import DeepSupervision
+from lossreg.losses.elementwise import uncompiled
 from lossreg.losses.wrapper import LossWrapper
 
 
@@ -31,7 +32,7 @@ def source(loss: Any) -> str:
         return source(loss.loss_func)
     if isinstance(loss, functools.partial):
         return source(loss.func)
-    loss = getattr(loss, "_orig_mod", loss)  # the module before torch.compile
+    loss = uncompiled(loss)
     defined = loss if inspect.isroutine(loss) else type(loss)
     return f"{defined.__module__}.{defined.__qualname__}"
 

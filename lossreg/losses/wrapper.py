@@ -26,6 +26,7 @@ from lossreg.losses.elementwise import (
     option_of,
     reduced_entropy,
     shape_of,
+    uncompiled,
     unit_of,
     unreduced,
 )
@@ -153,7 +154,7 @@ class LossWrapper(Loss):
         if self.reduction == "none":
             self.is_reduced = False
         self._takes_batches = isinstance(loss_func, Loss) or _reads_batches(loss_func)
-        self._own_dtype = "input" if isinstance(getattr(loss_func, "_orig_mod", loss_func), Loss) else "float32"
+        self._own_dtype = "input" if isinstance(uncompiled(loss_func), Loss) else "float32"
         dtype = checks.declared(Term, "LossWrapper", "dtype", dtype)
         self.dtype = self._own_dtype if dtype is None else dtype
         if values_of is not None and not callable(values_of):
@@ -723,7 +724,7 @@ def _takes_mask(loss_func: Any) -> bool:
     """Return whether a loss is one of torch's own with targets between 0 and 1."""
     if isinstance(loss_func, functools.partial):
         return _takes_mask(loss_func.func)
-    module = getattr(loss_func, "_orig_mod", loss_func)  # the module before torch.compile
+    module = uncompiled(loss_func)
     return isinstance(module, _OF_MASKS) or any(loss_func is function for function in _MASK_FUNCTIONS)
 
 
@@ -827,7 +828,7 @@ def _term_name(loss_func: Any) -> str:
 
 def _parameters(loss_func: Any) -> list[inspect.Parameter]:
     """Return the parameters of a loss's signature; empty if it has none."""
-    loss_func = getattr(loss_func, "_orig_mod", loss_func)  # the module before torch.compile
+    loss_func = uncompiled(loss_func)
     try:
         signature = inspect.signature(loss_func.forward if isinstance(loss_func, nn.Module) else loss_func)
     except (TypeError, ValueError):

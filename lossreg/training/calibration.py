@@ -27,6 +27,7 @@ from lossreg.composition.multiloss import MultiLoss
 from lossreg.composition.tracking import LEAST_NORM
 from lossreg.errors import NormError, warn
 from lossreg.losses.base import Loss
+from lossreg.losses.elementwise import uncompiled
 from lossreg.losses.nested import mapped
 from lossreg.losses.norm import RunningNorm, gather_norms
 from lossreg.losses.notes import note_no_gradients
@@ -145,7 +146,7 @@ def _checked(
 ) -> _Limits:
     """Check the arguments, and return the limits with their defaults."""
     given = Arguments("calibrate_norms")
-    if not isinstance(getattr(multi_loss, "_orig_mod", multi_loss), MultiLoss):  # what torch.compile was given
+    if not isinstance(uncompiled(multi_loss), MultiLoss):
         given.refuse("multi_loss", "a MultiLoss", multi_loss, _inside(multi_loss))
     if not isinstance(model, nn.Module):
         given.wrong("model", "the network, a module", model)

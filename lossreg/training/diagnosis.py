@@ -18,6 +18,7 @@ from lossreg.composition.record import Record
 from lossreg.composition.weighting.base import Weighting
 from lossreg.composition.weighting.shared import gradients
 from lossreg.losses.base import Loss
+from lossreg.losses.elementwise import uncompiled
 from lossreg.training.findings import Diagnosis, TermDiagnosis
 
 
@@ -55,7 +56,7 @@ def diagnose(
             `epoch` (or `step`) is not given.
         BatchError: a batch is not what a term or a preprocess needs.
     """
-    multi_loss = getattr(multi_loss, "_orig_mod", multi_loss)  # what torch.compile wrapped
+    multi_loss = uncompiled(multi_loss)
     given = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
     shared = [parameter for parameter in given if parameter.requires_grad]
     if not shared:

@@ -13,6 +13,7 @@ from torch import nn
 from lossreg.arguments import Arguments
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import DistributedError, WindowError
+from lossreg.losses.elementwise import uncompiled
 from lossreg.losses.ranks import several
 from lossreg.training.accumulation import ReadAhead, StepWindow, own_parameters
 from lossreg.training.calibration import BatchFunction, calibrate_norms, needs_norms
@@ -78,7 +79,7 @@ class EngineLoss(LossFunction):
     @property
     def multi_loss(self) -> MultiLoss:
         """The criterion, not compiled."""
-        return cast(MultiLoss, getattr(self.criterion, "_orig_mod", self.criterion))
+        return cast(MultiLoss, uncompiled(self.criterion))
 
     def attach(self, engine: Any) -> None:
         """Follow a trainer engine.

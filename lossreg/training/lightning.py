@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from lossreg.composition.multiloss import MultiLoss
 from lossreg.errors import WindowError, warn
+from lossreg.losses.elementwise import uncompiled
 from lossreg.losses.norm import RunningNorm
 from lossreg.training.accumulation import ReadAhead, StepWindow
 from lossreg.training.calibration import BatchFunction, calibrate_norms, default_batch, needs_norms
@@ -60,7 +61,7 @@ def find_criterion(module: nn.Module, name: str | None = None) -> nn.Module | No
     """
     found: dict[str, nn.Module] = {}
     for path, child in module.named_modules():
-        if isinstance(_uncompiled(child), MultiLoss) and not any(path.startswith(f"{outer}.") for outer in found):
+        if isinstance(uncompiled(child), MultiLoss) and not any(path.startswith(f"{outer}.") for outer in found):
             found[path] = child
     owner = type(module).__name__
     if name is not None:
@@ -73,10 +74,6 @@ def find_criterion(module: nn.Module, name: str | None = None) -> nn.Module | No
             raise ValueError(f"{owner} has several MultiLosses, {sorted(found)}; say which: criterion=NAME")
         return usual[0]
     return next(iter(found.values()), None)
-
-
-def _uncompiled(module: nn.Module) -> Any:
-    return getattr(module, "_orig_mod", module)
 
 
 # --- norms ----------------------------------------------------------------------------------------
@@ -148,7 +145,7 @@ class ComputeWeightNormLossesCallback(Callback):
                 f"attribute of the module, or leave {type(self).__name__} out"
             )
             return
-        multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        multi_loss = cast(MultiLoss, uncompiled(criterion))
         if not needs_norms(multi_loss, type(self).__name__):
             return
         params = _normalization_params(getattr(pl_module, "cfg", None))
@@ -382,7 +379,7 @@ class LogTermsCallback(Callback):
                 f"{type(self).__name__}: {type(pl_module).__name__} has no MultiLoss; make it an attribute of the "
                 "module, or leave the callback out"
             )
-        self._multi_loss = cast(MultiLoss, _uncompiled(criterion))
+        self._multi_loss = cast(MultiLoss, uncompiled(criterion))
         self._trained = TermMeans(self._multi_loss)
         self._hook = criterion.register_forward_hook(self._take, with_kwargs=True)
 
