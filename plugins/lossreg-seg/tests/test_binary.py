@@ -333,12 +333,15 @@ def test_a_mask_whose_foreground_is_ignored_is_warned_of_once(dtype, classes):
         loss(pred, {"gt_polygons_image": mask})
 
 
-@pytest.mark.parametrize("values", [[0, 1, 255], [255, 255, 255], [0, 0, 0], [0, 1, 0]])
-def test_masks_that_may_be_right_are_not_warned_of(values):
+@pytest.mark.parametrize(
+    ("values", "ignored"),
+    [([0, 1, 255], 255), ([255, 255, 255], 255), ([0, 0, 0], 255), ([0, 1, 0], 255), ([0, 1, 1], 1), ([0, 1, 1], 0)],
+)
+def test_masks_that_may_be_right_are_not_warned_of(values, ignored):
     mask = torch.tensor(values, dtype=torch.uint8).reshape(1, 1, 1, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        SegLoss("seg", 0)({"seg": torch.full((1, 1, 1, 3), 0.5)}, {"gt_polygons_image": mask})
+        SegLoss("seg", 0, ignore_index=ignored)({"seg": torch.full((1, 1, 1, 3), 0.5)}, {"gt_polygons_image": mask})
 
 
 def test_after_some_foreground_a_batch_without_is_not_warned_of():

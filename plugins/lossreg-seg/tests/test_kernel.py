@@ -212,12 +212,13 @@ def test_a_value_out_of_range_in_a_later_block_is_found(seg: Make) -> None:
 @pytest.mark.parametrize("soft", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("wrong", [-1e-6, 1 + 1e-6, 5.0, torch.nan])
 @pytest.mark.parametrize("coefs", [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize("elsewhere", [False, True])
 def test_no_probability_out_of_range_gets_through(
-    seg: Make, soft: float, wrong: float, coefs: tuple[float, float]
+    seg: Make, as_elsewhere: Callable[..., Any], elsewhere: bool, soft: float, wrong: float, coefs: tuple[float, float]
 ) -> None:
     p, t = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8).round()
     p[0, 0, 3, 3], t[0, 0, 3, 3] = wrong, soft
-    with pytest.raises(ValueError, match=r"'pred.seg' holds values from .* use_mixed_precision"):
+    with as_elsewhere(elsewhere), pytest.raises(ValueError, match=r"'pred.seg' holds values from .* use_mixed_prec"):
         seg(bce_coef=coefs[0], dice_coef=coefs[1])(p, t)
 
 
