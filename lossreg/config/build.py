@@ -175,8 +175,9 @@ class _Builder:
                 **config.settings,
             )
         except ArgumentError as error:
+            of_weighting = ".weighting" if error.owner == type(weighting).__name__ else ""
             for problem in error.problems:
-                self.problems.add(replace(problem, path=f"{config.path}.{problem.path}"))
+                self.problems.add(replace(problem, path=f"{config.path}{of_weighting}.{problem.path}"))
             return None
         except (LossregError, ValueError, TypeError) as error:
             hint = "`lossreg show NAME` tells what a component reads and makes"

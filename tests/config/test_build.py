@@ -247,3 +247,20 @@ def test_a_part_that_cannot_be_made_is_told_where_it_stands(kind: str) -> None:
     assert problems({"losses": [TERM], key: value}) == [
         f"{path}: local/Broken refused its arguments: no file (`lossreg show local/Broken` tells what it takes)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("weighting", "path"),
+    [
+        ({"strategy": "uncertainty", "classification": ["offset", "ofset"]}, "weighting.classification[1]"),
+        ({"strategy": "balancer", "ratios": {"ofset": 1.0}}, "weighting.ratios[0]"),
+    ],
+)
+def test_a_name_of_a_term_in_a_weighting_is_told_where_it_stands(weighting: dict[str, Any], path: str) -> None:
+    for config, at in (
+        ({"losses": ["offset"], "weighting": weighting}, path),
+        ({"losses": [{"name": "g", "losses": ["offset"], "weighting": weighting}]}, f"losses[0].{path}"),
+    ):
+        with pytest.raises(ConfigError, match="did you mean 'offset'") as caught:
+            build_compound_loss_from_config(config, path="")
+        assert [problem.path for problem in caught.value.problems] == [at]
