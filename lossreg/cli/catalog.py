@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 from lossreg.cli import config_keys
 from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
-from lossreg.cli.output import echo, show_json
+from lossreg.cli.output import echo, show_json, stream
 from lossreg.keys import FROM_DICT, FROM_DICT_SUMMARY
+from lossreg.printable import width_of
 from lossreg.registry import catalog, foreign
 from lossreg.registry.components import Entry, Section
 from lossreg.registry.packages import distribution, install_line, unmet
@@ -28,6 +29,9 @@ _PLURALS = {
     "schedule": "schedules",
     "weighting": "weightings",
 }
+
+MOST_FOUND = 20
+"""How many matches of words a terminal is shown."""
 
 _OF_A_MODEL = {*words_of(f"dict dictionary detector returns computes {FROM_DICT}")}  # which no loss has
 
@@ -71,7 +75,10 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     if as_json:
         show_json([_listed(entry, needed) for entry, needed in zip(found, needs, strict=True)])
     elif found:
-        _show_list(found, needs)
+        most = MOST_FOUND if query and width_of(stream()) is not None else len(found)
+        _show_list(found[:most], needs[:most])
+        if len(found) > most:
+            echo(f"\nThese are the best {most} of {len(found)} matches; in a pipe and with --json all are listed.")
     elif not of_a_model and not keys:
         echo(f"No {kind} is installed; a plugin such as lossreg-seg brings some.", err=True)
     if as_json:

@@ -226,3 +226,14 @@ def test_plugins_tells_what_is_odd_about_an_installation(run, monkeypatch):
     assert note in run("plugins").stdout
     listed = json.loads(run("plugins", "--json").stdout)
     assert {plugin["name"]: plugin["note"] for plugin in listed["plugins"]}["odd"] == note
+
+
+def test_a_terminal_is_shown_the_best_matches_of_words_and_a_pipe_all(run, at_width):
+    for i in range(30):
+        lossreg.register(f"Zebra{i:02}", summary="stripes" + " of a herd" * (i == 29))(len)
+    shown = at_width(80, "list", "zebra", "herd")
+    assert shown.count("local/Zebra") == 20
+    assert shown.index("local/Zebra29") < shown.index("local/Zebra00")
+    assert "These are the best 20 of 30 matches" in shown
+    assert run("list", "zebra", "herd").stdout.count("local/Zebra") == 30
+    assert at_width(80, "list", "Zebra*").count("local/Zebra") == 30
