@@ -434,7 +434,7 @@ def test_with_ignored_pixels_a_masked_one_is_in_no_mean(variant, example):
     made, pred, gt, shape = _counting(entry, example, arguments)
     mask, _, _ = _weights(shape)
     key, target_key = next(iter(pred)), next(iter(gt))
-    pixels = {key: pred[key].movedim(1, -1)[mask].T[None]}
+    pixels = {key: pred[key].movedim(1, -1)[mask].T[None].contiguous()}
     target = gt[target_key]
     chosen = target.movedim(1, -1)[mask].T if target.dim() > mask.dim() else target[mask]
     expected = _value(made, pixels, {target_key: chosen[None].contiguous()})
