@@ -14,7 +14,7 @@ from torch import nn
 
 from lossreg import Loss
 from lossreg.errors import ArgumentError, BatchError, DtypeError, LossregError, MissingKeyError, RangeError, ShapeError
-from lossreg.losses.base import zero_on_graph
+from lossreg.losses.base import can_hold, zero_on_graph
 
 
 class Offset(Loss):
@@ -367,3 +367,18 @@ def test_zero_on_graph_takes_a_tensor_that_is_not_contiguous():
     tensor = torch.ones(3, 4, requires_grad=True)
     zero_on_graph(tensor.t()[::2]).backward()
     assert torch.equal(tensor.grad, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held", "too_large"),
+    [
+        (torch.bool, (0, 1), (-1, 2, 255)),
+        (torch.uint8, (0, 255), (-1, 256)),
+        (torch.int8, (-128, 127), (-129, 128)),
+        (torch.int64, (-(2**63), 2**63 - 1), (2**63,)),
+        (torch.float16, (-(10**9), 10**9), ()),
+    ],
+)
+def test_a_dtype_holds_the_whole_numbers_of_its_range(dtype, held, too_large):
+    assert all(can_hold(dtype, number) for number in held)
+    assert not any(can_hold(dtype, number) for number in too_large)

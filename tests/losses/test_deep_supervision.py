@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lossreg import LossWrapper
+from lossreg import Loss, LossWrapper
 from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
 from lossreg.losses.deep_supervision import DeepSupervision
 
@@ -184,3 +184,19 @@ def test_what_is_no_loss_is_refused_with_the_fix(loss: Any, hint: str) -> None:
         DeepSupervision(loss, "seg")
     (problem,) = caught.value.problems
     assert (problem.path, problem.expected, problem.hint) == ("loss", "a Loss", hint)
+
+
+def test_the_extra_info_of_each_output_has_its_width_in_its_key() -> None:
+    class Telling(Loss):
+        """Tell the mean of the prediction."""
+
+        requires = ("pred.seg", "gt.mask")
+
+        def compute(self, pred_batch: Any, gt_batch: Any) -> torch.Tensor:
+            value: torch.Tensor = pred_batch["seg"].mean()
+            self.extra_info["mean"] = value
+            return value
+
+    outputs = [torch.full((2, 3, 8, width), float(width), requires_grad=True) for width in (6, 4)]
+    _, extra = DeepSupervision(Telling("t"), "seg")({"seg": outputs}, {"mask": torch.zeros(2, 1, 8, 6)})
+    assert {key: value.item() for key, value in extra.items()} == {"mean@6": 6.0, "mean@4": 4.0}

@@ -82,6 +82,7 @@ def test_what_has_no_reduction_cannot_be_without_it(loss: Any) -> None:
         ("values", True, (2, 3, 4)),
         ("positions", False, (2, 3, 4)),
         ("positions", True, (2, 4)),
+        ("planes", False, (2, 3)),
         ("samples", False, (2,)),
         ("samples", True, (2,)),
     ],

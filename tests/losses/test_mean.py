@@ -257,3 +257,9 @@ def test_a_mean_comes_from_a_sum_and_a_count_of_either_kind(count):
 
 def test_the_largest_of_fixed_counts_is_the_largest():
     assert (largest([1.0, 2.0]), largest([2.0, 1.0])) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 0.0, 3.0])])
+def test_a_sample_of_one_element_has_that_as_its_mean(weights):
+    mean = Elements((3,), weights).mean(torch.tensor([1.0, 2.0, 6.0]), "per_sample")
+    assert (float(mean.value), float(mean.count)) == ((3, 3) if weights is None else (3.5, 2))
