@@ -97,6 +97,9 @@ def test_no_samples_change_nothing():
     before = statistics(loss)
     loss.record(torch.tensor(float("nan")), 0)
     assert_same(loss, before)
+    for nothing in (0, 0.0, torch.tensor(0.0)):
+        loss.record(torch.tensor(float("nan")), 4, nothing)
+        assert_same(loss, before)
     fresh = recorded((5.0, 0))
     assert fresh.norm == 1.0
 
@@ -273,6 +276,13 @@ def test_a_checkpoint_with_norms_alone_loads_strictly_into_a_model_on_meta():
         model = nn.Sequential(Mean("a"))
     model.load_state_dict({"0.norm": torch.tensor([4.0])}, strict=True, assign=True)
     assert_same(model[0], statistics(Mean("new")) | {"norm": torch.tensor([4.0])})
+
+
+def test_a_loss_that_stands_twice_inside_of_another_loads_at_both_places():
+    outer = Mean("outer")
+    outer.first = outer.second = inner = Mean("inner")
+    outer.load_state_dict({f"{place}norm": torch.tensor([4.0]) for place in ("", "first.", "second.")}, strict=True)
+    assert (outer.norm, inner.norm) == (4.0, 4.0)
 
 
 def test_loading_leaves_the_checkpoint_as_it_was():
