@@ -33,7 +33,21 @@ PACKAGES = (
     "torchvision",
     "timm",
     "torchjd",
+    "auraloss",
+    "geomloss",
+    "lightly",
+    "lpips",
+    "piq",
+    "pytorch-metric-learning",
+    "torchmetrics",
     "lightning",
+    "accelerate",
+    "transformers",
+    "pytorch-ignite",
+    "jsonargparse",
+    "tensorboard",
+    "mlflow",
+    "wandb",
 )
 """The distributions whose versions are told, where they are installed."""
 
