@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 
 from lossreg.printable import MOST_SHOWN, clipped, printable
 
-_NOT_THE_USERS = ("lossreg", "torch.", "lightning.", "pytorch_lightning.", "contextlib", "functools")
+_OURS = ("lossreg.", "lossreg_seg.", "lossreg_crossfield.", "lossreg_wrappers.")
+_NOT_THE_USERS = (*_OURS, "torch.", "lightning.", "pytorch_lightning.", "contextlib", "functools")
 """How the names of modules begin that a user did not write."""
 
 
