@@ -21,6 +21,11 @@ BLOCKS: Mapping[str, type] = {
 """The blocks of a config, by what they are called."""
 
 
+def names() -> list[str]:
+    """Return the names of all keys."""
+    return list(dict.fromkeys(name for block in BLOCKS.values() for name in keys_of(block)))
+
+
 def named(name: str) -> dict[str, Key]:
     """Return the keys with a name, by the blocks that they stand in; one that several blocks declare alike is one."""
     found: dict[str, Key] = {}

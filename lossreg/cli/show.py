@@ -24,7 +24,7 @@ from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import LOSS
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
-from lossreg.values import flow, keys_of
+from lossreg.values import did_you_mean, flow, keys_of
 
 if TYPE_CHECKING:
     from lossreg.registry.params import Parameter
@@ -51,11 +51,13 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         return
     try:
         entry = _find(name, kind)
-    except UnknownNameError:
-        if kind is not None or not config_keys.named(name):
-            raise
-        _show_key(name, as_json)
-        return
+    except UnknownNameError as error:
+        if kind is None and config_keys.named(name):
+            _show_key(name, as_json)
+            return
+        told = kind is not None or error.near or any(section.missing(name) for section in catalog().sections)
+        near = "" if told else did_you_mean(name, config_keys.names())
+        raise UnknownNameError(error.problem, near) if near else error from None
     target = entry.load()
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
     settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]

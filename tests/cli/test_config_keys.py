@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 import lossreg
-from lossreg.cli.config_keys import BLOCKS, search
+from lossreg.cli.config_keys import BLOCKS, names, search
 from lossreg.values import keys_of
 
-NAMES = sorted({name for block in BLOCKS.values() for name in keys_of(block)})
+NAMES = names()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +55,13 @@ def test_list_names_a_key_below_the_losses_and_where_there_is_none(run):
     alone = run("list", "whatever")
     assert (alone.exit_code, alone.stderr) == (0, "")
     assert alone.stdout.strip().startswith("mask, a key of a term: A key, or a list")
+
+
+def test_a_misspelt_key_is_told_the_nearest(run):
+    shown = run("show", "maks")
+    assert shown.exit_code == 1
+    assert "no loss is named 'maks'; did you mean 'mask'?" in shown.stderr
+    assert "mask" not in run("show", "maks", "--kind", "schedule").stderr.replace("maks", "")
 
 
 def test_a_component_comes_before_a_key_of_its_name(run):
