@@ -1152,3 +1152,35 @@ def test_named_inputs_are_shown():
     shown = repr(LossWrapper(Levels(), inputs={"levels": "pred.a", "target": "gt.b"}))
     assert "inputs={'levels': 'pred.a', 'target': 'gt.b'}" in shown
     assert "optional_inputs=['mask']" in repr(LossWrapper(Levels(), inputs=NAMED, optional_inputs=["mask"]))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_mask_leaves_ignored_labels_and_weights_of_classes_their_meaning(reduction, weighted):
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(40).reshape(2, 4, 5) % 3
+    classes[0, 1] = -100
+    mask = torch.arange(40).reshape(2, 4, 5) % 7 > 2
+    weight = torch.tensor([1.0, 5.0, 0.5]) if weighted else None
+    loss = LossWrapper(nn.CrossEntropyLoss(weight, reduction=reduction), "a", pred_key="x", gt_key="y")
+    loss.take_mask("gt.valid")
+    found = loss({"x": logits}, {"y": classes, "valid": mask}, normalize=False)[0]
+    left_out = torch.where(mask, classes, -100)
+    torch.testing.assert_close(found, F.cross_entropy(logits, left_out, weight, reduction=reduction))
+    (count,) = loss.counts({"y": classes, "valid": mask})
+    kept = left_out[left_out >= 0]
+    assert float(count) == pytest.approx(float(len(kept) if weight is None else weight[kept].sum()))
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+def test_a_function_of_torch_counts_what_it_does_not_ignore(function):
+    loss = LossWrapper(functools.partial(function, ignore_index=1), "a")
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).log_softmax(1)
+    for classes, count in ((torch.tensor([0, 1, 2, 2, 1, 0]), 4), (torch.tensor([0, 2, 2, 0, 2, 2]), 6)):
+        means = []
+        value, _ = loss(logits, classes, normalize=False, means=means)
+        torch.testing.assert_close(value, function(logits, classes, ignore_index=1))
+        assert [float(mean.count) for mean in means] == [count]
+    means = []
+    value, _ = loss(logits, torch.ones(6, dtype=torch.long), normalize=False, means=means)
+    assert (value.item(), float(means[0].count)) == (0.0, 0.0)
