@@ -1181,6 +1181,20 @@ def test_a_function_of_torch_counts_what_it_does_not_ignore(function):
         value, _ = loss(logits, classes, normalize=False, means=means)
         torch.testing.assert_close(value, function(logits, classes, ignore_index=1))
         assert [float(mean.count) for mean in means] == [count]
+        assert [float(found) for found in loss.counts(classes)] == [count]
     means = []
     value, _ = loss(logits, torch.ones(6, dtype=torch.long), normalize=False, means=means)
     assert (value.item(), float(means[0].count)) == (0.0, 0.0)
+
+
+def test_class_indices_with_a_channel_are_counted_as_those_without():
+    loss, mask = LossWrapper(nn.CrossEntropyLoss(), "a", gt_key="y"), torch.arange(32).reshape(2, 4, 4) % 3 > 0
+    loss.take_mask("gt.valid")
+    for target in (torch.zeros(2, 4, 4, dtype=torch.long), torch.zeros(2, 1, 4, 4, dtype=torch.long)):
+        assert [float(count) for count in loss.counts({"y": target, "valid": mask})] == [float(mask.sum())]
+
+
+def test_of_one_class_a_target_keeps_its_channel():
+    loss = LossWrapper(nn.L1Loss(), "a", target_dtype="long")
+    assert loss.cast_target(torch.zeros(2, 1, 3), torch.zeros(2, 1, 3, dtype=torch.uint8)).shape == (2, 1, 3)
+    assert loss.cast_target(torch.zeros(2, 2, 3), torch.zeros(2, 1, 3, dtype=torch.uint8)).shape == (2, 3)
