@@ -326,8 +326,9 @@ def test_dtypes_that_do_not_fit_are_named(batch: Any) -> None:
         GtField()({}, {"gt_crossfield_angle": [1.0]})
 
 
-def test_a_mask_of_255_is_refused(batch: Any) -> None:
+@pytest.mark.parametrize("most", [1.01, 2, 255])
+def test_a_mask_of_more_than_1_is_refused(batch: Any, most: float) -> None:
     pred, gt = batch()
-    gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"].round() * 255}
+    gt = {**gt, "gt_polygons_image": gt["gt_polygons_image"].round() * most}
     with pytest.raises(RangeError, match="loss 'x': 'gt.gt_polygons_image' .*divide a mask of 0 and 255 by 255"):
         CrossfieldSmoothLoss("x")(pred, gt)
