@@ -197,7 +197,7 @@ def needed_nodes(nodes: Sequence[Node], readers: Iterable[Reader], present: Coll
         missing = [key for key in node.provides if key not in present]
         if node.opaque:
             anything = True
-        elif not missing or not ((anything and not node.automatic) or wanted.intersection(missing)):
+        elif not missing or not ((anything and not node.automatic) or any(key in wanted for key in missing)):
             continue
         run.append(node)
         wanted.update(node.requires)
@@ -209,9 +209,9 @@ def reachable(keys: Iterable[str], nodes: Iterable[Node], present: Collection[st
     """Say whether a batch with the keys `present` has all `keys`, or nodes can make them from it."""
     known = set(present)
     for node in nodes:  # in order, so that one pass is enough
-        if known.issuperset(node.requires):
+        if all(key in known for key in node.requires):  # the compiler of torch 2.6 has no `issuperset`
             known.update(node.provides)
-    return known.issuperset(keys)
+    return all(key in known for key in keys)
 
 
 def _name_of(function: Any) -> str:

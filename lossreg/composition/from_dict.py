@@ -271,7 +271,10 @@ class FromDict(MultiLoss):
     def _glob_of(self, member: str) -> _Options | None:
         if member in self._named:
             return None
-        return next((glob for glob in self._globs if glob.expression.match(member)), None)
+        for glob in self._globs:  # the compiler of torch 2.6 has no `next` with a default
+            if glob.expression.match(member):
+                return glob
+        return None
 
     # --- a batch ----------------------------------------------------------------------------------
 

@@ -42,4 +42,6 @@ def is_sequence_of_tensors(value: Any) -> bool:
 
 def first_tensor(value: Any) -> Tensor | None:
     """Return the first tensor of a value; None if it has none."""
-    return next(tensors_in(value), None)
+    for tensor in tensors_in(value):  # the compiler of torch 2.6 has no `next` with a default
+        return tensor
+    return None

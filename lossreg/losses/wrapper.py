@@ -41,6 +41,7 @@ _MASK_FUNCTIONS = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits, F
 _OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
 _SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
 _AS_IT_IS = nullcontext()
+_WITH_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
 _EXACT = (torch.float32, torch.float64)
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
@@ -810,7 +811,7 @@ def _no_autocast(arguments: Sequence[Any]) -> AbstractContextManager[Any]:
     if value is None:
         return _AS_IT_IS
     device = value.device.type
-    is_on = _has_autocast(device) and torch.is_autocast_enabled(device)
+    is_on = (device in _WITH_AUTOCAST or _has_autocast(device)) and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if is_on else _AS_IT_IS
 
 

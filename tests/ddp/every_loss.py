@@ -106,7 +106,12 @@ def of_libraries() -> dict[str, Subject]:
     found = {}
     for name, arguments, example in [*offered, *(some for some in OPTIONS if some[0] in entries)]:
         spec = entries[name].spec
-        loss = adopt(entries[name], "term", arguments)
+        try:
+            loss = adopt(entries[name], "term", arguments)
+        except TypeError:
+            if (name, arguments, example) not in OPTIONS:
+                raise
+            continue  # an older release of the library lacks the option
         overlap = spec.masking.startswith("pixels")
         unit = "nothing" if name in WITHOUT_TARGET else "pixels" if overlap else _UNITS[loss.unit]
         title = name if name not in found else "-".join([name, *map(str, arguments.values()), example])
