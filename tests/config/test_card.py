@@ -241,6 +241,13 @@ def test_white_space_may_change(tmp_path: Path) -> None:
     rebuild(file, strict=True)
 
 
+def test_the_record_names_every_component_at_its_place() -> None:
+    text = CONFIG + "pre_processes: [min_snr]\n"
+    assert list(Record.of(parsed(text)).components) == [
+        "preprocess 0", "weighting", "schedule a", "loss a", "loss b", "schedule g/c", "loss g/c",
+    ]  # fmt: skip
+
+
 def test_the_versions_are_those_of_the_libraries_too() -> None:
     lossreg.register("OfNumpy", package="numpy>=1")(lambda prediction, target: prediction)
     found = versions_of([lossreg.registry.catalog().losses.find("OfNumpy")])
