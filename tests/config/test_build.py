@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from blocks import GT, PRED, TERM, build, problems, told
+from omegaconf import OmegaConf
 from torch import nn
 
 import lossreg
@@ -264,3 +265,25 @@ def test_a_name_of_a_term_in_a_weighting_is_told_where_it_stands(weighting: dict
         with pytest.raises(ConfigError, match="did you mean 'offset'") as caught:
             build_compound_loss_from_config(config, path="")
         assert [problem.path for problem in caught.value.problems] == [at]
+
+
+def test_a_wrong_value_inside_of_an_argument_is_told_where_it_stands() -> None:
+    @lossreg.register("Tabled")
+    class Tabled(lossreg.Loss):
+        """A loss with a table and rows."""
+
+        def __init__(self, name: str, table: dict[str, float], rows: list[tuple[int, str]]) -> None:
+            super().__init__(name)
+
+    args = {"table": {"b": "heavy"}, "rows": [[1, "a"], [2, 3]]}
+    with pytest.raises(ConfigError) as caught:
+        build_compound_loss_from_config({"losses": [{"loss": "Tabled", "args": args}]}, path="")
+    found = {problem.path for problem in caught.value.problems}
+    assert found == {"losses[0].args.table.b", "losses[0].args.rows[1][1]"}
+
+
+def test_why_a_resolver_failed_is_told_in_a_line() -> None:
+    OmegaConf.register_new_resolver("of_nothing", lambda: 1 / 0, replace=True)
+    config = {"losses": [{"loss": "offset", "weight": "${of_nothing:}"}]}
+    with pytest.raises(ConfigError, match=r"cannot be resolved: ZeroDivisionError .*division by zero .correct the ref"):
+        build_compound_loss_from_config(config, path="", allow_resolvers=["of_nothing"])
