@@ -365,8 +365,9 @@ def test_a_number_that_cannot_be_is_refused_and_nothing_is_loaded(wrong, whole, 
     assert key in state
     target, prefix = (criterion, "") if whole else (nn.ModuleDict({"criterion": criterion}), "criterion.")
     before = numbers(criterion)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as raised:
         target.load_state_dict({prefix + name: v for name, v in {**state, key: value}.items()}, strict)
+    assert len(raised.value.problems) == 1
     assert same(numbers(criterion), before)
 
 

@@ -94,6 +94,7 @@ def test_keeps_its_precision_and_reads_nothing_on_a_device() -> None:
 @pytest.mark.parametrize(
     ("timesteps", "error", "message"),
     [
+        (3, ShapeError, r"has shape \(\), expected \(N,\)"),
         ([[0, 1]], ShapeError, r"has shape \(1, 2\), expected \(N,\)"),
         ([0.5], DtypeError, "has dtype float32, expected an integer dtype"),
         ([3, 1000], RangeError, "expected numbers from 0 to 999, found 1000; set `steps`"),

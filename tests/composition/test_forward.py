@@ -267,3 +267,15 @@ def test_values_of_ranks_are_weighed_by_what_they_are_means_over(on_ranks):
     for multi_loss in parts:
         for key, value in states(joined.weighting).items():
             torch.testing.assert_close(states(multi_loss.weighting)[key], value)
+
+
+def test_an_error_inside_of_a_group_names_the_group_and_the_term():
+    def fail(prediction, target):
+        raise ZeroDivisionError("nothing to divide")
+
+    inner = MultiLoss([LossWrapper(fail, "term")], [1.0], name="group")
+    for criterion, path in ((MultiLoss([inner], [1.0]), "group/term"), (inner, "term")):
+        with pytest.raises(ZeroDivisionError) as raised:
+            criterion(torch.ones(2, requires_grad=True), torch.zeros(2))
+        (note,) = raised.value.__notes__
+        assert note.startswith(f"in term {path!r} (")
