@@ -525,3 +525,10 @@ def test_a_chain_holds_its_schedules_as_data():
         "schedules": [1.0, {"schedule": "core/Cosine", "start": 0.0, "end": 1.0, "end_epoch": 5.0}],
         "boundaries": [3.0],
     }
+
+
+def test_a_schedule_that_is_shared_cannot_be_changed() -> None:
+    shared = Constant(1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        shared.value = 2.0  # type: ignore[misc]
+    assert {shared: 1}[Constant(1.0)] == 1
