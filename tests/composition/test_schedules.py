@@ -1,6 +1,7 @@
 """Schedules: equal to scipy where scipy has them, held at their ends, and strict about their numbers."""
 
 import copy
+import dataclasses
 import doctest
 import math
 import pickle

@@ -75,7 +75,9 @@ def test_does_not_balance_scales_but_progress():
     assert contributions[1] / contributions[0] == pytest.approx(1000, rel=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"alpha": 1.5}, {"beta": -0.1}, {"tau": 0.0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options", [{"alpha": 1.5}, {"alpha": -0.1}, {"beta": 1.5}, {"beta": -0.1}, {"tau": 0.0}, {"seed": -1}]
+)
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match=f"ReLoBRaLo: {next(iter(options))}: expected"):
         ReLoBRaLo(**options)
