@@ -108,6 +108,16 @@ def test_entry_points_that_cannot_be_opened_are_told_of_a_package_that_needs_los
     )
 
 
+def test_a_package_that_needs_lossreg_and_has_no_entry_points_is_no_plugin(sound):
+    sound.add("user", losses={"Odd": "torch.nn:L1Loss"}, requires=["lossreg>=0.1"])
+    (sound.folder / "user-1.0.dist-info" / "entry_points.txt").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lossreg.refresh()
+    assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+    assert lossreg.list_losses("user/*") == []
+
+
 def test_bytes_in_entry_points_that_are_no_utf8_spoil_their_own_line_alone(sound):
     text = "[console_scripts]\nna\xefve = a:b\n[lossreg.losses]\nOdd = torch.nn:L1Loss\n".encode("latin-1")
     sound.add("odd", text=text)
