@@ -67,8 +67,8 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     else:
         found = [entry for entry in every if not globs or any(entry.matches(glob) for glob in globs)]
     of_a_model = bool(query) and kind == "loss" and bool(_OF_A_MODEL.intersection(words_of(query)))
-    keys = config_keys.search(query) if query else []
-    if words and not found and not of_a_model and not (keys and not as_json):
+    keys = config_keys.search(query) if query and not as_json else []
+    if words and not found and not of_a_model and not keys:
         raise click.ClickException(f"no {kind} matches {' '.join(words)!r}; {_hint(section, every, query)}")
     lacking = {id(entry): entry.needs for entry in absent}
     needs = [lacking.get(id(entry), ()) for entry in found]
