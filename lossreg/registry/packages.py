@@ -144,7 +144,7 @@ def first_of(name: str, known: list[Package]) -> Installation:
         name: the canonical name.
         known: packages with this name in their metadata; used if no folder has the name.
     """
-    copies = [package for package in packages(name) if not package.leftover] or known
+    copies = list(packages(name)) or known
     beside = sorted((copy for copy in copies if copy.folder == copies[0].folder), key=lambda copy: _order(copy.release))
     return Installation(beside[-1], list(dict.fromkeys(copy.release for copy in beside)))
 

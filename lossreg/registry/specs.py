@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, ClassVar, NoReturn, Self
 
 from packaging.requirements import InvalidRequirement
@@ -53,18 +53,19 @@ class Spec:
 
     name: str
     target: str
-    summary: str = field(default="", kw_only=True)
-    aliases: tuple[str, ...] = field(default=(), kw_only=True)
-    targets: tuple[str, ...] = field(default=(), kw_only=True)
-    hidden: tuple[str, ...] = field(default=(), kw_only=True)
-    words: tuple[str, ...] = field(default=(), kw_only=True)
-    formula: str = field(default="", kw_only=True)
-    source: str = field(default="", kw_only=True)
-    url: str = field(default="", kw_only=True)
-    package: str | None = field(default=None, kw_only=True)
-    example_args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
-    capabilities: tuple[str, ...] = field(default=(), kw_only=True)
-    exceptions: Mapping[str, str] = field(default_factory=dict, kw_only=True, hash=False)
+    _: KW_ONLY
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    formula: str = ""
+    source: str = ""
+    url: str = ""
+    package: str | None = None
+    example_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    capabilities: tuple[str, ...] = ()
+    exceptions: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     kind = "component"
     _known_capabilities: ClassVar[tuple[str, ...]] = ()
@@ -159,7 +160,7 @@ class Spec:
         return (self.target.replace(":", "."), *self.targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossSpec(Spec):
     """Describes a loss: a `lossreg.Loss`, or any module class or function that `LossWrapper` can wrap.
 
@@ -179,14 +180,14 @@ class LossSpec(Spec):
             `"mean_of_samples"`: the value of a batch is also the mean of the values of its samples.
     """
 
-    wrap: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
-    tasks: tuple[str, ...] = field(default=(), kw_only=True)
-    prediction: str = field(default="", kw_only=True)
-    ground_truth: str = field(default="", kw_only=True)
-    tensors: tuple[str, ...] = field(default=(), kw_only=True)
-    masking: str = field(default="", kw_only=True)
-    example: str | None = field(default=None, kw_only=True)
-    nothing: str | None = field(default=None, kw_only=True)
+    wrap: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    tasks: tuple[str, ...] = ()
+    prediction: str = ""
+    ground_truth: str = ""
+    tensors: tuple[str, ...] = ()
+    masking: str = ""
+    example: str | None = None
+    nothing: str | None = None
 
     kind = "loss"
     _known_capabilities = ("permutable", "mean_of_samples")
@@ -208,7 +209,7 @@ class LossSpec(Spec):
         self._function("nothing")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessSpec(Spec):
     """Describes a preprocess.
 
@@ -219,9 +220,9 @@ class PreprocessSpec(Spec):
         capabilities: additional promises. `"per_sample"`: what it computes of a sample depends on that sample alone.
     """
 
-    requires: tuple[str, ...] = field(default=(), kw_only=True)
-    provides: tuple[str, ...] = field(default=(), kw_only=True)
-    example: str | None = field(default=None, kw_only=True)
+    requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    example: str | None = None
 
     kind = "preprocess"
     _known_capabilities = ("per_sample",)

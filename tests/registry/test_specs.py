@@ -34,9 +34,11 @@ def test_a_loss_spec_with_options_is_hashable_too():
     assert len({LossSpec("A", "a:A", wrap={"target_dtype": "long"}), LossSpec("A", "a:A", wrap={})}) == 2
 
 
-def test_all_but_name_and_target_go_by_keyword():
+@pytest.mark.parametrize("spec_type", KINDS)
+def test_all_but_name_and_target_go_by_keyword(spec_type):
+    assert [field.name for field in dataclasses.fields(spec_type) if not field.kw_only] == ["name", "target"]
     with pytest.raises(TypeError, match="positional"):
-        LossSpec("A", "a:A", "summary")
+        spec_type("A", "a:A", "summary")
 
 
 def test_lists_are_frozen_as_tuples():
