@@ -404,6 +404,8 @@ class Grammar:
         if not given:
             close = difflib.get_close_matches("loss", map(str, data), n=1)
             hint = f"write `loss` for {close[0]!r}" if close else "loss: NAME"
+            if any(key in data for key in LISTS):
+                hint = "give the terms to loss_params.compound_loss"
             self.report(path, "names no loss; expected `loss: NAME` or `_target_: dotted.path`", hint, "missing")
             return None
         return self._component(catalog().losses, given[0], data[given[0]], f"{path}.{given[0]}")
@@ -451,8 +453,9 @@ class Grammar:
             self.report(
                 f"{path}.args.{key}", "is given twice: under args and beside it", "keep one of the two", "conflict"
             )
+        self._no_targets(arguments, path)
+        self._no_targets(explicit, f"{path}.args")
         merged = {**arguments, **explicit}
-        self._no_targets(merged, path)
         if entry is not None:
             self._check(entry, merged, path, own_keys=tuple(own), inside=set(explicit))
         return merged

@@ -65,8 +65,14 @@ class _Module:
         self.names[name] = None if name in self.names else node
 
 
-_Owner: TypeAlias = tuple[ast.ClassDef | None, _Module | None]
-"""A class and its module; `(None, None)` is `torch.nn.Module`."""
+_Owner: TypeAlias = tuple[ast.ClassDef, _Module]
+"""A class and its module."""
+
+_NN_MODULE: _Owner = (
+    ast.ClassDef(name="Module", bases=[], keywords=[], body=[], decorator_list=[]),
+    _Module("torch.nn", "torch.nn"),
+)
+"""`torch.nn.Module`, which is not read."""
 
 
 @dataclass(frozen=True)
@@ -130,23 +136,23 @@ class Sources:
         lineage = list(self._lineage(node, module))
         if node.decorator_list:
             return Signature(self._fields(lineage), False, False, lambda: self._doc(lineage))
-        if any(owner is not None and owner.decorator_list for owner, _ in lineage):
+        if any(owner.decorator_list for owner, _ in lineage):
             raise UnreadableError(f"{node.name} has a base with a decorator")
-        is_loss = any((m.name, n.name) == LOSS for n, m in lineage if n is not None and m is not None)
+        is_loss = any((m.name, n.name) == LOSS for n, m in lineage)
         for owner, home in lineage:
-            constructor = None if owner is None else _constructor(owner)
-            if constructor is not None and home is not None:
+            constructor = _constructor(owner)
+            if constructor is not None:
                 arguments = self._arguments(constructor, home)[1:]
                 open_ended = constructor.args.kwarg is not None
                 return Signature(tuple(arguments), open_ended, is_loss, lambda: self._doc(lineage))
-        is_module = lineage[-1] == (None, None)
+        is_module = lineage[-1] is _NN_MODULE
         return Signature((), is_module, is_loss, lambda: self._doc(lineage))
 
     def _fields(self, lineage: Sequence[_Owner]) -> tuple[Argument, ...]:
         """Return the arguments that `dataclass` makes of the fields of a class and of its bases."""
         fields: dict[str, tuple[Argument, bool]] = {}
         for owner, home in reversed(lineage):
-            if owner is None or home is None or _constructor(owner):
+            if owner is _NN_MODULE[0] or _constructor(owner):
                 raise UnreadableError("a base of a dataclass makes its constructor itself")
             if owner.decorator_list and not self._is_dataclass(owner, home):
                 raise UnreadableError(f"{owner.name} has a decorator")
@@ -179,7 +185,7 @@ class Sources:
         fields[name] = (Argument(name, self._default(default, module), hint), named)
 
     def _lineage(self, node: ast.ClassDef, module: _Module) -> Iterator[_Owner]:
-        """Yield a class and then its bases in order; `(None, None)` for `torch.nn.Module`."""
+        """Yield a class and then its bases in order."""
         yield node, module
         if node.keywords:
             raise UnreadableError(f"{node.name} has a metaclass")
@@ -189,16 +195,15 @@ class Sources:
             raise UnreadableError(f"{node.name} has several bases")
         for found in bases:
             if found.value is _MODULE:
-                yield None, None
+                yield _NN_MODULE
             elif isinstance(found.value, ast.ClassDef) and found.module is not None:
                 yield from self._lineage(found.value, found.module)
             else:
                 raise UnreadableError(f"a base of {node.name} has no source")
 
     def _doc(self, lineage: Sequence[_Owner]) -> str:
-        classes = [node for node, _ in lineage if node is not None]
-        own = next((text for node in classes if (text := _docstring(node))), "")
-        constructor = _constructor(classes[0])
+        own = next((text for node, _ in lineage if (text := _docstring(node))), "")
+        constructor = _constructor(lineage[0][0])
         return f"{own}\n\n{_docstring(constructor)}" if constructor is not None else own
 
     def _arguments(self, function: ast.FunctionDef, module: _Module) -> list[Argument]:

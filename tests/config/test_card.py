@@ -411,6 +411,19 @@ def test_several_criteria_or_none_are_an_error(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.pt")
 
 
+@pytest.mark.parametrize(("depth", "found"), [(0, True), (3, True), (4, False)])
+def test_a_criterion_is_looked_for_three_mappings_deep(tmp_path: Path, depth: int, *, found: bool) -> None:
+    data = dict(trained().state_dict())
+    for _ in range(depth):
+        data = {"inner": data}
+    torch.save(data, tmp_path / "deep.pt")
+    if found:
+        assert "loss_funcs.0.norm" in read_checkpoint(tmp_path / "deep.pt")
+    else:
+        with pytest.raises(CardError, match="found none"):
+            read_checkpoint(tmp_path / "deep.pt")
+
+
 def test_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:

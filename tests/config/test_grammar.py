@@ -167,6 +167,12 @@ class TestMistakes:
         assert problems({"losses": [{"loss": "Global", key: "gt.valid"}]}) == [line]
         assert build({"losses": [{"loss": "Global", key: None}]}).names == ("Global",)
 
+    def test_a_special_key_inside_arguments_is_refused_where_it_stands(self) -> None:
+        """Beside the block's own keys and under args, at any depth."""
+        term = {**TERM, "mode": {"_target_": "os.system"}, "args": {"channels": [{"_partial_": True}]}}
+        found = {line.partition(":")[0] for line in problems({"losses": [term]}) if "an argument is data" in line}
+        assert found == {"losses[0].mode._target_", "losses[0].args.channels[0]._partial_"}
+
     def test_a_list_without_thresholds_may_be_meant_for_the_loss(self) -> None:
         (line,) = problems({"losses": [{"loss": "Foreign", "weight": [0.2, 0.8]}]})
         assert line.endswith("(add `epoch_thresholds: [0, 10]`; for the loss's own, args: {weight: [0.2, 0.8]})")

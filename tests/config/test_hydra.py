@@ -171,7 +171,10 @@ def test_a_multirun_goes_over_losses_and_seeds(app: Path) -> None:
         ["loss=compound", "+losses=[seg]", "losses.seg.gt_channel_selector={_target_: canary.sing}"],
     ],
 )
-def test_a_target_inside_a_node_is_never_imported(app: Path, run: Run, overrides: list[str]) -> None:
+def test_a_target_inside_a_node_is_never_imported(
+    app: Path, run: Run, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "canary", raising=False)
     finished = run(*overrides)
     assert finished.returncode != 0
     assert "_target_" in finished.stderr

@@ -90,6 +90,11 @@ class TestDispatch:
                 "^loss_params.compund_loss: .* `compound_loss`",
             ),
             (get_loss_function, {"a": 1, "loss_param": {}}, "^loss_param: .*write `loss_params` for 'loss_param'"),
+            (
+                get_loss_function,
+                {"loss": {"losses": ["offset"]}},
+                "^loss: .*give the terms to loss_params.compound_loss",
+            ),
             (load_loss, None, "path: expected the path of a YAML file, found None"),
         ],
     )

@@ -4,9 +4,10 @@
 
 The changes are those of cosmic-ray. Of the places where one is possible a sample is drawn, with one change at each. A
 change is written into the installed package. Then the tests that run the changed lines run once more, the quickest
-first, in a fork of this process, which has imported torch. `survivors.toml` beside this file lists the changes that no
-test can notice, with the reason; they are not tried again. The exit status is 1 if a test is missing. After a test is
-written, FILE:LINE in place of a folder tries again what the same sample has at that line.
+first, and those of the module's own test file, in a fork of this process, which has imported torch. `survivors.toml`
+beside this file lists the changes that no test can notice, with the reason; they are not tried again. The exit status
+is 1 if a test is missing. After a test is written, FILE:LINE in place of a folder tries again what the same sample has
+at that line.
 """
 
 from __future__ import annotations
@@ -246,14 +247,17 @@ class Baseline:
     seconds: Mapping[str, float]
 
     def tests_of(self, change: Change) -> list[str]:
-        """Return the tests that run the changed lines, the quickest first, as many as there is time for."""
+        """Return the tests that run the changed lines, then those of the module's own test file, within the time."""
         runs = self.runs.get(str(change.installed), {})
         span = _statement(change.installed.read_text(encoding="utf-8"), change.line)
         on_line = {test for line in span for test in runs.get(line, ())} & self.seconds.keys()
+        own = {test for test in self.seconds if f"/test_{change.installed.stem.strip('_')}.py::" in test}
+        orders = [on_line, own - on_line]  # something kept may hide from coverage that a test depends on the line
         if not on_line:  # an import runs it: the tests that run anything of the module see what it made, or any
-            on_line = {test for tests in runs.values() for test in tests} & self.seconds.keys() or set(self.seconds)
+            of_module = {test for tests in runs.values() for test in tests} & self.seconds.keys() or set(self.seconds)
+            orders = [own, of_module - own]
         left, chosen = MOST_SECONDS, []
-        for test in sorted(on_line, key=lambda test: self.seconds[test]):
+        for test in (test for order in orders for test in sorted(order, key=lambda test: self.seconds[test])):
             left -= self.seconds[test]
             if left < 0 and chosen:
                 break

@@ -193,6 +193,12 @@ def test_it_stops_after_the_batch_that_reaches_max_samples(most, used):
     assert found["a"] == pytest.approx(sum(size * (i + 1) for i, size in enumerate(used)) / sum(used))
 
 
+def test_a_thousand_samples_are_enough_where_nothing_says_how_many():
+    multi_loss = MultiLoss([Mean("a")], [1.0])
+    calibrate_norms(multi_loss, nn.Identity(), batches(999, 1, 1))
+    assert int(multi_loss.loss_funcs[0].norm_count) == 1000
+
+
 def test_the_config_may_say_how_many():
     multi_loss = MultiLoss([Mean("a")], [1.0], normalization_params={"min_samples": 3, "max_samples": 5})
     calibrate_norms(multi_loss, nn.Identity(), samples(*[1.0] * 20))
