@@ -113,10 +113,10 @@ class _LegacyReader:
         return data if isinstance(data, dict) else {}
 
     def _on(self, block: type, *keys: str) -> bool:
-        value = self._read(*keys)
-        for misfit in keys_of(block)[keys[-1]].type.misfits(value):
-            self.problems.misfit(".".join(keys), replace(misfit, fix=f"{keys[-1]}: true"))
-        return value is True
+        value, key = self._read(*keys), keys_of(block)[keys[-1]]
+        for misfit in key.type.misfits(value):
+            self.problems.misfit(".".join(keys), replace(misfit, fix=f"{key.name}: true"))
+        return (key.default if value is None else value) is True
 
     def seg_params(self, component: str) -> dict[str, Data]:
         """Return those of `seg_loss_params` that a component takes."""

@@ -61,6 +61,20 @@ def terms(cfg: Any) -> dict[str, Any]:
     return {term["name"]: term for term in legacy_compound(cfg, {}).block["loss_list"]}
 
 
+@pytest.mark.parametrize(
+    "switch",
+    [
+        *(f"seg_params__compute_{channel}" for channel in ("interior", "edge", "vertex")),
+        "compute_seg",
+        "compute_crossfield",
+        "pl_trainer__use_mixup",
+    ],
+)
+def test_a_switch_that_is_left_out_is_off(switch: str) -> None:
+    assert legacy_compound(changed(**{switch: None}), {}) == legacy_compound(changed(**{switch: False}), {})
+    assert legacy_compound(changed(**{switch: True}), {}) != legacy_compound(changed(**{switch: False}), {})
+
+
 def test_all_terms_with_their_weights_and_parameters() -> None:
     rewritten = legacy_compound(CFG, {})
     block = rewritten.block
