@@ -285,6 +285,16 @@ def test_a_loss_that_stands_twice_inside_of_another_loads_at_both_places():
     assert (outer.norm, inner.norm) == (4.0, 4.0)
 
 
+def test_a_wrong_norm_at_the_second_place_is_found_before_any_is_loaded():
+    outer = Mean("outer")
+    outer.first = outer.second = Mean("inner")
+    wrong = {"norm": torch.tensor([4.0]), "first.norm": torch.tensor([4.0]), "second.norm": torch.tensor([-4.0])}
+    before = statistics(outer)
+    with pytest.raises(CheckpointError, match=r"second\.norm: expected a finite number above 0, found -4"):
+        outer.load_state_dict(wrong)
+    assert_same(outer, before)
+
+
 def test_loading_leaves_the_checkpoint_as_it_was():
     checkpoint = {"0.norm": torch.tensor([4.0])}
     nn.Sequential(Mean("a")).load_state_dict(checkpoint)

@@ -120,6 +120,20 @@ def test_a_loss_of_one_argument_is_known_by_its_signature(form):
     assert torch.equal(wrapper({"seg": PRED}, {"a": GT, "b": GT})[0], expected)
 
 
+@pytest.mark.parametrize(("mask", "expected"), [((), 2.5), (("gt.m",), 8 / 3)])
+def test_the_elements_of_a_loss_of_one_argument_are_those_of_the_prediction(mask, expected):
+    class Penalty(nn.Module):
+        reduction = "none"
+
+        def forward(self, pred):
+            return pred.abs()
+
+    wrapper = LossWrapper(Penalty(), "x", unit="values")
+    wrapper.mask = mask
+    masked = {"m": torch.tensor([[True, False], [True, True]])}
+    assert value(wrapper, {"x": torch.tensor([[1.0, 2.0], [3.0, -4.0]])}, masked) == pytest.approx(expected)
+
+
 class WithFunc(nn.Module):
     """A module with an attribute that partial has, too."""
 
