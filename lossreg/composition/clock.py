@@ -217,8 +217,10 @@ class Clock:
                 moment = last.later(epoch, step)
                 self._kept = dataclasses.replace(kept, moment=moment)
                 return moment
-        moment = _on_device(epoch, step, weights, device, timed)
-        self._kept = _Kept(moment, weights, device, stream)
+        with torch.inference_mode(mode=False):  # what is kept may serve a training step
+            moment = _on_device(epoch, step, weights, device, timed)
+        if type(moment.vector) is Tensor:  # not one of an export, which traces with others
+            self._kept = _Kept(moment, weights, device, stream)
         return moment
 
     def trace(self, epoch: Any, step: Any, like: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -28,7 +28,7 @@ from lossreg.composition.call import Call
 from lossreg.composition.clock import Moment
 from lossreg.composition.dependencies import needed_nodes, reachable
 from lossreg.composition.nonfinite import agree_on_finite, log_skipped, raise_nonfinite
-from lossreg.composition.off import gated, nothing_of, sources
+from lossreg.composition.off import gated, nothing_behind, nothing_of
 from lossreg.composition.recomputing import recomputing
 from lossreg.composition.record import Parts
 from lossreg.composition.vectors import chosen, counts_as, stacked
@@ -143,7 +143,7 @@ def _steps(criterion: MultiLoss, call: Call, pred_batch: Any, gt_batch: Any, nor
     present, off = list(found.raw), switches.off
     on = present if not off else [i for i in present if not off[i]]
     order = on if not off else on + [i for i in present if off[i]]
-    raw, norms = normalise(criterion, losses, found, on, order, normalize, pred_batch)
+    raw, norms = normalise(criterion, losses, found, on, order, normalize)
     vector = raw if norms is None else raw / norms
     own = raw.detach() if call.window is None else _own_values(found, order, raw)
     normalised = vector.detach() if call.window is None else own if norms is None else own / norms
@@ -318,14 +318,13 @@ def normalise(
     on: list[int],
     order: list[int],
     normalize: bool,
-    pred_batch: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Return (k,) the raw values in an order, of which those that are off have no graph, and (k,) their norms.
 
     There are no norms where nothing is normalised.
     """
     if not order:
-        return _empty(pred_batch, criterion._one), None
+        return criterion._one[:0], None
     values = [found.raw[i] for i in order]
     values[len(on) :] = [value.detach() for value in values[len(on) :]]
     vector = stacked(values)
@@ -469,23 +468,17 @@ def keep_in_graph(
     DistributedDataParallel waits for the gradient of each parameter, so that all predictions and parameters must stay
     in the graph, or it hangs.
     """
-    kept = _off(criterion, found, batches, order[len(on) :])
+    off_by_weight = order[len(on) :] if criterion.zero_weight == "keep" else []
     ignores = criterion._ignores and criterion.zero_weight == "keep"
-    if kept or ignores or not on or len(order) < len(criterion.names):
-        every = [*kept, *_absent(criterion, found, off), *tensors_in(batches[0])]
-        if not torch.compiler.is_compiling():
-            every = list({id(tensor): tensor for tensor in every}.values())
-        return torch.cat([shares, *nothing_of(every, shares)])
-    return shares
-
-
-def _off(criterion: MultiLoss, found: Found, batches: tuple[Any, Any], off: Sequence[int]) -> list[Tensor]:
-    """Return what the terms that are off are made of."""
-    if not off or criterion.zero_weight == "skip":
-        return []
-    if not torch.compiler.is_compiling():
-        return [t for i in off for t in sources(found.raw[i], batches)]
-    return [*tensors_in(batches), *(p for i in off for p in criterion.loss_funcs[i].parameters())]
+    if not (off_by_weight or ignores or not on or len(order) < len(criterion.names)):
+        return shares
+    own = _absent(criterion, found, off)
+    if torch.compiler.is_compiling():
+        own += [p for i in off_by_weight for p in criterion.loss_funcs[i].parameters()]
+        return torch.cat([shares, *nothing_of([*tensors_in(batches if off_by_weight else batches[0]), *own], shares)])
+    values = [found.raw[i] for i in off_by_weight]
+    kept = [*nothing_of(own, shares), *nothing_behind(list(tensors_in(batches[0])), values, shares)]
+    return torch.cat([shares, *kept]) if kept else shares
 
 
 def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool]) -> list[Tensor]:
@@ -498,11 +491,6 @@ def _absent(criterion: MultiLoss, found: Found, off: Sequence[bool]) -> list[Ten
     absent = [loss for i, loss in enumerate(criterion.loss_funcs) if i not in found.raw and i not in groups]
     modules = absent if criterion.weighting is None else [*absent, criterion.weighting]
     return [*groups.values(), *(p for module in modules for p in module.parameters() if p.requires_grad)]
-
-
-def _empty(pred_batch: Any, like: Tensor) -> Tensor:
-    """Return the vector of no terms, on the graph of the predictions, so that a backward still reaches them."""
-    return torch.cat([like[:0], *nothing_of(tensors_in(pred_batch), like)])
 
 
 # --- what is returned -----------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lossreg.losses.nested import mapped, tensors_in
+from lossreg.losses.nested import mapped
 
 
 def nothing_of(tensors: Iterable[Tensor], like: Tensor) -> list[Tensor]:
@@ -16,26 +16,80 @@ def nothing_of(tensors: Iterable[Tensor], like: Tensor) -> list[Tensor]:
     return [t.reshape(-1)[:0].to(like) for t in tensors if t.is_floating_point()]
 
 
-def sources(value: Tensor, batches: Any) -> list[Tensor]:
-    """Return what a value was made of: the tensors of the batches on its graph, and the leaves beside them.
+def nothing_behind(tensors: Sequence[Tensor], values: Sequence[Tensor], shares: Tensor) -> list[Tensor]:
+    """Return vectors of no elements of all leaves behind tensors and values that the shares of the total do not reach.
+
+    Their gradients are zero. What lies between is passed with no gradient, rather than with zeros: nothing is computed
+    there, since 0 times an infinite derivative is NaN; but hooks on the way run, for what waits there.
+
+    Args:
+        tensors: of the batch, which lossreg did not compute.
+        values: of terms.
+        shares: the shares.
+    """
+    given = {(t.grad_fn, t.output_nr) for t in tensors if t.grad_fn is not None}
+    known, met = _walk([shares], given)
+    known |= {id(t): t for t in tensors if (t.grad_fn, t.output_nr) in met}
+    unread = [t for t in tensors if t.requires_grad and id(t) not in known]
+    leaves, _ = _walk(values, given)
+    if unread:
+        known, leaves = known | _walk([shares])[0], leaves | _walk(unread)[0]
+    kept = nothing_of([leaf for key, leaf in leaves.items() if key not in known], shares)
+    return [*kept, _Passed.apply(shares.detach(), *unread)] if unread else kept  # type: ignore[no-untyped-call]
+
+
+_Edge: TypeAlias = tuple[Any, int]
+"""A node of the autograd graph, and which of its outputs."""
+
+
+def _walk(tensors: Iterable[Tensor], until: Collection[_Edge] = ()) -> tuple[dict[int, Tensor], set[_Edge]]:
+    """Return the leaves on the graph of tensors by their ids, as far as some edges, and which of these were met.
 
     A parameter is found wherever a loss keeps it: in itself, in a closure, in the model.
     """
-    given = {tensor.grad_fn: tensor for tensor in tensors_in(batches) if tensor.grad_fn is not None}
-    found: list[Tensor] = []
-    nodes, seen = [value.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in given:
-            found.append(given[node])
-        elif hasattr(node, "variable"):  # a leaf's
-            found.append(node.variable)
-        else:
-            nodes.extend(following for following, _ in node.next_functions)
-    return found
+    leaves: dict[int, Tensor] = {}
+    edges: list[_Edge] = []
+    for tensor in tensors:
+        if tensor.grad_fn is not None:
+            edges.append((tensor.grad_fn, tensor.output_nr))
+        elif tensor.requires_grad:
+            leaves[id(tensor)] = tensor
+    seen, met = set(), set()
+    while edges:
+        edge = edges.pop()
+        node = edge[0]
+        if edge in until:
+            met.add(edge)
+        elif node is not None and node not in seen:
+            seen.add(node)
+            if hasattr(node, "variable"):  # a leaf's
+                leaves[id(node.variable)] = node.variable
+            else:
+                edges.extend(node.next_functions)
+    return leaves, met
+
+
+class _Passed(torch.autograd.Function):
+    """A vector of no elements, like the first tensor, that passes no gradient to the others."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(like: Tensor, *_tensors: Tensor) -> Tensor:
+        return like.new_empty(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del output
+        ctx.number = len(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *_gradients: Tensor) -> Any:
+        return (None,) * ctx.number
+
+    @staticmethod
+    def jvp(_ctx: Any, like: Tensor, *_tangents: Tensor) -> Tensor:
+        return like.new_empty(0)
 
 
 def gated(batch: Any, off: Tensor) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor, FakeTensorMode
 
 from lossreg import Loss, MultiLoss
 from lossreg.composition import clock
@@ -154,6 +155,24 @@ def test_constant_weights_keep_their_tensors_as_the_epoch_moves() -> None:
     assert later.inner[1].epoch == 2
     assert later.vector is first.vector
     assert later.inner[1].single is first.inner[1].single
+
+
+def test_what_is_validated_first_in_inference_mode_trains() -> None:
+    criterion = MultiLoss([One("a"), MultiLoss([One("b")], [2.0], name="g")], [1.0, 3.0])
+    with torch.inference_mode():
+        criterion(*BATCH)
+    x = torch.ones(1, requires_grad=True)
+    criterion({"x": x}, {})[0].backward()
+    assert x.grad == 7
+
+
+def test_a_trace_leaves_no_tensors_of_its_own() -> None:
+    criterion = MultiLoss([One("a")], [3.0])
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert isinstance(criterion({"x": mode.from_tensor(torch.ones(1))}, {})[0], FakeTensor)
+    found = criterion(*BATCH)[0]
+    assert type(found) is Tensor
+    assert found == 3
 
 
 def test_weights_that_come_to_the_same_keep_their_tensors_and_others_share_one_memory() -> None:

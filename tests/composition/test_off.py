@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossreg import Loss, MultiLoss, Weighting
+from lossreg import Loss, LossWrapper, MultiLoss, Weighting
 from lossreg.composition.weighting.cov import CoV
 from lossreg.composition.weighting.dwa import DWA
 from lossreg.composition.weighting.gradnorm import GradNorm
@@ -138,6 +138,95 @@ def test_in_the_vector_of_terms_it_is_a_zero() -> None:
 def test_what_is_on_and_not_finite_shows() -> None:
     criterion = MultiLoss([Square("a"), Bad("b", "nan")], [1.0, [0.0, 1.0]], [0, 1])
     assert criterion(*batch(), epoch=1)[0].isnan()
+
+
+# --- a network that overflows ---------------------------------------------------------------------
+
+
+def mse(pred_key: str, gt_key: str) -> Loss:
+    return LossWrapper(nn.MSELoss(), pred_key, pred_key=pred_key, gt_key=gt_key)
+
+
+@pytest.mark.parametrize("how", ["weight 0", "weight 0, skip", "skip_term", "skip_term, skip", "absent", "all absent"])
+def test_a_head_that_overflows_harms_no_gradient_where_its_term_adds_nothing(how: str) -> None:
+    """Its derivative is infinite, so that a gradient of zero at its prediction would be NaN at its parameters."""
+    torch.manual_seed(0)
+    body, heads, x = nn.Linear(3, 3), {"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}, torch.randn(4, 3)
+    features = body(x)
+    pred = {"a": heads["a"](features), "b": (1000 * heads["b"](features)).exp()}
+    assert pred["b"].isinf().any()
+    terms = [mse("a", "y"), mse("b", "z")]
+    criterion = MultiLoss(
+        terms,
+        [1.0, 0.0 if how.startswith("weight 0") else 1.0],
+        normalize=False,
+        optional_terms=["a", "b"],
+        zero_weight="skip" if how.endswith("skip") else "keep",
+        on_nonfinite="skip_term" if how.startswith("skip_term") else "ignore",
+    )
+    gt = {"all absent": {}, "absent": {"y": x}}.get(how, {"y": x, "z": x})
+    total, _, _ = criterion(pred, gt)
+    total.backward()
+    expected = [torch.zeros(3, 3), torch.zeros(3, 3)]
+    if how != "all absent":
+        value = nn.functional.mse_loss(pred["a"], x)
+        torch.testing.assert_close(total, value)
+        expected = list(
+            torch.autograd.grad(nn.functional.mse_loss(heads["a"](body(x)), x), [body.weight, heads["a"].weight])
+        )
+    torch.testing.assert_close([body.weight.grad, heads["a"].weight.grad], expected)
+    if how == "weight 0, skip":  # it is not computed
+        assert heads["b"].weight.grad is None
+    else:  # DistributedDataParallel waits for it
+        assert torch.equal(heads["b"].weight.grad, torch.zeros(3, 3))
+
+
+def test_nothing_is_computed_behind_a_prediction_that_no_term_reads() -> None:
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.set_materialize_grads(False)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor | None) -> Any:
+            slopes.append(slope)
+            return slope
+
+    slopes: list[Tensor | None] = []
+    x = torch.ones(3, requires_grad=True)
+    MultiLoss([Square("a")], [1.0], optional_terms=["a"])({"other": Counted.apply(x)}, {})[0].backward()
+    assert slopes == [None]  # its hooks run, as FSDP needs it
+    assert torch.equal(x.grad, torch.zeros(3))
+
+
+def test_a_leaf_that_a_term_reaches_gets_its_gradient_alone() -> None:
+    pred, _ = batch()
+    total, _, _ = MultiLoss([Square("a"), Square("b")], [1.0, 0.0])({**pred, "unread": pred["x"].exp()}, {})
+    total.backward()
+    torch.testing.assert_close(pred["x"].grad, torch.tensor([2.0, 4.0, 6.0]) / 3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by jvp itself
+@pytest.mark.parametrize("transform", ["grad", "vmap", "jvp"])
+def test_it_goes_through_transforms_of_functions(transform: str) -> None:
+    terms = [mse("a", "y"), mse("b", "z")]
+    criterion = MultiLoss(terms, [1.0, 1.0], normalize=False, optional_terms=["b"])
+    a, b, y = torch.randn(3, 4, 2).unbind()
+
+    def total(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = criterion({"a": a.sin(), "b": b.exp()}, {"y": y})[0]
+        return found
+
+    def plain(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.mse_loss(a.sin(), y)
+
+    of = {
+        "grad": lambda f: torch.func.grad(f, (0, 1))(a, b, y),
+        "vmap": lambda f: torch.func.vmap(torch.func.grad(f, (0, 1)))(a, b, y),
+        "jvp": lambda f: torch.func.jvp(f, (a, b, y), (b, a, a)),
+    }[transform]
+    torch.testing.assert_close(of(total), of(plain))
 
 
 # --- where values are looked at -------------------------------------------------------------------

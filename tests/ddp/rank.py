@@ -490,6 +490,13 @@ def train_wrapped(rank, ranks, name, weighting):
     return wrapped.train(name, weighting, rank, ranks)
 
 
+def train_heads(rank, ranks, name, lacks):
+    """Train a network of three heads, of which one overflows and a rank may read none."""
+    import wrapped
+
+    return wrapped.train_heads(name, lacks, rank)
+
+
 def window(rank, ranks, numbers, **options):
     """Compare the gradients of windows with those of joined batches, in the cases of some numbers."""
     import windows

@@ -44,3 +44,15 @@ def test_a_wrapped_network_trains_as_one_process_would(ranks, name, weighting, a
         torch.testing.assert_close(torch.tensor(first["weighting"][key]), torch.tensor(value), rtol=1e-5, atol=1e-6)
     for found, expected in zip(first["parameters"], alone["parameters"], strict=True):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("lacks", wrapped.LACKS)
+@pytest.mark.parametrize("name", ["ddp", "ddp that finds unused", "static ddp", "fsdp"])
+def test_a_head_that_overflows_and_that_no_term_reads_harms_no_gradient(ranks, name, lacks):
+    if name == "fsdp" and not hasattr(torch.cpu.Stream, "record_event"):
+        pytest.skip("torch 2.6 shards no network on the CPU")
+    first, second = ranks.run("train_heads", name=name, lacks=lacks)
+    assert isinstance(first, list), first
+    assert first == second
+    for found, expected in zip(first, wrapped.heads_alone(lacks), strict=True):
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=1e-6)

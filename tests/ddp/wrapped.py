@@ -121,3 +121,75 @@ def norms(criterion):
 
 def whole(tensor):
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+# --- heads of which a rank may read none ------------------------------------------------------------
+
+LACKS = {"a term is off": ("abc", "abc"), "a term on one rank": ("abc", "ab"), "all terms on one rank": ("abc", "")}
+"""What is lacking, and which terms each rank has a target of."""
+
+
+class Heads(nn.Module):
+    """A network of three heads, of which `b` overflows, so that a gradient of zero behind it would be NaN."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.body = nn.Linear(3, 4)
+        self.heads = nn.ModuleDict({name: nn.Linear(4, 2) for name in "abc"})
+
+    def forward(self, image):
+        features = self.body(image).relu()
+        found = {name: head(features) for name, head in self.heads.items()}
+        return {**found, "b": (1000 * found["b"]).exp()}
+
+
+def wrap_heads(name, network):
+    if name == "fsdp":
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        for head in network.heads.values():
+            fully_shard(head, mesh=mesh)
+        return fully_shard(network, mesh=mesh)
+    options = {
+        "ddp": {},
+        "ddp that finds unused": {"find_unused_parameters": True},
+        "static ddp": {"static_graph": True},
+    }
+    return DistributedDataParallel(network, **options[name])
+
+
+def heads_data(step, rank):
+    generator = torch.Generator().manual_seed(10 * step + rank)
+    return torch.randn(4, 3, generator=generator) + rank, torch.randn(4, 2, generator=generator)
+
+
+def train_heads(name, lacks, rank):
+    """Train three steps with a term of weight 0 for the head that overflows; return the parameters."""
+    network = Heads()
+    wrapped = wrap_heads(name, network)
+    losses = {"a": nn.MSELoss(), "b": nn.MSELoss(), "c": nn.L1Loss()}
+    terms = [LossWrapper(loss, key, pred_key=key, gt_key=key) for key, loss in losses.items()]
+    criterion = MultiLoss(terms, [1.0, 0.0, 1.0], normalize=False, optional_terms=list("abc"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for step in range(3):
+        image, target = heads_data(step, rank)
+        optimizer.zero_grad()
+        criterion(wrapped(image), dict.fromkeys(LACKS[lacks][rank], target))[0].backward()
+        optimizer.step()
+    return [whole(parameter).tolist() for parameter in network.parameters()]
+
+
+def heads_alone(lacks):
+    """Return the parameters after the same steps in one process, by PyTorch alone."""
+    network = Heads()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        for rank, there in enumerate(LACKS[lacks]):
+            image, target = heads_data(step, rank)
+            features = network.body(image).relu()
+            for key, loss in {"a": nn.functional.mse_loss, "c": nn.functional.l1_loss}.items():
+                if key in there:
+                    (loss(network.heads[key](features), target) / 2).backward(retain_graph=True)
+        optimizer.step()
+    return [parameter.tolist() for parameter in network.parameters()]
