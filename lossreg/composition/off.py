@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossreg.losses.nested import mapped
 
@@ -28,24 +28,44 @@ def nothing_behind(tensors: Sequence[Tensor], values: Sequence[Tensor], shares: 
         shares: the shares.
     """
     given = {(t.grad_fn, t.output_nr) for t in tensors if t.grad_fn is not None}
-    known, met = _walk([shares], given)
+    known, met = _walk([shares], set(), given)
     known |= {id(t): t for t in tensors if (t.grad_fn, t.output_nr) in met}
     unread = [t for t in tensors if t.requires_grad and id(t) not in known]
-    leaves, _ = _walk(values, given)
+    leaves, _ = _walk(values, set(), given)
     if unread:
-        known, leaves = known | _walk([shares])[0], leaves | _walk(unread)[0]
-    kept = nothing_of([leaf for key, leaf in leaves.items() if key not in known], shares)
-    return [*kept, _Passed.apply(shares.detach(), *unread)] if unread else kept  # type: ignore[no-untyped-call]
+        seen: set[Any] = set()
+        known |= _walk([shares], seen)[0]
+        leaves |= _walk(unread, seen)[0]
+    return nothing_but([leaf for key, leaf in leaves.items() if key not in known], shares, unread)
+
+
+def nothing_but(leaves: Iterable[Tensor], like: Tensor, passed: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Return vectors of no elements whose backward gives zeros to some leaves, and no gradient to other tensors."""
+    plain: list[Tensor] = []
+    others: list[Tensor] = []
+    for leaf in leaves:
+        (plain if type(leaf) in (Tensor, nn.Parameter) else others).append(leaf)
+    kept = nothing_of(others, like)
+    if plain or passed:
+        kept.append(_Nothing.apply(like.detach(), len(passed), *passed, *plain))  # type: ignore[no-untyped-call]
+    return kept
 
 
 _Edge: TypeAlias = tuple[Any, int]
 """A node of the autograd graph, and which of its outputs."""
 
 
-def _walk(tensors: Iterable[Tensor], until: Collection[_Edge] = ()) -> tuple[dict[int, Tensor], set[_Edge]]:
+def _walk(
+    tensors: Iterable[Tensor], seen: set[Any], until: Collection[_Edge] = ()
+) -> tuple[dict[int, Tensor], set[_Edge]]:
     """Return the leaves on the graph of tensors by their ids, as far as some edges, and which of these were met.
 
     A parameter is found wherever a loss keeps it: in itself, in a closure, in the model.
+
+    Args:
+        tensors: where to begin.
+        seen: nodes not to go to again; those of this walk are added.
+        until: edges not to go beyond.
     """
     leaves: dict[int, Tensor] = {}
     edges: list[_Edge] = []
@@ -54,7 +74,7 @@ def _walk(tensors: Iterable[Tensor], until: Collection[_Edge] = ()) -> tuple[dic
             edges.append((tensor.grad_fn, tensor.output_nr))
         elif tensor.requires_grad:
             leaves[id(tensor)] = tensor
-    seen, met = set(), set()
+    met = set()
     while edges:
         edge = edges.pop()
         node = edge[0]
@@ -69,23 +89,26 @@ def _walk(tensors: Iterable[Tensor], until: Collection[_Edge] = ()) -> tuple[dic
     return leaves, met
 
 
-class _Passed(torch.autograd.Function):
-    """A vector of no elements, like the first tensor, that passes no gradient to the others."""
+class _Nothing(torch.autograd.Function):
+    """A vector of no elements, like the first argument, that passes no gradient to some tensors and zeros to others."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(like: Tensor, *_tensors: Tensor) -> Tensor:
+    def forward(like: Tensor, _passed: int, *_tensors: Tensor) -> Tensor:
         return like.new_empty(0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         del output
-        ctx.number = len(inputs)
+        _, ctx.passed, *tensors = inputs
+        # not the tensors, which an optimizer may change before the backward
+        ctx.forms = [(t.size(), t.stride(), t.dtype, t.device) for t in tensors[ctx.passed :]]
 
     @staticmethod
     def backward(ctx: Any, *_gradients: Tensor) -> Any:
-        return (None,) * ctx.number
+        zeros = (torch.empty_strided(*form[:2], dtype=form[2], device=form[3]).zero_() for form in ctx.forms)
+        return (None, None, *(None for _ in range(ctx.passed)), *zeros)
 
     @staticmethod
     def jvp(_ctx: Any, like: Tensor, *_tangents: Tensor) -> Tensor:
