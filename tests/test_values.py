@@ -77,6 +77,7 @@ def test_a_misfit_says_where_and_what_was_found(hint: Any, value: Any) -> None:
         (str, "a", [1]),
         (float | None, None, "much"),
         (list[int], [1, 2], ["a"]),
+        (list[int] | None, None, ["a"]),
         (Positive, 1.0, "much"),
     ],
 )
