@@ -129,6 +129,13 @@ def test_one_key_for_two_predictions_is_an_error(term):
         term({"loss": "torch/CosineEmbeddingLoss", "pred_key": "a"})
 
 
+@pytest.mark.parametrize(("option", "key"), [("pred_key", "x"), ("gt_key", "y")])
+def test_a_key_beside_inputs_of_the_term_is_an_error_at_its_place(term, option, key):
+    block = {"loss": "torch/L1Loss", option: key, "wrap": {"inputs": ["pred.a", "gt.b"]}}
+    with pytest.raises(lossreg.ConfigError, match=rf"loss_list\[0\]\.{option}: has no effect beside inputs"):
+        term(block)
+
+
 def test_plain_tensors_of_a_loss_become_buffers():
     class Weighted(nn.Module):
         def __init__(self) -> None:
