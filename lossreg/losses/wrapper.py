@@ -84,7 +84,7 @@ class LossWrapper(Loss):
         reduction: how the values of elements are reduced: `"mean"` over those that count, `"per_sample"` (first in each
             sample), `"sum"`, or `"none"`, which leaves them as they are and makes no term of a `MultiLoss`. By default
             as the loss does it. `"per_sample"` needs the values of elements, and `"sum"` is an error if the loss
-            returns a scalar.
+            returns a scalar. A `Loss` reduces its values itself and takes none.
         dtype: `"float32"` converts narrower tensors (float16, bfloat16) and weights of the loss to float32 and turns
             autocast off, because sums would overflow. `"input"` changes neither. Default: `"float32"`; for a `Loss`
             `"input"`, since it handles this itself.
@@ -163,9 +163,14 @@ class LossWrapper(Loss):
         if keys is not None:
             self._check_inputs(checks)
         self._check_optional(checks)
-        if self._takes_batches and target_shape is not None:
-            reads = f"{_own_name(loss_func)} reads the batches itself"
-            checks.report("target_shape", f"has no effect, since {reads}", "leave it out", "conflict")
+        own = uncompiled(loss_func)
+        without_effect = {
+            "target_shape": self._takes_batches and target_shape is not None,
+            "reduction": isinstance(own, Loss) and own.is_reduced and reduction is not None,
+        }
+        for option in (option for option, given in without_effect.items() if given):
+            reads = f"{_own_name(own)} reads the batches itself"
+            checks.report(option, f"has no effect, since {reads}", "leave it out", "conflict")
         checks.done()
         self._places = self._places_in(loss_func) if self._takes_batches else {}
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))

@@ -527,6 +527,21 @@ def test_what_cannot_be_chosen_for_a_loss_of_batches_is_refused(options):
         LossWrapper(OriginalLoss("height"), **options)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "per_sample", "sum", "none"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_reduction_is_refused_for_a_loss_of_ours(reduction, compiled):
+    loss = torch.compile(Gap("gap"), backend="eager") if compiled else Gap("gap")
+    with pytest.raises(ArgumentError, match="reduction: has no effect, since Gap reads the batches itself") as caught:
+        LossWrapper(loss, reduction=reduction)
+    assert [problem.kind for problem in caught.value.problems] == ["conflict"]
+
+
+def test_values_that_a_loss_leaves_may_be_left_by_its_wrapper_too():
+    inner = LossWrapper(nn.L1Loss(), "inner", pred_key="p", gt_key="t", reduction="none")
+    found, _ = LossWrapper(inner, "outer", gt_key="u", reduction="none")({"p": PRED}, {"u": GT})
+    assert torch.equal(found, (PRED - GT).abs())
+
+
 @pytest.mark.parametrize("loss", [OriginalLoss("height"), Gap("gap")])
 def test_inputs_are_refused_for_a_loss_of_batches(loss):
     with pytest.raises(
