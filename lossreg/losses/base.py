@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments, plain
-from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.errors import BatchError, CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
 from lossreg.losses.concrete import is_concrete
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
@@ -254,6 +254,8 @@ class Loss(RunningNorm):
             mask: a key (`gt.valid`) or a list of keys of 0 and 1, all of which must be 1.
             sample_weight: a key or a list of keys of weights of 0 or more, which are multiplied.
 
+        Both are constants: a forward with gradients refuses one that requires a gradient.
+
         Raises:
             ArgumentError: the loss takes no mask, or these are no keys.
         """
@@ -287,6 +289,7 @@ class Loss(RunningNorm):
 
         Raises:
             MissingKeyError: a key is missing.
+            BatchError: weights require a gradient, which they never get, where gradients are on.
             ShapeError: weights do not fit the elements.
             RangeError: a mask is not 0 or 1, or a weight is negative (checked on the CPU).
         """
@@ -304,6 +307,11 @@ class Loss(RunningNorm):
         self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool, channels: bool
     ) -> Tensor:
         weights = self.read(pred_batch, gt_batch, key)
+        if weights.requires_grad and torch.is_grad_enabled():
+            raise BatchError(
+                f"loss {self.name!r}: {key!r} requires a gradient, expected a constant, since the weights of a mean "
+                "have no gradient; detach() it, or write a loss that takes it as an input (`inputs` under `wrap`)"
+            )
         found = aligned(weights, shape, channels)
         if found is None:
             raise ShapeError(
