@@ -318,14 +318,24 @@ class Loss(RunningNorm):
                 f"loss {self.name!r}: {key!r} has shape {tuple(weights.shape)}, expected one that fits the loss's "
                 f"elements {tuple(shape)}: {', '.join(map(str, fitting(shape, channels)))}"
             )
-        if is_mask and found.dtype != torch.bool:
-            if can_look(found) and not holds(((found == 0) | (found == 1)).all()):
-                self.check_range(key, found, 0, 1, "divide a mask of 0 and 255 by 255")
-                raise RangeError(f"loss {self.name!r}: {key!r} holds fractions, expected 0 and 1; use sample_weight")
-            return found != 0
-        if not is_mask and found.is_floating_point():
+        if is_mask:
+            return self.which_count(key, found)
+        if found.is_floating_point():
             self.check_range(key, found, 0, math.inf, "a weight is 0 or more")
         return found
+
+    def which_count(self, key: str, mask: Tensor) -> Tensor:
+        """Return a mask as bool.
+
+        Raises:
+            RangeError: it is not 0 or 1 (checked on the CPU).
+        """
+        if mask.dtype == torch.bool:
+            return mask
+        if can_look(mask) and not holds(((mask == 0) | (mask == 1)).all()):
+            self.check_range(key, mask, 0, 1, "divide a mask of 0 and 255 by 255")
+            raise RangeError(f"loss {self.name!r}: {key!r} holds fractions, expected 0 and 1; use sample_weight")
+        return mask != 0
 
     # --- reading a batch --------------------------------------------------------------------------
 
