@@ -343,7 +343,7 @@ class Loss(RunningNorm):
         """Return the tensor at `pred.<key>` or `gt.<key>`; a bare tensor counts as the only key of its side.
 
         Raises:
-            MissingKeyError: the key is missing; the message lists the keys of the batch.
+            MissingKeyError: the key is missing, or has None; the message lists the keys of the batch.
         """
         tensor = self.read_optional(pred_batch, gt_batch, key)
         if tensor is None:
@@ -373,10 +373,8 @@ class Loss(RunningNorm):
         return value
 
     def _missing(self, pred_batch: Any, gt_batch: Any, key: str) -> MissingKeyError:
-        side, _, _ = key.partition(".")
-        batch = pred_batch if side == "pred" else gt_batch
-        actual = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
-        return MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {actual}")
+        batch = pred_batch if key.startswith("pred.") else gt_batch
+        return MissingKeyError(f"loss {self.name!r} needs {key!r}; {found_at(key, batch)}")
 
     def _value_at(self, pred_batch: Any, gt_batch: Any, key: str) -> Any:
         side, _, rest = key.partition(".")
@@ -438,6 +436,16 @@ class Loss(RunningNorm):
     def extra_repr(self) -> str:
         """Show the term's name."""
         return f"name={self.name!r}"
+
+
+def found_at(key: str, batch: Any) -> str:
+    """Return what a batch has in place of a key that is missing, for an error."""
+    side, _, rest = key.partition(".")
+    if not isinstance(batch, Mapping):
+        return f"{side}_batch has a bare tensor"
+    if rest in batch.keys():  # noqa: SIM118 -- an iteration over a TensorDict is one over its rows
+        return f"{key!r} is None, which counts as missing"
+    return f"{side}_batch has keys {sorted(map(str, batch.keys()))}"
 
 
 def check_normalize(normalize: Any, owner: str) -> bool:

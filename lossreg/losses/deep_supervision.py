@@ -102,7 +102,9 @@ class DeepSupervision(Loss):
         outputs = list(value.values()) if isinstance(value, Mapping) else value
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         if outputs is None or (isinstance(outputs, (list, tuple)) and not outputs):
-            keys = f"the keys {sorted(map(str, pred_batch))}" if isinstance(pred_batch, Mapping) else "none"
+            keys = "none"
+            if isinstance(pred_batch, Mapping):
+                keys = f"the keys {sorted(str(k) if v is not None else f'{k} (None)' for k, v in pred_batch.items())}"
             keys = "no tensor there" if outputs is not None and self.outputs in pred_batch else keys
             raise MissingKeyError(
                 f"loss {self.name!r}: deep supervision: expected {self.outputs!r} in pred_batch, found {keys}"
@@ -121,9 +123,10 @@ class DeepSupervision(Loss):
         if isinstance(self.outputs, str) and not _is_glob(self.outputs):
             return pred_batch.get(self.outputs)
         if isinstance(self.outputs, str):
-            return [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
-        every = all(key in pred_batch for key in self.outputs)
-        return [pred_batch[key] for key in self.outputs] if every else None
+            named = [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
+            return [value for value in named if value is not None]
+        found = [pred_batch.get(key) for key in self.outputs]
+        return None if any(value is None for value in found) else found
 
     def _weights(self, count: int | None) -> Sequence[float]:
         """Return a weight for each of `count` outputs, or only the first if `count` is None."""

@@ -116,6 +116,13 @@ def test_what_is_no_output_is_named(pred: Any, error: type[Exception], message: 
         DeepSupervision(l1(pred_key="seg", gt_key="mask"), "seg")(pred, {"mask": TARGET})
 
 
+@pytest.mark.parametrize(("outputs", "keys"), [("seg", "seg"), (["seg", "aux"], "aux"), ("a*", "aux")])
+def test_an_output_that_is_none_is_missing(outputs: Any, keys: str) -> None:
+    pred = {"seg": OUTPUTS[0], "aux": OUTPUTS[1], keys: None}
+    with pytest.raises(MissingKeyError, match=rf"in pred_batch, found the keys .*'{keys} \(None\)'"):
+        DeepSupervision(l1(gt_key="mask"), outputs)(pred, {"mask": TARGET})
+
+
 @pytest.mark.parametrize("given", [1, 2, 4])
 def test_weights_for_other_than_the_outputs_are_refused(given: int) -> None:
     loss = DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0] * given)
