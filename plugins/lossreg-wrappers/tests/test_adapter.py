@@ -150,6 +150,52 @@ def test_plain_tensors_of_a_loss_become_buffers():
     assert set(made.state_dict()) == set(lossreg.LossWrapper(nn.MSELoss()).state_dict())
 
 
+class Weighted(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.reduction, self.weight = "mean", weight
+
+    def forward(self, pred, target):
+        values = self.weight * (pred - target).abs()
+        return values if self.reduction == "none" else values.mean()
+
+
+def from_plain_tensor():
+    return LibraryLoss(Weighted(torch.tensor(3.0)), takes="values", unit="values", reduction="sum")
+
+
+def from_library():
+    pytest.importorskip("kornia")
+    return lossreg.create_loss("kornia/FocalLoss", alpha=0.5, weight=[1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(from_library, CLASSES), (from_plain_tensor, MASK)],
+)
+def test_constants_of_a_loss_are_right_after_meta_and_a_checkpoint(make, target):
+    original, other = make(), make().to("meta").to_empty(device="cpu")
+    for buffer in other.buffers():
+        buffer.fill_(77)
+    other.load_state_dict(original.state_dict())
+    assert torch.equal(other.loss_func.weight, original.loss_func.weight)
+    torch.testing.assert_close(other(LOGITS, target)[0], original(LOGITS, target)[0])
+
+
+def test_values_of_elements_follow_a_plain_tensor_of_the_loss():
+    made = from_plain_tensor().double()
+    (values,) = made._unreduced
+    assert values.weight is made.loss_func.weight
+    torch.testing.assert_close(made(LOGITS.double(), MASK)[0], 3.0 * (LOGITS.double() - MASK).abs().sum())
+
+
+def test_a_constant_that_a_loss_makes_on_meta_is_named_where_a_checkpoint_is_loaded():
+    with torch.device("meta"):
+        made = LibraryLoss(Weighted(torch.tensor(3.0)), takes="values")
+    with pytest.raises(lossreg.LossregError, match="Weighted: its constant 'weight' was made on meta"):
+        made.load_state_dict(LibraryLoss(Weighted(torch.tensor(3.0)), takes="values").state_dict(), assign=True)
+
+
 @pytest.mark.parametrize("text", ["logit", "tanh logits", "softmax", ""])
 def test_a_malformed_form_is_refused(text):
     with pytest.raises(ValueError, match="takes: expected"):
