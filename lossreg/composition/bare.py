@@ -38,10 +38,15 @@ def _of_side(side: str, keys: Iterable[str]) -> list[str]:
 
 
 def keys_in(pred_batch: Any, gt_batch: Any, names: Names) -> set[str]:
-    """Return the keys of two batches, each with its side."""
+    """Return the keys of two batches, each with its side, without those where there is None."""
     sides = (("pred", pred_batch), ("gt", gt_batch))
     # an iteration over a TensorDict is one over its rows
-    return {f"{side}.{key}" for side, batch in sides for key in _keyed(batch, names[side]).keys()}  # noqa: SIM118
+    return {
+        f"{side}.{key}"
+        for side, batch in sides
+        for key, value in _keyed(batch, names[side]).items()
+        if value is not None
+    }
 
 
 def run_nodes(nodes: Iterable[Node], pred_batch: Any, gt_batch: Any, names: Names) -> tuple[Any, Any]:

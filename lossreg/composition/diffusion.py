@@ -13,6 +13,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.preprocess import Preprocess
 from lossreg.errors import DtypeError, RangeError, ShapeError
 from lossreg.losses.base import can_look, holds
+from lossreg.losses.constants import register_constant
 
 Betas = Literal["linear", "scaled_linear", "cosine"]
 Prediction = Literal["epsilon", "x0", "v"]
@@ -87,8 +88,7 @@ class MinSNR(Preprocess):
             a = _cumulated(self.betas, steps, *ends)
         else:
             a = torch.tensor(listed, dtype=torch.float64, device="cpu")
-        # no checkpoint holds them: real, too, where the model is built on meta
-        self.register_buffer("_weights", _min_snr(a, self.prediction, self.gamma).float(), persistent=False)
+        register_constant(self, "_weights", _min_snr(a, self.prediction, self.gamma).float())
 
     @torch.no_grad()
     def compute(

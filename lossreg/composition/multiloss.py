@@ -824,6 +824,8 @@ class MultiLoss(nn.Module):
             self._restore_weights(changed)
         if self._one.is_meta:  # it is in no checkpoint
             self._one = torch.ones(1, device=self.calibrated.device)
+        else:  # it may come from `to_empty`
+            self._one.fill_(1.0)
 
     def extra_repr(self) -> str:
         """Show each term's weight."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lossreg.errors import MissingKeyError
+from lossreg.losses.base import found_at
 from lossreg.losses.wrapper import DEFAULT_KEYS
 
 
@@ -16,7 +17,8 @@ class Preprocess(nn.Module):
     """A node that computes new keys of a batch from those that are there.
 
     A subclass declares `requires` and `provides`, each `pred.<key>` or `gt.<key>`, and writes `compute`.
-    Called, it returns new batches and leaves the given ones alone; a key that is there already is kept.
+    Called, it returns new batches and leaves the given ones alone; a key that is there already is kept. A key with None
+    is not there.
     """
 
     requires: Sequence[str] = ()
@@ -40,10 +42,9 @@ class Preprocess(nn.Module):
         for key in self.requires:
             side, _, rest = key.partition(".")
             if rest not in batches[side]:
-                found = f"keys {sorted(map(str, given[side]))}" if isinstance(given[side], Mapping) else "a bare tensor"
                 raise MissingKeyError(
                     f"preprocess {type(self).__name__} needs {key!r} to make {', '.join(map(repr, self.provides))}; "
-                    f"{side}_batch has {found}"
+                    + found_at(key, given[side])
                 )
         made: dict[str, dict[str, Any]] = {"pred": {}, "gt": {}}
         for key, tensor in self.compute(batches["pred"], batches["gt"]).items():
@@ -57,7 +58,8 @@ class Preprocess(nn.Module):
 
     def _keyed(self, side: str, batch: Any) -> Mapping[str, Any]:
         if isinstance(batch, Mapping):
-            return batch
+            lacks = any(value is None for value in batch.values())
+            return {key: value for key, value in batch.items() if value is not None} if lacks else batch
         own = [key.removeprefix(f"{side}.") for key in self.requires if key.startswith(f"{side}.")]
         if batch is None or len(own) > 1:
             return {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossreg.arguments import Arguments, plain
-from lossreg.errors import CountError, DtypeError, MissingKeyError, RangeError, ShapeError
+from lossreg.errors import BatchError, CountError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.keys import Term
 from lossreg.losses.concrete import is_concrete
 from lossreg.losses.inductor import FAULTY, stay_inside_of_buffers
@@ -254,6 +254,8 @@ class Loss(RunningNorm):
             mask: a key (`gt.valid`) or a list of keys of 0 and 1, all of which must be 1.
             sample_weight: a key or a list of keys of weights of 0 or more, which are multiplied.
 
+        Both are constants: a forward with gradients refuses one that requires a gradient.
+
         Raises:
             ArgumentError: the loss takes no mask, or these are no keys.
         """
@@ -287,6 +289,7 @@ class Loss(RunningNorm):
 
         Raises:
             MissingKeyError: a key is missing.
+            BatchError: weights require a gradient, which they never get, where gradients are on.
             ShapeError: weights do not fit the elements.
             RangeError: a mask is not 0 or 1, or a weight is negative (checked on the CPU).
         """
@@ -304,20 +307,35 @@ class Loss(RunningNorm):
         self, pred_batch: Any, gt_batch: Any, key: str, shape: Sequence[int], is_mask: bool, channels: bool
     ) -> Tensor:
         weights = self.read(pred_batch, gt_batch, key)
+        if weights.requires_grad and torch.is_grad_enabled():
+            raise BatchError(
+                f"loss {self.name!r}: {key!r} requires a gradient, expected a constant, since the weights of a mean "
+                "have no gradient; detach() it, or write a loss that takes it as an input (`inputs` under `wrap`)"
+            )
         found = aligned(weights, shape, channels)
         if found is None:
             raise ShapeError(
                 f"loss {self.name!r}: {key!r} has shape {tuple(weights.shape)}, expected one that fits the loss's "
                 f"elements {tuple(shape)}: {', '.join(map(str, fitting(shape, channels)))}"
             )
-        if is_mask and found.dtype != torch.bool:
-            if can_look(found) and not holds(((found == 0) | (found == 1)).all()):
-                self.check_range(key, found, 0, 1, "divide a mask of 0 and 255 by 255")
-                raise RangeError(f"loss {self.name!r}: {key!r} holds fractions, expected 0 and 1; use sample_weight")
-            return found != 0
-        if not is_mask and found.is_floating_point():
+        if is_mask:
+            return self.which_count(key, found)
+        if found.is_floating_point():
             self.check_range(key, found, 0, math.inf, "a weight is 0 or more")
         return found
+
+    def which_count(self, key: str, mask: Tensor) -> Tensor:
+        """Return a mask as bool.
+
+        Raises:
+            RangeError: it is not 0 or 1 (checked on the CPU).
+        """
+        if mask.dtype == torch.bool:
+            return mask
+        if can_look(mask) and not holds(((mask == 0) | (mask == 1)).all()):
+            self.check_range(key, mask, 0, 1, "divide a mask of 0 and 255 by 255")
+            raise RangeError(f"loss {self.name!r}: {key!r} holds fractions, expected 0 and 1; use sample_weight")
+        return mask != 0
 
     # --- reading a batch --------------------------------------------------------------------------
 
@@ -325,7 +343,7 @@ class Loss(RunningNorm):
         """Return the tensor at `pred.<key>` or `gt.<key>`; a bare tensor counts as the only key of its side.
 
         Raises:
-            MissingKeyError: the key is missing; the message lists the keys of the batch.
+            MissingKeyError: the key is missing, or has None; the message lists the keys of the batch.
         """
         tensor = self.read_optional(pred_batch, gt_batch, key)
         if tensor is None:
@@ -355,10 +373,8 @@ class Loss(RunningNorm):
         return value
 
     def _missing(self, pred_batch: Any, gt_batch: Any, key: str) -> MissingKeyError:
-        side, _, _ = key.partition(".")
-        batch = pred_batch if side == "pred" else gt_batch
-        actual = f"keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else "a bare tensor"
-        return MissingKeyError(f"loss {self.name!r} needs {key!r}; {side}_batch has {actual}")
+        batch = pred_batch if key.startswith("pred.") else gt_batch
+        return MissingKeyError(f"loss {self.name!r} needs {key!r}; {found_at(key, batch)}")
 
     def _value_at(self, pred_batch: Any, gt_batch: Any, key: str) -> Any:
         side, _, rest = key.partition(".")
@@ -420,6 +436,16 @@ class Loss(RunningNorm):
     def extra_repr(self) -> str:
         """Show the term's name."""
         return f"name={self.name!r}"
+
+
+def found_at(key: str, batch: Any) -> str:
+    """Return what a batch has in place of a key that is missing, for an error."""
+    side, _, rest = key.partition(".")
+    if not isinstance(batch, Mapping):
+        return f"{side}_batch has a bare tensor"
+    if rest in batch.keys():  # noqa: SIM118 -- an iteration over a TensorDict is one over its rows
+        return f"{key!r} is None, which counts as missing"
+    return f"{side}_batch has keys {sorted(map(str, batch.keys()))}"
 
 
 def check_normalize(normalize: Any, owner: str) -> bool:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from lossreg.arguments import Arguments
 from lossreg.errors import PluginError, PluginWarning, UnknownNameError, warn
 from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
@@ -75,7 +76,7 @@ def adopt(
     Raises:
         PluginError: the target cannot be imported, or is not a loss.
         ValueError: `options` has `input`, and no conversion exists.
-        ArgumentError: the loss takes no mask.
+        ArgumentError: the loss takes no mask, or options contradict one another or an argument.
     """
     options = dict(options or {})
     of_loss = {key: options.pop(key, None) for key in ("mask", "sample_weight", "approximate")}
@@ -100,12 +101,33 @@ def _adopted(
             f"loss {entry.name!r} of {entry.plugin.origin}: target {entry.spec.target!r}: expected a loss, found "
             f"{type(component).__name__}, which cannot be called"
         )
+    _check_options(arguments, options or {})
     merged = _merged(entry.spec.wrap, options or {})
     wrapped = _wrapped_by_plugin(entry, component, name, merged)
     if wrapped is not None:
         return wrapped
     _refuse_input(entry, merged)
     return LossWrapper(component, name, **merged)
+
+
+def _check_options(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raise for options that contradict one another, or an argument of the loss.
+
+    A plugin that wraps the loss gets the options together with those of the spec, and cannot tell them apart.
+
+    Raises:
+        ArgumentError: `pred_key` or `gt_key` stands beside `inputs`, or two different reductions are given.
+    """
+    checks = Arguments("LossWrapper")
+    if options.get("inputs") is not None:
+        for option in ("pred_key", "gt_key"):
+            if options.get(option) is not None:
+                checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
+    own, asked = arguments.get("reduction"), options.get("reduction")
+    if own in ("mean", "sum") and asked not in (None, own):
+        problem = f"is given twice: {asked!r} here, and {own!r} as an argument of the loss"
+        checks.report("reduction", problem, "leave out one of them", "conflict")
+    checks.done()
 
 
 def _merged(declared: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

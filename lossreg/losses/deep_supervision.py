@@ -36,7 +36,8 @@ class DeepSupervision(Loss):
         weights: `w_k`: `"exp"` for 1, 1/2, 1/4, ...; `"same"` for 1; or a number for each output.
         resize: how targets are resized: `"nearest"`, which also suits class indices, or `"bilinear"`, which is linear
             on sequences and trilinear on volumes. `"bilinear"` skips elements with the loss's `ignore_index`: a pixel
-            is the mean of the other elements, or is ignored if there are none.
+            is the mean of the other elements, or is ignored if there are none. Under a `mask` a pixel counts only if
+            all elements that it is a mean of do.
 
     Raises:
         ArgumentError: an argument has a wrong type or value, or the loss reads several keys of the predictions. Also a
@@ -101,7 +102,9 @@ class DeepSupervision(Loss):
         outputs = list(value.values()) if isinstance(value, Mapping) else value
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         if outputs is None or (isinstance(outputs, (list, tuple)) and not outputs):
-            keys = f"the keys {sorted(map(str, pred_batch))}" if isinstance(pred_batch, Mapping) else "none"
+            keys = "none"
+            if isinstance(pred_batch, Mapping):
+                keys = f"the keys {sorted(str(k) if v is not None else f'{k} (None)' for k, v in pred_batch.items())}"
             keys = "no tensor there" if outputs is not None and self.outputs in pred_batch else keys
             raise MissingKeyError(
                 f"loss {self.name!r}: deep supervision: expected {self.outputs!r} in pred_batch, found {keys}"
@@ -120,9 +123,10 @@ class DeepSupervision(Loss):
         if isinstance(self.outputs, str) and not _is_glob(self.outputs):
             return pred_batch.get(self.outputs)
         if isinstance(self.outputs, str):
-            return [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
-        every = all(key in pred_batch for key in self.outputs)
-        return [pred_batch[key] for key in self.outputs] if every else None
+            named = [value for key, value in pred_batch.items() if fnmatchcase(key, self.outputs)]
+            return [value for value in named if value is not None]
+        found = [pred_batch.get(key) for key in self.outputs]
+        return None if any(value is None for value in found) else found
 
     def _weights(self, count: int | None) -> Sequence[float]:
         """Return a weight for each of `count` outputs, or only the first if `count` is None."""
@@ -144,24 +148,39 @@ class DeepSupervision(Loss):
         if not isinstance(gt_batch, Mapping):
             return self._resized("gt", gt_batch, output) if isinstance(gt_batch, Tensor) else gt_batch
         read = {key for key in (*self.requires, *self.optional) if key.startswith("gt.")}
+        masks = self._masks(gt_batch, output) if self.resize == "bilinear" else ()
         return {
-            key: self._resized(f"gt.{key}", value, output)
+            key: self._resized(f"gt.{key}", value, output, masks)
             if isinstance(value, Tensor) and (f"gt.{key}" in read or not read)
             else value
             for key, value in gt_batch.items()
         }
 
-    def _resized(self, key: str, target: Tensor, output: Tensor) -> Tensor:
+    def _masks(self, gt_batch: Mapping[str, Any], output: Tensor) -> Sequence[Tensor]:
+        """Return (N, C or 1, *spatial) bool: the masks that choose pixels, at their own size."""
+        found = [(key, gt_batch.get(key.removeprefix("gt."))) for key in self.mask if key.startswith("gt.")]
+        return [
+            self.which_count(key, _planes(mask, output))
+            for key, mask in found
+            if isinstance(mask, Tensor) and mask.dim() in (output.dim(), output.dim() - 1)
+        ]
+
+    def _resized(self, key: str, target: Tensor, output: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """Return a target (N, [C,] *spatial) resized to the output; other targets are not changed."""
         size = output.shape[2:]
         if not size or target.dim() not in (output.dim(), output.dim() - 1) or target.shape[-len(size) :] == size:
             return target
-        planes = target if target.dim() == output.dim() else target.unsqueeze(1)
+        planes = _planes(target, output)
         if self.resize == "nearest":
             exact = planes if planes.is_floating_point() else planes.double()
             resized = F.interpolate(exact, size=size, mode="nearest").to(target.dtype)
+        elif key in self.mask:
+            resized = _all_kept(self.which_count(key, planes), size).to(target.dtype)
         else:
             self._check_blend(key, target, output)
+            for mask in masks:
+                if mask.shape[2:] == planes.shape[2:] and mask.shape[1] in (1, planes.shape[1]):
+                    planes = torch.where(mask, planes, 0.0)  # NaN must not reach a neighbour
             ignored = None if key in self.optional else self.ignore_index
             resized = _blended(planes, size, ignored)
         return resized if target.dim() == output.dim() else resized.squeeze(1)
@@ -182,6 +201,16 @@ class DeepSupervision(Loss):
     def extra_repr(self) -> str:
         """Return the name and the options for `repr`."""
         return f"{super().extra_repr()}, outputs={self.outputs!r}, weights={self.weights!r}, resize={self.resize!r}"
+
+
+def _planes(tensor: Tensor, output: Tensor) -> Tensor:
+    """Return a tensor (N, [C,] *spatial) with a channel axis."""
+    return tensor if tensor.dim() == output.dim() else tensor.unsqueeze(1)
+
+
+def _all_kept(kept: Tensor, size: Sequence[int]) -> Tensor:
+    """Return for each pixel of a size whether all elements count that are interpolated to it."""
+    return _blended((~kept).float(), size, None) == 0  # weights need not add up to 1 exactly
 
 
 def _blended(planes: Tensor, size: Sequence[int], ignored: float | None) -> Tensor:

@@ -42,6 +42,7 @@ _OF_SIGNS = (nn.CosineEmbeddingLoss, nn.HingeEmbeddingLoss, nn.SoftMarginLoss)
 _SIGN_FUNCTIONS = (F.cosine_embedding_loss, F.hinge_embedding_loss, F.soft_margin_loss)
 _AS_IT_IS = nullcontext()
 _WITH_AUTOCAST = tuple(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
+_REDUCTIONS = ("mean", "sum", "none")
 _EXACT = (torch.float32, torch.float64)
 _DTYPES = {"long": torch.long, "float": torch.float32}
 
@@ -84,7 +85,7 @@ class LossWrapper(Loss):
         reduction: how the values of elements are reduced: `"mean"` over those that count, `"per_sample"` (first in each
             sample), `"sum"`, or `"none"`, which leaves them as they are and makes no term of a `MultiLoss`. By default
             as the loss does it. `"per_sample"` needs the values of elements, and `"sum"` is an error if the loss
-            returns a scalar.
+            returns a scalar. A `Loss` reduces its values itself and takes none.
         dtype: `"float32"` converts narrower tensors (float16, bfloat16) and weights of the loss to float32 and turns
             autocast off, because sums would overflow. `"input"` changes neither. Default: `"float32"`; for a `Loss`
             `"input"`, since it handles this itself.
@@ -101,6 +102,7 @@ class LossWrapper(Loss):
 
     Raises:
         ArgumentError: arguments have a wrong type or value; it lists all of them. Also a TypeError and a ValueError.
+            So has the wrapped loss, whose `unit` is known: a `reduction` of its own that is no mean, sum or none.
         ValueError: an option selects a key of a side of which the `Loss` reads several keys.
     """
 
@@ -163,9 +165,14 @@ class LossWrapper(Loss):
         if keys is not None:
             self._check_inputs(checks)
         self._check_optional(checks)
-        if self._takes_batches and target_shape is not None:
-            reads = f"{_own_name(loss_func)} reads the batches itself"
-            checks.report("target_shape", f"has no effect, since {reads}", "leave it out", "conflict")
+        own = uncompiled(loss_func)
+        without_effect = {
+            "target_shape": self._takes_batches and target_shape is not None,
+            "reduction": isinstance(own, Loss) and own.is_reduced and reduction is not None,
+        }
+        for option in (option for option, given in without_effect.items() if given):
+            reads = f"{_own_name(own)} reads the batches itself"
+            checks.report(option, f"has no effect, since {reads}", "leave it out", "conflict")
         checks.done()
         self._places = self._places_in(loss_func) if self._takes_batches else {}
         raw = self._takes_batches and any(p.name == "normalize" for p in _parameters(loss_func))
@@ -182,7 +189,11 @@ class LossWrapper(Loss):
         given, inner = self.loss_func, inside(self.loss_func)
         self.unit = unit if unit is not None else unit_of(given)
         own = option_of(given, "reduction", "mean")
-        plainly = own in ("mean", "sum", "none") and option_of(given, "size_average") is None
+        if self.unit is not None and isinstance(own, str) and own not in (*_REDUCTIONS, *_further_reductions(inner)):
+            of_loss = Arguments(_own_name(given))
+            of_loss.choice("reduction", own, _REDUCTIONS)
+            of_loss.done()
+        plainly = own in _REDUCTIONS and option_of(given, "size_average") is None
         if self.unit is None or self._takes_batches:
             found = None
         else:
@@ -201,7 +212,7 @@ class LossWrapper(Loss):
 
     def _why_unmasked(self) -> str:
         own = option_of(self.loss_func, "reduction", "mean")
-        if self.unit is not None and own not in ("mean", "sum", "none"):
+        if self.unit is not None and own not in _REDUCTIONS:
             return f"it has `reduction: {own}`; set it to mean or sum"
         return f"{_own_name(self.loss_func)} has no values of single elements; use a loss that has, or one that masks"
 
@@ -719,6 +730,12 @@ def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
     inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _further_reductions(inner: Any) -> Sequence[str]:
+    """Return what torch and torchmetrics know beside mean, sum and none."""
+    of_batch = isinstance(inner, nn.KLDivLoss) or inner is F.kl_div
+    return ("elementwise_mean", "batchmean") if of_batch else ("elementwise_mean",)
 
 
 def _takes_mask(loss_func: Any) -> bool:

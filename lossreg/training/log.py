@@ -36,6 +36,7 @@ class TermLog:
     gradients count. Numbers are means over all forwards since the last were written: values over what they are means
     of, so that micro-batches and ranks of any size come out right. Between two writes nothing is read back to the
     host and no rank waits. Call `step` after each step of the optimizer, and `close` at the end, or use it in a `with`.
+    A copy of the criterion, by pickle or `copy.deepcopy`, has a copy of the log, which writes nothing.
 
     Args:
         criterion: a `MultiLoss`, or what `torch.compile` made of it.
@@ -93,6 +94,9 @@ class TermLog:
         if self.steps % self.every:
             self._put(self._trained, "train")
         self._hook.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_write": None}
 
     def __enter__(self) -> TermLog:
         return self

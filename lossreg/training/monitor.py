@@ -33,6 +33,7 @@ class Monitor:
     rank 0, and is in `verdicts`: a term that is *dead* (no gradient though there are labels), *dominant* (99.9 % of
     all gradients), *in conflict* with another, *counted twice*, *stuck*, *never present*, *not finite*, or whose *norm
     explodes* or is of other data. All ranks look at the gradients of all, and come to the same verdicts.
+    A copy of the criterion, by pickle or `copy.deepcopy`, has a copy of the monitor, which writes nothing.
 
     Args:
         criterion: a `MultiLoss`, or what `torch.compile` made of it.
@@ -70,6 +71,9 @@ class Monitor:
     def close(self) -> None:
         """Stop watching."""
         self._hook.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_write": None}
 
     def __enter__(self) -> Monitor:
         return self

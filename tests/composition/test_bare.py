@@ -246,3 +246,43 @@ def test_an_optional_term_whose_key_no_function_makes_is_not() -> None:
         optional_terms=["b"],
     )
     assert list(criterion({"x": PRED}, {"mask": GT})[1]) == ["a"]
+
+
+# --- None in the place of a tensor ----------------------------------------------------------------
+
+
+def test_a_term_whose_key_has_none_is_absent_where_it_is_optional() -> None:
+    criterion = MultiLoss([Distance("a"), Distance("b", "other")], [1.0, 1.0], optional_terms=["b"])
+    total, values, _ = criterion({"x": PRED}, {"mask": GT, "other": None})
+    assert (total.item(), list(values)) == (4.5, ["a"])
+    total, values, _ = criterion({"x": PRED}, {"mask": GT, "other": GT})
+    assert (total.item(), list(values)) == (9.0, ["a", "b"])
+
+
+def test_a_term_whose_key_has_none_is_an_error_that_says_so() -> None:
+    criterion = MultiLoss([Distance("a"), Distance("b", "other")], [1.0, 1.0])
+    with pytest.raises(
+        MissingKeyError, match=r"loss 'b' needs 'gt\.other'; 'gt\.other' is None, which counts as missing"
+    ):
+        criterion({"x": PRED}, {"mask": GT, "other": None})
+    wrapped = LossWrapper(nn.L1Loss(), "c", gt_key="other")
+    with pytest.raises(MissingKeyError, match=r"loss 'c' needs 'gt\.other'; 'gt\.other' is None"):
+        wrapped({"x": PRED}, {"mask": GT, "other": None})
+
+
+def test_a_key_that_has_none_is_computed_and_none_computes_nothing() -> None:
+    criterion = MultiLoss([Distance("a", "half")], [1.0], pre_processes=[Half()])
+    assert criterion({"x": PRED}, {"mask": GT, "half": None})[0].item() == 5.25
+    assert criterion({"x": PRED}, {"mask": None, "half": GT})[0].item() == 4.5
+    with pytest.raises(MissingKeyError, match=r"Half needs 'gt\.mask' to make 'gt\.half'; 'gt\.mask' is None"):
+        criterion({"x": PRED}, {"mask": None, "half": None})
+
+
+def test_in_a_window_a_term_whose_key_has_none_counts_nothing() -> None:
+    criterion = MultiLoss([Distance("a"), Distance("b", "other")], [1.0, 1.0], optional_terms=["b"])
+    for loss in criterion.loss_funcs:
+        loss.approximate = True
+    targets = [{"mask": GT, "other": None}, {"mask": GT, "other": GT}]
+    with criterion.window(targets):
+        totals = [criterion({"x": PRED}, target)[0].item() for target in targets]
+    assert sum(totals) == pytest.approx(9.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lossreg
-from lossreg.errors import PluginError, PluginWarning, UnknownNameError
+from lossreg.errors import ArgumentError, PluginError, PluginWarning, UnknownNameError
 from lossreg.losses.create import adopt
 
 A, B = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])
@@ -121,6 +121,26 @@ def test_named_inputs_of_a_term_replace_those_of_the_spec_key_by_key(packages):
     listed = adopt(entry("Bce"), "x", {}, {"inputs": ["pred.a", "gt.c"]})
     assert (listed.requires, listed.optional) == (("pred.a", "gt.c"), ())
     assert entry("Bce").spec.wrap["inputs"]["target"] == "gt.b"
+
+
+@pytest.mark.parametrize("option", ["pred_key", "gt_key"])
+def test_a_key_of_a_side_beside_inputs_of_the_term_is_refused(adapted, option):
+    options = {"inputs": ["pred.a", "gt.b"], option: "x"}
+    for name in ("Gap", "Other"):
+        with pytest.raises(ArgumentError, match=f"{option}: has no effect beside inputs"):
+            adopt(entry(name), name, {}, options)
+
+
+def test_two_reductions_of_a_loss_are_refused_where_they_differ(packages):
+    packages.offering("acme", "acme", "Gap", target="torch.nn:L1Loss")
+    packages.scan()
+    for own, asked in (("mean", "sum"), ("sum", "mean"), ("sum", "per_sample"), ("mean", "none")):
+        message = f"reduction: is given twice: '{asked}' here, and '{own}' as an argument of the loss"
+        with pytest.raises(ArgumentError, match=message):
+            adopt(entry("Gap"), "x", {"reduction": own}, {"reduction": asked})
+    for own, asked, value in (("sum", "sum", 4.0), ("mean", "mean", 2.0), ("none", "sum", 4.0)):
+        assert adopt(entry("Gap"), "x", {"reduction": own}, {"reduction": asked})(A, B)[0] == value
+    assert adopt(entry("Gap"), "x", {"reduction": "sum"}, {"reduction": None})(A, B)[0] == 4.0
 
 
 def test_lists_given_for_tensors_become_tensors(packages):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lossreg import Loss, LossWrapper
-from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, ShapeError
+from lossreg.errors import ArgumentError, DtypeError, MissingKeyError, RangeError, ShapeError
 from lossreg.losses.deep_supervision import DeepSupervision
 
 SIZES = (8, 4, 2)
@@ -115,6 +116,13 @@ def test_what_is_no_output_is_named(pred: Any, error: type[Exception], message: 
         DeepSupervision(l1(pred_key="seg", gt_key="mask"), "seg")(pred, {"mask": TARGET})
 
 
+@pytest.mark.parametrize(("outputs", "keys"), [("seg", "seg"), (["seg", "aux"], "aux"), ("a*", "aux")])
+def test_an_output_that_is_none_is_missing(outputs: Any, keys: str) -> None:
+    pred = {"seg": OUTPUTS[0], "aux": OUTPUTS[1], keys: None}
+    with pytest.raises(MissingKeyError, match=rf"in pred_batch, found the keys .*'{keys} \(None\)'"):
+        DeepSupervision(l1(gt_key="mask"), outputs)(pred, {"mask": TARGET})
+
+
 @pytest.mark.parametrize("given", [1, 2, 4])
 def test_weights_for_other_than_the_outputs_are_refused(given: int) -> None:
     loss = DeepSupervision(l1(gt_key="mask"), "seg", weights=[1.0] * given)
@@ -163,6 +171,57 @@ def test_an_ignored_value_is_not_blended_into_its_neighbours() -> None:
     loss = DeepSupervision(LossWrapper(Ignoring(255), "x", gt_key="mask"), ["a"], resize="bilinear")
     value, _ = loss({"a": torch.zeros(1, 1, 1, 3)}, {"mask": target})
     assert value.item() == pytest.approx((1.0 + 0.5) / 2)
+
+
+def interpolated(size: int, new: int) -> np.ndarray[Any, Any]:
+    """Return (new, size) the weights of linear interpolation, pixel centres at halves."""
+    weights = np.zeros((new, size))
+    for i in range(new):
+        place = max((i + 0.5) * size / new - 0.5, 0.0)
+        low = int(place)
+        weights[i, low] += 1 - (place - low)
+        weights[i, min(low + 1, size - 1)] += place - low
+    return weights
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.int64])
+@pytest.mark.parametrize("channels", [None, 1, 2])
+def test_a_pixel_counts_where_all_that_is_blended_into_it_does(dtype: torch.dtype, channels: int | None) -> None:
+    make = torch.Generator().manual_seed(3)
+    target = torch.rand(2, 2, 7, 8, generator=make)
+    shape = (2, 7, 8) if channels is None else (2, channels, 7, 8)
+    mask = torch.rand(shape, generator=make) < 0.8
+    kept = (mask.unsqueeze(1) if channels is None else mask).expand_as(target)
+    outputs = [torch.rand(2, 2, *size, generator=make).requires_grad_() for size in ((7, 8), (3, 5), (9, 4), (2, 2))]
+    loss = DeepSupervision(l1(pred_key="seg", gt_key="y"), "seg", weights="same", resize="bilinear")
+    loss.take_mask("gt.m")
+    batch = {"y": torch.where(kept, target, torch.nan), "m": mask.to(dtype)}
+
+    expected = 0.0
+    for output in outputs:
+        rows, columns = (interpolated(s, n) for s, n in zip((7, 8), output.shape[2:], strict=True))
+        weights = np.einsum("ih,jw->ijhw", rows, columns)
+        blended = np.einsum("ijhw,nchw->ncij", weights, target.double().numpy())
+        lost = np.einsum("ijhw,nchw->ncij", weights > 0, ~kept.numpy()) > 0
+        assert 0 < lost.mean() < 1
+        expected += np.abs(output.detach().double().numpy() - blended)[~lost].mean()
+
+    value, _ = loss({"seg": outputs}, batch)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    value.backward()
+    assert all(output.grad is not None and output.grad.isfinite().all() for output in outputs)
+    assert torch.equal(batch["m"], mask.to(dtype))
+
+
+@pytest.mark.parametrize("size", [8, 4])
+@pytest.mark.parametrize(("value", "message"), [(255.0, "divide a mask of 0 and 255 by 255"), (0.5, "holds fractions")])
+def test_a_mask_of_other_numbers_is_refused_before_it_is_resized(size: int, value: float, message: str) -> None:
+    loss = DeepSupervision(l1(pred_key="seg", gt_key="y"), "seg", resize="bilinear")
+    loss.take_mask("gt.m")
+    with pytest.raises(RangeError, match=rf"loss 'l1': 'gt\.m' .*{message}"):
+        loss(
+            {"seg": [torch.zeros(1, 1, size, size)]}, {"y": torch.zeros(1, 1, 8, 8), "m": torch.full((1, 8, 8), value)}
+        )
 
 
 def test_class_indices_of_a_floating_dtype_are_not_blended() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossreg import Loss, LossWrapper, Mean, MultiLoss
-from lossreg.errors import ArgumentError, RangeError, ShapeError
+from lossreg.errors import ArgumentError, BatchError, RangeError, ShapeError
 from lossreg.losses.mean import Elements, aligned, blanked, counted, fitting, largest, portion, product
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
@@ -208,6 +208,32 @@ def test_a_bad_mask_is_refused_by_its_key(keys, batch, error, message):
     loss.take_mask(**keys)
     with pytest.raises(error, match=f"loss 'height': {message}"):
         loss({"height": torch.ones(2, 2)}, {"height": torch.ones(2, 2), **batch})
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"), [("sample_weight", "pred.m"), ("sample_weight", "gt.m"), ("mask", "gt.m")]
+)
+def test_weights_that_require_a_gradient_are_refused_where_there_are_gradients(argument, key):
+    loss = Height("height")
+    loss.take_mask(**{argument: key})
+    height, m = torch.full((2, 2), 3.0, requires_grad=True), torch.tensor([1.0, 0.0], requires_grad=True)
+
+    def value(weights):
+        batches = ({"height": height}, {"height": torch.ones(2, 2)})
+        batches[key.startswith("gt.")]["m"] = weights
+        return loss(*batches)[0]
+
+    with pytest.raises(
+        BatchError, match=rf"loss 'height': '{key}' requires a gradient, .* detach\(\) it, or write a loss"
+    ):
+        value(m)
+    assert torch.equal(torch.autograd.grad(value(m.detach()), height)[0], torch.tensor([[0.5, 0.5], [0.0, 0.0]]))
+    with torch.no_grad():
+        assert value(m) == 2.0
+    compiled = torch.compile(value, backend="eager", fullgraph=True)
+    assert compiled(m.detach()) == 2.0
+    with torch.no_grad():
+        assert compiled(m) == 2.0
 
 
 @pytest.mark.parametrize(

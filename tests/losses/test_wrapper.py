@@ -527,6 +527,21 @@ def test_what_cannot_be_chosen_for_a_loss_of_batches_is_refused(options):
         LossWrapper(OriginalLoss("height"), **options)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "per_sample", "sum", "none"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_reduction_is_refused_for_a_loss_of_ours(reduction, compiled):
+    loss = torch.compile(Gap("gap"), backend="eager") if compiled else Gap("gap")
+    with pytest.raises(ArgumentError, match="reduction: has no effect, since Gap reads the batches itself") as caught:
+        LossWrapper(loss, reduction=reduction)
+    assert [problem.kind for problem in caught.value.problems] == ["conflict"]
+
+
+def test_values_that_a_loss_leaves_may_be_left_by_its_wrapper_too():
+    inner = LossWrapper(nn.L1Loss(), "inner", pred_key="p", gt_key="t", reduction="none")
+    found, _ = LossWrapper(inner, "outer", gt_key="u", reduction="none")({"p": PRED}, {"u": GT})
+    assert torch.equal(found, (PRED - GT).abs())
+
+
 @pytest.mark.parametrize("loss", [OriginalLoss("height"), Gap("gap")])
 def test_inputs_are_refused_for_a_loss_of_batches(loss):
     with pytest.raises(
@@ -831,6 +846,45 @@ def test_a_sum_of_what_is_reduced_already_is_refused():
 
     with pytest.raises(ShapeError, match="reduction 'sum' has no effect, since mean_error reduces its values itself"):
         LossWrapper(mean_error, "l1", reduction="sum")(torch.ones(2, 3), torch.zeros(2, 3))
+
+
+class Scaled(nn.Module):
+    """A loss with values of elements, and a reduction that it does not check when it is made."""
+
+    def __init__(self, reduction="mean"):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, pred, target):
+        return 2 * F.l1_loss(pred, target, reduction=self.reduction)
+
+
+@pytest.mark.parametrize("found", ["Sum", "avg", "MEAN", "batchmean"])
+@pytest.mark.parametrize("make", [nn.L1Loss, lambda **own: functools.partial(F.l1_loss, **own)])
+def test_an_own_reduction_that_torch_does_not_know_is_refused(make, found):
+    message = f"^(L1Loss|l1_loss): reduction: expected 'mean', 'sum' or 'none', found '{found}'"
+    with pytest.raises(ArgumentError, match=message):
+        LossWrapper(make(reduction=found))
+
+
+def test_an_own_reduction_is_refused_where_the_values_of_elements_are_given():
+    values = functools.partial(F.l1_loss, reduction="none")
+    with pytest.raises(ArgumentError, match=r"Scaled: reduction: expected .* found 'Sum' \(did you mean 'sum'\?\)"):
+        LossWrapper(Scaled("Sum"), unit="values", values_of=lambda p, t: 2 * values(p, t))
+    assert LossWrapper(Scaled("avg"), "a").unit is None  # its own affair: its values are not taken
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.KLDivLoss(reduction="batchmean"),
+        functools.partial(F.kl_div, reduction="batchmean"),
+        functools.partial(F.l1_loss, reduction=None),
+        nn.L1Loss(reduction=7),
+    ],
+)
+def test_other_reductions_of_torch_and_such_that_are_no_text_are_left_to_the_loss(loss):
+    assert isinstance(LossWrapper(loss, "a"), LossWrapper)
 
 
 class Launches(TorchDispatchMode):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import io
 import logging
+import pickle
 from types import ModuleType
 
 import pytest
@@ -196,6 +199,39 @@ def test_a_csv_file_gets_a_row_a_step_and_a_column_for_each_new_name(tmp_path):
     assert [row["losses/train_near"] for row in rows] == ["1.0", "", "1.0", ""]
     assert [row["losses/val_near"] for row in rows] == ["", "2.0", "", "2.0"]
     assert [row["step"] for row in rows] == ["1"] * 4
+
+
+def as_bytes(criterion):
+    return pickle.loads(pickle.dumps(criterion))
+
+
+def saved(criterion):
+    file = io.BytesIO()
+    torch.save(criterion, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [as_bytes, saved, copy.deepcopy])
+@pytest.mark.parametrize("watch", [TermLog, lambda criterion, writer: Monitor(criterion, writer=writer, every=1)])
+def test_a_copy_of_the_criterion_writes_nothing(tmp_path, copied, watch):
+    criterion, path = criterion_of(), tmp_path / "terms.csv"
+    own = watch(criterion, path)
+    forward(criterion, [1.0])
+    other = copied(criterion)
+    (watching,) = [hook.__self__ for hook in other._forward_hooks.values() if hasattr(hook, "__self__")]
+    assert watching is not own
+    assert watching.criterion is other
+    before = path.read_text() if path.exists() else ""
+    forward(other, [2.0])
+    if isinstance(own, TermLog):
+        assert watching.step()["losses/train_near"] == 1.5  # of both forwards
+    assert (path.read_text() if path.exists() else "") == before
+    watching.close()
+    assert len(other._forward_hooks) == len(criterion._forward_hooks) - 1
+    forward(criterion, [2.0])
+    if isinstance(own, TermLog):
+        own.step()
+    assert len(path.read_text()) > len(before)
 
 
 @pytest.mark.parametrize(

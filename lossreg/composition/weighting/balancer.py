@@ -12,6 +12,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
 from lossreg.composition.weighting.shared import gradients, length
 from lossreg.errors import WeightingError
+from lossreg.losses.constants import register_constant
 from lossreg.losses.nested import tensors_in
 
 _LEAST = 1e-12
@@ -93,9 +94,8 @@ class Balancer(Weighting):
         n = len(self.names)
         self.register_buffer("sums", torch.zeros(n))
         self.register_buffer("ages", torch.zeros(n))
-        # no checkpoint holds them: real, too, where the model is built on meta
         shares = [self.ratios.get(name, 1.0) for name in self.names]
-        self.register_buffer("_ratios", torch.tensor(shares, device="cpu"), persistent=False)
+        register_constant(self, "_ratios", torch.tensor(shares, device="cpu"))
         self.register_buffer("ratio_sum", torch.tensor(sum(shares)))
 
     def weights(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lossreg.arguments import Arguments
 from lossreg.composition.weighting.base import Domain, Weighting, softmax
+from lossreg.losses.constants import register_constant
 
 
 class SoftAdapt(Weighting):
@@ -50,8 +51,7 @@ class SoftAdapt(Weighting):
             scale="common" if self.normalized else "none",
             reason="with loss_weighted it weighs by the means of values",
         )
-        # no checkpoint holds it: real, too, where the model is built on meta
-        self.register_buffer("_stencil", torch.tensor(_backward_difference(self.order), device="cpu"), persistent=False)
+        register_constant(self, "_stencil", torch.tensor(_backward_difference(self.order), device="cpu"))
 
     def bind(self, names: Sequence[str]) -> None:
         """Allocate the history."""

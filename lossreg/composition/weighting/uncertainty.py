@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossreg.arguments import Arguments
 from lossreg.composition.vectors import chosen
 from lossreg.composition.weighting.base import Coefficients, Domain, Weighting
+from lossreg.losses.constants import register_constant
 
 
 class Uncertainty(Weighting):
@@ -77,9 +78,8 @@ class Uncertainty(Weighting):
         given.members("classification", self.classification, self.names, "term")
         given.done()
         self.s = nn.Parameter(torch.zeros(len(self.names)))
-        # no checkpoint holds them: real, too, where the model is built on meta
         halves = torch.tensor([1.0 if name in self.classification else 0.5 for name in self.names], device="cpu")
-        self.register_buffer("_halves", halves, persistent=False)
+        register_constant(self, "_halves", halves)
 
     def weights(self) -> Tensor:
         """Return (n,) `exp(-s) / 2`."""

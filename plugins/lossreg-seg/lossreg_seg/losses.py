@@ -218,7 +218,7 @@ class SegLoss(Loss):
             for batch in (gt_batch, pred_batch)
             if isinstance(batch, Mapping)
             for key, value in batch.items()
-            if key in (*_MIXUP, "mixup_pred")
+            if key in (*_MIXUP, "mixup_pred") and value is not None
         }
         if not both:
             return {}

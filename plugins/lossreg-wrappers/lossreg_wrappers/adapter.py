@@ -15,6 +15,7 @@ from lossreg import LossWrapper, Mean
 from lossreg.arguments import Arguments
 from lossreg.errors import RangeError, ShapeError
 from lossreg.losses.base import can_look, holds, is_within, zero_on_graph
+from lossreg.losses.constants import register_constant
 from lossreg.losses.elementwise import unit_of
 from lossreg.losses.mean import Count, Elements, blanked, blanked_in, product
 from lossreg.losses.nested import mapped, tensors_in
@@ -94,6 +95,7 @@ class LibraryLoss(LossWrapper):
         unmasked: str = "",
         **options: Any,
     ) -> None:
+        _adopt_constants(loss_func)  # before a copy of the loss, which shares its buffers, is made for its elements
         target = choose(target, loss_func)
         if target not in TARGETS:
             raise ValueError(f"target: expected {'|'.join(TARGETS)}, found {target!r}")
@@ -134,7 +136,6 @@ class LibraryLoss(LossWrapper):
                 + self._advised()
             )
         self._convert = self._conversion()
-        _adopt_constants(loss_func)
 
     # --- elements ---------------------------------------------------------------------------------
 
@@ -457,12 +458,15 @@ def _renamed(
 
 
 def _adopt_constants(loss_func: Any) -> None:
-    """Register the tensor attributes of a loss as buffers, so that they move to its device."""
+    """Make constants of the tensor attributes of a loss, and of its buffers that are in no checkpoint."""
     for module in loss_func.modules() if isinstance(loss_func, nn.Module) else ():
-        for name, value in list(vars(module).items()):
-            if type(value) is Tensor:
-                delattr(module, name)
-                module.register_buffer(name, value, persistent=False)
+        plain = {name: value for name, value in vars(module).items() if type(value) is Tensor}
+        for name in plain:
+            delattr(module, name)
+        buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        for name, value in (plain | buffers).items():
+            if value is not None:
+                register_constant(module, name, value)
 
 
 # --- conversions of predictions -------------------------------------------------------------------

@@ -26,6 +26,7 @@ from lossreg.arguments import Arguments
 from lossreg.composition.vectors import chosen
 from lossreg.composition.weighting.base import Coefficients, Domain
 from lossreg.composition.weighting.uncertainty import averaged
+from lossreg.losses.constants import register_constant
 from lossreg.losses.ranks import add_up, several
 
 PerTerm: TypeAlias = Mapping[str, float] | Sequence[float]
@@ -73,8 +74,10 @@ class Scalarized(Weighting):
         given = Arguments(type(self).__name__)
         for name, numbers in self.per_term().items():
             found = None if numbers is None else _numbers(given, name, numbers, self.names)
-            # no checkpoint holds them: real, too, where the model is built on meta
-            self.register_buffer(f"_{name}", found, persistent=False)
+            if found is None:
+                self.register_buffer(f"_{name}", None, persistent=False)
+            else:
+                register_constant(self, f"_{name}", found)
         given.done()
         self.scalarizer = self.make(n)
 
@@ -390,8 +393,8 @@ class Learned(Scalarized):
     def bind(self, names: Sequence[str]) -> None:
         """Make the scalarizer; no value is kept."""
         super().bind(names)
-        for name in ("last", "seen"):  # no checkpoint holds them: real, too, where the model is built on meta
-            self.register_buffer(name, getattr(self, name).new_ones(len(self.names), device="cpu"), persistent=False)
+        for name in ("last", "seen"):
+            register_constant(self, name, getattr(self, name).new_ones(len(self.names), device="cpu"))
 
     def linear(self) -> tuple[Tensor, Tensor]:
         """Return (n,) weights and (n,) addends on the graph of the parameter."""

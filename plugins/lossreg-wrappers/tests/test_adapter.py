@@ -129,6 +129,13 @@ def test_one_key_for_two_predictions_is_an_error(term):
         term({"loss": "torch/CosineEmbeddingLoss", "pred_key": "a"})
 
 
+@pytest.mark.parametrize(("option", "key"), [("pred_key", "x"), ("gt_key", "y")])
+def test_a_key_beside_inputs_of_the_term_is_an_error_at_its_place(term, option, key):
+    block = {"loss": "torch/L1Loss", option: key, "wrap": {"inputs": ["pred.a", "gt.b"]}}
+    with pytest.raises(lossreg.ConfigError, match=rf"loss_list\[0\]\.{option}: has no effect beside inputs"):
+        term(block)
+
+
 def test_plain_tensors_of_a_loss_become_buffers():
     class Weighted(nn.Module):
         def __init__(self) -> None:
@@ -141,6 +148,52 @@ def test_plain_tensors_of_a_loss_become_buffers():
     made = LibraryLoss(Weighted(), takes="values")
     assert made.to(torch.float32).loss_func.weight.dtype == torch.float32
     assert set(made.state_dict()) == set(lossreg.LossWrapper(nn.MSELoss()).state_dict())
+
+
+class Weighted(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.reduction, self.weight = "mean", weight
+
+    def forward(self, pred, target):
+        values = self.weight * (pred - target).abs()
+        return values if self.reduction == "none" else values.mean()
+
+
+def from_plain_tensor():
+    return LibraryLoss(Weighted(torch.tensor(3.0)), takes="values", unit="values", reduction="sum")
+
+
+def from_library():
+    pytest.importorskip("kornia")
+    return lossreg.create_loss("kornia/FocalLoss", alpha=0.5, weight=[1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "target"),
+    [(from_library, CLASSES), (from_plain_tensor, MASK)],
+)
+def test_constants_of_a_loss_are_right_after_meta_and_a_checkpoint(make, target):
+    original, other = make(), make().to("meta").to_empty(device="cpu")
+    for buffer in other.buffers():
+        buffer.fill_(77)
+    other.load_state_dict(original.state_dict())
+    assert torch.equal(other.loss_func.weight, original.loss_func.weight)
+    torch.testing.assert_close(other(LOGITS, target)[0], original(LOGITS, target)[0])
+
+
+def test_values_of_elements_follow_a_plain_tensor_of_the_loss():
+    made = from_plain_tensor().double()
+    (values,) = made._unreduced
+    assert values.weight is made.loss_func.weight
+    torch.testing.assert_close(made(LOGITS.double(), MASK)[0], 3.0 * (LOGITS.double() - MASK).abs().sum())
+
+
+def test_a_constant_that_a_loss_makes_on_meta_is_named_where_a_checkpoint_is_loaded():
+    with torch.device("meta"):
+        made = LibraryLoss(Weighted(torch.tensor(3.0)), takes="values")
+    with pytest.raises(lossreg.LossregError, match="Weighted: its constant 'weight' was made on meta"):
+        made.load_state_dict(LibraryLoss(Weighted(torch.tensor(3.0)), takes="values").state_dict(), assign=True)
 
 
 @pytest.mark.parametrize("text", ["logit", "tanh logits", "softmax", ""])

@@ -85,6 +85,19 @@ def train(step, parameters, steps):
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_weights_are_right_after_meta_and_a_checkpoint(case):
+    original, other = criterion(CASES[case][0]()), criterion(CASES[case][0]())
+    original({"y": torch.linspace(-0.3, 0.8, 4, requires_grad=True)}, {})
+    other.to("meta").to_empty(device="cpu")
+    for tensor in (*other.parameters(), *other.buffers()):
+        tensor.data.fill_(77)
+    other.load_state_dict(original.state_dict())
+    for name, buffer in original.named_buffers():
+        assert torch.equal(dict(other.named_buffers())[name], buffer), name
+    assert torch.equal(other.weighting.weights(), original.weighting.weights())
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_values_gradients_and_state_are_torchjds_over_steps(case):
     """On one batch, whose values after a step are those that the next forward brings."""
     make, make_theirs = CASES[case]
