@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from lossreg.losses.base import Batch
 from lossreg.losses.nested import mapped
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Subject, close, floating, gradients, tensors
+from lossreg.testing.subject import Subject, at_epoch, close, floating, gradients, tensors
 
 _READS = (
     "cannot be called on meta tensors",
@@ -108,7 +108,7 @@ class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _value_on_meta(subject: Subject) -> Tensor:
     """Return the value for a batch on the device `meta`, whose tensors have shapes and dtypes but no numbers."""
     loss, (pred, gt) = subject.loss().to("meta"), subject.batch()
-    actual: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False)[0]
+    actual: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False, **at_epoch(loss))[0]
     return actual
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lossreg.errors import BatchError
 from lossreg.losses.nested import mapped, tensors_in
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Change, Subject, close, floating, gradients, imported, tensors
+from lossreg.testing.subject import Change, Subject, at_epoch, close, floating, gradients, imported, tensors
 
 _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
@@ -61,7 +61,7 @@ def deterministic(subject: Subject) -> None:
     Keep no state between calls, and draw no random numbers.
     """
     loss, batch = subject.loss(), subject.batch()
-    first, second = (loss(*batch, normalize=False)[0] for _ in range(2))
+    first, second = (loss(*batch, normalize=False, **at_epoch(loss))[0] for _ in range(2))
     require(torch.equal(first, second), f"two calls gave {first:.9g} and {second:.9g}")
 
 

@@ -58,13 +58,13 @@ class Subject:
         preds, gts = (self.example or functools.partial(_plain_example, self.loss()))()
         return mapped(preds, lambda t: _leaf(pred(t) if pred else t)), mapped(gts, gt or (lambda t: t))
 
-    def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None) -> Tensor:
-        """Return the raw value; random numbers are the same at every call."""
+    def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None, epoch: float = 0) -> Tensor:
+        """Return the raw value, at an epoch if the loss takes one; random numbers are the same at every call."""
         loss = self.loss() if loss is None else loss
         pred, gt = self.batch() if batch is None else batch
         with torch.random.fork_rng(devices=[]):
             self.seed()
-            value: Tensor = loss(pred, gt, normalize=False)[0]
+            value: Tensor = loss(pred, gt, normalize=False, **at_epoch(loss, epoch))[0]
             return value
 
     def seed(self) -> None:
@@ -77,6 +77,11 @@ class Subject:
     def samples(self) -> int:
         """Return the number of samples, the size of axis 0 of the predictions."""
         return min(len(t) if t.dim() else 0 for t in tensors(self.batch()[0]))
+
+
+def at_epoch(loss: Any, epoch: float = 0) -> dict[str, float]:
+    """Return the keyword argument `epoch` for a loss that takes it, and nothing for another."""
+    return {"epoch": epoch} if loss.takes_epoch else {}
 
 
 def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:

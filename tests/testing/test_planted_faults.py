@@ -71,6 +71,13 @@ def test_a_sound_loss_passes(planted):
     }
 
 
+@pytest.mark.parametrize("name", ["Grows", "growing"])
+def test_a_loss_that_takes_the_epoch_passes(planted, name):
+    inputs = {"inputs": ["pred.seg", "gt.gt_polygons_image", "epoch"]} if name == "growing" else {}
+    report = check_loss(getattr(planted, name), wrap=inputs)
+    assert report.passed, report
+
+
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_planted_fault_is_found_and_nothing_else(planted, check):
     name, fields = FAULTS[check]
