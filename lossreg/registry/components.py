@@ -31,11 +31,19 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Entry(Generic[S]):
-    """A spec with the plugin that offers it."""
+    """A spec with the plugin that offers it.
+
+    Attributes:
+        spec: the spec.
+        plugin: the plugin; `LOCAL` for what `lossreg.register` registered.
+        local: the registered object, instead of what is at the spec's target.
+        registrar: the plugin that registered it at its import; None for a script.
+    """
 
     spec: S
     plugin: Plugin
     local: Any = None
+    registrar: Plugin | None = None
 
     @property
     def name(self) -> str:
@@ -315,9 +323,11 @@ def _initials(name: str) -> str:
 
 
 def _listed(entries: Iterable[Entry[Any]]) -> str:
-    return " and ".join(
-        f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})"
-        if entry.plugin.distribution
-        else entry.name
-        for entry in entries
-    )
+    return " and ".join(entry.name + _whose(entry) for entry in entries)
+
+
+def _whose(entry: Entry[Any]) -> str:
+    """Return in brackets whose component it is; empty for one of a script."""
+    if entry.registrar is not None:
+        return f" (registered by {entry.registrar.origin})"
+    return f" ({entry.plugin.distribution} {entry.plugin.version})" if entry.plugin.distribution else ""
