@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -13,12 +14,42 @@ from torch import Tensor
 from lossreg.errors import BatchError
 from lossreg.losses.nested import mapped, tensors_in
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Change, Subject, at_epoch, close, floating, gradients, imported, tensors
+from lossreg.testing.subject import Batches, Change, Subject, at_epoch, close, floating, gradients, imported, tensors
 
 _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
 
 @check("builds")
+def runs(subject: Subject) -> None:
+    """The example returns a pair of batches with the same numbers at each call, and the loss takes it.
+
+    Let `example` return `(pred_batch, gt_batch)`, and seed a generator in it. Let the loss take what is in them, by its
+    signature or by `wrap={"inputs": ...}` in the spec, and return a scalar tensor or a `Mean`.
+    """
+    first, second = (_given(subject) for _ in range(2))
+    pairs = list(zip_longest(tensors(*first), tensors(*second)))
+    require(all(_same(*pair) for pair in pairs), "the example returns other numbers at each call")
+    subject.value(batch=(mapped(first[0], Tensor.detach), mapped(first[1], Tensor.detach)))
+
+
+def _given(subject: Subject) -> Batches:
+    """Return what the example returns, which must be a pair."""
+    try:
+        given = subject.given()
+    except Exception as error:
+        raise Broken(f"the example raised {type(error).__name__}: {error}") from error
+    is_pair = isinstance(given, (tuple, list)) and len(given) == 2
+    require(is_pair, f"the example: expected (pred_batch, gt_batch), found a {type(given).__name__}")
+    return given
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    return torch.allclose(first, second, 0, 0, equal_nan=True)
+
+
+@check("runs")
 def batch_untouched(subject: Subject) -> None:
     """The loss does not change the keys or the values of the batches.
 
@@ -34,8 +65,7 @@ def batch_untouched(subject: Subject) -> None:
             require(all(side[key] is old[key] for key in old), f"a value of {name} was replaced")
         for key, copied in copies.items():
             pairs = zip(tensors_in(old[key]), tensors_in(copied), strict=True)
-            same = all(torch.allclose(ours, other, 0, 0, equal_nan=True) for ours, other in pairs)
-            require(same, f"the tensor {key!r} of {name} was changed")
+            require(all(_same(*pair) for pair in pairs), f"the tensor {key!r} of {name} was changed")
 
 
 @check("builds", "batch_untouched")

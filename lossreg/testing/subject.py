@@ -55,8 +55,12 @@ class Subject:
 
     def batch(self, pred: Change | None = None, gt: Change | None = None) -> Batches:
         """Return a new batch with changed tensors; floating predictions are leaves that require a gradient."""
-        preds, gts = (self.example or functools.partial(_plain_example, self.loss()))()
+        preds, gts = self.given()
         return mapped(preds, lambda t: _leaf(pred(t) if pred else t)), mapped(gts, gt or (lambda t: t))
+
+    def given(self) -> Batches:
+        """Return what the example returns, or a plain example if none is declared."""
+        return (self.example or functools.partial(_plain_example, self.loss()))()
 
     def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None, epoch: float = 0) -> Tensor:
         """Return the raw value, at an epoch if the loss takes one; random numbers are the same at every call."""

@@ -63,6 +63,14 @@ class TakesATensor(Sound):
         self.register_buffer("factor", factor.clone())
 
 
+class Unreduced(Sound):
+    """It returns a value for each sample."""
+
+    def between(self, pred, gt):
+        """Return the means over the pixels."""
+        return (pred - gt).square().flatten(1).mean(1)
+
+
 class Clamps(Sound):
     """It changes the target in place."""
 
@@ -322,6 +330,21 @@ def equal_pixels():
     pred, gt = (torch.rand(2, 3, 8, 8, generator=generator) for _ in range(2))
     pred[..., 0] = gt[..., 0]
     return {"seg": pred}, {"gt_polygons_image": gt}
+
+
+def unseeded():
+    """Return a batch of other numbers at each call."""
+    return {"seg": torch.rand(2, 3, 8, 8)}, {"gt_polygons_image": torch.zeros(2, 3, 8, 8)}
+
+
+def alone():
+    """Return one batch where two are expected."""
+    return {"seg": torch.ones(2, 3, 8, 8)}
+
+
+def unreadable():
+    """Fail as a file would that is not there."""
+    raise OSError("no such file")
 
 
 def nothing_valid():

@@ -17,6 +17,7 @@ FAULTS = {
     "documented": ("Undocumented", {}),
     "parameters_match": ("Sound", {"hidden": ("factor",)}),
     "builds": ("NeedsAnArgument", {}),
+    "runs": ("Unreduced", {}),
     "batch_untouched": ("Clamps", {}),
     "value": ("Detached", {}),
     "deterministic": ("Random", {}),
@@ -87,6 +88,45 @@ def test_a_planted_fault_is_found_and_nothing_else(planted, check):
     assert report.failures[0].message.endswith(advice)
     assert promise
     assert advice
+
+
+@pytest.mark.parametrize(
+    ("example", "found"),
+    [
+        ("unseeded", "the example returns other numbers at each call"),
+        ("alone", "the example: expected (pred_batch, gt_batch), found a dict"),
+        ("unreadable", "the example raised OSError: no such file"),
+    ],
+)
+def test_an_example_that_is_none_is_the_one_finding(planted, example, found):
+    report = check_loss(planted.Sound, example=f"planted:{example}")
+    assert [result.check for result in report.failures] == ["runs"], report
+    assert report.failures[0].message.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [(1.0, "found float"), (None, "found NoneType"), ({"loss": torch.ones(())}, "found dict")],
+)
+def test_what_a_loss_returns_that_is_no_value_is_the_one_finding(returned, found):
+    def loss(pred, gt):
+        """Return what is no value."""
+        return returned
+
+    report = check_loss(loss)
+    assert [result.check for result in report.failures] == ["runs"], report
+    assert found in report.failures[0].message
+
+
+def test_a_loss_of_other_arguments_is_told_of_inputs():
+    def loss(pred, gt, weight):
+        """Return a weighted error."""
+        return ((pred - gt).square() * weight).mean()
+
+    (failure,) = check_loss(loss).failures
+    assert failure.check == "runs"
+    assert "missing 1 required positional argument: 'weight'" in failure.message
+    assert 'wrap={"inputs": ...}' in failure.message
 
 
 def test_arguments_that_yaml_cannot_hold(planted):
