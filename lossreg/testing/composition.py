@@ -18,7 +18,7 @@ from lossreg.testing.contract import NotApplicable, applies, check, require
 from lossreg.testing.subject import Batches, Subject, at_epoch, close, gradients, tensors
 
 
-@check("value")
+@check("deterministic")
 def declared_keys(subject: Subject) -> None:
     """If the loss declares keys, it reads only the keys in `requires` and `optional`.
 
@@ -73,7 +73,7 @@ def in_multiloss(subject: Subject) -> None:
     require(all(close(b - a, c, 1e-3) for a, b, c in both), "its gradients do not match its contribution")
 
 
-@check("value")
+@check("deterministic")
 def permutable(subject: Subject) -> None:
     """If the spec declares it, permuting the samples does not change the value.
 

@@ -111,7 +111,7 @@ def builds(subject: Subject) -> None:
     require(all(t.device.type == "cpu" for t in others), "without a device argument its tensors are not on the CPU")
 
 
-@check("builds", "value")
+@check("builds", "deterministic")
 def builds_from_yaml(subject: Subject) -> None:
     """The loss can be built from YAML, by its name and by each of its dotted paths, with the same value.
 

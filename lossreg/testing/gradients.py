@@ -47,7 +47,8 @@ def gradients_finite(subject: Subject) -> None:
 def gradients_right(subject: Subject) -> None:
     """The gradients agree with finite differences in float64.
 
-    Correct the `backward` of the autograd function. If a value is not differentiable, declare an exception.
+    Correct the `backward` of the autograd function. If a value is not differentiable, or a part of it is detached on
+    purpose, declare an exception.
     """
     double = floating(torch.float64)
     loss, (pred, gt) = subject.loss().double(), subject.batch(double, double)
@@ -125,7 +126,7 @@ def _line_of(error: BaseException) -> str:
     return f"`{(lines or frames)[-1].line}`"
 
 
-@check("no_host_read")
+@check("no_host_read", "deterministic")
 def compiles(subject: Subject) -> None:
     """The loss compiles with `torch.compile(fullgraph=True)` and returns the same value.
 

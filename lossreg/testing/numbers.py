@@ -95,7 +95,7 @@ def deterministic(subject: Subject) -> None:
     require(torch.equal(first, second), f"two calls gave {first:.9g} and {second:.9g}")
 
 
-@check("value")
+@check("deterministic")
 def dtype_follows(subject: Subject) -> None:
     """For a batch of float64 the value is float64 and close to that of float32.
 
@@ -119,12 +119,12 @@ def no_wider(subject: Subject) -> None:
     require(actual.dtype == torch.float32, f"expected torch.float32, found {actual.dtype}")
 
 
-@check("gradients_finite")
+@check("gradients_finite", "deterministic")
 def half_precision(subject: Subject) -> None:
     """Under autocast, for half-precision predictions, the value is close to that of float32 and gradients are finite.
 
-    Compute sums, exponentials and divisions in float32 (`pred.float()`). In float16, 1e-8 is zero and 65504 is the
-    largest number.
+    Compute sums, exponentials and divisions in float32, and leave float64 as it is:
+    `pred.to(torch.promote_types(pred.dtype, torch.float32))`. In float16, 1e-8 is zero and 65504 is the largest number.
     """
     expected = subject.value()
     for dtype in (torch.bfloat16, torch.float16):
@@ -145,7 +145,9 @@ def half_precision(subject: Subject) -> None:
 def real_size(subject: Subject) -> None:
     """Under autocast, for 512 x 512 images of bfloat16 or float16, value and gradients are close to those of float32.
 
-    Sum over pixels in float32 (`pred.float().sum()`). Such sums overflow in float16 and lose precision in bfloat16.
+    Sum over pixels in float32, and leave float64 as it is:
+    `pred.sum(dtype=torch.promote_types(pred.dtype, torch.float32))`. Such sums overflow in float16 and lose precision
+    in bfloat16.
     """
     enlarged, single = _enlarged(_image_size(subject)), floating(torch.float32)
     for dtype in (torch.bfloat16, torch.float16):
@@ -204,7 +206,7 @@ def one_pixel(subject: Subject) -> None:
     _sound(subject, "for images of one pixel", *[_cropped(size, (1,) * len(size))] * 2)
 
 
-@check("value")
+@check("deterministic")
 def memory_layout(subject: Subject) -> None:
     """The value is the same for tensors that are not contiguous, or channels-last.
 

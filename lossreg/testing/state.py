@@ -10,12 +10,13 @@ from lossreg.testing.contract import check, require
 from lossreg.testing.subject import Subject, at_epoch, close
 
 
-@check("value")
+@check("deterministic")
 def norm(subject: Subject) -> None:
     """`update_norm` sets the norm, a normalised forward divides by the norm, and `reset_norm` sets it to 1.
 
     Do not override these methods; write only `compute`.
     """
+    require(subject.value() != 0, "its value is 0 on the example; choose an example where it is not")
     loss = _calibrated(subject)
     raw, scale = subject.value(loss), loss.norm[0]
     require(close(scale, raw), f"norm after update_norm: expected {raw:.6g}, found {scale:.6g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import torch
@@ -93,6 +94,14 @@ class Random(Sound):
     def between(self, pred, gt):
         """Return the error times a random number."""
         return super().between(pred, gt) * torch.rand(())
+
+
+class RandomOfPython(Sound):
+    """It draws a random number that the kit does not seed."""
+
+    def between(self, pred, gt):
+        """Return the error times a random number."""
+        return super().between(pred, gt) * random.random()
 
 
 class Single(Sound):
@@ -239,6 +248,14 @@ class Sleeps(Sound):
         """Return the error after a while."""
         time.sleep(0)
         return super().between(pred, gt)
+
+
+class Hinge(Sound):
+    """It breaks nothing, but is 0 where the error is below 1."""
+
+    def between(self, pred, gt):
+        """Return by how much the errors are above 1."""
+        return ((pred - gt).abs() - 1).relu().mean()
 
 
 class KeepsItsNorm(Sound):

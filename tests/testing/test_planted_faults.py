@@ -90,6 +90,25 @@ def test_a_planted_fault_is_found_and_nothing_else(planted, check):
     assert advice
 
 
+def test_a_loss_that_draws_other_numbers_is_one_finding(planted):
+    lossreg.register("RandomOfPython", capabilities=("permutable",))(planted.RandomOfPython)
+    report = check_loss("local/RandomOfPython")
+    assert [result.check for result in report.failures] == ["deterministic"], report
+
+
+def test_a_loss_that_is_said_to_draw_is_checked_with_seeds(planted):
+    report = check_loss(planted.Random, exceptions={"deterministic": "it draws"})
+    assert report.passed, report
+    outcomes = {result.check: result.outcome for result in report.results}
+    assert (outcomes["norm"], outcomes["memory_layout"]) == ("passed", "passed")
+
+
+def test_a_value_of_zero_on_the_example_is_told_as_such(planted):
+    (failure,) = check_loss(planted.Hinge).failures
+    assert failure.check == "norm"
+    assert failure.message.startswith("its value is 0 on the example; choose an example where it is not")
+
+
 @pytest.mark.parametrize(
     ("example", "found"),
     [
