@@ -15,6 +15,7 @@ from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
+from lossreg.registry.signature import signature_of
 from lossreg.registry.specs import LossSpec
 
 
@@ -50,11 +51,18 @@ def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str 
         entry: the registered loss.
         arguments: constructor arguments; lists for the spec's `tensors` become float tensors.
         name: passed as `name` if the target is a `Loss`.
+
+    Raises:
+        PluginError: the target cannot be imported, or is a `Loss` whose constructor takes no `name`.
     """
     target = entry.load()
     kwargs = {key: _tensor(value) if key in entry.spec.tensors else value for key, value in arguments.items()}
     if inspect.isclass(target):
         if name is not None and issubclass(target, Loss):
+            signature = signature_of(target)
+            if not signature.open_ended and "name" not in [argument.name for argument in signature.arguments]:
+                method = f"{target.__name__}.__init__"
+                raise PluginError(f"{entry.origin}: {method} must take `name` and pass it to super().__init__(name)")
             kwargs["name"] = name
         return entry.construct(kwargs)
     return functools.partial(target, **kwargs) if kwargs and callable(target) else target

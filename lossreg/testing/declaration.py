@@ -103,7 +103,8 @@ def parameters_match(subject: Subject | Part) -> None:
 def builds(subject: Subject) -> None:
     """The loss can be built from its defaults, or from `example_args` if some parameters have none.
 
-    Give every parameter a default, or set valid `example_args` in the spec.
+    Give every parameter a default, or set valid `example_args` in the spec. Let the constructor of a `Loss` take `name`
+    and pass it to `super().__init__(name)`.
     """
     loss = subject.loss()
     require(isinstance(loss, Loss), f"expected a lossreg.Loss, found a {type(loss).__name__}")

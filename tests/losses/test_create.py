@@ -155,6 +155,37 @@ def test_a_loss_of_ours_is_returned_as_it_is(packages):
     assert wrapped.name == "x"
 
 
+@pytest.mark.parametrize("takes", ["self, beta=1.0"])
+def test_a_loss_of_ours_that_takes_no_name_is_told_to(packages, takes):
+    source = f"""
+    import lossreg
+    class Own(lossreg.Loss):
+        def __init__({takes}):
+            super().__init__("own")
+        def compute(self, pred_batch, gt_batch):
+            return pred_batch.mean()
+    """
+    packages.add("acme", losses={"Own": "acme_own:Own"}, modules={"acme_own.py": source})
+    packages.scan()
+    message = r"loss 'acme/Own' of plugin 'acme' .*: Own.__init__ must take `name` and pass it to super"
+    with pytest.raises(PluginError, match=message):
+        lossreg.create_loss("Own")
+    with pytest.raises(lossreg.ConfigError, match=message):
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "acme/Own"}]})
+
+
+def test_a_loss_of_ours_may_take_its_name_among_others(packages):
+    @lossreg.register("Own")
+    class Own(lossreg.Loss):
+        def __init__(self, **options):
+            super().__init__(**options)
+
+        def compute(self, pred_batch, gt_batch):
+            return pred_batch.mean()
+
+    assert lossreg.create_loss("Own", name="term").name == "term"
+
+
 # --- what is no loss --------------------------------------------------------------------------------
 
 

@@ -56,6 +56,14 @@ class NeedsAnArgument(Sound):
         self.factor = factor
 
 
+class TakesNoName(Sound):
+    """Its constructor does not take the name of the term."""
+
+    def __init__(self, factor=1.0):
+        super().__init__("fixed")
+        self.factor = factor
+
+
 class TakesATensor(Sound):
     """A parameter that YAML cannot express."""
 

@@ -148,6 +148,12 @@ def test_a_loss_of_other_arguments_is_told_of_inputs():
     assert 'wrap={"inputs": ...}' in failure.message
 
 
+def test_a_loss_that_takes_no_name_is_one_finding(planted):
+    (failure,) = check_loss(planted.TakesNoName).failures
+    assert failure.check == "builds"
+    assert "TakesNoName.__init__ must take `name` and pass it to super().__init__(name)" in failure.message
+
+
 def test_arguments_that_yaml_cannot_hold(planted):
     lossreg.register("TakesATensor", example_args={"factor": torch.tensor(2.0)})(planted.TakesATensor)
     report = check_loss("local/TakesATensor")
