@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Mapping
@@ -135,7 +136,8 @@ def _wrapped_by_plugin(entry: Entry[LossSpec], component: Any, name: str, option
         others = [plugin for plugin in manager.get_plugins() if plugin is not implementation.plugin]
         try:
             with foreign(f"wrapping {entry.origin} by {identity}"):
-                wrapped = manager.subset_hook_caller("lossreg_wrap", others)(loss=component, name=name, options=options)
+                hook = manager.subset_hook_caller("lossreg_wrap", others)
+                wrapped = hook(loss=component, name=name, options=copy.deepcopy(options))  # it may change its own
             if wrapped is not None and not isinstance(wrapped, Loss):
                 raise PluginError(
                     f"lossreg_wrap of {identity} for {entry.name!r}: expected a Loss, found {type(wrapped).__name__}"

@@ -302,6 +302,18 @@ def test_a_hook_of_another_plugin_that_is_broken_changes_nothing_but_a_warning(a
         assert lossreg.create_loss("Other")(A, B)[0] == 2.0
 
 
+@pytest.mark.parametrize("distribution", ["a-greedy", "z-greedy"])
+def test_a_hook_that_changes_its_options_changes_no_others(adapted, distribution):
+    body = "options['sign'] = 5\n    options.pop('style')\n    options['inputs'].clear()"
+    adapted.hooked(distribution, "greedy", f"@hookimpl\ndef lossreg_wrap(loss, name, options):\n    {body}")
+    adapted.scan()
+    inputs = {"inputs": {"guess": "pred.a"}}
+    for _ in range(2):
+        assert adopt(entry("Gap"), "x", {}, inputs)(A, B)[0] == 2.0
+    assert inputs == {"inputs": {"guess": "pred.a"}}
+    assert entry("Gap").spec.wrap == {"style": "keywords", "sign": 1}
+
+
 def test_a_broken_plugin_wraps_nothing(library):
     library.hooked("broken", "broken", WRAP + "\n@hookimpl\ndef lossreg_schedules():\n    raise RuntimeError\n")
     library.add("acme", losses={"Huge": "torch.nn:HuberLoss"})
