@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
-from lossreg.arguments import Arguments
+from lossreg.arguments import Arguments, shown
 from lossreg.errors import PluginError, PluginWarning, warn
 from lossreg.registry.components import LOCAL, Catalog, Entry
 from lossreg.registry.foreign import described
@@ -153,6 +153,9 @@ def register(
     Raises:
         PluginError: the name or a field is malformed.
     """
+    if not isinstance(name, str):
+        example = getattr(name, "__name__", "MyLoss")
+        raise PluginError(f"register: expected a name, found {shown(name)}; write @lossreg.register({example!r})")
     if kind not in _SPECS:
         raise PluginError(f"register: kind: expected {' or '.join(_SPECS)}, found {kind!r}")
     spec_type = _SPECS[kind]

@@ -132,6 +132,17 @@ def test_the_four_kinds():
     assert lossreg.list_losses("local/*") == []
 
 
+def test_a_decorator_without_a_name_says_what_to_write():
+    with pytest.raises(PluginError, match=r"register: expected a name, found .*; write @lossreg.register\('CLoss'\)"):
+
+        @lossreg.register
+        class CLoss(torch.nn.L1Loss):
+            pass
+
+    with pytest.raises(PluginError, match="register: expected a name, found None"):
+        lossreg.register(None)
+
+
 def test_what_is_malformed_is_refused_and_changes_nothing():
     with pytest.raises(
         PluginError, match="register: kind: expected loss or preprocess or weighting or schedule, found 'metric'"
