@@ -128,6 +128,20 @@ def test_the_decorator_for_what_is_not_installed_is_an_error():
         parametrize_losses(plugin="nobody")
 
 
+def test_a_broken_plugin_of_another_package_stops_no_tests(package):
+    metadata = package / "another-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: another\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lossreg]\nanother = not_there_at_all\n")
+    (package / "test_decorated.py").write_text(WITH_THE_DECORATOR)
+    done = run(package, "-W", "error", "--collect-only", "test_decorated.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(
+        package, "-W", "error", "--collect-only", "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "another"
+    )
+    assert "plugin 'another' (another 1.0) cannot be used" in done.stdout + done.stderr
+
+
 def test_the_plugin_starts_without_torch(package, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other packages' may import what they like
     (package / "test_light.py").write_text(
