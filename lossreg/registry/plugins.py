@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -173,7 +174,7 @@ class _Scan:
         try:
             _check_name(plugin)
             _check_core_version(package)
-            with watched(f"loading {plugin.origin}"):
+            with watched(f"loading {plugin.origin}"), warnings.catch_warnings():  # it may change the filters
                 module = load()
                 self.manager.register(module, name=identity)
                 if not self.manager.get_hookcallers(module):

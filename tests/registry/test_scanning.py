@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -97,6 +98,17 @@ def test_a_plugin_that_asks_for_losses_does_not_stop_a_later_scan(packages):
     packages.offering("sound", "sound", "Sound")
     lossreg.refresh()
     assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+
+
+# --- what a plugin does to the process ----------------------------------------------------------------
+
+
+def test_the_filters_of_warnings_stay_as_they_were(packages):
+    packages.hooked("acme", "acme", "import warnings\nwarnings.filterwarnings('ignore', 'no such text')\n" + HOOK)
+    before = list(warnings.filters)
+    lossreg.refresh()
+    assert warnings.filters == before
+    assert lossreg.list_losses("acme/*") == ["acme/Hooked"]
 
 
 # --- threads ------------------------------------------------------------------------------------------
