@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -92,7 +93,7 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 def _hints(target: Any) -> dict[str, Any]:
     """Evaluate annotations one by one, so that a name that only type checkers know affects only its own annotation."""
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    function = inspect.unwrap(_annotated(target))
     known = getattr(function, "__globals__", {})
     hints: dict[str, Any] = {}
     for name, annotation in getattr(function, "__annotations__", {}).items():
@@ -102,6 +103,16 @@ def _hints(target: Any) -> dict[str, Any]:
         except Exception:  # the raw annotation has to do
             hints[name] = annotation
     return hints
+
+
+def _annotated(target: Any) -> Any:
+    """Return the function that has the annotations of a class, of a function, or of a partial one."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isclass(target):
+        return target
+    by_new = target.__init__ is object.__init__ and target.__new__ is not object.__new__
+    return target.__new__ if by_new else target.__init__
 
 
 def _doc(target: Any) -> str:
