@@ -40,7 +40,7 @@ class Signature:
     """The arguments of a class's constructor, or of a function after its leading tensors.
 
     Attributes:
-        arguments: the arguments in order, without `*args` and `**kwargs`.
+        arguments: the arguments that may be passed by name, in order, without `*args` and `**kwargs`.
         open_ended: whether there is a `**kwargs`, so that every name is valid.
         is_loss: whether the target is a subclass of `lossreg.Loss`.
         doc: returns the docstring of the target, followed by that of its constructor.
@@ -68,7 +68,7 @@ def signature_of(target: Any) -> Signature:
 
 def _signature_of(target: Any) -> Signature:
     raw = _raw(target)
-    named = [p for p in raw.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    named = [p for p in raw.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not inspect.isclass(target):  # those without a default are the tensors to compare
         named = [p for p in named if p.default is not p.empty]
     hints = _hints(target)

@@ -155,7 +155,7 @@ def test_a_loss_of_ours_is_returned_as_it_is(packages):
     assert wrapped.name == "x"
 
 
-@pytest.mark.parametrize("takes", ["self, beta=1.0"])
+@pytest.mark.parametrize("takes", ["self, beta=1.0", "self, name, /, beta=1.0"])
 def test_a_loss_of_ours_that_takes_no_name_is_told_to(packages, takes):
     source = f"""
     import lossreg
