@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from lossreg.errors import PluginError, PluginWarning, UnknownNameError, warn
+from lossreg.errors import ArgumentError, PluginError, PluginWarning, UnknownNameError, warn
 from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
@@ -18,6 +19,10 @@ from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
 from lossreg.registry.signature import signature_of
 from lossreg.registry.specs import LossSpec
+from lossreg.values import did_you_mean
+
+_OPTIONS = {p.name for p in inspect.signature(LossWrapper).parameters.values() if p.kind is p.KEYWORD_ONLY}
+"""The options of a `LossWrapper`."""
 
 
 def create_loss(loss: str, /, **kwargs: Any) -> Loss:
@@ -114,7 +119,16 @@ def _adopted(
     if wrapped is not None:
         return wrapped
     _refuse_input(entry, merged)
-    return LossWrapper(component, name, **merged)
+    declared = set(entry.spec.wrap) - set(options or {})
+    for key in sorted(declared - _OPTIONS):
+        hint = did_you_mean(key, sorted(_OPTIONS)) or f"expected {', '.join(sorted(_OPTIONS))}"
+        raise PluginError(f"{entry.origin}: the spec's `wrap`: no such option {key!r}; {hint}")
+    try:
+        return LossWrapper(component, name, **merged)
+    except ArgumentError as error:
+        if {re.split(r"[.\[]", problem.path)[0] for problem in error.problems} <= declared:
+            raise PluginError(f"{entry.origin}: the spec's `wrap`: {error}") from error
+        raise
 
 
 def _merged(declared: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lossreg
-from lossreg.errors import PluginError, PluginWarning, UnknownNameError
+from lossreg.errors import ArgumentError, PluginError, PluginWarning, UnknownNameError
 from lossreg.losses.create import adopt
 
 A, B = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])
@@ -104,6 +104,30 @@ def test_options_of_the_spec_go_to_the_wrapper(packages):
     made = adopt(entry("Gap"), "Gap", {"reduction": "none"})
     assert made(A, B.long())[0] == 4.0
     assert adopt(entry("Gap"), "x", {"reduction": "none"}, {"reduction": "mean"})(A, B)[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        ({"inpts": ["pred.x", "gt.x"]}, "no such option 'inpts'; did you mean 'inputs'"),
+        ({"q": 1}, "no such option 'q'; expected dtype, "),
+        ({"target_dtype": "int"}, "LossWrapper: target_dtype: expected"),
+        ({"inputs": {"input": "pred.x", "targt": "gt.x"}}, "targt.*did you mean 'target'"),
+    ],
+)
+def test_a_mistake_in_the_wrap_of_a_spec_is_told_as_one_of_the_plugin(packages, wrap, message):
+    source = f"@hookimpl\ndef lossreg_losses():\n    return [LossSpec('Gap', 'torch.nn:L1Loss', wrap={wrap!r})]\n"
+    packages.hooked("acme", "acme", source)
+    packages.scan()
+    with pytest.raises(PluginError, match=rf"(?s)^loss 'acme/Gap' of plugin 'acme' .*: the spec's `wrap`: .*{message}"):
+        lossreg.create_loss("Gap")
+
+
+def test_a_mistake_in_the_wrap_of_a_term_is_one_of_the_term(packages):
+    packages.offering("acme", "acme", "Gap", target="torch.nn:L1Loss")
+    packages.scan()
+    with pytest.raises(ArgumentError, match=r"^LossWrapper: target_dtype: expected"):
+        adopt(entry("Gap"), "x", {}, {"target_dtype": "int"})
 
 
 def test_named_inputs_of_a_term_replace_those_of_the_spec_key_by_key(packages):
