@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any
 
 import torch
@@ -168,7 +168,8 @@ def real_size(subject: Subject) -> None:
 
 @check("gradients_finite")
 def extreme_values(subject: Subject) -> None:
-    """For predictions that are exactly 0 or 1, huge, or all zero, the value and the gradients are finite.
+    """For predictions that are exactly 0 or 1, huge, all zero, or equal to the target, the value and the gradients are
+    finite.
 
     Use the stable forms (`logsigmoid`, `log_softmax`, `logsumexp`, `softplus`), and add an epsilon inside each `log`,
     `sqrt` and division, not outside.
@@ -182,6 +183,10 @@ def extreme_values(subject: Subject) -> None:
         extremes = {"a hundredfold": lambda t: t * 100}
     for what, change in extremes.items():
         _sound(subject, f"with predictions of {what}", _of_floating(change))
+    first, target = (next(iter(tensors(side)), None) for side in subject.batch())
+    if first is not None and target is not None and (first.shape, first.dtype) == (target.shape, target.dtype):
+        number = count()
+        _sound(subject, "with a prediction equal to the target", lambda t: target if next(number) == 0 else t)
 
 
 @check("gradients_finite")

@@ -225,6 +225,14 @@ class _Doubled(torch.autograd.Function):
         return slope * 4 * (pred - gt) / pred.numel(), None
 
 
+class RootOfTheMean(Sound):
+    """It takes the root of an error that is zero where the prediction is the target."""
+
+    def between(self, pred, gt):
+        """Return the root of the mean square."""
+        return (pred - gt).square().mean().sqrt()
+
+
 class WrongGradient(Sound):
     """Its gradient is twice what it should be."""
 

@@ -148,6 +148,12 @@ def test_a_loss_of_other_arguments_is_told_of_inputs():
     assert 'wrap={"inputs": ...}' in failure.message
 
 
+def test_a_slope_that_is_infinite_at_the_target_is_found(planted):
+    (failure,) = check_loss(planted.RootOfTheMean).failures
+    assert failure.check == "extreme_values"
+    assert failure.message.startswith("with a prediction equal to the target a gradient is not finite")
+
+
 def test_a_loss_that_takes_no_name_is_one_finding(planted):
     (failure,) = check_loss(planted.TakesNoName).failures
     assert failure.check == "builds"
