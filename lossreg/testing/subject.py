@@ -129,14 +129,14 @@ def example_of(example: Any) -> Callable[[], Batches] | None:
 
 
 def imported(target: str) -> Any:
-    """Import and return `"package.module:attribute"`.
+    """Import and return `"package.module:attribute"`, where an attribute may be `Class.method`.
 
     Raises:
         PluginError: it cannot be imported.
     """
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return functools.reduce(getattr, attribute.split("."), import_module(module))
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{target!r} cannot be imported: {error}") from error
 
