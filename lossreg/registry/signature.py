@@ -19,6 +19,9 @@ REQUIRED = inspect.Parameter.empty
 LOSS = ("lossreg.losses.base", "Loss")
 """Module and name of the class that takes the term's name."""
 
+MODULE = ("torch.nn.modules.module", "Module")
+"""Module and name of torch's class of modules."""
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -67,7 +70,7 @@ def signature_of(target: Any) -> Signature:
 
 
 def _signature_of(target: Any) -> Signature:
-    raw = _raw(target)
+    raw = {} if _is_module(target) else _raw(target)
     named = [p for p in raw.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not inspect.isclass(target):  # those without a default are the tensors to compare
         named = [p for p in named if p.default is not p.empty]
@@ -78,6 +81,11 @@ def _signature_of(target: Any) -> Signature:
         any((c.__module__, c.__name__) == LOSS for c in getattr(target, "__mro__", ())),
         lambda: _doc(target),
     )
+
+
+def _is_module(target: Any) -> bool:
+    """Return whether an object is a module of torch, which was built with its arguments; its call takes any names."""
+    return any((c.__module__, c.__name__) == MODULE for c in type(target).__mro__)
 
 
 def _raw(target: Any) -> Mapping[str, inspect.Parameter]:

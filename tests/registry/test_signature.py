@@ -41,6 +41,13 @@ def test_what_has_no_signature_worth_the_name_is_read_without_a_fuss(target):
     assert list(check(parameters(target), {}, open_ended=signature_of(target).open_ended)) == []
 
 
+@pytest.mark.parametrize("made", [nn.HuberLoss(delta=0.3), nn.Sequential()])
+def test_a_module_that_is_built_already_takes_no_parameters(made):
+    assert parameters(made) == []
+    assert not signature_of(made).open_ended
+    assert [misfit.path for misfit in check(parameters(made), {"delta": 1.0})] == [("delta",)]
+
+
 def test_a_dataclass_with_written_out_annotations_is_read():
     @dataclass
     class Ramp:
