@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
@@ -65,13 +65,25 @@ def refresh() -> Catalog:
             manager, plugins = discover(Switches.from_environment(), _local)
         finally:
             _scanner = None
+        old = _catalog
         new = _catalog = Catalog(manager, plugins, _known_locally())
     for plugin in plugins:
         if plugin.error is not None:
             warn(f"{plugin.origin} is skipped: {described(plugin.error)}", PluginWarning)
+    for version, plugin in _outdated(old, plugins) if old is not None else ():
+        warn(f"{plugin.origin}: version {version} is still loaded in this process; restart Python", PluginWarning)
     for note in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *new.conflicts()):
         warn(note, PluginWarning)
     return new
+
+
+def _outdated(old: Catalog, plugins: Iterable[Plugin]) -> Iterator[tuple[str, Plugin]]:
+    """Yield the plugins whose module was imported from another version, since Python imports a module once."""
+    loaded = {(one.distribution, one.name): one.version for one in old.plugins}
+    for plugin in plugins:
+        version = loaded.get((plugin.distribution, plugin.name), plugin.version)
+        if version != plugin.version and old.manager.has_plugin(f"{plugin.distribution}:{plugin.name}"):
+            yield version, plugin
 
 
 def _refuse_from_plugin() -> None:
