@@ -51,12 +51,6 @@ def test_the_package_has_a_version_of_its_own_and_no_address_of_ours(new, tmp_pa
     assert "version" not in metadata["tool"]["hatch"]
 
 
-def test_a_broken_plugin_of_another_package_fails_none_of_its_tests(new, tmp_path):
-    new("my-losses")
-    options = tomllib.loads((tmp_path / "my-losses" / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    assert options["filterwarnings"] == ["error", "default::lossreg.errors.PluginWarning"]
-
-
 def test_it_tells_what_it_wrote_and_what_comes_next(new, tmp_path):
     output = new("my-losses").output
     assert str(tmp_path / "my-losses" / "my_losses" / "losses.py") in output
