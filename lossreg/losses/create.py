@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from lossreg.arguments import Arguments
-from lossreg.errors import PluginError, PluginWarning, UnknownNameError, warn
+from lossreg.errors import ArgumentError, PluginError, PluginWarning, UnknownNameError, warn
 from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
@@ -16,7 +18,12 @@ from lossreg.losses.wrapper import LossWrapper
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
+from lossreg.registry.signature import signature_of
 from lossreg.registry.specs import LossSpec
+from lossreg.values import did_you_mean
+
+_OPTIONS = {p.name for p in inspect.signature(LossWrapper).parameters.values() if p.kind is p.KEYWORD_ONLY}
+"""The options of a `LossWrapper`."""
 
 
 def create_loss(loss: str, /, **kwargs: Any) -> Loss:
@@ -51,11 +58,18 @@ def instantiate(entry: Entry[LossSpec], arguments: Mapping[str, Any], name: str 
         entry: the registered loss.
         arguments: constructor arguments; lists for the spec's `tensors` become float tensors.
         name: passed as `name` if the target is a `Loss`.
+
+    Raises:
+        PluginError: the target cannot be imported, or is a `Loss` whose constructor takes no `name`.
     """
     target = entry.load()
     kwargs = {key: _tensor(value) if key in entry.spec.tensors else value for key, value in arguments.items()}
     if inspect.isclass(target):
         if name is not None and issubclass(target, Loss):
+            signature = signature_of(target)
+            if not signature.open_ended and "name" not in [argument.name for argument in signature.arguments]:
+                method = f"{target.__name__}.__init__"
+                raise PluginError(f"{entry.origin}: {method} must take `name` and pass it to super().__init__(name)")
             kwargs["name"] = name
         return entry.construct(kwargs)
     return functools.partial(target, **kwargs) if kwargs and callable(target) else target
@@ -107,7 +121,16 @@ def _adopted(
     if wrapped is not None:
         return wrapped
     _refuse_input(entry, merged)
-    return LossWrapper(component, name, **merged)
+    declared = set(entry.spec.wrap) - set(options or {})
+    for key in sorted(declared - _OPTIONS):
+        hint = did_you_mean(key, sorted(_OPTIONS)) or f"expected {', '.join(sorted(_OPTIONS))}"
+        raise PluginError(f"{entry.origin}: the spec's `wrap`: no such option {key!r}; {hint}")
+    try:
+        return LossWrapper(component, name, **merged)
+    except ArgumentError as error:
+        if {re.split(r"[.\[]", problem.path)[0] for problem in error.problems} <= declared:
+            raise PluginError(f"{entry.origin}: the spec's `wrap`: {error}") from error
+        raise
 
 
 def _check_options(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -149,7 +172,8 @@ def _wrapped_by_plugin(entry: Entry[LossSpec], component: Any, name: str, option
         others = [plugin for plugin in manager.get_plugins() if plugin is not implementation.plugin]
         try:
             with foreign(f"wrapping {entry.origin} by {identity}"):
-                wrapped = manager.subset_hook_caller("lossreg_wrap", others)(loss=component, name=name, options=options)
+                hook = manager.subset_hook_caller("lossreg_wrap", others)
+                wrapped = hook(loss=component, name=name, options=copy.deepcopy(options))  # it may change its own
             if wrapped is not None and not isinstance(wrapped, Loss):
                 raise PluginError(
                     f"lossreg_wrap of {identity} for {entry.name!r}: expected a Loss, found {type(wrapped).__name__}"

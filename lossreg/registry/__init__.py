@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import invalidate_caches
 from typing import Any, Literal, TypeVar
 
-from lossreg.arguments import Arguments
+from lossreg.arguments import Arguments, shown
 from lossreg.errors import PluginError, PluginWarning, warn
 from lossreg.registry.components import LOCAL, Catalog, Entry
 from lossreg.registry.foreign import described
-from lossreg.registry.plugins import Plugin, Switches, check_unique, discover
+from lossreg.registry.plugins import Plugin, Switches, check_unique, discover, loading
 from lossreg.registry.specs import (
     LONGEST_LINE,
     LossSpec,
@@ -29,7 +29,7 @@ __all__ = ["catalog", "find_loss", "list_losses", "refresh", "register"]
 T = TypeVar("T", bound=Callable[..., Any])
 
 _catalog: Catalog | None = None
-_local: dict[tuple[str, str], Entry[Any]] = {}
+_local: dict[tuple[str, str, str], Entry[Any]] = {}  # by who registered it, kind and name
 _lock = threading.RLock()  # held while `_catalog` or `_local` changes
 _scanner: int | None = None  # the thread that is scanning for plugins
 
@@ -65,13 +65,25 @@ def refresh() -> Catalog:
             manager, plugins = discover(Switches.from_environment(), _local)
         finally:
             _scanner = None
-        new = _catalog = Catalog(manager, plugins, _local.values())
+        old = _catalog
+        new = _catalog = Catalog(manager, plugins, _known_locally())
     for plugin in plugins:
         if plugin.error is not None:
             warn(f"{plugin.origin} is skipped: {described(plugin.error)}", PluginWarning)
+    for version, plugin in _outdated(old, plugins) if old is not None else ():
+        warn(f"{plugin.origin}: version {version} is still loaded in this process; restart Python", PluginWarning)
     for note in (*dict.fromkeys(plugin.note for plugin in plugins if plugin.note), *new.conflicts()):
         warn(note, PluginWarning)
     return new
+
+
+def _outdated(old: Catalog, plugins: Iterable[Plugin]) -> Iterator[tuple[str, Plugin]]:
+    """Yield the plugins whose module was imported from another version, since Python imports a module once."""
+    loaded = {(one.distribution, one.name): one.version for one in old.plugins}
+    for plugin in plugins:
+        version = loaded.get((plugin.distribution, plugin.name), plugin.version)
+        if version != plugin.version and old.manager.has_plugin(f"{plugin.distribution}:{plugin.name}"):
+            yield version, plugin
 
 
 def _refuse_from_plugin() -> None:
@@ -96,9 +108,24 @@ def list_losses(filter: str | None = None) -> list[str]:
     return catalog().losses.names(filter)
 
 
-def registered() -> dict[tuple[str, str], Entry[Any]]:
-    """Return the components that this process registered, by kind and name."""
+def registered() -> dict[tuple[str, str, str], Entry[Any]]:
+    """Return the components that this process registered, by who registered it (empty: a script), kind and name."""
     return dict(_local)
+
+
+def _known_locally() -> list[Entry[Any]]:
+    """Return the registered components; a name that a script registered is no name of what plugins registered."""
+    own = [entry.spec for entry in _local.values() if entry.registrar is None]
+    taken = {(spec.kind, name) for spec in own for name in (spec.name, *spec.aliases)}
+    known = []
+    for entry in _local.values():
+        spec = entry.spec
+        if entry.registrar is None:
+            known.append(entry)
+        elif (spec.kind, spec.name) not in taken:
+            free = tuple(alias for alias in spec.aliases if (spec.kind, alias) not in taken)
+            known.append(dataclasses.replace(entry, spec=dataclasses.replace(spec, aliases=free)))
+    return known
 
 
 def find_loss(name: str) -> LossSpec:
@@ -127,7 +154,8 @@ def register(
         class OffsetLoss(lossreg.Loss): ...
 
     The canonical name is `local/<name>`. Registering a name again replaces the component, so you can run a notebook
-    cell twice. A plugin may also use this at its import; if the plugin is skipped, so is the component.
+    cell twice. A plugin may also use this at its import; if the plugin is skipped, so is the component. A name that
+    two plugins register cannot be used, with a warning; one that a script registers is that of the script.
 
     Args:
         name: the name.
@@ -137,6 +165,9 @@ def register(
     Raises:
         PluginError: the name or a field is malformed.
     """
+    if not isinstance(name, str):
+        example = getattr(name, "__name__", "MyLoss")
+        raise PluginError(f"register: expected a name, found {shown(name)}; write @lossreg.register({example!r})")
     if kind not in _SPECS:
         raise PluginError(f"register: kind: expected {' or '.join(_SPECS)}, found {kind!r}")
     spec_type = _SPECS[kind]
@@ -154,14 +185,16 @@ def register(
             defaults |= {key: getattr(target, key, ()) for key in ("requires", "provides")}
         spec = spec_type(name, _target_of(name, target), **(defaults | fields))
         with _lock:
-            local = _local | {(kind, name): Entry(spec, Plugin(LOCAL), local=target)}
-            check_unique(entry.spec for entry in local.values())
+            registrar = loading.get()
+            who = registrar.origin if registrar is not None else ""
+            local = _local | {(who, kind, name): Entry(spec, Plugin(LOCAL), target, registrar)}
+            check_unique(entry.spec for entry in local.values() if entry.registrar == registrar)
             if _scanner is not None:  # a plugin is being imported; the catalog is built after the scan
                 _local.update(local)
                 return target
             current = catalog()
             _local.update(local)
-            _catalog = Catalog(current.manager, current.plugins, _local.values())
+            _catalog = Catalog(current.manager, current.plugins, _known_locally())
         return target
 
     return add

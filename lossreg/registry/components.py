@@ -17,7 +17,7 @@ import pluggy
 from lossreg.arguments import shown
 from lossreg.errors import AmbiguousNameError, PluginError, UnknownNameError
 from lossreg.registry.foreign import described, foreign, message_of
-from lossreg.registry.known import missing
+from lossreg.registry.known import DISTRIBUTIONS, missing
 from lossreg.registry.packages import install_line, unmet
 from lossreg.registry.plugins import Plugin
 from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec, WeightingSpec
@@ -25,17 +25,26 @@ from lossreg.registry.specs import LossSpec, PreprocessSpec, ScheduleSpec, Spec,
 S = TypeVar("S", bound=Spec)
 
 _BARE = re.compile(r".*[/.]")  # what stands before the last part of a name
+_FIRST_PARTY = ("lossreg", *DISTRIBUTIONS)
 LOCAL = "local"
 """Namespace of the components registered with `lossreg.register`."""
 
 
 @dataclass(frozen=True)
 class Entry(Generic[S]):
-    """A spec with the plugin that offers it."""
+    """A spec with the plugin that offers it.
+
+    Attributes:
+        spec: the spec.
+        plugin: the plugin; `LOCAL` for what `lossreg.register` registered.
+        local: the registered object, instead of what is at the spec's target.
+        registrar: the plugin that registered it at its import; None for a script.
+    """
 
     spec: S
     plugin: Plugin
     local: Any = None
+    registrar: Plugin | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +142,8 @@ class Section(Generic[S]):
                 self._by_name.setdefault(f"{entry.plugin.name}/{short}", []).append(entry)
             for dotted in set(entry.spec.dotted):
                 self._by_target.setdefault(dotted, []).append(entry)
+        for dotted, offers in self._by_target.items():  # a stranger takes no path from a first-party plugin
+            self._by_target[dotted] = [one for one in offers if one.plugin.distribution in _FIRST_PARTY] or offers
 
     def __iter__(self) -> Iterator[Entry[S]]:
         return iter(self._entries)
@@ -218,7 +229,7 @@ class Section(Generic[S]):
         if entries:
             names = {entry.name for entry in entries}
             advice = (
-                "write one in full"
+                f"write one in full{', instead of the path' if name in self._by_target else ''}"
                 if len(names) == len(entries)
                 else "uninstall one of these distributions or block it with LOSSREG_DISABLE"
             )
@@ -315,9 +326,11 @@ def _initials(name: str) -> str:
 
 
 def _listed(entries: Iterable[Entry[Any]]) -> str:
-    return " and ".join(
-        f"{entry.name} ({entry.plugin.distribution} {entry.plugin.version})"
-        if entry.plugin.distribution
-        else entry.name
-        for entry in entries
-    )
+    return " and ".join(entry.name + _whose(entry) for entry in entries)
+
+
+def _whose(entry: Entry[Any]) -> str:
+    """Return in brackets whose component it is; empty for one of a script."""
+    if entry.registrar is not None:
+        return f" (registered by {entry.registrar.origin})"
+    return f" ({entry.plugin.distribution} {entry.plugin.version})" if entry.plugin.distribution else ""

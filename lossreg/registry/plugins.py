@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
@@ -65,6 +67,10 @@ class Plugin:
     def origin(self) -> str:
         """The plugin and its distribution, for messages."""
         return f"plugin {self.name!r}" + (f" ({self.distribution} {self.version})" if self.distribution else "")
+
+
+loading: ContextVar[Plugin | None] = ContextVar("loading", default=None)
+"""The plugin that this thread is loading."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +170,11 @@ class _Scan:
         """Import a plugin, register it and call its hooks; return it with its specs, or with its error."""
         identity = f"{plugin.distribution}:{plugin.name}"
         before = dict(self.local)
+        token = loading.set(plugin)
         try:
             _check_name(plugin)
             _check_core_version(package)
-            with watched(f"loading {plugin.origin}"):
+            with watched(f"loading {plugin.origin}"), warnings.catch_warnings():  # it may change the filters
                 module = load()
                 self.manager.register(module, name=identity)
                 if not self.manager.get_hookcallers(module):
@@ -184,6 +191,8 @@ class _Scan:
             self.local.clear()
             self.local.update(before)
             return replace(plugin, error=as_exception(error))
+        finally:
+            loading.reset(token)
         return replace(plugin, specs=specs)
 
     def _specs_of(self, module: Any) -> Iterator[Spec]:

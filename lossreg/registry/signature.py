@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -17,6 +18,9 @@ REQUIRED = inspect.Parameter.empty
 
 LOSS = ("lossreg.losses.base", "Loss")
 """Module and name of the class that takes the term's name."""
+
+MODULE = ("torch.nn.modules.module", "Module")
+"""Module and name of torch's class of modules."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Signature:
     """The arguments of a class's constructor, or of a function after its leading tensors.
 
     Attributes:
-        arguments: the arguments in order, without `*args` and `**kwargs`.
+        arguments: the arguments that may be passed by name, in order, without `*args` and `**kwargs`.
         open_ended: whether there is a `**kwargs`, so that every name is valid.
         is_loss: whether the target is a subclass of `lossreg.Loss`.
         doc: returns the docstring of the target, followed by that of its constructor.
@@ -66,8 +70,8 @@ def signature_of(target: Any) -> Signature:
 
 
 def _signature_of(target: Any) -> Signature:
-    raw = _raw(target)
-    named = [p for p in raw.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    raw = {} if _is_module(target) else _raw(target)
+    named = [p for p in raw.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not inspect.isclass(target):  # those without a default are the tensors to compare
         named = [p for p in named if p.default is not p.empty]
     hints = _hints(target)
@@ -77,6 +81,11 @@ def _signature_of(target: Any) -> Signature:
         any((c.__module__, c.__name__) == LOSS for c in getattr(target, "__mro__", ())),
         lambda: _doc(target),
     )
+
+
+def _is_module(target: Any) -> bool:
+    """Return whether an object is a module of torch, which was built with its arguments; its call takes any names."""
+    return any((c.__module__, c.__name__) == MODULE for c in type(target).__mro__)
 
 
 def _raw(target: Any) -> Mapping[str, inspect.Parameter]:
@@ -92,7 +101,7 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 def _hints(target: Any) -> dict[str, Any]:
     """Evaluate annotations one by one, so that a name that only type checkers know affects only its own annotation."""
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    function = inspect.unwrap(_annotated(target))
     known = getattr(function, "__globals__", {})
     hints: dict[str, Any] = {}
     for name, annotation in getattr(function, "__annotations__", {}).items():
@@ -102,6 +111,16 @@ def _hints(target: Any) -> dict[str, Any]:
         except Exception:  # the raw annotation has to do
             hints[name] = annotation
     return hints
+
+
+def _annotated(target: Any) -> Any:
+    """Return the function that has the annotations of a class, of a function, or of a partial one."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not inspect.isclass(target):
+        return target
+    by_new = target.__init__ is object.__init__ and target.__new__ is not object.__new__
+    return target.__new__ if by_new else target.__init__
 
 
 def _doc(target: Any) -> str:

@@ -142,7 +142,9 @@ class Sources:
         for owner, home in lineage:
             constructor = _constructor(owner)
             if constructor is not None:
-                arguments = self._arguments(constructor, home)[1:]
+                arguments = self._arguments(constructor, home)
+                if constructor.args.args and not constructor.args.posonlyargs:  # the first of them is `self`
+                    del arguments[0]
                 open_ended = constructor.args.kwarg is not None
                 return Signature(tuple(arguments), open_ended, is_loss, lambda: self._doc(lineage))
         is_module = lineage[-1] is _NN_MODULE
@@ -207,6 +209,7 @@ class Sources:
         return f"{own}\n\n{_docstring(constructor)}" if constructor is not None else own
 
     def _arguments(self, function: ast.FunctionDef, module: _Module) -> list[Argument]:
+        """Return the arguments that may be passed by name."""
         positional = [*function.args.posonlyargs, *function.args.args]
         missing: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
         pairs = [
@@ -216,6 +219,7 @@ class Sources:
         return [
             Argument(a.arg, self._default(default, module), functools.partial(self._hint, a.annotation, module))
             for a, default in pairs
+            if a not in function.args.posonlyargs
         ]
 
     def _default(self, node: ast.expr | None, module: _Module) -> Any:

@@ -15,10 +15,10 @@ from lossreg.losses.mean import Mean, portion
 from lossreg.losses.nested import mapped
 from lossreg.testing import processes
 from lossreg.testing.contract import NotApplicable, applies, check, require
-from lossreg.testing.subject import Batches, Subject, close, gradients, tensors
+from lossreg.testing.subject import Batches, Subject, at_epoch, close, gradients, tensors
 
 
-@check("value")
+@check("deterministic")
 def declared_keys(subject: Subject) -> None:
     """If the loss declares keys, it reads only the keys in `requires` and `optional`.
 
@@ -62,17 +62,18 @@ def in_multiloss(subject: Subject) -> None:
     for epoch in (0, 5, 10):
         subject.seed()
         totals.append(criterion(pred, gt, epoch=epoch)[0])
-    share = subject.value(loss, (pred, gt)) / loss.norm[0]
-    actual = [float(total - totals[0]) for total in totals]
-    finding = f"with the weights 0, 1, 2: expected 0, 1 and 2 times {share:.6g} in the total, found {actual}"
-    require(close(totals[2] - totals[0], 2 * share, 1e-3), finding)
-    require(close(totals[1] - totals[0], share, 1e-3), finding)
-    first, last = (gradients(total, (pred, gt)) for total in (totals[0], totals[2]))
-    both = zip(first, last, gradients(share, (pred, gt)), strict=True)
-    require(all(close(b - a, 2 * own, 1e-3) for a, b, own in both), "its gradients do not match its contribution")
+    shares = [weight * subject.value(loss, (pred, gt), epoch) / loss.norm[0] for weight, epoch in ((1, 5), (2, 10))]
+    actual = [float(total - totals[0]) for total in totals[1:]]
+    expected = [float(share) for share in shares]
+    finding = f"with the weights 1 and 2: expected {expected} more in the total than with 0, found {actual}"
+    pairs = zip(totals[1:], shares, strict=True)
+    require(all(close(total - totals[0], share, 1e-3) for total, share in pairs), finding)
+    first, last, own = (gradients(value, (pred, gt)) for value in (totals[0], totals[2], shares[1]))
+    both = zip(first, last, own, strict=True)
+    require(all(close(b - a, c, 1e-3) for a, b, c in both), "its gradients do not match its contribution")
 
 
-@check("value")
+@check("deterministic")
 def permutable(subject: Subject) -> None:
     """If the spec declares it, permuting the samples does not change the value.
 
@@ -135,7 +136,7 @@ def split_exact(subject: Subject) -> None:
 
 def _means(loss: Loss, batch: Batches) -> list[Mean]:
     means: list[Mean] = []
-    loss(*batch, normalize=False, **({"means": means} if loss.tells_means else {}))
+    loss(*batch, normalize=False, **({"means": means} if loss.tells_means else {}), **at_epoch(loss))
     return means
 
 

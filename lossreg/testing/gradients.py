@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from lossreg.losses.base import Batch
 from lossreg.losses.nested import mapped
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Subject, close, floating, gradients, tensors
+from lossreg.testing.subject import Subject, at_epoch, close, floating, gradients, tensors
 
 _READS = (
     "cannot be called on meta tensors",
@@ -47,7 +47,8 @@ def gradients_finite(subject: Subject) -> None:
 def gradients_right(subject: Subject) -> None:
     """The gradients agree with finite differences in float64.
 
-    Correct the `backward` of the autograd function. If a value is not differentiable, declare an exception.
+    Correct the `backward` of the autograd function. If a value is not differentiable, or a part of it is detached on
+    purpose, declare an exception.
     """
     double = floating(torch.float64)
     loss, (pred, gt) = subject.loss().double(), subject.batch(double, double)
@@ -108,7 +109,7 @@ class _OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _value_on_meta(subject: Subject) -> Tensor:
     """Return the value for a batch on the device `meta`, whose tensors have shapes and dtypes but no numbers."""
     loss, (pred, gt) = subject.loss().to("meta"), subject.batch()
-    actual: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False)[0]
+    actual: Tensor = loss(_on_meta(pred), _on_meta(gt), normalize=False, **at_epoch(loss))[0]
     return actual
 
 
@@ -125,7 +126,7 @@ def _line_of(error: BaseException) -> str:
     return f"`{(lines or frames)[-1].line}`"
 
 
-@check("no_host_read")
+@check("no_host_read", "deterministic")
 def compiles(subject: Subject) -> None:
     """The loss compiles with `torch.compile(fullgraph=True)` and returns the same value.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from itertools import count, zip_longest
 from typing import Any
 
 import torch
@@ -13,12 +14,42 @@ from torch import Tensor
 from lossreg.errors import BatchError
 from lossreg.losses.nested import mapped, tensors_in
 from lossreg.testing.contract import Broken, applies, check, require
-from lossreg.testing.subject import Change, Subject, close, floating, gradients, imported, tensors
+from lossreg.testing.subject import Batches, Change, Subject, at_epoch, close, floating, gradients, imported, tensors
 
 _CPU_NAMES = {torch.bfloat16: "BFloat16", torch.float16: "Half"}
 
 
 @check("builds")
+def runs(subject: Subject) -> None:
+    """The example returns a pair of batches with the same numbers at each call, and the loss takes it.
+
+    Let `example` return `(pred_batch, gt_batch)`, and seed a generator in it. Let the loss take what is in them, by its
+    signature or by `wrap={"inputs": ...}` in the spec, and return a scalar tensor or a `Mean`.
+    """
+    first, second = (_given(subject) for _ in range(2))
+    pairs = list(zip_longest(tensors(*first), tensors(*second)))
+    require(all(_same(*pair) for pair in pairs), "the example returns other numbers at each call")
+    subject.value(batch=(mapped(first[0], Tensor.detach), mapped(first[1], Tensor.detach)))
+
+
+def _given(subject: Subject) -> Batches:
+    """Return what the example returns, which must be a pair."""
+    try:
+        given = subject.given()
+    except Exception as error:
+        raise Broken(f"the example raised {type(error).__name__}: {error}") from error
+    is_pair = isinstance(given, (tuple, list)) and len(given) == 2
+    require(is_pair, f"the example: expected (pred_batch, gt_batch), found a {type(given).__name__}")
+    return given
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    return torch.allclose(first, second, 0, 0, equal_nan=True)
+
+
+@check("runs")
 def batch_untouched(subject: Subject) -> None:
     """The loss does not change the keys or the values of the batches.
 
@@ -34,8 +65,7 @@ def batch_untouched(subject: Subject) -> None:
             require(all(side[key] is old[key] for key in old), f"a value of {name} was replaced")
         for key, copied in copies.items():
             pairs = zip(tensors_in(old[key]), tensors_in(copied), strict=True)
-            same = all(torch.allclose(ours, other, 0, 0, equal_nan=True) for ours, other in pairs)
-            require(same, f"the tensor {key!r} of {name} was changed")
+            require(all(_same(*pair) for pair in pairs), f"the tensor {key!r} of {name} was changed")
 
 
 @check("builds", "batch_untouched")
@@ -61,11 +91,11 @@ def deterministic(subject: Subject) -> None:
     Keep no state between calls, and draw no random numbers.
     """
     loss, batch = subject.loss(), subject.batch()
-    first, second = (loss(*batch, normalize=False)[0] for _ in range(2))
+    first, second = (loss(*batch, normalize=False, **at_epoch(loss))[0] for _ in range(2))
     require(torch.equal(first, second), f"two calls gave {first:.9g} and {second:.9g}")
 
 
-@check("value")
+@check("deterministic")
 def dtype_follows(subject: Subject) -> None:
     """For a batch of float64 the value is float64 and close to that of float32.
 
@@ -89,12 +119,12 @@ def no_wider(subject: Subject) -> None:
     require(actual.dtype == torch.float32, f"expected torch.float32, found {actual.dtype}")
 
 
-@check("gradients_finite")
+@check("gradients_finite", "deterministic")
 def half_precision(subject: Subject) -> None:
     """Under autocast, for half-precision predictions, the value is close to that of float32 and gradients are finite.
 
-    Compute sums, exponentials and divisions in float32 (`pred.float()`). In float16, 1e-8 is zero and 65504 is the
-    largest number.
+    Compute sums, exponentials and divisions in float32, and leave float64 as it is:
+    `pred.to(torch.promote_types(pred.dtype, torch.float32))`. In float16, 1e-8 is zero and 65504 is the largest number.
     """
     expected = subject.value()
     for dtype in (torch.bfloat16, torch.float16):
@@ -115,7 +145,9 @@ def half_precision(subject: Subject) -> None:
 def real_size(subject: Subject) -> None:
     """Under autocast, for 512 x 512 images of bfloat16 or float16, value and gradients are close to those of float32.
 
-    Sum over pixels in float32 (`pred.float().sum()`). Such sums overflow in float16 and lose precision in bfloat16.
+    Sum over pixels in float32, and leave float64 as it is:
+    `pred.sum(dtype=torch.promote_types(pred.dtype, torch.float32))`. Such sums overflow in float16 and lose precision
+    in bfloat16.
     """
     enlarged, single = _enlarged(_image_size(subject)), floating(torch.float32)
     for dtype in (torch.bfloat16, torch.float16):
@@ -136,7 +168,8 @@ def real_size(subject: Subject) -> None:
 
 @check("gradients_finite")
 def extreme_values(subject: Subject) -> None:
-    """For predictions that are exactly 0 or 1, huge, or all zero, the value and the gradients are finite.
+    """For predictions that are exactly 0 or 1, huge, all zero, or equal to the target, the value and the gradients are
+    finite.
 
     Use the stable forms (`logsigmoid`, `log_softmax`, `logsumexp`, `softplus`), and add an epsilon inside each `log`,
     `sqrt` and division, not outside.
@@ -150,6 +183,10 @@ def extreme_values(subject: Subject) -> None:
         extremes = {"a hundredfold": lambda t: t * 100}
     for what, change in extremes.items():
         _sound(subject, f"with predictions of {what}", _of_floating(change))
+    first, target = (next(iter(tensors(side)), None) for side in subject.batch())
+    if first is not None and target is not None and (first.shape, first.dtype) == (target.shape, target.dtype):
+        number = count()
+        _sound(subject, "with a prediction equal to the target", lambda t: target if next(number) == 0 else t)
 
 
 @check("gradients_finite")
@@ -174,7 +211,7 @@ def one_pixel(subject: Subject) -> None:
     _sound(subject, "for images of one pixel", *[_cropped(size, (1,) * len(size))] * 2)
 
 
-@check("value")
+@check("deterministic")
 def memory_layout(subject: Subject) -> None:
     """The value is the same for tensors that are not contiguous, or channels-last.
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lossreg.losses.base import Batch, Loss
 from lossreg.losses.nested import mapped
 from lossreg.testing.contract import Broken
-from lossreg.testing.subject import Batches
+from lossreg.testing.subject import Batches, at_epoch
 
 SAMPLES = (3, 1)
 """The number of samples that each rank reports for its batch."""
@@ -137,7 +137,7 @@ def value_and_slope(loss: Loss, batch: Batches, *, parallel: bool = False) -> tu
     network = _Scale()
     model = nn.parallel.DistributedDataParallel(network) if parallel else network
     torch.manual_seed(0)
-    value: Tensor = loss(model(batch[0]), batch[1], normalize=False)[0]
+    value: Tensor = loss(model(batch[0]), batch[1], normalize=False, **at_epoch(loss))[0]
     torch.autograd.backward(value)
     assert network.factor.grad is not None
     return float(value.detach()), float(network.factor.grad)

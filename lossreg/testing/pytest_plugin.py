@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
@@ -109,16 +110,19 @@ def components_of(plugin: str) -> list[Component]:
     # imported here, because pytest imports this module in every project of the environment
     from packaging.utils import canonicalize_name
 
-    from lossreg.errors import PluginError
+    from lossreg.errors import PluginError, PluginWarning
     from lossreg.registry import catalog
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # other plugins may be broken; this one raises below
+        known = catalog()
     wanted = canonicalize_name(plugin)
 
     def matches(candidate: Any) -> bool:
         return wanted in (canonicalize_name(candidate.name), canonicalize_name(candidate.distribution))
 
-    entries = [entry for section in catalog().sections for entry in section]
-    every = [*catalog().plugins, *(entry.plugin for entry in entries)]  # also those of this process
+    entries = [entry for section in known.sections for entry in section]
+    every = [*known.plugins, *(entry.plugin for entry in entries)]  # also those of this process
     plugins = [candidate for candidate in every if matches(candidate)]
     for broken in plugins:
         if broken.error is not None:

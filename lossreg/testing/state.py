@@ -7,20 +7,21 @@ import pickle
 
 from lossreg.losses.base import Loss
 from lossreg.testing.contract import check, require
-from lossreg.testing.subject import Subject, close
+from lossreg.testing.subject import Subject, at_epoch, close
 
 
-@check("value")
+@check("deterministic")
 def norm(subject: Subject) -> None:
     """`update_norm` sets the norm, a normalised forward divides by the norm, and `reset_norm` sets it to 1.
 
     Do not override these methods; write only `compute`.
     """
+    require(subject.value() != 0, "its value is 0 on the example; choose an example where it is not")
     loss = _calibrated(subject)
     raw, scale = subject.value(loss), loss.norm[0]
     require(close(scale, raw), f"norm after update_norm: expected {raw:.6g}, found {scale:.6g}")
     subject.seed()
-    actual = loss(*subject.batch())[0]
+    actual = loss(*subject.batch(), **at_epoch(loss))[0]
     require(close(actual * scale, raw), f"normalised: expected {raw:.6g} / {scale:.6g}, found {actual:.6g}")
     loss.reset_norm()
     require(bool(loss.norm == 1), f"norm after reset_norm: expected 1, found {loss.norm[0]:.6g}")

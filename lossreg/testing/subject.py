@@ -55,16 +55,20 @@ class Subject:
 
     def batch(self, pred: Change | None = None, gt: Change | None = None) -> Batches:
         """Return a new batch with changed tensors; floating predictions are leaves that require a gradient."""
-        preds, gts = (self.example or functools.partial(_plain_example, self.loss()))()
+        preds, gts = self.given()
         return mapped(preds, lambda t: _leaf(pred(t) if pred else t)), mapped(gts, gt or (lambda t: t))
 
-    def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None) -> Tensor:
-        """Return the raw value; random numbers are the same at every call."""
+    def given(self) -> Batches:
+        """Return what the example returns, or a plain example if none is declared."""
+        return (self.example or functools.partial(_plain_example, self.loss()))()
+
+    def value(self, loss: Callable[..., Any] | None = None, batch: Batches | None = None, epoch: float = 0) -> Tensor:
+        """Return the raw value, at an epoch if the loss takes one; random numbers are the same at every call."""
         loss = self.loss() if loss is None else loss
         pred, gt = self.batch() if batch is None else batch
         with torch.random.fork_rng(devices=[]):
             self.seed()
-            value: Tensor = loss(pred, gt, normalize=False)[0]
+            value: Tensor = loss(pred, gt, normalize=False, **at_epoch(loss, epoch))[0]
             return value
 
     def seed(self) -> None:
@@ -77,6 +81,11 @@ class Subject:
     def samples(self) -> int:
         """Return the number of samples, the size of axis 0 of the predictions."""
         return min(len(t) if t.dim() else 0 for t in tensors(self.batch()[0]))
+
+
+def at_epoch(loss: Any, epoch: float = 0) -> dict[str, float]:
+    """Return the keyword argument `epoch` for a loss that takes it, and nothing for another."""
+    return {"epoch": epoch} if loss.takes_epoch else {}
 
 
 def subject_of(loss: Any, example: Any = None, **fields: Any) -> Subject:
@@ -120,14 +129,14 @@ def example_of(example: Any) -> Callable[[], Batches] | None:
 
 
 def imported(target: str) -> Any:
-    """Import and return `"package.module:attribute"`.
+    """Import and return `"package.module:attribute"`, where an attribute may be `Class.method`.
 
     Raises:
         PluginError: it cannot be imported.
     """
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return functools.reduce(getattr, attribute.split("."), import_module(module))
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{target!r} cannot be imported: {error}") from error
 

@@ -160,7 +160,7 @@ def test_a_component_by_that_name_does_not_take_its_place() -> None:
         other = build_compound_loss_from_config({"loss_list": ["local/from_dict"]})
         assert not isinstance(other.loss_funcs[0], MultiLoss)
     finally:
-        lossreg.registry._local.pop(("loss", "from_dict"))
+        lossreg.registry._local.pop(("", "loss", "from_dict"))
         lossreg.refresh()
 
 

@@ -106,6 +106,30 @@ def test_options_of_the_spec_go_to_the_wrapper(packages):
     assert adopt(entry("Gap"), "x", {"reduction": "none"}, {"reduction": "mean"})(A, B)[0] == 2.0
 
 
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        ({"inpts": ["pred.x", "gt.x"]}, "no such option 'inpts'; did you mean 'inputs'"),
+        ({"q": 1}, "no such option 'q'; expected dtype, "),
+        ({"target_dtype": "int"}, "LossWrapper: target_dtype: expected"),
+        ({"inputs": {"input": "pred.x", "targt": "gt.x"}}, "targt.*did you mean 'target'"),
+    ],
+)
+def test_a_mistake_in_the_wrap_of_a_spec_is_told_as_one_of_the_plugin(packages, wrap, message):
+    source = f"@hookimpl\ndef lossreg_losses():\n    return [LossSpec('Gap', 'torch.nn:L1Loss', wrap={wrap!r})]\n"
+    packages.hooked("acme", "acme", source)
+    packages.scan()
+    with pytest.raises(PluginError, match=rf"(?s)^loss 'acme/Gap' of plugin 'acme' .*: the spec's `wrap`: .*{message}"):
+        lossreg.create_loss("Gap")
+
+
+def test_a_mistake_in_the_wrap_of_a_term_is_one_of_the_term(packages):
+    packages.offering("acme", "acme", "Gap", target="torch.nn:L1Loss")
+    packages.scan()
+    with pytest.raises(ArgumentError, match=r"^LossWrapper: target_dtype: expected"):
+        adopt(entry("Gap"), "x", {}, {"target_dtype": "int"})
+
+
 def test_named_inputs_of_a_term_replace_those_of_the_spec_key_by_key(packages):
     source = """
     @hookimpl
@@ -173,6 +197,37 @@ def test_a_loss_of_ours_is_returned_as_it_is(packages):
     wrapped = adopt(entry("Own"), "x", {}, {"pred_channels": 0})
     assert isinstance(wrapped, lossreg.LossWrapper)
     assert wrapped.name == "x"
+
+
+@pytest.mark.parametrize("takes", ["self, beta=1.0", "self, name, /, beta=1.0"])
+def test_a_loss_of_ours_that_takes_no_name_is_told_to(packages, takes):
+    source = f"""
+    import lossreg
+    class Own(lossreg.Loss):
+        def __init__({takes}):
+            super().__init__("own")
+        def compute(self, pred_batch, gt_batch):
+            return pred_batch.mean()
+    """
+    packages.add("acme", losses={"Own": "acme_own:Own"}, modules={"acme_own.py": source})
+    packages.scan()
+    message = r"loss 'acme/Own' of plugin 'acme' .*: Own.__init__ must take `name` and pass it to super"
+    with pytest.raises(PluginError, match=message):
+        lossreg.create_loss("Own")
+    with pytest.raises(lossreg.ConfigError, match=message):
+        lossreg.build_compound_loss_from_config({"losses": [{"loss": "acme/Own"}]})
+
+
+def test_a_loss_of_ours_may_take_its_name_among_others(packages):
+    @lossreg.register("Own")
+    class Own(lossreg.Loss):
+        def __init__(self, **options):
+            super().__init__(**options)
+
+        def compute(self, pred_batch, gt_batch):
+            return pred_batch.mean()
+
+    assert lossreg.create_loss("Own", name="term").name == "term"
 
 
 # --- what is no loss --------------------------------------------------------------------------------
@@ -289,6 +344,18 @@ def test_a_hook_of_another_plugin_that_is_broken_changes_nothing_but_a_warning(a
     adapted.scan()
     with pytest.warns(PluginWarning, match=f"lossreg_wrap of {distribution}:broken"):
         assert lossreg.create_loss("Other")(A, B)[0] == 2.0
+
+
+@pytest.mark.parametrize("distribution", ["a-greedy", "z-greedy"])
+def test_a_hook_that_changes_its_options_changes_no_others(adapted, distribution):
+    body = "options['sign'] = 5\n    options.pop('style')\n    options['inputs'].clear()"
+    adapted.hooked(distribution, "greedy", f"@hookimpl\ndef lossreg_wrap(loss, name, options):\n    {body}")
+    adapted.scan()
+    inputs = {"inputs": {"guess": "pred.a"}}
+    for _ in range(2):
+        assert adopt(entry("Gap"), "x", {}, inputs)(A, B)[0] == 2.0
+    assert inputs == {"inputs": {"guess": "pred.a"}}
+    assert entry("Gap").spec.wrap == {"style": "keywords", "sign": 1}
 
 
 def test_a_broken_plugin_wraps_nothing(library):

@@ -14,7 +14,6 @@ ELSEWHERE = {
     "demo/files.py": "demo/test_command.py",  # names of files, which a run writes there
     # the checks of the kit: for each there is a component that breaks it alone
     "testing/composition.py": "testing/test_planted_faults.py",
-    "testing/declaration.py": "testing/test_planted_faults.py",
     "testing/gradients.py": "testing/test_planted_faults.py",
     "testing/numbers.py": "testing/test_planted_faults.py",
     "testing/state.py": "testing/test_planted_faults.py",

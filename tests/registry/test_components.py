@@ -235,6 +235,23 @@ def test_a_target_that_two_plugins_offer_is_ambiguous():
         found.losses.find_target("m.T")
 
 
+def test_a_path_that_a_first_party_plugin_has_is_its_own_whoever_offers_it_too():
+    ours = Plugin("torch", "lossreg-wrappers", "1.0", (loss("MSELoss"), loss("Twice"), loss("Twin", target="a:B")))
+    theirs = Plugin("acme", "acme", "1.0", (loss("One", target="a:B"), loss("Two", target="c:D")))
+    also = Plugin("zulu", "zulu", "1.0", (loss("Three", target="c:D"),))
+    for plugins in ([ours, theirs, also], [also, theirs, ours]):
+        found = Catalog(MANAGER, plugins).losses
+        assert found.find("a.B").name == found.find_target("a.B").name == "torch/Twin"
+        with pytest.raises(
+            AmbiguousNameError, match=r"acme/Two .* and zulu/Three .*; write one in full, instead of the"
+        ):
+            found.find_target("c.D")
+        with pytest.raises(AmbiguousNameError, match=r"torch/MSELoss .* and torch/Twice"):
+            found.find_target("torch.nn.MSELoss")
+        assert found.find("acme/One").spec.target == "a:B"
+        assert [found.targets_of(entry) for entry in found if entry.name in ("acme/One", "torch/Twin")] == [[], ["a.B"]]
+
+
 # --- packages that are not there --------------------------------------------------------------------
 
 

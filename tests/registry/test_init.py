@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lossreg
-from lossreg.errors import AmbiguousNameError, ArgumentError, PluginError, UnknownNameError
+from lossreg.errors import AmbiguousNameError, ArgumentError, PluginError, PluginWarning, UnknownNameError
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +96,21 @@ def test_refresh_forgets_what_was_uninstalled(packages):
     assert lossreg.list_losses("acme/*") == []
 
 
+def test_refresh_warns_of_a_plugin_that_is_still_loaded_from_another_version(packages):
+    packages.offering("acme", "acme", "Hooked")
+    packages.add("plain", losses={"Line": "torch.nn:L1Loss"})
+    packages.scan()
+    packages.remove("acme")
+    packages.remove("plain")
+    packages.offering("acme", "acme", "Hooked", version="2.0")
+    packages.add("plain", version="2.0", losses={"Line": "torch.nn:L1Loss"})
+    message = r"plugin 'acme' \(acme 2\.0\): version 1\.0 is still loaded in this process; restart Python"
+    with pytest.warns(PluginWarning, match=message) as warned:
+        lossreg.refresh()
+    assert len(warned) == 1
+    lossreg.refresh()  # told once
+
+
 def test_a_local_name_never_wins_over_an_installed_one(packages):
     packages.add("acme", losses={"Huge": "torch.nn:L1Loss"})
     packages.scan()
@@ -130,6 +145,17 @@ def test_the_four_kinds():
     assert found.schedules.find("local/saw").name == "local/saw"
     assert found.weightings.find("even").load() is lossreg.Weighting
     assert lossreg.list_losses("local/*") == []
+
+
+def test_a_decorator_without_a_name_says_what_to_write():
+    with pytest.raises(PluginError, match=r"register: expected a name, found .*; write @lossreg.register\('CLoss'\)"):
+
+        @lossreg.register
+        class CLoss(torch.nn.L1Loss):
+            pass
+
+    with pytest.raises(PluginError, match="register: expected a name, found None"):
+        lossreg.register(None)
 
 
 def test_what_is_malformed_is_refused_and_changes_nothing():

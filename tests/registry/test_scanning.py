@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
 import lossreg
 from lossreg import registry
-from lossreg.errors import PluginWarning
+from lossreg.errors import AmbiguousNameError, PluginWarning
 from lossreg.registry import foreign
 
 HOOK = "@hookimpl\ndef lossreg_losses():\n    return [LossSpec('Hooked', 'torch.nn:L1Loss')]\n"
@@ -54,6 +55,42 @@ def test_what_the_process_registered_before_stays_where_a_plugin_fails(packages)
     assert lossreg.find_loss("local/Mine").summary == "before"
 
 
+FIRST = "import lossreg\nlossreg.register('Focal', summary='one')(len)\n"
+SECOND = "import lossreg\nlossreg.register('Other', aliases=('Focal', 'other'))(len)\n"
+
+
+@pytest.mark.parametrize("second", [FIRST, SECOND])
+def test_two_plugins_that_register_one_name_are_both_kept_and_named(packages, second):
+    packages.hooked("one-losses", "one", FIRST + HOOK)
+    packages.hooked("two-losses", "two", second + HOOK)
+    with pytest.warns(PluginWarning, match="loss 'local/Focal' is offered by .*one.* and .*two.*; neither") as warned:
+        lossreg.refresh()
+    assert len(warned) == 1
+    assert lossreg.list_losses("*/Hooked") == ["one/Hooked", "two/Hooked"]
+    both = r"registered by plugin 'one' \(one-losses 1.0\)\) and .*registered by plugin 'two' \(two-losses 1.0\)\)"
+    with pytest.raises(AmbiguousNameError, match=both):
+        lossreg.find_loss("Focal")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_name_that_a_script_registers_is_that_of_the_script(packages, when):
+    packages.hooked("one-losses", "one", FIRST + HOOK)
+    packages.hooked("two-losses", "two", SECOND + HOOK)
+    if when == "after":
+        packages.scan()
+    lossreg.register("Focal", summary="mine")(len)
+    lossreg.refresh()  # no warning
+    assert [lossreg.find_loss(name).summary for name in ("Focal", "local/Focal")] == ["mine", "mine"]
+    assert lossreg.find_loss("other").name == "Other"
+    assert lossreg.list_losses("local/*") == ["local/Focal", "local/Other"]
+
+
+def test_a_plugin_that_registers_one_name_twice_is_left_out(packages):
+    packages.hooked("two-losses", "two", FIRST + SECOND + HOOK)
+    with pytest.warns(PluginWarning, match=r"plugin 'two' .* is skipped: .*it offers 'Focal' twice"):
+        lossreg.refresh()
+
+
 def test_a_plugin_that_asks_for_losses_does_not_stop_a_later_scan(packages):
     packages.hooked("acme", "acme", "import lossreg\nlossreg.list_losses()")
     packages.scan()
@@ -61,6 +98,17 @@ def test_a_plugin_that_asks_for_losses_does_not_stop_a_later_scan(packages):
     packages.offering("sound", "sound", "Sound")
     lossreg.refresh()
     assert lossreg.list_losses("sound/*") == ["sound/Sound"]
+
+
+# --- what a plugin does to the process ----------------------------------------------------------------
+
+
+def test_the_filters_of_warnings_stay_as_they_were(packages):
+    packages.hooked("acme", "acme", "import warnings\nwarnings.filterwarnings('ignore', 'no such text')\n" + HOOK)
+    before = list(warnings.filters)
+    lossreg.refresh()
+    assert warnings.filters == before
+    assert lossreg.list_losses("acme/*") == ["acme/Hooked"]
 
 
 # --- threads ------------------------------------------------------------------------------------------

@@ -41,6 +41,13 @@ def test_what_has_no_signature_worth_the_name_is_read_without_a_fuss(target):
     assert list(check(parameters(target), {}, open_ended=signature_of(target).open_ended)) == []
 
 
+@pytest.mark.parametrize("made", [nn.HuberLoss(delta=0.3), nn.Sequential()])
+def test_a_module_that_is_built_already_takes_no_parameters(made):
+    assert parameters(made) == []
+    assert not signature_of(made).open_ended
+    assert [misfit.path for misfit in check(parameters(made), {"delta": 1.0})] == [("delta",)]
+
+
 def test_a_dataclass_with_written_out_annotations_is_read():
     @dataclass
     class Ramp:
@@ -53,6 +60,30 @@ def test_a_dataclass_with_written_out_annotations_is_read():
         ("end", "float"),
         ("names", "list[str]"),
     ]
+
+
+def test_annotations_that_are_text_are_read_of_a_partial_function_and_of_new(packages):
+    source = """
+    from __future__ import annotations
+    import functools
+
+    def huber(pred, target, delta: float = 1.0, power: int = 1):
+        return pred
+
+    part = functools.partial(functools.partial(huber, delta=2.0), power=2)
+
+    class New:
+        def __new__(cls, p: float = 2.0):
+            return object()
+
+    of_a_class = functools.partial(New, p=3.0)
+    """
+    packages.add("acme", modules={"acme_losses.py": source})
+    import acme_losses
+
+    assert [(p.name, p.annotation) for p in parameters(acme_losses.part)] == [("delta", "float"), ("power", "int")]
+    for target in (acme_losses.New, acme_losses.of_a_class):
+        assert [(p.name, p.annotation) for p in parameters(target)] == [("p", "float")]
 
 
 def test_one_name_that_only_the_type_checker_knows_spoils_no_other(packages):

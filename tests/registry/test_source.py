@@ -162,12 +162,15 @@ BASE = "class Base:\n    'What it is.'\n    def __init__(self, a, b: float = 2.0
 READABLE = {
     "a function": ("def X(pred, gt, a: int = 1, *, b='x'):\n    'A loss.'", ["a", "b"]),
     "an open function": ("def X(pred, gt, a=1, **rest): pass", ["a"]),
+    "a function with what goes by place": ("def X(pred, gt=None, a=1, /, b=2): pass", ["b"]),
+    "a constructor of names alone": ("class X:\n    def __init__(self, /, a=1): pass", ["a"]),
+    "a constructor without a self": ("class X:\n    def __init__(*args, a=1): pass", ["a"]),
     "a function without options": ("def X(pred, gt): pass", []),
     "a class": (BASE.replace("Base", "X"), ["a", "b"]),
     "a class without a constructor": ("class X:\n    'What it is.'", []),
     "positional and keyword alone": (
         "class X:\n    def __init__(self, a, /, b=1, *args, c, d=2): pass",
-        ["a", "b", "c", "d"],
+        ["b", "c", "d"],
     ),
     "an open class": ("class X:\n    def __init__(self, a, **rest): pass", ["a"]),
     "an inherited constructor": (f"{BASE}class X(Base): pass", ["a", "b"]),

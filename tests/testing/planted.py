@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import torch
@@ -28,6 +29,21 @@ class Sound(lossreg.Loss):
         return (pred - gt).square().mean()
 
 
+class Grows(Sound):
+    """Mean squared error, of which more counts with each epoch; it breaks nothing."""
+
+    takes_epoch = True
+
+    def between(self, pred, gt):
+        """Return the error times one more than the epoch."""
+        return super().between(pred, gt) * (1 + self.current_epoch)
+
+
+def growing(pred: Tensor, gt: Tensor, epoch: int) -> Tensor:
+    """Return the error times one more than the epoch; it breaks nothing."""
+    return (pred - gt).square().mean() * (1 + epoch)
+
+
 class Undocumented(Sound):
     pass
 
@@ -40,12 +56,28 @@ class NeedsAnArgument(Sound):
         self.factor = factor
 
 
+class TakesNoName(Sound):
+    """Its constructor does not take the name of the term."""
+
+    def __init__(self, factor=1.0):
+        super().__init__("fixed")
+        self.factor = factor
+
+
 class TakesATensor(Sound):
     """A parameter that YAML cannot express."""
 
     def __init__(self, name, factor):
         super().__init__(name)
         self.register_buffer("factor", factor.clone())
+
+
+class Unreduced(Sound):
+    """It returns a value for each sample."""
+
+    def between(self, pred, gt):
+        """Return the means over the pixels."""
+        return (pred - gt).square().flatten(1).mean(1)
 
 
 class Clamps(Sound):
@@ -70,6 +102,14 @@ class Random(Sound):
     def between(self, pred, gt):
         """Return the error times a random number."""
         return super().between(pred, gt) * torch.rand(())
+
+
+class RandomOfPython(Sound):
+    """It draws a random number that the kit does not seed."""
+
+    def between(self, pred, gt):
+        """Return the error times a random number."""
+        return super().between(pred, gt) * random.random()
 
 
 class Single(Sound):
@@ -185,6 +225,14 @@ class _Doubled(torch.autograd.Function):
         return slope * 4 * (pred - gt) / pred.numel(), None
 
 
+class RootOfTheMean(Sound):
+    """It takes the root of an error that is zero where the prediction is the target."""
+
+    def between(self, pred, gt):
+        """Return the root of the mean square."""
+        return (pred - gt).square().mean().sqrt()
+
+
 class WrongGradient(Sound):
     """Its gradient is twice what it should be."""
 
@@ -216,6 +264,14 @@ class Sleeps(Sound):
         """Return the error after a while."""
         time.sleep(0)
         return super().between(pred, gt)
+
+
+class Hinge(Sound):
+    """It breaks nothing, but is 0 where the error is below 1."""
+
+    def between(self, pred, gt):
+        """Return by how much the errors are above 1."""
+        return ((pred - gt).abs() - 1).relu().mean()
 
 
 class KeepsItsNorm(Sound):
@@ -307,6 +363,21 @@ def equal_pixels():
     pred, gt = (torch.rand(2, 3, 8, 8, generator=generator) for _ in range(2))
     pred[..., 0] = gt[..., 0]
     return {"seg": pred}, {"gt_polygons_image": gt}
+
+
+def unseeded():
+    """Return a batch of other numbers at each call."""
+    return {"seg": torch.rand(2, 3, 8, 8)}, {"gt_polygons_image": torch.zeros(2, 3, 8, 8)}
+
+
+def alone():
+    """Return one batch where two are expected."""
+    return {"seg": torch.ones(2, 3, 8, 8)}
+
+
+def unreadable():
+    """Fail as a file would that is not there."""
+    raise OSError("no such file")
 
 
 def nothing_valid():

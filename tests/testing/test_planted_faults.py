@@ -17,6 +17,7 @@ FAULTS = {
     "documented": ("Undocumented", {}),
     "parameters_match": ("Sound", {"hidden": ("factor",)}),
     "builds": ("NeedsAnArgument", {}),
+    "runs": ("Unreduced", {}),
     "batch_untouched": ("Clamps", {}),
     "value": ("Detached", {}),
     "deterministic": ("Random", {}),
@@ -71,6 +72,13 @@ def test_a_sound_loss_passes(planted):
     }
 
 
+@pytest.mark.parametrize("name", ["Grows", "growing"])
+def test_a_loss_that_takes_the_epoch_passes(planted, name):
+    inputs = {"inputs": ["pred.seg", "gt.gt_polygons_image", "epoch"]} if name == "growing" else {}
+    report = check_loss(getattr(planted, name), wrap=inputs)
+    assert report.passed, report
+
+
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_planted_fault_is_found_and_nothing_else(planted, check):
     name, fields = FAULTS[check]
@@ -80,6 +88,76 @@ def test_a_planted_fault_is_found_and_nothing_else(planted, check):
     assert report.failures[0].message.endswith(advice)
     assert promise
     assert advice
+
+
+def test_a_loss_that_draws_other_numbers_is_one_finding(planted):
+    lossreg.register("RandomOfPython", capabilities=("permutable",))(planted.RandomOfPython)
+    report = check_loss("local/RandomOfPython")
+    assert [result.check for result in report.failures] == ["deterministic"], report
+
+
+def test_a_loss_that_is_said_to_draw_is_checked_with_seeds(planted):
+    report = check_loss(planted.Random, exceptions={"deterministic": "it draws"})
+    assert report.passed, report
+    outcomes = {result.check: result.outcome for result in report.results}
+    assert (outcomes["norm"], outcomes["memory_layout"]) == ("passed", "passed")
+
+
+def test_a_value_of_zero_on_the_example_is_told_as_such(planted):
+    (failure,) = check_loss(planted.Hinge).failures
+    assert failure.check == "norm"
+    assert failure.message.startswith("its value is 0 on the example; choose an example where it is not")
+
+
+@pytest.mark.parametrize(
+    ("example", "found"),
+    [
+        ("unseeded", "the example returns other numbers at each call"),
+        ("alone", "the example: expected (pred_batch, gt_batch), found a dict"),
+        ("unreadable", "the example raised OSError: no such file"),
+    ],
+)
+def test_an_example_that_is_none_is_the_one_finding(planted, example, found):
+    report = check_loss(planted.Sound, example=f"planted:{example}")
+    assert [result.check for result in report.failures] == ["runs"], report
+    assert report.failures[0].message.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [(1.0, "found float"), (None, "found NoneType"), ({"loss": torch.ones(())}, "found dict")],
+)
+def test_what_a_loss_returns_that_is_no_value_is_the_one_finding(returned, found):
+    def loss(pred, gt):
+        """Return what is no value."""
+        return returned
+
+    report = check_loss(loss)
+    assert [result.check for result in report.failures] == ["runs"], report
+    assert found in report.failures[0].message
+
+
+def test_a_loss_of_other_arguments_is_told_of_inputs():
+    def loss(pred, gt, weight):
+        """Return a weighted error."""
+        return ((pred - gt).square() * weight).mean()
+
+    (failure,) = check_loss(loss).failures
+    assert failure.check == "runs"
+    assert "missing 1 required positional argument: 'weight'" in failure.message
+    assert 'wrap={"inputs": ...}' in failure.message
+
+
+def test_a_slope_that_is_infinite_at_the_target_is_found(planted):
+    (failure,) = check_loss(planted.RootOfTheMean).failures
+    assert failure.check == "extreme_values"
+    assert failure.message.startswith("with a prediction equal to the target a gradient is not finite")
+
+
+def test_a_loss_that_takes_no_name_is_one_finding(planted):
+    (failure,) = check_loss(planted.TakesNoName).failures
+    assert failure.check == "builds"
+    assert "TakesNoName.__init__ must take `name` and pass it to super().__init__(name)" in failure.message
 
 
 def test_arguments_that_yaml_cannot_hold(planted):

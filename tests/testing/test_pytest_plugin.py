@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import lossreg
+from lossreg.cli.new import _template
 from lossreg.errors import PluginError
 from lossreg.testing import parametrize_losses, suite
 
@@ -126,6 +128,36 @@ def test_the_decorator_makes_a_test_for_each_loss(output):
 def test_the_decorator_for_what_is_not_installed_is_an_error():
     with pytest.raises(PluginError, match="no plugin 'nobody' is installed"):
         parametrize_losses(plugin="nobody")
+
+
+@pytest.fixture
+def beside_a_broken_one(package):
+    """Return the folder of the package, with a plugin of another package that cannot be imported."""
+    metadata = package / "another-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: another\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lossreg]\nanother = not_there_at_all\n")
+    return package
+
+
+def test_a_broken_plugin_of_another_package_stops_no_tests(beside_a_broken_one):
+    (beside_a_broken_one / "test_decorated.py").write_text(WITH_THE_DECORATOR)
+    collect = ("-W", "error", "--collect-only")
+    done = run(beside_a_broken_one, *collect, "test_decorated.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(beside_a_broken_one, *collect, "--pyargs", "lossreg.testing.suite", "--lossreg-plugin", "another")
+    assert "plugin 'another' (another 1.0) cannot be used" in done.stdout + done.stderr
+
+
+def test_the_filters_of_a_new_package_let_a_broken_plugin_of_another_be(beside_a_broken_one):
+    (beside_a_broken_one / "test_scan.py").write_text(
+        "import warnings, lossreg\n\ndef test_scan():\n    lossreg.list_losses()\n\n"
+        "def test_other():\n    warnings.warn('another thing')\n"
+    )
+    options = tomllib.loads(_template("pyproject.toml"))["tool"]["pytest"]["ini_options"]
+    filters = "\n".join(options["filterwarnings"])
+    done = run(beside_a_broken_one, "-rpf", "-o", f"filterwarnings={filters}", "test_scan.py")
+    assert outcomes(done.stdout, "test_scan.py") == {"test_scan": "PASSED", "test_other": "FAILED"}
 
 
 def test_the_plugin_starts_without_torch(package, monkeypatch):

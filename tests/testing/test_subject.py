@@ -84,7 +84,8 @@ def test_the_example_is_a_function_a_name_or_a_pair() -> None:
     for example in (pair, lambda: pair):
         assert subject_of(nn.MSELoss, example).value() == 1.0
     assert imported("torch.nn:L1Loss") is nn.L1Loss
-    for missing in ("no_such_module:a", "torch.nn:NoSuchLoss"):
+    assert imported("torch.nn:L1Loss.forward") is nn.L1Loss.forward
+    for missing in ("no_such_module:a", "torch.nn:NoSuchLoss", "torch.nn:L1Loss.no_such_method"):
         with pytest.raises(PluginError, match=f"'{missing}' cannot be imported"):
             imported(missing)
 

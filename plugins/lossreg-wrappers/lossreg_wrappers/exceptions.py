@@ -26,6 +26,8 @@ _DRAWS = {"deterministic": "it projects on directions that it draws"}
 _MEASURES = {"gradients_right": "its weights are held constant, as in the paper"}
 _ZEROS = {"extreme_values": "it divides by a sum or a deviation that is 0 for a prediction of zeros"}
 _ROOT = {"extreme_values": "the slope of a root is infinite where the images have no edges"}
+_AT_ZERO = {"extreme_values": "the slope of a root is infinite where the prediction is the target"}
+_DECIBELS = {"extreme_values": "it is the logarithm of an error, which is 0 where the prediction is the target"}
 _PIQ = {"no_host_read": "it checks the range of the images before it computes"}
 _TOO_SMALL = {"one_pixel": "it needs more pixels, and its library raises an error"}
 _PANSHARPENING = {
@@ -175,6 +177,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "HausdorffERLoss": _CHECKS_VALUES,
         "HausdorffERLoss3D": _CHECKS_VALUES,
         "InverseDepthSmoothnessLoss": {"one_pixel": "it computes a mean over no differences"},
+        "PSNRLoss": _DECIBELS,
         "SSIM3DLoss": _WINDOW,
         "SSIMLoss": _WINDOW,
         "kl_div_loss_2d": {"extreme_values": "it takes the logarithm of a probability of 0"},
@@ -261,9 +264,11 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "VSILoss": {**_PIQ, **_ROOT, "one_pixel": _ROOT["extreme_values"]},
     },
     "torchmetrics.functional.image": {
+        "error_relative_global_dimensionless_synthesis": _AT_ZERO,
         "multiscale_structural_similarity_index_measure": _TOO_SMALL,
-        "relative_average_spectral_error": _TOO_SMALL,
-        "root_mean_squared_error_using_sliding_window": _TOO_SMALL,
+        "peak_signal_noise_ratio": _DECIBELS,
+        "relative_average_spectral_error": {**_AT_ZERO, **_TOO_SMALL},
+        "root_mean_squared_error_using_sliding_window": {**_AT_ZERO, **_TOO_SMALL},
         "spatial_correlation_coefficient": {
             **_ROOT,
             **_TOO_SMALL,
@@ -276,6 +281,7 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "universal_image_quality_index": _TOO_SMALL,
         "peak_signal_noise_ratio_with_blocked_effect": {
             "no_host_read": "it compares the edges of blocks with the others in Python",
+            **_DECIBELS,
             **_TOO_SMALL,
         },
         "quality_with_no_reference": _PANSHARPENING,
@@ -288,6 +294,8 @@ EXCEPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "kl_divergence": _ZEROS,
         "log_cosh_error": _OVERFLOWS,
         "mean_absolute_error": {"compiles": "torch's compiler fails at a warning of torchmetrics"},
+        "minkowski_distance": _AT_ZERO,
+        "normalized_root_mean_squared_error": _AT_ZERO,
         "pearson_corrcoef": {**_CHECKS_VALUES, **_ZEROS},
         "r2_score": _SELECTS,
         "tweedie_deviance_score": {
