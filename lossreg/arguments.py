@@ -216,12 +216,14 @@ class Arguments:
         """Take a collection of names, each among the known ones, which are of a kind (`"term"`)."""
         found = self.items(path, value, f"a list of names of {kind}s", ordered=False)
         for i, name in enumerate(found):
-            if name not in known:
-                others = f"the {kind}s are {', '.join(map(repr, known))}"
-                self.wrong(
-                    f"{path}[{i}]", f"the name of a {kind}", name, did_you_mean(name, known) or others, "unknown"
-                )
+            self.member(f"{path}[{i}]", name, known, kind)
         return found
+
+    def member(self, path: str, name: Any, known: Sequence[str], kind: str) -> None:
+        """Report a name that is not among the known ones, which are of a kind (`"term"`)."""
+        if name not in known:
+            others = f"the {kind}s are {', '.join(map(repr, known))}"
+            self.wrong(path, f"the name of a {kind}", name, did_you_mean(name, known) or others, "unknown")
 
 
 def plain(value: Any) -> Any:

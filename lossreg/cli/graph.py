@@ -191,7 +191,7 @@ def _escaped(line: str) -> str:
 
 # --- the command ----------------------------------------------------------------------------------
 
-_FORMS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
+_FORMS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".txt": "text"}
 
 
 @click.command("graph", epilog="Example: lossreg graph config.yaml -o graph.svg")
@@ -201,7 +201,7 @@ _FORMS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
     "--format",
     "form",
     type=Choice(("text", "mermaid", "dot", "svg")),
-    help="How to write the graph; default: by the suffix of --output (.svg, .dot, .mmd), else text.",
+    help="How to write the graph; default: by the suffix of --output (.svg, .dot, .mmd, .txt), else text.",
 )
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write to."
@@ -211,10 +211,12 @@ def graph_command(file: Source, key: str | None, form: str | None, output: Path 
 
     Arrows are dashed where a key is used only if the batch has it.
     """
-    if form is None:
-        form = "text" if output is None else _FORMS.get(output.suffix.lower(), "text")
+    if form is None and output is not None:
+        form = _FORMS.get(output.suffix.lower())
+        if form is None:
+            raise click.UsageError(f"{output}: cannot tell what to write; write a .svg, .dot, .mmd or .txt")
     plan = running(load_multi_loss(file, key).plan())
-    forms = {"mermaid": mermaid, "dot": dot, "svg": svg}
+    forms: dict[str | None, Any] = {"mermaid": mermaid, "dot": dot, "svg": svg}
     width = width_of(stream()) if output is None else None
     written = forms[form](drawing_of(plan)) if form in forms else text(plan, width)
     if output is None:

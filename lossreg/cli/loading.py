@@ -100,9 +100,9 @@ def load_config(file: Source, key: str | None) -> CompoundConfig:
 
 def load_multi_loss(file: Source, key: str | None) -> MultiLoss:
     """Build and return the `MultiLoss` of a file."""
-    from lossreg.config.build import build_parsed
-
     config = load_config(file, key)
+    from lossreg.config.build import build_parsed  # with torch, which a file with mistakes need not wait for
+
     with mistakes_shown(file):
         return build_parsed(config)
 

@@ -70,6 +70,8 @@ def plot_command(
         raise click.UsageError(
             f"{output}: cannot tell what to write; write a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
         )
+    if output is not None and text and output.suffix.lower() in _SUFFIXES:
+        raise click.UsageError(f"{output}: --text writes no picture; leave it out, or write a .txt")
     config = load_config(file, key)
     curves = curves_of(config, steps_per_epoch)
     unit = _one_unit(curves)

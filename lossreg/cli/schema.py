@@ -28,6 +28,8 @@ def schema_command(output: Path | None, key: str | None) -> None:
     """
     from lossreg.config.schema import schema
 
+    if key is not None and not all(key.split(".")):
+        raise click.UsageError(f"--key {key!r}: expected a dotted path such as loss_params.compound_loss")
     text = _text(schema(key))
     if output is None:
         echo(text)

@@ -252,7 +252,7 @@ class MultiLoss(nn.Module):
         """
         first, rest = split(name) if isinstance(name, str) else (name, "")
         given = Arguments(f"{self.clock.owner}: set_weight")
-        given.members("name", [first], self.names, "term")
+        given.member("name", first, self.names, "term")
         given.done()
         self._refuse_in_window("set_weight")
         loss = self.loss_funcs[self.names.index(first)]
@@ -526,6 +526,9 @@ class MultiLoss(nn.Module):
             self._current.window, self._open_windows = None, self._open_windows - 1
         opened.check(self)
         opened.settle(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open_windows": 0}  # a copy is in no window
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""

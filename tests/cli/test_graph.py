@@ -4,6 +4,7 @@ import html
 import re
 import shutil
 import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -24,10 +25,31 @@ def test_the_suffix_of_the_file_says_how_it_is_written(run, good, tmp_path, name
     assert (tmp_path / name).read_text().startswith(begins)
 
 
-@pytest.mark.parametrize(("name", "options"), [("g.txt", ()), ("g", ()), ("g.svg", ("--format", "text"))])
-def test_another_suffix_is_text_and_the_option_wins(run, good, tmp_path, name, options):
+@pytest.mark.parametrize("name", ["g.png", "g", "-"])
+def test_another_suffix_is_refused(run, good, tmp_path, name):
+    result = run("graph", good, "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert "cannot tell what to write; write a .svg, .dot, .mmd or .txt" in result.stderr
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("name", "options"), [("g.txt", ()), ("g.svg", ("--format", "text"))])
+def test_a_text_is_written_and_the_option_wins(run, good, tmp_path, name, options):
     run("graph", good, "-o", tmp_path / name, *options)
     assert "    reads pred.height" in (tmp_path / name).read_text()
+
+
+def test_what_cannot_be_drawn_is_told_without_torch(write):
+    lone = write("loss: {loss: torch/L1Loss}\n")
+    code = f"""
+import sys
+from click.testing import CliRunner
+from lossreg.cli import main
+result = CliRunner().invoke(main, ["graph", {str(lone)!r}])
+assert "describes a single loss" in result.stderr, result.stderr
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.fixture

@@ -114,6 +114,12 @@ def test_text_goes_to_a_file_too(run, good, tmp_path):
     assert "█" in file.read_text(encoding="utf-8")
 
 
+def test_text_is_no_picture(run, good, tmp_path):
+    result = run("plot", good, "--text", "-o", tmp_path / "plot.svg")
+    assert result.exit_code == 2
+    assert "--text writes no picture" in result.stderr
+
+
 def test_epochs_and_steps_need_a_common_axis(run, write):
     file = write(STEPS)
     result = run("plot", file)

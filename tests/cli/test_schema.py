@@ -45,6 +45,13 @@ def test_it_takes_a_key(run: Callable[..., Result]) -> None:
     assert not validator.is_valid({"losses": ["slope"]})
 
 
+@pytest.mark.parametrize("key", ["", "a..b", "a."])
+def test_a_key_that_is_no_path_is_refused(run: Callable[..., Result], key: str) -> None:
+    result = run("schema", "--key", key)
+    assert result.exit_code == 2
+    assert "expected a dotted path" in result.stderr
+
+
 def test_it_writes_a_file_in_place_of_another(run: Callable[..., Result], tmp_path: Path) -> None:
     file = tmp_path / "lossreg.schema.json"
     file.write_text("old", encoding="utf-8")

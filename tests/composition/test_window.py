@@ -321,6 +321,8 @@ def test_copies_have_no_window():
         for copied in (copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))):
             with copied.window([]):
                 pass
+            assert copied._open_windows == 0
+            assert criterion._open_windows == 1
 
 
 @pytest.mark.needs_plugins

@@ -254,7 +254,7 @@ def test_a_part_that_cannot_be_made_is_told_where_it_stands(kind: str) -> None:
     ("weighting", "path"),
     [
         ({"strategy": "uncertainty", "classification": ["offset", "ofset"]}, "weighting.classification[1]"),
-        ({"strategy": "balancer", "ratios": {"ofset": 1.0}}, "weighting.ratios[0]"),
+        ({"strategy": "balancer", "ratios": {"ofset": 1.0}}, "weighting.ratios.ofset"),
     ],
 )
 def test_a_name_of_a_term_in_a_weighting_is_told_where_it_stands(weighting: dict[str, Any], path: str) -> None:

@@ -89,7 +89,8 @@ class Balancer(Weighting):
         """
         super().bind(names)
         given = Arguments("Balancer")
-        given.members("ratios", list(self.ratios), self.names, "term")
+        for name in self.ratios:
+            given.member(f"ratios.{name}", name, self.names, "term")
         given.done()
         n = len(self.names)
         self.register_buffer("sums", torch.zeros(n))

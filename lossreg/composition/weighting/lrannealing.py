@@ -56,7 +56,7 @@ class LRAnnealing(AtSharedParameters):
         super().bind(names)
         if self.residual is not None:
             given = Arguments("LRAnnealing")
-            given.members("residual", [self.residual], self.names, "term")
+            given.member("residual", self.residual, self.names, "term")
             given.done()
             self._at = self.names.index(self.residual)
         self.register_buffer("w", torch.ones(len(self.names)))

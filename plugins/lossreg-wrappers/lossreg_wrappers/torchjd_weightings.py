@@ -474,7 +474,8 @@ def _number(weighting: Weighting, path: str, value: float, least: float = -math.
 def _numbers(given: Arguments, path: str, numbers: PerTerm, names: Sequence[str]) -> Tensor:
     """Return (n,) the numbers of the terms."""
     if isinstance(numbers, Mapping):
-        given.members(path, list(numbers), names, "term")
+        for name in numbers:
+            given.member(f"{path}.{name}", name, names, "term")
         for name in names:
             if name not in numbers:
                 given.report(f"{path}.{name}", "is missing", "give a number for each term", "missing")
