@@ -409,6 +409,11 @@ class Slot:
     examples: tuple[Any, ...]
 
     @property
+    def narrowed(self) -> Type:
+        """The type of a text: one of some, where only the description lists them."""
+        return self.type
+
+    @property
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is MISSING or self.default is inspect.Parameter.empty
@@ -418,11 +423,11 @@ class Slot:
         if self.type is NOTHING:
             return f"leave {self.name} out"
         known = self.examples if self.required or self.default is None else (self.default, *self.examples)
-        return f"{self.name}: {next(filter(None, map(flow, known)), '') or self.type.sample}"
+        return f"{self.name}: {next(filter(None, map(flow, known)), '') or self.narrowed.sample}"
 
     def schema(self) -> Node:
         """Return the JSON Schema with what it is, its default and its examples."""
-        node = {"description": self.doc, **self.type.schema()} if self.doc else self.type.schema()
+        node = {"description": self.doc, **self.narrowed.schema()} if self.doc else self.narrowed.schema()
         takes_null = any(part.notation == "None" for part in (self.type, *self.type.parts))
         if not self.required and (self.default is not None or takes_null):
             with suppress(TypeError, ValueError):  # a default that is not plain data
@@ -441,7 +446,8 @@ def misfits_of(slots: Iterable[Slot], values: Mapping[Any, Any], rest: Type | No
     known = {slot.name: slot for slot in slots}
     for key, value in _named(values):
         if key in known:
-            for misfit in known[key].type.misfits(value, (key,)):
+            kind = known[key].narrowed if isinstance(value, str) else known[key].type
+            for misfit in kind.misfits(value, (key,)):
                 fix = "" if misfit.kind == "unknown" else known[key].fix()  # the keys to choose from say more
                 yield replace(misfit, fix=misfit.fix or fix)
         elif rest is None:

@@ -3,10 +3,10 @@
 The blocks are those of `lossreg.keys`; parameters are read off the source, and nothing is imported for it. JSON Schema
 has no words for some rules, which `lossreg check` alone knows: lists and thresholds belong together and ascend, names
 differ, an argument is given once, a constructor takes a value, all of a loss can be compiled, what `${...}` refers to,
-a number is finite, and an integer is not written as `1.0`. The schema is stricter than the reader in these cases:
-parameters beside a nested `loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that
-Hydra has put under `loss`, a member of a dictionary with `/` in its name, and in a legacy block a wrong value that
-another one replaces.
+a number is finite, an integer is not written as `1.0`, and `per_sample` is the term's own and does not go under `args`.
+The schema is stricter than the reader in these cases: parameters beside a nested `loss: {...}`, a group, a dictionary
+of losses or a further `loss` inside it, a node that Hydra has put under `loss`, a member of a dictionary with `/` in
+its name, and in a legacy block a wrong value that another one replaces.
 """
 
 from __future__ import annotations
@@ -553,6 +553,7 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  
     own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
+    rest |= {name: _or_the_terms(name, rest[name]) for name in YIELDING if name in rest}
     about = {"description": _about(entry.spec)} if _about(entry.spec) else {}
     node: Node = {**about, "properties": rest}
     args: Node = {**_at(_place(entry, "loss")), "type": "object", "properties": named_as_keys}
@@ -566,6 +567,12 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  
     rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.unmasked else [])]
     then = {**_at(_place(entry, "loss")), "properties": {"args": args}, **({"allOf": rules} if rules else {})}
     return node, then
+
+
+def _or_the_terms(name: str, node: Node) -> Node:
+    """Add the values of a key that are the term's to the choices that a loss has."""
+    choices, *others = node.get("anyOf", [{}]) if node else [{}]
+    return {**node, "anyOf": [{"enum": [*choices["enum"], *YIELDING[name]]}, *others]} if "enum" in choices else node
 
 
 def _given(name: str) -> Node:

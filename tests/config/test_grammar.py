@@ -160,6 +160,14 @@ class TestMistakes:
         line = f"losses[0].{key}: is not a parameter of local/Foreign ({hint})"
         assert problems({"losses": [{"loss": "Foreign", key: [0.2, 0.8]}]}) == [line]
 
+    @pytest.mark.needs_plugins
+    def test_a_choice_that_only_the_docstring_lists_is_held(self) -> None:
+        terms = [{"loss": "torch/L1Loss", "name": how, "reduction": how} for how in ("mean", "sum", "per_sample")]
+        assert build({"losses": terms}).names == ("mean", "sum", "per_sample")
+        for wrong, fix in (("Sum", "did you mean 'sum'?"), ("x", "reduction: mean")):
+            line = f"losses[0].reduction: expected 'none', 'mean' or 'sum', found {wrong!r} ({fix})"
+            assert problems({"losses": [{"loss": "torch/L1Loss", "reduction": wrong}]}) == [line]
+
     @pytest.mark.parametrize("key", ["mask", "sample_weight"])
     def test_a_mask_of_a_loss_that_takes_none_is_refused_at_its_key(self, key: str) -> None:
         lossreg.register("Global", masking="no: it compares whole images")(torch.nn.L1Loss)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from omegaconf import OmegaConf
+from torch import nn
 
 import lossreg
 from lossreg.config.build import build_compound_loss_from_config, get_loss_function
@@ -553,6 +554,37 @@ def test_parameters_of_one_name_that_are_told_in_three_ways_stay_apart() -> None
     references = [made[f"loss:local/Margin{i}"]["properties"]["margin"]["$ref"] for i in range(6)]
     abouts = [made[reference.removeprefix("#/$defs/")]["description"] for reference in references]
     assert abouts == [f"{words[i // 2]}." for i in range(6)]
+
+
+def test_choices_that_only_the_docstring_lists_are_those_of_the_grammar() -> None:
+    """`per_sample` is the term's own key, which a lone loss does not have."""
+
+    @lossreg.register("Listed")
+    class Listed(nn.Module):
+        """A loss.
+
+        Args:
+            reduction: 'mean' or 'sum'.
+            padding: 'same' | 'valid'.
+        """
+
+        def __init__(self, reduction: str = "mean", padding: str = "same") -> None:
+            super().__init__()
+
+    validator = Draft202012Validator(schema())
+    for keys, fits, fits_alone in (
+        ({"reduction": "sum", "padding": "valid"}, True, True),
+        ({"args": {"reduction": "sum"}}, True, True),
+        ({"reduction": "per_sample"}, True, False),
+        ({"reduction": "Sum"}, False, False),
+        ({"args": {"padding": "vald"}}, False, False),
+    ):
+        loss: Any = {"loss": "Listed", **keys}
+        grammar, alone = Grammar(), Grammar()
+        grammar.compound({"losses": [loss]}, "")
+        alone.single(loss, "loss")
+        assert validator.is_valid({"losses": [loss]}) == (not grammar.problems) == fits
+        assert validator.is_valid({"loss": loss}) == (not alone.problems) == fits_alone
 
 
 @pytest.mark.parametrize(
