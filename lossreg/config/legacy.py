@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from lossreg.arguments import Problems
 from lossreg.config.reading import Data, Root, has, plain
 from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
-from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of
+from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of, unquoted
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
@@ -115,7 +115,9 @@ class _LegacyReader:
     def _on(self, block: type, *keys: str) -> bool:
         value, key = self._read(*keys), keys_of(block)[keys[-1]]
         for misfit in key.type.misfits(value):
-            self.problems.misfit(".".join(keys), replace(misfit, fix=f"{key.name}: true"))
+            meant = unquoted(value)
+            fix = key.fix(value) if isinstance(meant, bool) else f"{key.name}: true"
+            self.problems.misfit(".".join(keys), replace(misfit, fix=fix))
         return (key.default if value is None else value) is True
 
     def seg_params(self, component: str) -> dict[str, Data]:

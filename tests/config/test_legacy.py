@@ -237,3 +237,12 @@ def test_parameters_that_are_no_mapping_are_a_problem_at_their_path(inside):
         get_loss_function(config)
     place = "loss_params.multi_loss" if inside else "loss_params"
     assert [(p.path, p.kind) for p in caught.value.problems] == [(f"{place}.seg_loss_params", "type")]
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"), [("false", "compute_seg: false"), ("on", "compute_seg: true"), (1, "compute_seg: true")]
+)
+def test_the_fix_of_a_switch_means_what_was_written(value, fix):
+    with pytest.raises(ConfigError) as caught:
+        get_loss_function({"loss_params": {"multi_loss": {"coefs": {}}}, "compute_seg": value})
+    assert [(p.path, p.hint) for p in caught.value.problems] == [("compute_seg", fix)]
