@@ -254,13 +254,15 @@ def _blocks() -> dict[str, Node]:
                     {
                         "type": "object",
                         "properties": {"epoch_thresholds": keys_of(Coefs)["epoch_thresholds"].schema()},
-                        "propertyNames": {"enum": list(keys_of(Coefs))},
+                        **_known(Coefs),
                     }
                 ),
                 "normalization_params": keys_of(Legacy)["normalization_params"].schema(),
-                "seg_loss_params": any_of(NULL, {"type": "object", "additionalProperties": _UNREAD}),
+                "seg_loss_params": any_of(
+                    NULL, {"type": "object", **_known(SegLossParams), "additionalProperties": _UNREAD}
+                ),
             },
-            "additionalProperties": _UNREAD,
+            "additionalProperties": False,
             "required": ["coefs"],
         },
         "legacy_training": _legacy_training(),
@@ -286,8 +288,13 @@ def _legacy_training() -> Node:
         "properties": {
             "compute_seg": keys_of(Switches)["compute_seg"].type.schema(),
             "compute_crossfield": keys_of(Switches)["compute_crossfield"].type.schema(),
-            "seg_params": {"properties": {name: key.type.schema() for name, key in channels.items()}},
-            "loss_params": {"properties": {"seg_loss_params": any_of(NULL, {"type": "object"})}},
+            "seg_params": {
+                "properties": {name: key.type.schema() for name, key in channels.items()},
+                **_known(SegParams),
+            },
+            "loss_params": {
+                "properties": {"seg_loss_params": any_of(NULL, {"type": "object", **_known(SegLossParams)})}
+            },
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
         "allOf": [
@@ -295,6 +302,11 @@ def _legacy_training() -> Node:
             *({"if": {"allOf": given}, "then": then} for given, then in rules),
         ],
     }
+
+
+def _known(block: type) -> Node:
+    """Take no other keys than those of a block."""
+    return {"propertyNames": {"enum": list(keys_of(block))}}
 
 
 def _true(key: str) -> Node:

@@ -246,3 +246,31 @@ def test_the_fix_of_a_switch_means_what_was_written(value, fix):
     with pytest.raises(ConfigError) as caught:
         get_loss_function({"loss_params": {"multi_loss": {"coefs": {}}}, "compute_seg": value})
     assert [(p.path, p.hint) for p in caught.value.problems] == [("compute_seg", fix)]
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ("loss_params__multi_loss__normalization_param", "normalization_params"),
+        ("loss_params__multi_loss__weighting", ""),
+        ("loss_params__multi_loss__coefs__sge", "seg"),
+        ("loss_params__seg_loss_params__bce_coeff", "bce_coef"),
+        ("seg_params__compute_edges", "compute_edge"),
+    ],
+)
+def test_a_key_that_the_block_has_not_is_refused(place, meant):
+    with pytest.raises(ConfigError) as caught:
+        legacy_compound(changed(**{place: True}), {})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.kind) == (place.replace("__", "."), "unknown")
+    assert problem.hint == f"did you mean {meant!r}?" if meant else problem.hint.startswith("expected one of coefs")
+
+
+def test_parameters_inside_the_block_have_its_keys_too():
+    with pytest.raises(ConfigError, match=r"^loss_params.multi_loss.seg_loss_params.w: is not a key of this block"):
+        legacy_compound(changed(loss_params__multi_loss__seg_loss_params={"w": 1, "w0": 5}), {})
+
+
+def test_other_keys_of_the_training_config_are_nobodys_business():
+    cfg = changed(pl_trainer__max_epochs=5, loss_params__other={"a": 1}, model={"name": "unet"})
+    assert legacy_compound(cfg, {}).block == legacy_compound(CFG, {}).block
