@@ -238,12 +238,21 @@ class Grammar:
             found: list[tuple[str, str | None, Data]] = [(f"{where}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
             found = [(f"{where}.{name}", str(name), item) for name, item in items.items() if item is not None]
+            self._indented(items, where)
         else:
             self.problems.wrong(where, keys_of(Compound)[present[0]].type.words, items, hint)
             return []
         if not found:
             self.report(where, "is empty; expected at least one term", hint, "range")
         return found
+
+    def _indented(self, items: Mapping[str, Data], path: str) -> None:
+        """Refuse the loss of a term that stands beside the term's name, which is then a term that is removed."""
+        empty = [name for name, item in items.items() if item is None]
+        for key in _NAMING if empty else ():
+            if isinstance(items.get(key), str):
+                hint = f"indent it below {empty[-1]}, or write `{key}: {{{key}: {items[key]}}}` for a term of this name"
+                self.report(f"{path}.{key}", f"names a loss beside {empty[-1]}, which is empty", hint, "conflict")
 
     def _unique(self, config: CompoundConfig) -> None:
         seen: dict[str, TermConfig] = {}
@@ -394,7 +403,7 @@ class Grammar:
         return TermConfig(path, name, schedule, member=member, **options)
 
     def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
-        given = [key for key in ("loss", "_target_") if key in data]
+        given = [key for key in _NAMING if key in data]
         if given == ["loss"] and data["loss"] == FROM_DICT:  # a lone loss
             self.report(f"{path}.loss", "is a group of terms", "list it in loss_params.compound_loss", "refused")
             return None
@@ -709,6 +718,7 @@ def _is_zero(weight: Data) -> bool:
 
 
 _BAD: Data = object()
+_NAMING = ("loss", "_target_")
 _WEIGHT = type_of(Finite | list[Finite])
 
 

@@ -367,6 +367,8 @@ def _terms() -> dict[str, Node]:
             f"^$|{NO_NAME}|.{{{MAX_NAME + 1}}}": {"if": {"not": NULL}, "then": {"allOf": [term, own_name]}}
         },
         "not": {"type": "object", "additionalProperties": NULL},
+        "if": _either(("loss", "_target_"), {"type": "string"}),  # of a term that is not indented below its name
+        "then": {"additionalProperties": {"not": NULL}},
     }
     twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", *IGNORED_KEYS)}
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}

@@ -176,6 +176,14 @@ class TestMistakes:
         line = f"losses[0].{key}: is not a parameter of local/Foreign ({hint})"
         assert problems({"losses": [{"loss": "Foreign", key: [0.2, 0.8]}]}) == [line]
 
+    @pytest.mark.parametrize(("key", "name"), [("loss", "offset"), ("_target_", "old.place.OffsetLoss")])
+    def test_a_loss_that_is_not_indented_below_its_name_is_refused(self, key: str, name: str) -> None:
+        line = f"losses.{key}: names a loss beside near, which is empty (indent it below near, or write"
+        (found,) = problems({"losses": OmegaConf.create(f"far:\nnear:\n{key}: {name}\n")})
+        assert found == f"{line} `{key}: {{{key}: {name}}}` for a term of this name)"
+        assert build({"losses": {"near": None, key: {key: name}}}).names == (key,)
+        assert build({"losses": {"near": "offset", "far": None, "lost": {key: name}}}).names == ("near", "lost")
+
     @pytest.mark.needs_plugins
     def test_a_choice_that_only_the_docstring_lists_is_held(self) -> None:
         terms = [{"loss": "torch/L1Loss", "name": how, "reduction": how} for how in ("mean", "sum", "per_sample")]

@@ -410,6 +410,8 @@ COMPOUND = {"loss_list": [TERM]}
     [
         COMPOUND,
         {"losses": {"a": TERM}, "weighting": "dwa"},
+        {"losses": {"a": None, "loss": TERM, "b": "offset"}},
+        {"losses": {"a": TERM, "loss": "offset"}},
         {"loss_params": {"compound_loss": COMPOUND, "other": 1}, "anything": [1]},
         {"loss_params": {"compound_loss": COMPOUND, "multi_loss": "what is not read"}, "loss": 5},
         {"losses": [{"loss": "from_dict", "terms": {"a": 1}}]},
@@ -446,6 +448,8 @@ def test_files_that_both_take(file: Any) -> None:
         {"losses": [{"loss": "from_dict", "terms": {"a": 1}, "trems": {}}]},
         {"losses": [{"loss": {"loss": "offset", "name": "b"}, "name": "a"}]},
         {"losses": {"a": None}},
+        {"losses": {"a": None, "loss": "offset"}},
+        {"losses": {"a": None, "_target_": "old.place.OffsetLoss"}},
         {"losses": [TERM], "loss_list": [TERM]},
         {"loss_params": {"compound_loss": {}}, "loss": "offset"},
         {"loss_params": {"compound_loss": 5}, "loss": "offset"},
