@@ -111,7 +111,7 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
 
 
 def _misspelt(cfg: Any) -> tuple[str, str]:
-    """Return the path of a key that may be meant for that of a loss, and what to write for it."""
+    """Return the path of a key that may be meant for that of a loss, or has nothing below it, and what to do."""
     inside = has(cfg, "loss_params")
     names = [block.partition(".")[2] for block in (COMPOUND, *LEGACY_BLOCKS)] if inside else ["loss_params", *LISTS]
     block = cfg
@@ -125,7 +125,10 @@ def _misspelt(cfg: Any) -> tuple[str, str]:
             return key, f"a compound loss itself goes to build_compound_loss_from_config, or below {COMPOUND}"
         near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.75)
         if near:
-            return f"loss_params.{key}" if inside else str(key), f"write `{near[0]}` for {key!r}"
+            hint = f"write `{near[0]}` for {key!r}"
+            if near == [key]:
+                hint = "it is empty: indent what belongs to it below it"
+            return f"loss_params.{key}" if inside else str(key), hint
     return "", ""
 
 
