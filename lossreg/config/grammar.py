@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,7 +41,7 @@ from lossreg.registry.foreign import described, message_of
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec
-from lossreg.values import Misfit, arguments_of, did_you_mean, flow, keys_of, misfits_of, type_of
+from lossreg.values import Misfit, arguments_of, did_you_mean, flow, keys_of, misfits_of, type_of, unquoted
 
 
 @dataclass
@@ -395,7 +394,8 @@ class Grammar:
     def _member(self, data: Data, path: str, name: str, member: str, thresholds: Data) -> TermConfig:
         """Parse what is said of a member of a dictionary: a weight, or a mapping with one."""
         if not isinstance(data, Mapping) or "schedule" in data:
-            schedule = self._schedule(data, path, thresholds) or as_schedule(1.0, name=path)
+            key = flow(member) if path.endswith(f".terms.{member}") else "rest"
+            schedule = self._schedule(data, path, thresholds, key) or as_schedule(1.0, name=path)
             return TermConfig(path, name, schedule, member=member)
         values = self._keys(Member, data, path)
         schedule = self._weight(data, path, self._thresholds(values, thresholds, path))
@@ -586,7 +586,7 @@ class Grammar:
         """Parse the weight of a term; a list may be meant for the loss, where that has weights of its own."""
         weight, before = data.get("weight", 1.0), len(self.problems)
         meant = f"args: {{weight: {shown(weight)}}}" if has_own and isinstance(weight, list) else ""
-        schedule = self._schedule(weight, f"{path}.weight", thresholds, meant)
+        schedule = self._schedule(weight, f"{path}.weight", thresholds, "weight", meant)
         if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
             warn(
                 f"{path.lstrip('.')}.weight: a list is the term's weight over the epochs; write {meant} for the loss's "
@@ -595,17 +595,25 @@ class Grammar:
             )
         return schedule or as_schedule(1.0, name=path)
 
-    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule | None:
-        """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
+    def _schedule(self, weight: Data, path: str, thresholds: Data, key: str, meant: str = "") -> Schedule | None:
+        """Parse a number, a list at the thresholds, or `{schedule: NAME, ...}`.
+
+        Args:
+            weight: what is given.
+            path: where it stands.
+            thresholds: the epochs of a list; None if there are none.
+            key: its key, for what to write; empty for an item of a list.
+            meant: what else a list may be, for what to write.
+        """
+        label = f"{key}: " if key else ""
         if isinstance(weight, Mapping):
-            return self._named_schedule(weight, path, thresholds)
+            return self._named_schedule(weight, path, thresholds, label)
         own = f"; for the loss's own, {meant}" if meant else ""
         misfit = next(_WEIGHT.misfits(weight), None)
         if misfit is not None:
             expected = misfit.expected if misfit.path else keys_of(Term)["weight"].type.words
-            self.problems.misfit(
-                path, replace(misfit, expected=expected, fix=f"weight: {self._meant_weight(weight, path)}")
-            )
+            fix = f"{label}{self._meant_weight(weight, path)}"
+            self.problems.misfit(path, replace(misfit, expected=expected, fix=fix))
         elif thresholds is _BAD:  # already reported
             pass
         elif isinstance(weight, list) and thresholds is None:
@@ -614,21 +622,18 @@ class Grammar:
         elif isinstance(weight, list) and len(weight) != len(thresholds):
             expected = f"{len(thresholds)} weights, one for each of epoch_thresholds"
             fitting = [*weight, *weight[-1:] * len(thresholds)][: len(thresholds)]
-            hint = f"give one weight for each of epoch_thresholds, as in `weight: {fitting}`{own}"
+            hint = f"give one weight for each of epoch_thresholds, as in `{label}{fitting}`{own}"
             self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
         return None
 
     def _meant_weight(self, weight: Data, path: str) -> str:
-        """Return the weight that is meant by a text: a number in quotes, or the name of a schedule; else any."""
+        """Return the weight that is meant: by numbers in quotes, or by the name of a schedule; else any."""
+        if _WEIGHT.fits(meant := unquoted(weight)):
+            return flow(meant)
         if not isinstance(weight, str):
             return "1.0"
-        try:
-            number = float(weight)
-            return repr(number) if math.isfinite(number) else "1.0"
-        except ValueError:
-            pass
         try:
             entry = catalog().schedules.find(weight, suggest=False)
         except NameLookupError:
@@ -638,9 +643,9 @@ class Grammar:
         missing = [misfit.fix for misfit in params.check(found, {}) if misfit.kind == "missing"]
         return f"{{{', '.join([f'schedule: {weight}', *missing])}}}"
 
-    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule | None:
+    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data, label: str) -> Schedule | None:
         if "schedule" not in data:
-            hint = "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"
+            hint = f"{label}{{schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}}"
             self.report(path, f"expected a schedule by name, found the keys {sorted(map(str, data))}", hint, "missing")
             return None
         entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
@@ -653,7 +658,7 @@ class Grammar:
         inner = arguments.pop("schedules", None)
         self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
         if isinstance(inner, list):
-            parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
+            parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds, "") for i, item in enumerate(inner)]
             arguments["schedules"] = parts
         elif inner is not None:
             self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,13 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
     except ConfigError as error:
         found = Problems(error.problems)
         found.relocate(rewritten.places)
-        raise ConfigError(found) from None
+        raise ConfigError(map(_of_coefs, found)) from None
+
+
+def _of_coefs(problem: ConfigProblem) -> ConfigProblem:
+    """Name the weights of a legacy block in what to write: each is a `weight` of the block that was made of it."""
+    key, *_ = re.split(r"[.\[]", problem.path.partition(".coefs.")[2])
+    return replace(problem, hint=problem.hint.replace("weight: ", f"{key}: ")) if key else problem
 
 
 def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Component:

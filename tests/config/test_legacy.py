@@ -176,7 +176,11 @@ def test_every_missing_key_is_reported() -> None:
 @pytest.mark.parametrize(
     ("changes", "place", "hint"),
     [
-        ({"loss_params__multi_loss__coefs__seg_edge_interior": "much"}, "multi_loss.coefs.seg_edge_interior", "weight"),
+        (
+            {"loss_params__multi_loss__coefs__seg_edge_interior": "much"},
+            "multi_loss.coefs.seg_edge_interior",
+            "seg_edge_interior: 1.0",
+        ),
         ({"loss_params__multi_loss__coefs__seg_edge_interior": [1, 2]}, "multi_loss.coefs.seg_edge_interior", "one"),
         ({"loss_params__multi_loss__coefs__epoch_thresholds": [5, 0, 1]}, "multi_loss.coefs.epoch_thresholds", "[0"),
         ({"loss_params__multi_loss__coefs__seg_edge": 1.0}, "multi_loss.coefs.seg_edge", "'seg_edge_"),
@@ -274,3 +278,18 @@ def test_parameters_inside_the_block_have_its_keys_too():
 def test_other_keys_of_the_training_config_are_nobodys_business():
     cfg = changed(pl_trainer__max_epochs=5, loss_params__other={"a": 1}, model={"name": "unet"})
     assert legacy_compound(cfg, {}).block == legacy_compound(CFG, {}).block
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize(
+    ("weight", "place", "hint"),
+    [
+        ("2.0", "seg", "seg: 2.0"),
+        (["0.0", 1, 2], "seg[0]", "seg: [0.0, 1, 2]"),
+        ([1, 2], "seg", "give one weight for each of epoch_thresholds, as in `seg: [1, 2, 2]`"),
+    ],
+)
+def test_the_fix_of_a_weight_has_its_key(weight, place, hint):
+    with pytest.raises(ConfigError) as caught:
+        build_loss_from_config(changed(loss_params__multi_loss__coefs__seg=weight))
+    assert [(p.path, p.hint) for p in caught.value.problems] == [(f"loss_params.multi_loss.coefs.{place}", hint)]
