@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from lossreg.arguments import Problems, shown
@@ -25,6 +26,7 @@ from lossreg.keys import (
     SPECIAL_KEYS,
     YIELDING,
     Compound,
+    Deep,
     Finite,
     FromDict,
     Group,
@@ -259,12 +261,10 @@ class Grammar:
         for term in (term for term in config.terms if term.name):
             other = seen.setdefault(term.name, term)
             if other is not term:
-                self.report(
-                    term.path,
-                    f"has the name {term.name!r}, as has {other.path.lstrip('.')}",
-                    f"give one of them another name, as in `name: {_free(term.name, taken)}`",
-                    "conflict",
-                )
+                hint = f"give one of them another name, as in `name: {_free(term.name, taken)}`"
+                if config.dictionary is not None:
+                    hint = "leave one of them out: `/` in the name of a member becomes `.`"
+                self.report(term.path, f"has the name {term.name!r}, as has {other.path.lstrip('.')}", hint, "conflict")
 
     # --- one term ---------------------------------------------------------------------------------
 
@@ -275,12 +275,12 @@ class Grammar:
             return self._named(data, path, default_name, thresholds, around)
         if not self._mapping(data, path, "a term", SOME_TERMS[1:-1]):
             return None
+        if data.get("loss") == FROM_DICT:
+            return self._from_dict(data, path, default_name, thresholds, around)
         if any(key in data for key in LISTS):
             return self._group(data, path, default_name, thresholds, around)
         if isinstance(data.get("loss"), Mapping):
             return self._nested(data, path, default_name, thresholds, around)
-        if data.get("loss") == FROM_DICT:
-            return self._from_dict(data, path, default_name, thresholds, around)
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
@@ -362,7 +362,10 @@ class Grammar:
         self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
     ) -> TermConfig:
         """Parse a group of the losses that a model computes itself."""
-        values = self._keys(FromDict, {k: v for k, v in data.items() if k not in IGNORED_KEYS}, path)
+        lists = [key for key in LISTS if key in data]
+        for key in lists:
+            self.report(f"{path}.{key}", "is not a key of this block", "write `terms: {MEMBER: WEIGHT}`", "unknown")
+        values = self._keys(FromDict, {k: v for k, v in data.items() if k not in (*IGNORED_KEYS, *lists)}, path)
         group = CompoundConfig(path, settings={name: around.settings[name] for name in INHERITED})
         own = {name: value for name, value in values.items() if name in data or name not in INHERITED}
         group.settings |= arguments_of(FromDict, "MultiLoss", own)
@@ -373,7 +376,7 @@ class Grammar:
         terms, rest = values["terms"], values["rest"]
         if terms is not None and not isinstance(terms, Mapping):
             self.problems.wrong(f"{path}.terms", keys_of(FromDict)["terms"].type.words, terms, "terms: {loss_box: 1.0}")
-        elif not terms and (rest is None or _is_zero(rest)):
+        elif not terms and not lists and (rest is None or _is_zero(rest)):
             self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
         for member, weight in terms.items() if isinstance(terms, Mapping) else ():
             place = f"{path}.terms.{member}"
@@ -507,8 +510,19 @@ class Grammar:
         owned: Sequence[str] = (),
         own_keys: Sequence[str] = (),
         inside: Collection[str] = (),
+        fixes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Bind arguments to the signature of a component's target."""
+        """Bind arguments to the signature of a component's target.
+
+        Args:
+            entry: the component.
+            arguments: what the config gives it.
+            path: where it stands.
+            owned: its parameters that are checked elsewhere.
+            own_keys: the keys of the block, which are none of its parameters.
+            inside: which of the arguments stand under args.
+            fixes: what to write for a parameter that is missing, where its type does not say enough.
+        """
         signature = self._signature(entry, path)
         if signature is None:
             return
@@ -521,12 +535,15 @@ class Grammar:
             key = str(misfit.path[0])
             block = f"{path}.args" if key in inside else path
             if misfit.kind == "unknown":
-                hint = self._meant(key, known, own_keys)
+                beside = key in inside and key in own_keys
+                hint = "write it beside args" if beside else self._meant(key, known, own_keys)
                 self.report(f"{block}.{key}", f"is not a parameter of {entry.name}", hint, misfit.kind)
             elif misfit.kind == "missing" and key in misspelt:  # the error of the misspelt key tells the fix
                 pass
             elif misfit.kind == "missing":
-                self.report(f"{block}.{key}", f"is missing; {entry.name} needs it", misfit.fix, misfit.kind)
+                self.report(
+                    f"{block}.{key}", f"is missing; {entry.name} needs it", fixes.get(key, misfit.fix), misfit.kind
+                )
             else:
                 self.problems.misfit(block, misfit)
 
@@ -534,6 +551,9 @@ class Grammar:
         """Return what to do about a key that a component does not take."""
         if key in keys_of(Term) and key not in own_keys and "loss" in own_keys:
             return "a lone loss is built as it is; give it to a term of loss_params.compound_loss"
+        around = next((name for name, inner in _INNER.items() if name in own_keys and key in inner), "")
+        if around:
+            return f"write it under {around}: `{around}: {{{key}: ...}}`"
         near = self._near(key, known, own_keys)
         if not near and "weight" in key and "sample" not in key and "weight" in known:
             near = ["weight"]
@@ -656,7 +676,12 @@ class Grammar:
         if isinstance(thresholds, list) and self._takes(entry, "epoch_thresholds", path):
             arguments.setdefault("epoch_thresholds", thresholds)
         inner = arguments.pop("schedules", None)
-        self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
+        fixes = {}
+        if isinstance(values := arguments.get("values"), list):
+            fixes["epoch_thresholds"] = f"epoch_thresholds: {_epochs(len(values))}"
+        if isinstance(inner, list):
+            fixes["boundaries"] = f"boundaries: {_epochs(len(inner))[1:]}"
+        self._check(entry, arguments, path, owned=("schedules",) if inner is not None else (), fixes=fixes)
         if isinstance(inner, list):
             parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds, "") for i, item in enumerate(inner)]
             arguments["schedules"] = parts
@@ -723,6 +748,11 @@ def _is_zero(weight: Data) -> bool:
 
 
 _BAD: Data = object()
+_INNER = {
+    "wrap": frozenset(field.name for field in fields(Wrap)),
+    "deep_supervision": frozenset(field.name for field in fields(Deep)) - {"weights"},  # near to weight
+}
+"""The keys of the blocks of a term, which may stand beside them by mistake."""
 _NAMING = ("loss", "_target_")
 _WEIGHT = type_of(Finite | list[Finite])
 
