@@ -198,7 +198,7 @@ class Root:
         """
         try:
             way = (*_way(self._cfg), *keys)
-            self._unfolding.path = path
+            self._unfolding.start, self._unfolding.path = way, path
             self._unfolding.check(way)
             data = self._resolved(way)
         except RecursionError:
