@@ -85,7 +85,7 @@ def test_python_code_may_allow_a_resolver_by_name(monkeypatch: pytest.MonkeyPatc
 
 def test_a_reference_to_nowhere_and_a_loop_are_config_errors() -> None:
     for cfg in ({"a": "${nowhere}"}, {"a": "${b}", "b": "${a}"}):
-        with pytest.raises(ConfigError, match="^loss.a: cannot be resolved"):
+        with pytest.raises(ConfigError, match=r"^loss\.a: cannot be resolved"):
             plain(cfg, "loss")
 
 
