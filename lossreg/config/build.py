@@ -168,6 +168,7 @@ class _Builder:
             made = MultiLoss(
                 [loss for loss in losses if loss is not None],
                 [term.weight for term in config.terms],
+                config.thresholds,
                 pre_processes=[*nodes, *pre_processes],
                 name=name,
                 unnormalized=[term.name for term in config.terms if not term.normalize],

@@ -86,6 +86,7 @@ class CompoundConfig:
         path: where it stands.
         terms: its terms.
         settings: arguments of `MultiLoss`, as the keys of the block declare them.
+        thresholds: the epochs of lists of weights, of the block or of those around it; None if there are none.
         pre_processes, weighting: components.
         compile: whether it is compiled.
         dictionary: arguments of `FromDict`, where its terms are members of a dictionary of losses; else None.
@@ -95,6 +96,7 @@ class CompoundConfig:
     path: str
     terms: list[TermConfig] = field(default_factory=list)
     settings: dict[str, Data] = field(default_factory=dict)
+    thresholds: Data = None
     pre_processes: list[Component] = field(default_factory=list)
     weighting: Component | None = None
     compile: bool = False
@@ -208,6 +210,7 @@ class Grammar:
         """Parse what a compound loss and a group have in common."""
         path = config.path
         config.settings |= arguments_of(block, "MultiLoss", values)
+        config.thresholds = thresholds
         config.pre_processes = [
             component
             for i, item in enumerate(_if_good(values["pre_processes"]) or ())
