@@ -84,7 +84,9 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
         return _compound(rewritten.block, problems, rewritten.path, allowed)
     except ConfigError as error:
         found = Problems(error.problems)
-        found.relocate(rewritten.places)
+        given = [key for key, value in (switches or {}).items() if value is not None]
+        over = {f"{rewritten.path}.{key}": f"{COMPOUND}.{key}" for key in given}
+        found.relocate(over | dict(rewritten.places) | over)  # first, also where the legacy block has the same key
         raise ConfigError(map(_of_coefs, found)) from None
 
 

@@ -293,3 +293,19 @@ def test_the_fix_of_a_weight_has_its_key(weight, place, hint):
     with pytest.raises(ConfigError) as caught:
         build_loss_from_config(changed(loss_params__multi_loss__coefs__seg=weight))
     assert [(p.path, p.hint) for p in caught.value.problems] == [(f"loss_params.multi_loss.coefs.{place}", hint)]
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize(
+    ("switches", "place"),
+    [
+        ({"normalise_losses": True}, "normalise_losses"),
+        ({"norm_momentum": 2}, "norm_momentum"),
+        ({"pre_processes": [{"preprocess": "seg/SegLossWeights", "w0": "x"}]}, "pre_processes[0].w0"),
+        ({"epoch_thresholds": [0, 1, "x"]}, "epoch_thresholds[2]"),
+    ],
+)
+def test_a_mistake_in_the_switches_beside_the_block_is_told_there(switches, place):
+    with pytest.raises(ConfigError) as caught:
+        build_loss_from_config(changed(loss_params__compound_loss=switches))
+    assert [p.path for p in caught.value.problems] == [f"loss_params.compound_loss.{place}"]
