@@ -242,6 +242,7 @@ class Grammar:
             found: list[tuple[str, str | None, Data]] = [(f"{where}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
             found = [(f"{where}.{name}", str(name), item) for name, item in items.items() if item is not None]
+            self._texts(items, where)
             self._indented(items, where)
         else:
             self.problems.wrong(where, keys_of(Compound)[present[0]].type.words, items, hint)
@@ -249,6 +250,12 @@ class Grammar:
         if not found:
             self.report(where, "is empty; expected at least one term", hint, "range")
         return found
+
+    def _texts(self, items: Mapping[Any, Data], path: str) -> None:
+        """Refuse names that YAML reads as something else than a text, such as `on` and `0x10`."""
+        for name in items:
+            if not isinstance(name, str):
+                self.problems.wrong(f"{path}.{name}", "a text as its name", name, "quote it")
 
     def _indented(self, items: Mapping[str, Data], path: str) -> None:
         """Refuse the loss of a term that stands beside the term's name, which is then a term that is removed."""
@@ -381,6 +388,7 @@ class Grammar:
             self.problems.wrong(f"{path}.terms", keys_of(FromDict)["terms"].type.words, terms, "terms: {loss_box: 1.0}")
         elif not terms and not lists and (rest is None or _is_zero(rest)):
             self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
+        self._texts(terms if isinstance(terms, Mapping) else {}, f"{path}.terms")
         for member, weight in terms.items() if isinstance(terms, Mapping) else ():
             place = f"{path}.terms.{member}"
             name = as_name(str(member))

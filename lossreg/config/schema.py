@@ -3,10 +3,10 @@
 The blocks are those of `lossreg.keys`; parameters are read off the source, and nothing is imported for it. JSON Schema
 has no words for some rules, which `lossreg check` alone knows: lists and thresholds belong together and ascend, names
 differ, an argument is given once, a constructor takes a value, all of a loss can be compiled, what `${...}` refers to,
-a number is finite, an integer is not written as `1.0`, and `per_sample` is the term's own and does not go under `args`.
-The schema is stricter than the reader in these cases: parameters beside a nested `loss: {...}`, a group, a dictionary
-of losses or a further `loss` inside it, a node that Hydra has put under `loss`, a member of a dictionary with `/` in
-its name, and in a legacy block a wrong value that another one replaces.
+a number is finite, an integer is not written as `1.0`, `per_sample` is the term's own and does not go under `args`, and
+a name is a text for YAML. The schema is stricter than the reader in these cases: parameters beside a nested
+`loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that Hydra has put under `loss`, a
+member of a dictionary with `/` in its name, and in a legacy block a wrong value that another one replaces.
 """
 
 from __future__ import annotations
