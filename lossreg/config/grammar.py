@@ -179,7 +179,8 @@ class Grammar:
         config.compile = values["compile"]
         self._members(config, Compound, data, values, self._thresholds(values, None, path))
         if not self.problems:
-            check_size(config, self.report)
+            (terms,) = (key for key in LISTS if data.get(key) is not None)
+            check_size(config, f"{path}.{terms}", self.report)
         return config
 
     def single(self, data: Data, path: str) -> Component | None:
@@ -228,7 +229,12 @@ class Grammar:
         """Return `(path, name, term)` for each term of a list or a mapping."""
         present = [key for key in LISTS if data.get(key) is not None]
         if len(present) > 1:
-            self.problems.wrong(path, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
+            where = f"{path}.{present[1]}"
+            self.problems.wrong(where, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
+            return []
+        empty = next((key for key in LISTS if key in data), "")
+        if not present and empty:
+            self.report(f"{path}.{empty}", _EMPTY, f"{empty}: {SOME_TERMS}", "range")
             return []
         if not present:
             known = keys_of(Compound)
@@ -248,7 +254,7 @@ class Grammar:
             self.problems.wrong(where, keys_of(Compound)[present[0]].type.words, items, hint)
             return []
         if not found:
-            self.report(where, "is empty; expected at least one term", hint, "range")
+            self.report(where, _EMPTY, hint, "range")
         return found
 
     def _texts(self, items: Mapping[Any, Data], path: str) -> None:
@@ -418,6 +424,8 @@ class Grammar:
 
     def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
         given = [key for key in _NAMING if key in data]
+        if data.get("loss") is not None and data.get("_target_") is None:
+            given = ["loss"]
         if given == ["loss"] and data["loss"] == FROM_DICT:  # a lone loss
             self.report(f"{path}.loss", "is a group of terms", "list it in loss_params.compound_loss", "refused")
             return None
@@ -765,6 +773,7 @@ _INNER = {
 }
 """The keys of the blocks of a term, which may stand beside them by mistake."""
 _NAMING = ("loss", "_target_")
+_EMPTY = "is empty; expected at least one term"
 _WEIGHT = type_of(Finite | list[Finite])
 
 

@@ -6,7 +6,8 @@ differ, an argument is given once, a constructor takes a value, all of a loss ca
 a number is finite, an integer is not written as `1.0`, `per_sample` is the term's own and does not go under `args`, and
 a name is a text for YAML. The schema is stricter than the reader in these cases: parameters beside a nested
 `loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that Hydra has put under `loss`, a
-member of a dictionary with `/` in its name, and in a legacy block a wrong value that another one replaces.
+member of a dictionary with `/` in its name, a `_target_` that is null beside `loss`, and in a legacy block a wrong
+value that another one replaces.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ class TestNames:
     def test_a_term_of_a_mapping_can_be_removed_by_an_override(self) -> None:
         assert build({"losses": {"a": TERM, "b": None}}).names == ("a",)
 
+    def test_a_target_that_is_null_is_left_out(self) -> None:
+        assert build({"losses": [{**TERM, "_target_": None}]}).names == ("offset",)
+
     def test_names_default_to_what_the_file_says(self) -> None:
         block = {"losses": [{"loss": "local/OffsetLoss"}, "offset", {"loss": "Foreign"}]}
         assert build(block).names == ("OffsetLoss", "offset", "Foreign")
@@ -92,7 +95,9 @@ class TestMistakes:
             ({"losses": []}, "losses", "range", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
             ({"losses": 3}, "losses", "type", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
             ({"losses": [3]}, "losses[0]", "type", "{loss: torch/L1Loss, weight: 1.0}"),
-            ({"losses": [TERM], "loss_list": [TERM]}, "", "conflict", "leave out losses"),
+            ({"losses": [TERM], "loss_list": [TERM]}, "losses", "conflict", "leave out losses"),
+            ({"losses": None}, "losses", "range", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({"losses": {f"a{i}": "offset" for i in range(501)}}, "losses", "limit", "leave some out"),
             ({"losses": [TERM, TERM]}, "losses[1]", "conflict", "give one of them another name, as in `name: offset_2`"),
             ({"losses": [{"lost": "offset"}]}, "losses[0]", "missing", "write `loss` for 'lost'"),
             ({"losses": [{**TERM, "_target_": "a.b"}]}, "losses[0]", "conflict", "leave out _target_"),

@@ -46,7 +46,7 @@ BUILDER_ALONE = {
     "an integer is not written as 1.0": ("type", "", r"found \d+\.0$"),
 }
 # What the builder reads all the same.
-SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
+SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`; a target is null"
 
 # that a list may be meant for the loss is no refusal
 pytestmark = pytest.mark.filterwarnings("ignore::lossreg.errors.ConfigWarning")
@@ -115,7 +115,7 @@ def disagreement(
 
 
 def nested_otherwise(data: Any) -> bool:
-    """Say whether a block holds a nested loss in a spelling that the schema does not know."""
+    """Say whether a block holds a loss in a spelling that the schema does not know: nested, or beside a null target."""
     if isinstance(data, list):
         return any(map(nested_otherwise, data))
     if not isinstance(data, dict):
@@ -130,6 +130,7 @@ def nested_otherwise(data: Any) -> bool:
         or not {"loss", "_target_"} & set(inner)
         or "args" in data
     )
+    otherwise = otherwise or (inner is not None and data.get("_target_", "") is None)
     return otherwise or any(map(nested_otherwise, data.values()))
 
 
