@@ -12,6 +12,7 @@ import yaml
 from omegaconf import grammar_parser
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
+from yaml.parser import ParserError
 
 from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
 from lossreg.printable import is_name, printable
@@ -167,6 +168,17 @@ class RefusedError(yaml.MarkedYAMLError):
 
 def _refuse(at: yaml.Event | yaml.Node, problem: str, hint: str) -> NoReturn:
     raise RefusedError(problem, hint, at)
+
+
+def refused_reference(error: yaml.YAMLError, text: str) -> RefusedError | None:
+    """Return what is wrong if YAML took the `{` of a reference for a mapping inside of `{...}` or `[...]`."""
+    mark = error.problem_mark if isinstance(error, ParserError) else None
+    if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
+        return None
+    found = f"{text[mark.index - 1 :].partition('}')[0]:.40}}}"
+    return RefusedError(
+        f"the reference {found} inside {{...}} or [...] without quotes", f"quote it: '{found}'", yaml.Event(mark, mark)
+    )
 
 
 def is_long_reference(text: str) -> bool:
