@@ -394,7 +394,6 @@ class Grammar:
             self.problems.wrong(f"{path}.terms", keys_of(FromDict)["terms"].type.words, terms, "terms: {loss_box: 1.0}")
         elif not terms and not lists and (rest is None or _is_zero(rest)):
             self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
-        self._texts(terms if isinstance(terms, Mapping) else {}, f"{path}.terms")
         for member, weight in terms.items() if isinstance(terms, Mapping) else ():
             place = f"{path}.terms.{member}"
             name = as_name(str(member))
