@@ -41,6 +41,21 @@ def _with_side(value: Any) -> str:
     return f"write 'pred.{value}' or 'gt.{value}'" if bare else ""
 
 
+def _inside(side: str, words: str) -> Limits:
+    """Take a key of one side of the batch, which is named without that side."""
+    return Limits(
+        words,
+        lambda text: bool(text) and not text.startswith(f"{side}."),
+        {"minLength": 1, "not": {"pattern": rf"^(\?\?\?$|{side}\.)"}},
+        lambda value: _without(side, value),
+    )
+
+
+def _without(side: str, value: Any) -> str:
+    bare = value.removeprefix(f"{side}.") if isinstance(value, str) else ""
+    return f"write {bare!r}" if bare and bare != value else ""
+
+
 def _is_ascending(epochs: Any) -> bool:
     return bool(epochs) and all(a < b for a, b in pairwise(epochs))
 
@@ -51,7 +66,9 @@ Name: TypeAlias = Annotated[
     str, Limits(A_NAME, is_name, {"minLength": 1, "maxLength": MAX_NAME, "not": {"pattern": NO_NAME}})
 ]
 Place: TypeAlias = Annotated[str, Limits("a key of the batch", bool, {"minLength": 1})]
-Output: TypeAlias = Annotated[str, Limits("a key or a glob such as 'aux.*'", bool, {"minLength": 1})]
+PredKey: TypeAlias = Annotated[str, _inside("pred", "a key of the prediction, without 'pred.'")]
+GtKey: TypeAlias = Annotated[str, _inside("gt", "a key of the target, without 'gt.'")]
+Output: TypeAlias = Annotated[str, _inside("pred", "a key without 'pred.', or a glob such as 'aux.*'")]
 BatchKey: TypeAlias = Annotated[
     str,
     Limits(
@@ -393,8 +410,10 @@ class Member:
 class Term(Member, Lone):
     """A term: its loss, and how it enters the total; other keys are parameters of the loss."""
 
-    pred_key: Place | None = key("Key of the prediction that the loss is given.", None, "height", python="LossWrapper")
-    gt_key: Place | None = key("Key of the target that the loss is given.", None, "height", python="LossWrapper")
+    pred_key: PredKey | None = key(
+        "Key of the prediction that the loss is given.", None, "height", python="LossWrapper"
+    )
+    gt_key: GtKey | None = key("Key of the target that the loss is given.", None, "height", python="LossWrapper")
     input: Literal["logits", "probabilities"] | None = key(
         "What the prediction holds, for a loss that says what it takes.", None, "logits", python="lossreg_wrap"
     )

@@ -6,6 +6,8 @@ import collections.abc
 import difflib
 import inspect
 import json
+import math
+import operator
 import re
 import types
 import typing
@@ -409,20 +411,28 @@ class Slot:
     examples: tuple[Any, ...]
 
     @property
+    def narrowed(self) -> Type:
+        """The type of a text: one of some, where only the description lists them."""
+        return self.type
+
+    @property
     def required(self) -> bool:
         """Whether it has no default."""
         return self.default is MISSING or self.default is inspect.Parameter.empty
 
-    def fix(self) -> str:
-        """Return `name: value` with a value that fits."""
+    def fix(self, found: Any = None) -> str:
+        """Return `name: value` with a value that fits: the one that is meant by what was found, else any."""
         if self.type is NOTHING:
             return f"leave {self.name} out"
+        meant = unquoted(found)
+        if meant is not found and self.type.fits(meant):
+            return f"{self.name}: {flow(meant)}"
         known = self.examples if self.required or self.default is None else (self.default, *self.examples)
-        return f"{self.name}: {next(filter(None, map(flow, known)), '') or self.type.sample}"
+        return f"{self.name}: {next(filter(None, map(flow, known)), '') or self.narrowed.sample}"
 
     def schema(self) -> Node:
         """Return the JSON Schema with what it is, its default and its examples."""
-        node = {"description": self.doc, **self.type.schema()} if self.doc else self.type.schema()
+        node = {"description": self.doc, **self.narrowed.schema()} if self.doc else self.narrowed.schema()
         takes_null = any(part.notation == "None" for part in (self.type, *self.type.parts))
         if not self.required and (self.default is not None or takes_null):
             with suppress(TypeError, ValueError):  # a default that is not plain data
@@ -441,8 +451,9 @@ def misfits_of(slots: Iterable[Slot], values: Mapping[Any, Any], rest: Type | No
     known = {slot.name: slot for slot in slots}
     for key, value in _named(values):
         if key in known:
-            for misfit in known[key].type.misfits(value, (key,)):
-                fix = "" if misfit.kind == "unknown" else known[key].fix()  # the keys to choose from say more
+            kind = known[key].narrowed if isinstance(value, str) else known[key].type
+            for misfit in kind.misfits(value, (key,)):
+                fix = "" if misfit.kind == "unknown" else known[key].fix(value)  # the keys to choose from say more
                 yield replace(misfit, fix=misfit.fix or fix)
         elif rest is None:
             names = tuple(slot.name for slot in known.values() if slot.type is not NOTHING)
@@ -637,6 +648,24 @@ def flow(value: Any) -> str:
     except yaml.YAMLError:
         return ""
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def unquoted(value: Any) -> Any:
+    """Return what YAML reads in a short text without its quotes, or in those of a short list; else the same value."""
+    if isinstance(value, list) and len(value) <= MAX_NAME:
+        read = [unquoted(item) for item in value]
+        return value if all(map(operator.is_, read, value)) else read
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        return value
+    import yaml
+
+    with suppress(ValueError, yaml.YAMLError):
+        read = yaml.safe_load(value)
+        if not isinstance(read, str):
+            return read
+        if math.isfinite(float(read)):  # 1e-3, a text in YAML 1.1 and a number in a config
+            return float(read)
+    return value
 
 
 def _named(mapping: Mapping[Any, Any]) -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf, ValidationError
+from torch import nn
 
 from lossreg import LossWrapper, MultiLoss, keys
 from lossreg.config.grammar import Grammar
@@ -163,7 +164,9 @@ def test_the_reader_refuses_what_does_not_fit(block: type, name: str) -> None:
         (keys.Name, ["a", "a" * MAX_NAME], ["", "a" * (MAX_NAME + 1), "a/b"]),
         (keys.Place, ["a"], [""]),
         (keys.Target, ["a"], [""]),
-        (keys.Outputs, ["a", ["a"]], ["", [], [""]]),
+        (keys.PredKey, ["a", "pred", "predicted.a", "gt.a", "${a}"], ["", "pred.a", "pred."]),
+        (keys.GtKey, ["a", "gt", "a.gt.b", "pred.a"], ["", "gt.a", "gt."]),
+        (keys.Outputs, ["a", ["a"], "aux.*"], ["", [], [""], "pred.a", ["a", "pred.aux.*"]]),
         (keys.BatchKey, ["pred.a", "gt.a"], ["a", "pred.", "gt"]),
         (keys.SomeKeys, [["pred.a"]], [[], ["a"]]),
         (keys.Share, [1, 1e-9], [0, 1.1, -0.1]),
@@ -178,3 +181,12 @@ def test_limits_and_their_schema_agree_at_the_edges(kind: Any, inside: list[Any]
     validator = Draft202012Validator({**found.schema(), "$defs": schema()["$defs"]})
     for value, fits in [*((value, True) for value in inside), *((value, False) for value in outside)]:
         assert (found.fits(value), validator.is_valid(value)) == (fits, fits), value
+
+
+def test_a_key_of_one_side_is_named_without_it_in_python_too() -> None:
+    with pytest.raises(ArgumentError, match=r"pred_key: expected .* without 'pred.', found 'pred.a' \(write 'a'\)"):
+        LossWrapper(nn.L1Loss(), "a", pred_key="pred.a")
+    with pytest.raises(ArgumentError, match=r"gt_key: expected .* without 'gt.', found 'gt.a' \(write 'a'\)"):
+        LossWrapper(nn.L1Loss(), "a", gt_key="gt.a")
+    with pytest.raises(ArgumentError, match=r"outputs: expected .* without 'pred.', .* found 'pred.aux.\*' \(write"):
+        DeepSupervision(LossWrapper(nn.L1Loss(), "a"), "pred.aux.*")

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf, ValidationError
 
 from lossreg.config.schema import schema
-from lossreg.values import DATA, NULL, TEXT, Limits, any_of, either, type_of
+from lossreg.values import DATA, NULL, TEXT, Limits, any_of, either, type_of, unquoted
 
 Positive = Annotated[float, Limits("a number above 0", lambda x: x > 0, {"exclusiveMinimum": 0})]
 Short = Annotated[list[int], Limits("at most two integers", lambda x: len(x) <= 2, {"maxItems": 2})]
@@ -139,3 +139,25 @@ def test_choices_of_different_types_become_one_schema(choices: list[Any], expect
 )
 def test_words_are_joined_by_commas_unless_they_have_some(words: list[str], expected: str) -> None:
     assert either(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("false", False),
+        ("255", 255),
+        ("1e-3", 0.001),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+        (["0.5", "much", True], [0.5, "much", True]),
+    ],
+)
+def test_what_yaml_reads_in_a_text_without_its_quotes(text: Any, value: Any) -> None:
+    assert unquoted(text) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["much", "inf", "1e999", "[", "2020-13-45", "[" * 100, ["a"], "1" * 101, 5, {"a": "1"}]
+)
+def test_what_it_reads_otherwise_stays_as_it_is(value: Any) -> None:
+    assert unquoted(value) is value

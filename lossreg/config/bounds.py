@@ -12,6 +12,7 @@ import yaml
 from omegaconf import grammar_parser
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
+from yaml.parser import ParserError
 
 from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
 from lossreg.printable import is_name, printable
@@ -169,6 +170,17 @@ def _refuse(at: yaml.Event | yaml.Node, problem: str, hint: str) -> NoReturn:
     raise RefusedError(problem, hint, at)
 
 
+def refused_reference(error: yaml.YAMLError, text: str) -> RefusedError | None:
+    """Return what is wrong if YAML took the `{` of a reference for a mapping inside of `{...}` or `[...]`."""
+    mark = error.problem_mark if isinstance(error, ParserError) else None
+    if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
+        return None
+    found = f"{text[mark.index - 1 :].partition('}')[0]:.40}}}"
+    return RefusedError(
+        f"the reference {found} inside {{...}} or [...] without quotes", f"quote it: '{found}'", yaml.Event(mark, mark)
+    )
+
+
 def is_long_reference(text: str) -> bool:
     """Say whether a text is too long to be searched for references."""
     return len(text) > MAX_REFERENCE and "${" in text
@@ -182,13 +194,15 @@ class Unfolding:
         mark: returns a text, or another in its place that is no reference.
 
     Attributes:
-        path: where the part stands, for errors.
+        start: the keys of the part that is looked at.
+        path: where it stands, for errors.
         refers: whether a text has a reference, or an escaped one.
         marked: whether a text was replaced, or marks a missing value.
     """
 
     def __init__(self, root: Any, mark: Callable[[str], str]) -> None:
         self.root = root
+        self.start: Way = ()
         self.path = ""
         self.refers = self.marked = False
         self._mark = mark
@@ -205,7 +219,7 @@ class Unfolding:
         if way in self._known:
             return self._known[way]
         if way in self._open:
-            self._refuse(f"cannot be resolved: {_spelled(way)} refers to itself", "give it a value", "reference")
+            self._refuse("cannot be resolved: it refers to itself", "give it a value", "reference", way)
         self._open.add(way)
         values, depth = self._measured(way)
         self._open.remove(way)
@@ -216,8 +230,16 @@ class Unfolding:
         self._known[way] = values, depth
         return values, depth
 
-    def _refuse(self, message: str, hint: str, kind: ProblemKind = "limit") -> NoReturn:
-        raise ConfigError([ConfigProblem(self.path, message, hint, kind)])
+    def _refuse(self, message: str, hint: str, kind: ProblemKind = "limit", way: Way | None = None) -> NoReturn:
+        path = self.path if way is None else self._place(way)
+        raise ConfigError([ConfigProblem(path, message, hint, kind)])
+
+    def _place(self, way: Way) -> str:
+        """Return where some keys stand: below the path of the part if they are in it, else from the root."""
+        if way[: len(self.start)] != self.start:
+            return _spelled(way)
+        inside = _spelled(way[len(self.start) :])
+        return f"{self.path}{'' if inside[:1] in ('', '[') or not self.path else '.'}{inside}"
 
     def _measured(self, way: Way) -> tuple[int, int]:
         data = self._value(way)
@@ -261,8 +283,7 @@ class Unfolding:
                 continue  # a backslash makes it a text
             target = self._target(match[0], way)
             if target is None:
-                message = f"cannot be resolved: nothing stands at {match[0]}, to which {_spelled(way)} refers"
-                self._refuse(message, "correct it", "reference")
+                self._refuse(f"cannot be resolved: nothing stands at {match[0]}", "correct it", "reference", way)
             yield target
 
     def _target(self, reference: str, way: Way) -> Way | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,7 @@ class _Builder:
             made = MultiLoss(
                 [loss for loss in losses if loss is not None],
                 [term.weight for term in config.terms],
+                config.thresholds,
                 pre_processes=[*nodes, *pre_processes],
                 name=name,
                 unnormalized=[term.name for term in config.terms if not term.normalize],
@@ -178,6 +180,9 @@ class _Builder:
             of_weighting = ".weighting" if error.owner == type(weighting).__name__ else ""
             for problem in error.problems:
                 self.problems.add(replace(problem, path=f"{config.path}{of_weighting}.{problem.path}"))
+            self.problems.relocate(
+                {f"{config.path}.loss_funcs[{i}]": term.path for i, term in enumerate(config.terms)}, before
+            )
             return None
         except (LossregError, ValueError, TypeError) as error:
             hint = "`lossreg show NAME` tells what a component reads and makes"
@@ -212,7 +217,8 @@ class _Builder:
             of_mask = {problem.path for problem in problems} <= set(MASKS)
             if isinstance(error, ArgumentError) and (error.owner == "LossWrapper" or of_mask):
                 for problem in problems:
-                    block = ".wrap" if problem.path in component.under_wrap else ""
+                    option, *_ = re.split(r"[.\[]", problem.path)
+                    block = ".wrap" if option in component.under_wrap else ""
                     self.problems.add(replace(problem, path=f"{component.path}{block}.{problem.path}"))
                 return None
             reason = "; ".join(map(str, problems)) or message_of(error) or described(error)

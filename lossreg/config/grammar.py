@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from lossreg.arguments import Problems, shown
@@ -26,6 +26,7 @@ from lossreg.keys import (
     SPECIAL_KEYS,
     YIELDING,
     Compound,
+    Deep,
     Finite,
     FromDict,
     Group,
@@ -42,7 +43,7 @@ from lossreg.registry.foreign import described, message_of
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec
-from lossreg.values import Misfit, arguments_of, did_you_mean, flow, keys_of, misfits_of, type_of
+from lossreg.values import Misfit, arguments_of, did_you_mean, flow, keys_of, misfits_of, type_of, unquoted
 
 
 @dataclass
@@ -85,6 +86,7 @@ class CompoundConfig:
         path: where it stands.
         terms: its terms.
         settings: arguments of `MultiLoss`, as the keys of the block declare them.
+        thresholds: the epochs of lists of weights, of the block or of those around it; None if there are none.
         pre_processes, weighting: components.
         compile: whether it is compiled.
         dictionary: arguments of `FromDict`, where its terms are members of a dictionary of losses; else None.
@@ -94,6 +96,7 @@ class CompoundConfig:
     path: str
     terms: list[TermConfig] = field(default_factory=list)
     settings: dict[str, Data] = field(default_factory=dict)
+    thresholds: Data = None
     pre_processes: list[Component] = field(default_factory=list)
     weighting: Component | None = None
     compile: bool = False
@@ -176,7 +179,8 @@ class Grammar:
         config.compile = values["compile"]
         self._members(config, Compound, data, values, self._thresholds(values, None, path))
         if not self.problems:
-            check_size(config, self.report)
+            (terms,) = (key for key in LISTS if data.get(key) is not None)
+            check_size(config, f"{path}.{terms}", self.report)
         return config
 
     def single(self, data: Data, path: str) -> Component | None:
@@ -207,6 +211,7 @@ class Grammar:
         """Parse what a compound loss and a group have in common."""
         path = config.path
         config.settings |= arguments_of(block, "MultiLoss", values)
+        config.thresholds = thresholds
         config.pre_processes = [
             component
             for i, item in enumerate(_if_good(values["pre_processes"]) or ())
@@ -224,7 +229,12 @@ class Grammar:
         """Return `(path, name, term)` for each term of a list or a mapping."""
         present = [key for key in LISTS if data.get(key) is not None]
         if len(present) > 1:
-            self.problems.wrong(path, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
+            where = f"{path}.{present[1]}"
+            self.problems.wrong(where, f"one of {' and '.join(LISTS)}", present, f"leave out {present[1]}", "conflict")
+            return []
+        empty = next((key for key in LISTS if key in data), "")
+        if not present and empty:
+            self.report(f"{path}.{empty}", _EMPTY, f"{empty}: {SOME_TERMS}", "range")
             return []
         if not present:
             known = keys_of(Compound)
@@ -238,12 +248,28 @@ class Grammar:
             found: list[tuple[str, str | None, Data]] = [(f"{where}[{i}]", None, item) for i, item in enumerate(items)]
         elif isinstance(items, Mapping):
             found = [(f"{where}.{name}", str(name), item) for name, item in items.items() if item is not None]
+            self._texts(items, where)
+            self._indented(items, where)
         else:
             self.problems.wrong(where, keys_of(Compound)[present[0]].type.words, items, hint)
             return []
         if not found:
-            self.report(where, "is empty; expected at least one term", hint, "range")
+            self.report(where, _EMPTY, hint, "range")
         return found
+
+    def _texts(self, items: Mapping[Any, Data], path: str) -> None:
+        """Refuse names that YAML reads as something else than a text, such as `on` and `0x10`."""
+        for name in items:
+            if not isinstance(name, str):
+                self.problems.wrong(f"{path}.{name}", "a text as its name", name, "quote it")
+
+    def _indented(self, items: Mapping[str, Data], path: str) -> None:
+        """Refuse the loss of a term that stands beside the term's name, which is then a term that is removed."""
+        empty = [name for name, item in items.items() if item is None]
+        for key in _NAMING if empty else ():
+            if isinstance(items.get(key), str):
+                hint = f"indent it below {empty[-1]}, or write `{key}: {{{key}: {items[key]}}}` for a term of this name"
+                self.report(f"{path}.{key}", f"names a loss beside {empty[-1]}, which is empty", hint, "conflict")
 
     def _unique(self, config: CompoundConfig) -> None:
         seen: dict[str, TermConfig] = {}
@@ -251,12 +277,10 @@ class Grammar:
         for term in (term for term in config.terms if term.name):
             other = seen.setdefault(term.name, term)
             if other is not term:
-                self.report(
-                    term.path,
-                    f"has the name {term.name!r}, as has {other.path.lstrip('.')}",
-                    f"give one of them another name, as in `name: {_free(term.name, taken)}`",
-                    "conflict",
-                )
+                hint = f"give one of them another name, as in `name: {_free(term.name, taken)}`"
+                if config.dictionary is not None:
+                    hint = "leave one of them out: `/` in the name of a member becomes `.`"
+                self.report(term.path, f"has the name {term.name!r}, as has {other.path.lstrip('.')}", hint, "conflict")
 
     # --- one term ---------------------------------------------------------------------------------
 
@@ -267,12 +291,12 @@ class Grammar:
             return self._named(data, path, default_name, thresholds, around)
         if not self._mapping(data, path, "a term", SOME_TERMS[1:-1]):
             return None
+        if data.get("loss") == FROM_DICT:
+            return self._from_dict(data, path, default_name, thresholds, around)
         if any(key in data for key in LISTS):
             return self._group(data, path, default_name, thresholds, around)
         if isinstance(data.get("loss"), Mapping):
             return self._nested(data, path, default_name, thresholds, around)
-        if data.get("loss") == FROM_DICT:
-            return self._from_dict(data, path, default_name, thresholds, around)
         self._no_special(data, path)
         values = self._keys(Term, data, path, open_ended=True)
         entry = self._loss_entry(data, path)
@@ -354,7 +378,10 @@ class Grammar:
         self, data: Mapping[str, Data], path: str, default_name: str | None, thresholds: Data, around: CompoundConfig
     ) -> TermConfig:
         """Parse a group of the losses that a model computes itself."""
-        values = self._keys(FromDict, {k: v for k, v in data.items() if k not in IGNORED_KEYS}, path)
+        lists = [key for key in LISTS if key in data]
+        for key in lists:
+            self.report(f"{path}.{key}", "is not a key of this block", "write `terms: {MEMBER: WEIGHT}`", "unknown")
+        values = self._keys(FromDict, {k: v for k, v in data.items() if k not in (*IGNORED_KEYS, *lists)}, path)
         group = CompoundConfig(path, settings={name: around.settings[name] for name in INHERITED})
         own = {name: value for name, value in values.items() if name in data or name not in INHERITED}
         group.settings |= arguments_of(FromDict, "MultiLoss", own)
@@ -365,7 +392,7 @@ class Grammar:
         terms, rest = values["terms"], values["rest"]
         if terms is not None and not isinstance(terms, Mapping):
             self.problems.wrong(f"{path}.terms", keys_of(FromDict)["terms"].type.words, terms, "terms: {loss_box: 1.0}")
-        elif not terms and (rest is None or _is_zero(rest)):
+        elif not terms and not lists and (rest is None or _is_zero(rest)):
             self.report(path, "takes no member; expected terms, or a weight of the rest", "rest: 1.0", "missing")
         for member, weight in terms.items() if isinstance(terms, Mapping) else ():
             place = f"{path}.terms.{member}"
@@ -386,7 +413,8 @@ class Grammar:
     def _member(self, data: Data, path: str, name: str, member: str, thresholds: Data) -> TermConfig:
         """Parse what is said of a member of a dictionary: a weight, or a mapping with one."""
         if not isinstance(data, Mapping) or "schedule" in data:
-            schedule = self._schedule(data, path, thresholds) or as_schedule(1.0, name=path)
+            key = flow(member) if path.endswith(f".terms.{member}") else "rest"
+            schedule = self._schedule(data, path, thresholds, key) or as_schedule(1.0, name=path)
             return TermConfig(path, name, schedule, member=member)
         values = self._keys(Member, data, path)
         schedule = self._weight(data, path, self._thresholds(values, thresholds, path))
@@ -394,7 +422,9 @@ class Grammar:
         return TermConfig(path, name, schedule, member=member, **options)
 
     def _loss_entry(self, data: Mapping[str, Data], path: str) -> Entry[LossSpec] | None:
-        given = [key for key in ("loss", "_target_") if key in data]
+        given = [key for key in _NAMING if key in data]
+        if data.get("loss") is not None and data.get("_target_") is None:
+            given = ["loss"]
         if given == ["loss"] and data["loss"] == FROM_DICT:  # a lone loss
             self.report(f"{path}.loss", "is a group of terms", "list it in loss_params.compound_loss", "refused")
             return None
@@ -498,8 +528,19 @@ class Grammar:
         owned: Sequence[str] = (),
         own_keys: Sequence[str] = (),
         inside: Collection[str] = (),
+        fixes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Bind arguments to the signature of a component's target."""
+        """Bind arguments to the signature of a component's target.
+
+        Args:
+            entry: the component.
+            arguments: what the config gives it.
+            path: where it stands.
+            owned: its parameters that are checked elsewhere.
+            own_keys: the keys of the block, which are none of its parameters.
+            inside: which of the arguments stand under args.
+            fixes: what to write for a parameter that is missing, where its type does not say enough.
+        """
         signature = self._signature(entry, path)
         if signature is None:
             return
@@ -512,12 +553,15 @@ class Grammar:
             key = str(misfit.path[0])
             block = f"{path}.args" if key in inside else path
             if misfit.kind == "unknown":
-                hint = self._meant(key, known, own_keys)
+                beside = key in inside and key in own_keys
+                hint = "write it beside args" if beside else self._meant(key, known, own_keys)
                 self.report(f"{block}.{key}", f"is not a parameter of {entry.name}", hint, misfit.kind)
             elif misfit.kind == "missing" and key in misspelt:  # the error of the misspelt key tells the fix
                 pass
             elif misfit.kind == "missing":
-                self.report(f"{block}.{key}", f"is missing; {entry.name} needs it", misfit.fix, misfit.kind)
+                self.report(
+                    f"{block}.{key}", f"is missing; {entry.name} needs it", fixes.get(key, misfit.fix), misfit.kind
+                )
             else:
                 self.problems.misfit(block, misfit)
 
@@ -525,6 +569,9 @@ class Grammar:
         """Return what to do about a key that a component does not take."""
         if key in keys_of(Term) and key not in own_keys and "loss" in own_keys:
             return "a lone loss is built as it is; give it to a term of loss_params.compound_loss"
+        around = next((name for name, inner in _INNER.items() if name in own_keys and key in inner), "")
+        if around:
+            return f"write it under {around}: `{around}: {{{key}: ...}}`"
         near = self._near(key, known, own_keys)
         if not near and "weight" in key and "sample" not in key and "weight" in known:
             near = ["weight"]
@@ -577,7 +624,7 @@ class Grammar:
         """Parse the weight of a term; a list may be meant for the loss, where that has weights of its own."""
         weight, before = data.get("weight", 1.0), len(self.problems)
         meant = f"args: {{weight: {shown(weight)}}}" if has_own and isinstance(weight, list) else ""
-        schedule = self._schedule(weight, f"{path}.weight", thresholds, meant)
+        schedule = self._schedule(weight, f"{path}.weight", thresholds, "weight", meant)
         if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
             warn(
                 f"{path.lstrip('.')}.weight: a list is the term's weight over the epochs; write {meant} for the loss's "
@@ -586,17 +633,25 @@ class Grammar:
             )
         return schedule or as_schedule(1.0, name=path)
 
-    def _schedule(self, weight: Data, path: str, thresholds: Data, meant: str = "") -> Schedule | None:
-        """Parse a number, a list at the thresholds (`meant`: what else it may be), or `{schedule: NAME, ...}`."""
+    def _schedule(self, weight: Data, path: str, thresholds: Data, key: str, meant: str = "") -> Schedule | None:
+        """Parse a number, a list at the thresholds, or `{schedule: NAME, ...}`.
+
+        Args:
+            weight: what is given.
+            path: where it stands.
+            thresholds: the epochs of a list; None if there are none.
+            key: its key, for what to write; empty for an item of a list.
+            meant: what else a list may be, for what to write.
+        """
+        label = f"{key}: " if key else ""
         if isinstance(weight, Mapping):
-            return self._named_schedule(weight, path, thresholds)
+            return self._named_schedule(weight, path, thresholds, label)
         own = f"; for the loss's own, {meant}" if meant else ""
         misfit = next(_WEIGHT.misfits(weight), None)
         if misfit is not None:
             expected = misfit.expected if misfit.path else keys_of(Term)["weight"].type.words
-            self.problems.misfit(
-                path, replace(misfit, expected=expected, fix=f"weight: {self._meant_weight(weight, path)}")
-            )
+            fix = f"{label}{self._meant_weight(weight, path)}"
+            self.problems.misfit(path, replace(misfit, expected=expected, fix=fix))
         elif thresholds is _BAD:  # already reported
             pass
         elif isinstance(weight, list) and thresholds is None:
@@ -605,21 +660,18 @@ class Grammar:
         elif isinstance(weight, list) and len(weight) != len(thresholds):
             expected = f"{len(thresholds)} weights, one for each of epoch_thresholds"
             fitting = [*weight, *weight[-1:] * len(thresholds)][: len(thresholds)]
-            hint = f"give one weight for each of epoch_thresholds, as in `weight: {fitting}`{own}"
+            hint = f"give one weight for each of epoch_thresholds, as in `{label}{fitting}`{own}"
             self.problems.wrong(path, expected, len(weight), hint, "conflict")
         else:
             return as_schedule(weight, thresholds, name=path)
         return None
 
     def _meant_weight(self, weight: Data, path: str) -> str:
-        """Return the weight that is meant by a text: a number in quotes, or the name of a schedule; else any."""
+        """Return the weight that is meant: by numbers in quotes, or by the name of a schedule; else any."""
+        if _WEIGHT.fits(meant := unquoted(weight)):
+            return flow(meant)
         if not isinstance(weight, str):
             return "1.0"
-        try:
-            number = float(weight)
-            return repr(number) if math.isfinite(number) else "1.0"
-        except ValueError:
-            pass
         try:
             entry = catalog().schedules.find(weight, suggest=False)
         except NameLookupError:
@@ -629,9 +681,9 @@ class Grammar:
         missing = [misfit.fix for misfit in params.check(found, {}) if misfit.kind == "missing"]
         return f"{{{', '.join([f'schedule: {weight}', *missing])}}}"
 
-    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data) -> Schedule | None:
+    def _named_schedule(self, data: Mapping[str, Data], path: str, thresholds: Data, label: str) -> Schedule | None:
         if "schedule" not in data:
-            hint = "weight: {schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"
+            hint = f"{label}{{schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}}"
             self.report(path, f"expected a schedule by name, found the keys {sorted(map(str, data))}", hint, "missing")
             return None
         entry = self._component(catalog().schedules, "schedule", data["schedule"], f"{path}.schedule")
@@ -642,9 +694,14 @@ class Grammar:
         if isinstance(thresholds, list) and self._takes(entry, "epoch_thresholds", path):
             arguments.setdefault("epoch_thresholds", thresholds)
         inner = arguments.pop("schedules", None)
-        self._check(entry, arguments, path, owned=("schedules",) if inner is not None else ())
+        fixes = {}
+        if isinstance(values := arguments.get("values"), list):
+            fixes["epoch_thresholds"] = f"epoch_thresholds: {_epochs(len(values))}"
         if isinstance(inner, list):
-            parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds) for i, item in enumerate(inner)]
+            fixes["boundaries"] = f"boundaries: {_epochs(len(inner))[1:]}"
+        self._check(entry, arguments, path, owned=("schedules",) if inner is not None else (), fixes=fixes)
+        if isinstance(inner, list):
+            parts = [self._schedule(item, f"{path}.schedules[{i}]", thresholds, "") for i, item in enumerate(inner)]
             arguments["schedules"] = parts
         elif inner is not None:
             self.problems.wrong(f"{path}.schedules", "a list of weights", inner, "schedules: [1.0, 0.5]")
@@ -709,6 +766,13 @@ def _is_zero(weight: Data) -> bool:
 
 
 _BAD: Data = object()
+_INNER = {
+    "wrap": frozenset(field.name for field in fields(Wrap)),
+    "deep_supervision": frozenset(field.name for field in fields(Deep)) - {"weights"},  # near to weight
+}
+"""The keys of the blocks of a term, which may stand beside them by mistake."""
+_NAMING = ("loss", "_target_")
+_EMPTY = "is empty; expected at least one term"
 _WEIGHT = type_of(Finite | list[Finite])
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from lossreg.arguments import Problems
 from lossreg.config.reading import Data, Root, has, plain
 from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
-from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of
+from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of, unquoted
 
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
@@ -87,9 +87,8 @@ class _LegacyReader:
         self.block = self._mapping(self._read(*self.path.split(".")), self.path, type_of(Legacy))
         coefs = self.block.get("coefs")
         self.coefs = self._mapping(coefs, f"{self.path}.coefs", keys_of(Legacy)["coefs"].type)
-        for misfit in misfits_of(keys_of(Coefs).values(), self.coefs):
-            if misfit.kind == "unknown":
-                self.problems.misfit(f"{self.path}.coefs", misfit)
+        self._known(Legacy, self.block, self.path)
+        self._known(Coefs, self.coefs, f"{self.path}.coefs")
         self.params: dict[str, tuple[Data, str]] = {}  # of the segmentation, each with where it stands
         beside = "loss_params.seg_loss_params"
         for given, path in (
@@ -97,8 +96,10 @@ class _LegacyReader:
             (self._read(*beside.split(".")), beside),
         ):
             found = self._mapping(given, path, keys_of(Legacy)["seg_loss_params"].type)
+            self._known(SegLossParams, found, path)
             self.params |= {name: (value, f"{path}.{name}") for name, value in found.items()}
         self.switches = {name: self._on(Switches, name) for name in _BOTH}
+        self._known(SegParams, self._read("seg_params"), "seg_params")
         self.channels = {name: self._on(SegParams, "seg_params", name) for name in keys_of(SegParams)}
 
     def _read(self, *keys: str) -> Data:
@@ -112,10 +113,18 @@ class _LegacyReader:
             self.problems.wrong(path, kind.words, data, f"{path.rpartition('.')[2]}: {kind.sample}")
         return data if isinstance(data, dict) else {}
 
+    def _known(self, block: type, data: Data, path: str) -> None:
+        """Report the keys of a mapping that the block has not; the values are checked where they are used."""
+        for misfit in misfits_of(keys_of(block).values(), data if isinstance(data, Mapping) else {}):
+            if misfit.kind == "unknown":
+                self.problems.misfit(path, misfit)
+
     def _on(self, block: type, *keys: str) -> bool:
         value, key = self._read(*keys), keys_of(block)[keys[-1]]
         for misfit in key.type.misfits(value):
-            self.problems.misfit(".".join(keys), replace(misfit, fix=f"{key.name}: true"))
+            meant = unquoted(value)
+            fix = key.fix(value) if isinstance(meant, bool) else f"{key.name}: true"
+            self.problems.misfit(".".join(keys), replace(misfit, fix=fix))
         return (key.default if value is None else value) is True
 
     def seg_params(self, component: str) -> dict[str, Data]:

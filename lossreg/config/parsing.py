@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,16 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
         return _compound(rewritten.block, problems, rewritten.path, allowed)
     except ConfigError as error:
         found = Problems(error.problems)
-        found.relocate(rewritten.places)
-        raise ConfigError(found) from None
+        given = [key for key, value in (switches or {}).items() if value is not None]
+        over = {f"{rewritten.path}.{key}": f"{COMPOUND}.{key}" for key in given}
+        found.relocate(over | dict(rewritten.places) | over)  # first, also where the legacy block has the same key
+        raise ConfigError(map(_of_coefs, found)) from None
+
+
+def _of_coefs(problem: ConfigProblem) -> ConfigProblem:
+    """Name the weights of a legacy block in what to write: each is a `weight` of the block that was made of it."""
+    key, *_ = re.split(r"[.\[]", problem.path.partition(".coefs.")[2])
+    return replace(problem, hint=problem.hint.replace("weight: ", f"{key}: ")) if key else problem
 
 
 def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Component:
@@ -111,7 +120,7 @@ def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Componen
 
 
 def _misspelt(cfg: Any) -> tuple[str, str]:
-    """Return the path of a key that may be meant for that of a loss, and what to write for it."""
+    """Return the path of a key that may be meant for that of a loss, or has nothing below it, and what to do."""
     inside = has(cfg, "loss_params")
     names = [block.partition(".")[2] for block in (COMPOUND, *LEGACY_BLOCKS)] if inside else ["loss_params", *LISTS]
     block = cfg
@@ -125,7 +134,10 @@ def _misspelt(cfg: Any) -> tuple[str, str]:
             return key, f"a compound loss itself goes to build_compound_loss_from_config, or below {COMPOUND}"
         near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.75)
         if near:
-            return f"loss_params.{key}" if inside else str(key), f"write `{near[0]}` for {key!r}"
+            hint = f"write `{near[0]}` for {key!r}"
+            if near == [key]:
+                hint = "it is empty: indent what belongs to it below it"
+            return f"loss_params.{key}" if inside else str(key), hint
     return "", ""
 
 

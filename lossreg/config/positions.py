@@ -7,7 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import yaml
+from yaml.constructor import SafeConstructor
 from yaml.reader import ReaderError
+
+from lossreg.config.bounds import MAX_NUMBER
 
 _BOM = "\ufeff"
 
@@ -122,6 +125,7 @@ class _Keys:
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 self.entries.setdefault(key.value, (key, value))
+                self.entries.setdefault(_as_read(key), (key, value))
         self.lengths = sorted(set(map(len, self.entries)), reverse=True)
 
     def longest(self, path: str) -> tuple[yaml.ScalarNode, yaml.Node, str] | None:
@@ -132,6 +136,14 @@ class _Keys:
             if key in self.entries and (not rest or rest[0] in ".["):
                 return (*self.entries[key], rest)
         return None
+
+
+def _as_read(key: yaml.ScalarNode) -> str:
+    """Return a key as paths have it: `True` of `on`, `16` of `0x10`."""
+    if key.tag.endswith((":bool", ":int", ":float")) and len(key.value) <= MAX_NUMBER:
+        with suppress(ValueError):
+            return str(SafeConstructor().construct_object(key))
+    return str(key.value)
 
 
 def _end_on_line(key: yaml.Node, value: yaml.Node) -> yaml.Mark:

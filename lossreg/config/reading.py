@@ -33,6 +33,7 @@ from lossreg.config.bounds import (
     Loader,
     Unfolding,
     is_long_reference,
+    refused_reference,
 )
 from lossreg.errors import ConfigError, ConfigProblem
 
@@ -100,7 +101,8 @@ class Source:
         """
         try:
             return OmegaConf.create(Loader(self._stream()).get_single_data() or {})
-        except YAMLError as error:
+        except YAMLError as failure:
+            error = refused_reference(failure, self.text) or failure
             raise ConfigError(f"{self.name}: is not a YAML file that lossreg can read: {error}") from error
         except (OmegaConfBaseException, ValueError, RecursionError) as error:
             if isinstance(error, ConfigError):
@@ -198,7 +200,7 @@ class Root:
         """
         try:
             way = (*_way(self._cfg), *keys)
-            self._unfolding.path = path
+            self._unfolding.start, self._unfolding.path = way, path
             self._unfolding.check(way)
             data = self._resolved(way)
         except RecursionError:

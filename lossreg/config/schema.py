@@ -3,10 +3,11 @@
 The blocks are those of `lossreg.keys`; parameters are read off the source, and nothing is imported for it. JSON Schema
 has no words for some rules, which `lossreg check` alone knows: lists and thresholds belong together and ascend, names
 differ, an argument is given once, a constructor takes a value, all of a loss can be compiled, what `${...}` refers to,
-a number is finite, and an integer is not written as `1.0`. The schema is stricter than the reader in these cases:
-parameters beside a nested `loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that
-Hydra has put under `loss`, a member of a dictionary with `/` in its name, and in a legacy block a wrong value that
-another one replaces.
+a number is finite, an integer is not written as `1.0`, `per_sample` is the term's own and does not go under `args`, and
+a name is a text for YAML. The schema is stricter than the reader in these cases: parameters beside a nested
+`loss: {...}`, a group, a dictionary of losses or a further `loss` inside it, a node that Hydra has put under `loss`, a
+member of a dictionary with `/` in its name, a `_target_` that is null beside `loss`, and in a legacy block a wrong
+value that another one replaces.
 """
 
 from __future__ import annotations
@@ -254,13 +255,15 @@ def _blocks() -> dict[str, Node]:
                     {
                         "type": "object",
                         "properties": {"epoch_thresholds": keys_of(Coefs)["epoch_thresholds"].schema()},
-                        "propertyNames": {"enum": list(keys_of(Coefs))},
+                        **_known(Coefs),
                     }
                 ),
                 "normalization_params": keys_of(Legacy)["normalization_params"].schema(),
-                "seg_loss_params": any_of(NULL, {"type": "object", "additionalProperties": _UNREAD}),
+                "seg_loss_params": any_of(
+                    NULL, {"type": "object", **_known(SegLossParams), "additionalProperties": _UNREAD}
+                ),
             },
-            "additionalProperties": _UNREAD,
+            "additionalProperties": False,
             "required": ["coefs"],
         },
         "legacy_training": _legacy_training(),
@@ -286,8 +289,13 @@ def _legacy_training() -> Node:
         "properties": {
             "compute_seg": keys_of(Switches)["compute_seg"].type.schema(),
             "compute_crossfield": keys_of(Switches)["compute_crossfield"].type.schema(),
-            "seg_params": {"properties": {name: key.type.schema() for name, key in channels.items()}},
-            "loss_params": {"properties": {"seg_loss_params": any_of(NULL, {"type": "object"})}},
+            "seg_params": {
+                "properties": {name: key.type.schema() for name, key in channels.items()},
+                **_known(SegParams),
+            },
+            "loss_params": {
+                "properties": {"seg_loss_params": any_of(NULL, {"type": "object", **_known(SegLossParams)})}
+            },
         },
         "anyOf": [_maybe("compute_seg"), _maybe("compute_crossfield")],
         "allOf": [
@@ -295,6 +303,11 @@ def _legacy_training() -> Node:
             *({"if": {"allOf": given}, "then": then} for given, then in rules),
         ],
     }
+
+
+def _known(block: type) -> Node:
+    """Take no other keys than those of a block."""
+    return {"propertyNames": {"enum": list(keys_of(block))}}
 
 
 def _true(key: str) -> Node:
@@ -355,6 +368,8 @@ def _terms() -> dict[str, Node]:
             f"^$|{NO_NAME}|.{{{MAX_NAME + 1}}}": {"if": {"not": NULL}, "then": {"allOf": [term, own_name]}}
         },
         "not": {"type": "object", "additionalProperties": NULL},
+        "if": _either(("loss", "_target_"), {"type": "string"}),  # of a term that is not indented below its name
+        "then": {"additionalProperties": {"not": NULL}},
     }
     twice = {key: {"properties": {"loss": {"properties": {key: False}}}} for key in (*keys, "args", *IGNORED_KEYS)}
     loss: Node = {**_at("loss"), "properties": _at_each("term_keys", keys)}
@@ -553,6 +568,7 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  
     own = [name for name in _OWN if name not in YIELDING]
     named_as_keys = {name: node for name, node in values.items() if name in own}
     rest = {name: node for name, node in values.items() if name not in own}
+    rest |= {name: _or_the_terms(name, rest[name]) for name in YIELDING if name in rest}
     about = {"description": _about(entry.spec)} if _about(entry.spec) else {}
     node: Node = {**about, "properties": rest}
     args: Node = {**_at(_place(entry, "loss")), "type": "object", "properties": named_as_keys}
@@ -566,6 +582,12 @@ def _loss(entry: Entry[Any], key: str, sources: Sources) -> tuple[Node, Node]:  
     rules = [*map(_given, needed), *([_at("unmasked")] if entry.spec.unmasked else [])]
     then = {**_at(_place(entry, "loss")), "properties": {"args": args}, **({"allOf": rules} if rules else {})}
     return node, then
+
+
+def _or_the_terms(name: str, node: Node) -> Node:
+    """Add the values of a key that are the term's to the choices that a loss has."""
+    choices, *others = node.get("anyOf", [{}]) if node else [{}]
+    return {**node, "anyOf": [{"enum": [*choices["enum"], *YIELDING[name]]}, *others]} if "enum" in choices else node
 
 
 def _given(name: str) -> Node:

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 Report = Callable[[str, str, str, ProblemKind], None]
 
 
-def check_size(config: CompoundConfig, report: Report) -> None:
+def check_size(config: CompoundConfig, path: str, report: Report) -> None:
     """Report that a compound loss is beyond one of the bounds.
 
     Args:
         config: a compound loss without other problems.
+        path: where its terms stand.
         report: takes a path, what is wrong, and what to do about it.
     """
     blocks = list(_blocks(config))
     count = sum(len(block.pre_processes) + len(block.terms) for block in blocks)
     if count > MAX_COMPONENTS:
         message = f"expected at most {MAX_COMPONENTS:,} losses, groups and preprocesses, found {count:,}"
-        report(config.path, message, "leave some out", "limit")
+        report(path, message, "leave some out", "limit")
         return
     terms = [term for block in blocks for term in block.terms]
     knots = {id(term.weight): knot_count(term.weight) for term in terms}
@@ -36,7 +37,7 @@ def check_size(config: CompoundConfig, report: Report) -> None:
     if total > MAX_KNOTS:
         message = f"expected weights that change their course at most {MAX_KNOTS:,} times, found {total:,} times"
         message += ", those of a group counted for each loss in it"
-        report(config.path, message, "use fewer cycles or thresholds", "limit")
+        report(path, message, "use fewer cycles or thresholds", "limit")
         return
     for term in terms:
         if any(abs(knot) > MAX_EPOCH for knot in term.weight.knots):

@@ -13,7 +13,7 @@ from typing import Any
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import Signature, signature_of
 from lossreg.registry.specs import LossSpec, Spec
-from lossreg.values import ANYTHING, NOTHING, Misfit, Slot, Type, misfits_of, type_of
+from lossreg.values import ANYTHING, NOTHING, Choice, Misfit, Slot, Type, misfits_of, type_of
 
 TENSOR = type_of(float | list[float] | list[list[float]] | list[list[list[float]]] | None)
 """The type of a tensor parameter in a config."""
@@ -55,12 +55,15 @@ class Parameter(Slot):
         found = tuple(_QUOTED.findall(listed[0])) if listed else ()
         return () if isinstance(self.default, str) and self.default not in found else found
 
+    @cached_property
+    def narrowed(self) -> Type:
+        """The annotation, or the choices that the docstring lists."""
+        return Choice(self.choices) if self.choices else self.type
+
     @property
     def annotation(self) -> str:
         """The type in a config, in Python's notation; empty if every plain value is valid."""
-        if self.choices:
-            return " | ".join(map(repr, self.choices))
-        return self.type.notation if self.settable else inspect.formatannotation(self.hint())
+        return self.narrowed.notation if self.settable else inspect.formatannotation(self.hint())
 
     @property
     def doc(self) -> str:  # type: ignore[override]

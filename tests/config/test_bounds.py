@@ -268,25 +268,34 @@ def test_data_is_taken_up_to_each_bound(kind: Any, cfg: Any, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("cfg", "message"),
+    ("cfg", "message", "place"),
     [
-        ({"a": "${b}".rjust(MAX_REFERENCE), "b": 1}, ""),
-        ({"a": "${b}", "b": "${a}"}, "a refers to itself"),
-        ({"a": "${..b}", "b": 1}, "nothing stands at ${..b}, to which a refers"),
-        ({"a": ["${b[1]}"], "b": [1]}, "nothing stands at ${b[1]}, to which a[0] refers"),
-        ({"a": "${b.3}", "b": [1]}, "nothing stands at ${b.3}, to which a refers"),
-        ({"a": "${b.c}", "b": 1}, "nothing stands at ${b.c}, to which a refers"),
-        ({"a": "${b.c}", "b": {"d": 1}}, "nothing stands at ${b.c}, to which a refers"),
+        ({"a": "${b}".rjust(MAX_REFERENCE), "b": 1}, "", ""),
+        ({"a": "${b}", "b": "${a}"}, "it refers to itself", ".a"),
+        ({"a": "${..b}", "b": 1}, "nothing stands at ${..b}", ".a"),
+        ({"a": ["${b[1]}"], "b": [1]}, "nothing stands at ${b[1]}", ".a[0]"),
+        ({"a": "${b.3}", "b": [1]}, "nothing stands at ${b.3}", ".a"),
+        ({"a": "${b.c}", "b": 1}, "nothing stands at ${b.c}", ".a"),
+        ({"a": "${b.c}", "b": {"d": 1}}, "nothing stands at ${b.c}", ".a"),
     ],
     ids=range(7),
 )
-def test_a_reference_that_leads_nowhere_is_told_with_where_it_stands(cfg: Any, message: str) -> None:
+def test_a_reference_that_leads_nowhere_is_told_with_where_it_stands(cfg: Any, message: str, place: str) -> None:
     if not message:
         assert plain(OmegaConf.create(cfg), "loss")[0]["a"].strip() == "1"
         return
     with pytest.raises(ConfigError) as caught:
         plain(OmegaConf.create(cfg), "loss")
-    assert message in str(caught.value)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == (f"loss{place}", f"cannot be resolved: {message}")
+
+
+def test_a_reference_outside_the_part_is_told_with_where_the_file_has_it() -> None:
+    cfg = OmegaConf.create({"loss": {"a": ["${w[0]}"]}, "w": ["${x}"]})
+    with pytest.raises(ConfigError, match=r"^w\[0\]: cannot be resolved: nothing stands at \$\{x\} \(correct it\)$"):
+        plain(cfg.loss, "here")
+    with pytest.raises(ConfigError, match=r"^w\[0\]: "):
+        plain(cfg, "")
 
 
 @pytest.mark.parametrize(

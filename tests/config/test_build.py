@@ -287,3 +287,40 @@ def test_why_a_resolver_failed_is_told_in_a_line() -> None:
     config = {"losses": [{"loss": "offset", "weight": "${of_nothing:}"}]}
     with pytest.raises(ConfigError, match=r"cannot be resolved: ZeroDivisionError .*division by zero .correct the ref"):
         build_compound_loss_from_config(config, path="", allow_resolvers=["of_nothing"])
+
+
+@pytest.mark.parametrize("path", ["", "loss_params.compound_loss"])
+def test_a_loss_that_a_compound_refuses_is_told_at_its_term(path: str) -> None:
+    @lossreg.register("Bare")
+    class Bare(lossreg.Loss):
+        requires = ("x",)
+
+        def compute(self, pred_batch: Any, gt_batch: Any) -> torch.Tensor:
+            return pred_batch["x"].mean()
+
+    block = {"losses": {"a": TERM, "group": {"losses": {"b": "offset", "c": "Bare"}}}}
+    with pytest.raises(ConfigError) as caught:
+        build(block, path=path)
+    (problem,) = caught.value.problems
+    assert problem.path == f"{path}.losses.group.losses.c.requires[0]".lstrip(".")
+
+
+def test_what_stands_inside_an_option_of_wrap_is_told_there() -> None:
+    wrap = {"inputs": {"inpt": "pred.x", "target": "gt.t"}}
+    found = told({"losses": {"t": {"loss": "Foreign", "wrap": wrap}}})
+    assert [path for path, _, _ in found] == ["losses.t.wrap.inputs.inpt", "losses.t.wrap.inputs.pred"]
+
+
+def test_the_thresholds_of_a_block_are_those_of_lists_that_are_set_later() -> None:
+    """Those of a term hold for the weight in the file alone; a group has its own, or those around it."""
+    own = {**TERM, "weight": [0.0, 1.0], "epoch_thresholds": [0, 100]}
+    inner = {"losses": {"b": "offset"}, "epoch_thresholds": [0, 20]}
+    block = {"losses": {"a": TERM, "own": own, "g": inner, "h": {"losses": {"b": "offset"}}}}
+    multi_loss = build({**block, "epoch_thresholds": [0, 10]})
+    assert multi_loss.effective_weights(5)["own"] == 0.05
+    for name in ("a", "own", "g", "g/b", "h/b"):
+        multi_loss.set_weight(name, [0.0, 1.0])
+    expected = {"a": 0.5, "own": 0.5, "g/b": 0.5 * 0.25, "h/b": 0.5}
+    assert multi_loss.effective_weights(5) == expected
+    with pytest.raises(ArgumentError, match="expected epoch_thresholds for a list"):
+        build(block).set_weight("a", [0.0, 1.0])

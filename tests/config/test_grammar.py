@@ -30,6 +30,9 @@ class TestNames:
     def test_a_term_of_a_mapping_can_be_removed_by_an_override(self) -> None:
         assert build({"losses": {"a": TERM, "b": None}}).names == ("a",)
 
+    def test_a_target_that_is_null_is_left_out(self) -> None:
+        assert build({"losses": [{**TERM, "_target_": None}]}).names == ("offset",)
+
     def test_names_default_to_what_the_file_says(self) -> None:
         block = {"losses": [{"loss": "local/OffsetLoss"}, "offset", {"loss": "Foreign"}]}
         assert build(block).names == ("OffsetLoss", "offset", "Foreign")
@@ -92,7 +95,9 @@ class TestMistakes:
             ({"losses": []}, "losses", "range", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
             ({"losses": 3}, "losses", "type", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
             ({"losses": [3]}, "losses[0]", "type", "{loss: torch/L1Loss, weight: 1.0}"),
-            ({"losses": [TERM], "loss_list": [TERM]}, "", "conflict", "leave out losses"),
+            ({"losses": [TERM], "loss_list": [TERM]}, "losses", "conflict", "leave out losses"),
+            ({"losses": None}, "losses", "range", "losses: [{loss: torch/L1Loss, weight: 1.0}]"),
+            ({"losses": {f"a{i}": "offset" for i in range(501)}}, "losses", "limit", "leave some out"),
             ({"losses": [TERM, TERM]}, "losses[1]", "conflict", "give one of them another name, as in `name: offset_2`"),
             ({"losses": [{"lost": "offset"}]}, "losses[0]", "missing", "write `loss` for 'lost'"),
             ({"losses": [{**TERM, "_target_": "a.b"}]}, "losses[0]", "conflict", "leave out _target_"),
@@ -106,12 +111,42 @@ class TestMistakes:
             ({"losses": [{**TERM, "weight": [1, "x"]}], "epoch_thresholds": [0, 1]}, "losses[0].weight[1]", "type", "weight: 1.0"),
             ({"losses": [{**TERM, "weight": [1, 2]}]}, "losses[0].weight", "missing", "add `epoch_thresholds: [0, 10]`"),
             ({"losses": [{**TERM, "weight": [1, 2]}], "epoch_thresholds": [0]}, "losses[0].weight", "conflict", "give one weight for each of epoch_thresholds, as in `weight: [1]`"),
-            ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize", "type", "normalize: true"),
+            ({"losses": [{**TERM, "normalize": "no"}]}, "losses[0].normalize", "type", "normalize: false"),
+            ({"losses": [{**TERM, "weight": ["0.0", "1.0"]}], "epoch_thresholds": [0, 1]}, "losses[0].weight[0]", "type", "weight: [0.0, 1.0]"),
+            ({"losses": [{**TERM, "weight": {"schedule": "chain", "schedules": ["2.0", [1, 2], {"a": 1}], "boundaries": [1, 2]}}], "epoch_thresholds": [0]}, "losses[0].weight.schedules[0]", "type", "2.0"),
+            ({"losses": [{**TERM, "weight": {"schedule": "chain", "schedules": ["2.0", [1, 2], {"a": 1}], "boundaries": [1, 2]}}], "epoch_thresholds": [0]}, "losses[0].weight.schedules[1]", "conflict", "give one weight for each of epoch_thresholds, as in `[1]`"),
+            ({"losses": [{**TERM, "weight": {"schedule": "chain", "schedules": ["2.0", [1, 2], {"a": 1}], "boundaries": [1, 2]}}], "epoch_thresholds": [0]}, "losses[0].weight.schedules[2]", "missing", "{schedule: cosine, start: 1.0, end: 0.0, end_epoch: 10}"),
+            ({"losses": [{"loss": "from_dict", "rest": "ignore"}]}, "losses[0].rest", "type", "rest: 1.0"),
+            ({"losses": [{"loss": "from_dict", "terms": {"a.*": "cosine"}}]}, "losses[0].terms.a.*", "type", "a.*: {schedule: cosine, start: 1.0, end: 1.0, end_epoch: 1.0}"),
+            ({"losses": [{**TERM, "weight": {"schedule": "step", "values": [1.0, 0.5, 0.1]}}]}, "losses[0].weight.epoch_thresholds", "missing", "epoch_thresholds: [0, 10, 20]"),
+            ({"losses": [{**TERM, "weight": {"schedule": "chain", "schedules": [1, 2, 3]}}]}, "losses[0].weight.boundaries", "missing", "boundaries: [10, 20]"),
+            ({"losses": [{**TERM, "target_dtype": "long"}]}, "losses[0].target_dtype", "unknown", "write it under wrap: `wrap: {target_dtype: ...}`"),
+            ({"losses": [{**TERM, "gt_channels": 0}]}, "losses[0].gt_channels", "unknown", "write it under wrap: `wrap: {gt_channels: ...}`"),
+            ({"losses": [{**TERM, "outputs": "aux.*"}]}, "losses[0].outputs", "unknown", "write it under deep_supervision: `deep_supervision: {outputs: ...}`"),
+            ({"losses": [{**TERM, "args": {"pred_key": "x"}}]}, "losses[0].args.pred_key", "unknown", "write it beside args"),
+            ({"losses": [{"loss": "from_dict", "terms": {"a/b": 1, "a.b": 2}}]}, "losses[0].terms.a.b", "conflict", "leave one of them out: `/` in the name of a member becomes `.`"),
+            ({"losses": [{"loss": "from_dict", "losses": {"a": 1}}]}, "losses[0].losses", "unknown", "write `terms: {MEMBER: WEIGHT}`"),
+            ({"losses": [{**TERM, "normalize": "never"}]}, "losses[0].normalize", "type", "normalize: true"),
+            ({"losses": [{**TERM, "optional": "true"}]}, "losses[0].optional", "type", "optional: true"),
+            ({"losses": [{**TERM, "offset": "1e-3"}]}, "losses[0].offset", "type", "offset: 0.001"),
+            ({"losses": [{**TERM, "offset": "nan"}]}, "losses[0].offset", "type", "offset: 0.0"),
+            ({"losses": [{**TERM, "channels": ["1", 2]}]}, "losses[0].channels[0]", "type", "channels: [1, 2]"),
+            ({"losses": [{"loss": "Foreign", "wrap": {"gt_channels": "2"}}]}, "losses[0].wrap.gt_channels", "type", "gt_channels: 2"),
+            ({"losses": [TERM], "normalize_losses": "false"}, "normalize_losses", "type", "normalize_losses: false"),
+            ({"losses": [TERM], "compile": "true"}, "compile", "type", "compile: true"),
+            ({"losses": [TERM], "norm_momentum": "2"}, "norm_momentum", "type", "norm_momentum: 0.01"),
+            ({"losses": [TERM], "compile": "{"}, "compile", "type", "compile: false"),
             ({"losses": [{**TERM, "offset": "much"}]}, "losses[0].offset", "type", "offset: 0.0"),
             ({"losses": [{**TERM, "mode": "cube"}]}, "losses[0].mode", "choice", "mode: abs"),
             ({"losses": [{**TERM, "ofset": 1}]}, "losses[0].ofset", "unknown", "did you mean 'offset'?"),
             ({"losses": [{**TERM, "hook": 1}]}, "losses[0].hook", "type", "leave hook out"),
             ({"losses": [{**TERM, "offset": -1.0}]}, "losses[0]", "refused", "`lossreg show local/OffsetLoss` tells what it takes"),
+            ({"losses": [{"loss": "Foreign", "pred_key": "pred.height"}]}, "losses[0].pred_key", "range", "write 'height'"),
+            ({"losses": [{"loss": "Foreign", "gt_key": "gt.a.b"}]}, "losses[0].gt_key", "range", "write 'a.b'"),
+            ({"losses": [{"loss": "Foreign", "gt_key": "gt."}]}, "losses[0].gt_key", "range", "gt_key: height"),
+            ({"losses": [{**TERM, "deep_supervision": "pred.aux.*"}]}, "losses[0].deep_supervision", "range", "write 'aux.*'"),
+            ({"losses": [{**TERM, "deep_supervision": ["a", "pred.b"]}]}, "losses[0].deep_supervision[1]", "range", "write 'b'"),
+            ({"losses": [{**TERM, "deep_supervision": {"outputs": "pred.a"}}]}, "losses[0].deep_supervision.outputs", "range", "write 'a'"),
             ({"losses": [{"losses": [TERM]}]}, "losses[0]", "missing", "name: my_group"),
             ({"losses": [TERM], "normalise_losses": True}, "normalise_losses", "unknown", "did you mean 'normalize_losses'?"),
             ({"losses": [TERM], "normalization_params": {"min_samples": 2, "max_samples": 1}}, "normalization_params", "conflict", "lower min_samples, or raise max_samples"),
@@ -159,6 +194,28 @@ class TestMistakes:
     def test_a_key_like_weight_is_told_from_the_weight_of_the_term(self, key: str, hint: str) -> None:
         line = f"losses[0].{key}: is not a parameter of local/Foreign ({hint})"
         assert problems({"losses": [{"loss": "Foreign", key: [0.2, 0.8]}]}) == [line]
+
+    @pytest.mark.parametrize(("key", "name"), [("loss", "offset"), ("_target_", "old.place.OffsetLoss")])
+    def test_a_loss_that_is_not_indented_below_its_name_is_refused(self, key: str, name: str) -> None:
+        line = f"losses.{key}: names a loss beside near, which is empty (indent it below near, or write"
+        (found,) = problems({"losses": OmegaConf.create(f"far:\nnear:\n{key}: {name}\n")})
+        assert found == f"{line} `{key}: {{{key}: {name}}}` for a term of this name)"
+        assert build({"losses": {"near": None, key: {key: name}}}).names == (key,)
+        assert build({"losses": {"near": "offset", "far": None, "lost": {key: name}}}).names == ("near", "lost")
+
+    @pytest.mark.parametrize(("key", "read"), [("on", "True"), ("0x10", "16"), ("1.0", "1.0")])
+    def test_a_name_that_yaml_does_not_read_as_a_text_is_refused(self, key: str, read: str) -> None:
+        line = f"losses.{read}: expected a text as its name, found {read} (quote it)"
+        assert problems(OmegaConf.create(f"losses: {{{key}: offset}}")) == [line]
+        assert build(OmegaConf.create(f"losses: {{'{key}': offset}}")).names == (key,)
+
+    @pytest.mark.needs_plugins
+    def test_a_choice_that_only_the_docstring_lists_is_held(self) -> None:
+        terms = [{"loss": "torch/L1Loss", "name": how, "reduction": how} for how in ("mean", "sum", "per_sample")]
+        assert build({"losses": terms}).names == ("mean", "sum", "per_sample")
+        for wrong, fix in (("Sum", "did you mean 'sum'?"), ("x", "reduction: mean")):
+            line = f"losses[0].reduction: expected 'none', 'mean' or 'sum', found {wrong!r} ({fix})"
+            assert problems({"losses": [{"loss": "torch/L1Loss", "reduction": wrong}]}) == [line]
 
     @pytest.mark.parametrize("key", ["mask", "sample_weight"])
     def test_a_mask_of_a_loss_that_takes_none_is_refused_at_its_key(self, key: str) -> None:

@@ -176,7 +176,11 @@ def test_every_missing_key_is_reported() -> None:
 @pytest.mark.parametrize(
     ("changes", "place", "hint"),
     [
-        ({"loss_params__multi_loss__coefs__seg_edge_interior": "much"}, "multi_loss.coefs.seg_edge_interior", "weight"),
+        (
+            {"loss_params__multi_loss__coefs__seg_edge_interior": "much"},
+            "multi_loss.coefs.seg_edge_interior",
+            "seg_edge_interior: 1.0",
+        ),
         ({"loss_params__multi_loss__coefs__seg_edge_interior": [1, 2]}, "multi_loss.coefs.seg_edge_interior", "one"),
         ({"loss_params__multi_loss__coefs__epoch_thresholds": [5, 0, 1]}, "multi_loss.coefs.epoch_thresholds", "[0"),
         ({"loss_params__multi_loss__coefs__seg_edge": 1.0}, "multi_loss.coefs.seg_edge", "'seg_edge_"),
@@ -237,3 +241,71 @@ def test_parameters_that_are_no_mapping_are_a_problem_at_their_path(inside):
         get_loss_function(config)
     place = "loss_params.multi_loss" if inside else "loss_params"
     assert [(p.path, p.kind) for p in caught.value.problems] == [(f"{place}.seg_loss_params", "type")]
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"), [("false", "compute_seg: false"), ("on", "compute_seg: true"), (1, "compute_seg: true")]
+)
+def test_the_fix_of_a_switch_means_what_was_written(value, fix):
+    with pytest.raises(ConfigError) as caught:
+        get_loss_function({"loss_params": {"multi_loss": {"coefs": {}}}, "compute_seg": value})
+    assert [(p.path, p.hint) for p in caught.value.problems] == [("compute_seg", fix)]
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ("loss_params__multi_loss__normalization_param", "normalization_params"),
+        ("loss_params__multi_loss__weighting", ""),
+        ("loss_params__multi_loss__coefs__sge", "seg"),
+        ("loss_params__seg_loss_params__bce_coeff", "bce_coef"),
+        ("seg_params__compute_edges", "compute_edge"),
+    ],
+)
+def test_a_key_that_the_block_has_not_is_refused(place, meant):
+    with pytest.raises(ConfigError) as caught:
+        legacy_compound(changed(**{place: True}), {})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.kind) == (place.replace("__", "."), "unknown")
+    assert problem.hint == f"did you mean {meant!r}?" if meant else problem.hint.startswith("expected one of coefs")
+
+
+def test_parameters_inside_the_block_have_its_keys_too():
+    with pytest.raises(ConfigError, match=r"^loss_params.multi_loss.seg_loss_params.w: is not a key of this block"):
+        legacy_compound(changed(loss_params__multi_loss__seg_loss_params={"w": 1, "w0": 5}), {})
+
+
+def test_other_keys_of_the_training_config_are_nobodys_business():
+    cfg = changed(pl_trainer__max_epochs=5, loss_params__other={"a": 1}, model={"name": "unet"})
+    assert legacy_compound(cfg, {}).block == legacy_compound(CFG, {}).block
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize(
+    ("weight", "place", "hint"),
+    [
+        ("2.0", "seg", "seg: 2.0"),
+        (["0.0", 1, 2], "seg[0]", "seg: [0.0, 1, 2]"),
+        ([1, 2], "seg", "give one weight for each of epoch_thresholds, as in `seg: [1, 2, 2]`"),
+    ],
+)
+def test_the_fix_of_a_weight_has_its_key(weight, place, hint):
+    with pytest.raises(ConfigError) as caught:
+        build_loss_from_config(changed(loss_params__multi_loss__coefs__seg=weight))
+    assert [(p.path, p.hint) for p in caught.value.problems] == [(f"loss_params.multi_loss.coefs.{place}", hint)]
+
+
+@pytest.mark.needs_plugins
+@pytest.mark.parametrize(
+    ("switches", "place"),
+    [
+        ({"normalise_losses": True}, "normalise_losses"),
+        ({"norm_momentum": 2}, "norm_momentum"),
+        ({"pre_processes": [{"preprocess": "seg/SegLossWeights", "w0": "x"}]}, "pre_processes[0].w0"),
+        ({"epoch_thresholds": [0, 1, "x"]}, "epoch_thresholds[2]"),
+    ],
+)
+def test_a_mistake_in_the_switches_beside_the_block_is_told_there(switches, place):
+    with pytest.raises(ConfigError) as caught:
+        build_loss_from_config(changed(loss_params__compound_loss=switches))
+    assert [p.path for p in caught.value.problems] == [f"loss_params.compound_loss.{place}"]

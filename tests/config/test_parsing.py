@@ -89,6 +89,16 @@ class TestDispatch:
                 {"loss_params": {"compund_loss": {}}},
                 "^loss_params.compund_loss: .* `compound_loss`",
             ),
+            (
+                get_loss_function,
+                {"loss_params": None, "compound_loss": {"losses": ["offset"]}},
+                r"^loss_params: .*\(it is empty: indent what belongs to it below it\)$",
+            ),
+            (
+                build_loss_from_config,
+                {"loss_params": {"compound_loss": None, "losses": ["offset"]}},
+                r"^loss_params.compound_loss: .*\(it is empty: indent what belongs to it below it\)$",
+            ),
             (get_loss_function, {"a": 1, "loss_param": {}}, "^loss_param: .*write `loss_params` for 'loss_param'"),
             (
                 get_loss_function,

@@ -65,6 +65,11 @@ def test_the_longest_key_wins_and_may_hold_dots() -> None:
     assert positions.find("a.bcd") == Position(1, 1, 1), "a.bcd is neither a.bc nor a.b"
 
 
+def test_a_key_that_is_no_text_is_found_as_it_is_read_too() -> None:
+    positions = Positions("a:\n  on: 1\n  0x10: 2\n  1.50: 3\n  1" + ":59" * 200 + ": 4\n")
+    assert [positions.find(path).line for path in ("a.True", "a.on", "a.16", "a.0x10", "a.1.5")] == [2, 2, 3, 3, 4]
+
+
 def test_merged_and_aliased_keys_are_found_where_they_are_written() -> None:
     text = "base: &b {weight: x}\nterm:\n  <<: *b\n  name: n\nother: *b\n"
     positions = Positions(text)

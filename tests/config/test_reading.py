@@ -85,7 +85,7 @@ def test_python_code_may_allow_a_resolver_by_name(monkeypatch: pytest.MonkeyPatc
 
 def test_a_reference_to_nowhere_and_a_loop_are_config_errors() -> None:
     for cfg in ({"a": "${nowhere}"}, {"a": "${b}", "b": "${a}"}):
-        with pytest.raises(ConfigError, match="loss: cannot be resolved"):
+        with pytest.raises(ConfigError, match=r"^loss\.a: cannot be resolved"):
             plain(cfg, "loss")
 
 
@@ -124,3 +124,17 @@ def test_no_resolver_runs_at_the_top_of_a_file(key: str, tmp_path: Path) -> None
         load_loss(file)
     OmegaConf.clear_resolver("custom")
     assert ran == []
+
+
+@pytest.mark.parametrize("text", ["a: {b: ${w}}", "a: [${w}]", "a: [1, '${x}', ${w}, 2]", "\ufeffa: {b: ${w}, c: 1}"])
+def test_a_reference_without_quotes_inside_of_brackets_is_told(text: str) -> None:
+    told = r"the reference \$\{w\} inside \{...\} or \[...\] without quotes; quote it: '\$\{w\}'"
+    with pytest.raises(ConfigError, match=told):
+        Source("loss.yaml", f"w: 1\n{text}\n".encode()).load()
+
+
+@pytest.mark.parametrize("text", ["{", "{b: 1", "a: {b: {c}}}", "a: [$ {y: 1}]", "a: [x {y: 1}]"])
+def test_other_brackets_are_told_as_yaml_does(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a YAML file") as caught:
+        Source("loss.yaml", text.encode()).load()
+    assert "reference" not in str(caught.value)

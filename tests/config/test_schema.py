@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from omegaconf import OmegaConf
+from torch import nn
 
 import lossreg
 from lossreg.config.build import build_compound_loss_from_config, get_loss_function
@@ -45,7 +46,7 @@ BUILDER_ALONE = {
     "an integer is not written as 1.0": ("type", "", r"found \d+\.0$"),
 }
 # What the builder reads all the same.
-SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`"
+SCHEMA_ALONE = "a nested loss has its parameters beside `loss`, a group, or a further `loss`; a target is null"
 
 # that a list may be meant for the loss is no refusal
 pytestmark = pytest.mark.filterwarnings("ignore::lossreg.errors.ConfigWarning")
@@ -114,7 +115,7 @@ def disagreement(
 
 
 def nested_otherwise(data: Any) -> bool:
-    """Say whether a block holds a nested loss in a spelling that the schema does not know."""
+    """Say whether a block holds a loss in a spelling that the schema does not know: nested, or beside a null target."""
     if isinstance(data, list):
         return any(map(nested_otherwise, data))
     if not isinstance(data, dict):
@@ -129,6 +130,7 @@ def nested_otherwise(data: Any) -> bool:
         or not {"loss", "_target_"} & set(inner)
         or "args" in data
     )
+    otherwise = otherwise or (inner is not None and data.get("_target_", "") is None)
     return otherwise or any(map(nested_otherwise, data.values()))
 
 
@@ -409,6 +411,8 @@ COMPOUND = {"loss_list": [TERM]}
     [
         COMPOUND,
         {"losses": {"a": TERM}, "weighting": "dwa"},
+        {"losses": {"a": None, "loss": TERM, "b": "offset"}},
+        {"losses": {"a": TERM, "loss": "offset"}},
         {"loss_params": {"compound_loss": COMPOUND, "other": 1}, "anything": [1]},
         {"loss_params": {"compound_loss": COMPOUND, "multi_loss": "what is not read"}, "loss": 5},
         {"losses": [{"loss": "from_dict", "terms": {"a": 1}}]},
@@ -445,6 +449,8 @@ def test_files_that_both_take(file: Any) -> None:
         {"losses": [{"loss": "from_dict", "terms": {"a": 1}, "trems": {}}]},
         {"losses": [{"loss": {"loss": "offset", "name": "b"}, "name": "a"}]},
         {"losses": {"a": None}},
+        {"losses": {"a": None, "loss": "offset"}},
+        {"losses": {"a": None, "_target_": "old.place.OffsetLoss"}},
         {"losses": [TERM], "loss_list": [TERM]},
         {"loss_params": {"compound_loss": {}}, "loss": "offset"},
         {"loss_params": {"compound_loss": 5}, "loss": "offset"},
@@ -553,6 +559,37 @@ def test_parameters_of_one_name_that_are_told_in_three_ways_stay_apart() -> None
     references = [made[f"loss:local/Margin{i}"]["properties"]["margin"]["$ref"] for i in range(6)]
     abouts = [made[reference.removeprefix("#/$defs/")]["description"] for reference in references]
     assert abouts == [f"{words[i // 2]}." for i in range(6)]
+
+
+def test_choices_that_only_the_docstring_lists_are_those_of_the_grammar() -> None:
+    """`per_sample` is the term's own key, which a lone loss does not have."""
+
+    @lossreg.register("Listed")
+    class Listed(nn.Module):
+        """A loss.
+
+        Args:
+            reduction: 'mean' or 'sum'.
+            padding: 'same' | 'valid'.
+        """
+
+        def __init__(self, reduction: str = "mean", padding: str = "same") -> None:
+            super().__init__()
+
+    validator = Draft202012Validator(schema())
+    for keys, fits, fits_alone in (
+        ({"reduction": "sum", "padding": "valid"}, True, True),
+        ({"args": {"reduction": "sum"}}, True, True),
+        ({"reduction": "per_sample"}, True, False),
+        ({"reduction": "Sum"}, False, False),
+        ({"args": {"padding": "vald"}}, False, False),
+    ):
+        loss: Any = {"loss": "Listed", **keys}
+        grammar, alone = Grammar(), Grammar()
+        grammar.compound({"losses": [loss]}, "")
+        alone.single(loss, "loss")
+        assert validator.is_valid({"losses": [loss]}) == (not grammar.problems) == fits
+        assert validator.is_valid({"loss": loss}) == (not alone.problems) == fits_alone
 
 
 @pytest.mark.parametrize(

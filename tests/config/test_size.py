@@ -58,11 +58,15 @@ def refusal(parse: Callable[[str], Any], text: str) -> lossreg.ConfigError:
 
 
 BEYOND = {
-    "losses": (f"losses: {_terms(MAX_COMPONENTS + 1)}", "", "expected at most 500 losses, groups and preprocesses"),
-    "losses in a group": (f"losses: [{{name: g, losses: {_terms(MAX_COMPONENTS)}}}]", "", "found 501"),
+    "losses": (
+        f"losses: {_terms(MAX_COMPONENTS + 1)}",
+        "losses",
+        "expected at most 500 losses, groups and preprocesses",
+    ),
+    "losses in a group": (f"losses: [{{name: g, losses: {_terms(MAX_COMPONENTS)}}}]", "losses", "found 501"),
     "a group's chain of cycles": (
         f"losses: [{{name: g, weight: {_chain(20)}, losses: {_terms(4)}}}]",
-        "",
+        "losses",
         "expected weights that change their course at most 20,000 times, found 80,",
     ),
     "thresholds": (

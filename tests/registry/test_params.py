@@ -112,7 +112,11 @@ def test_choices_that_the_docstring_lists_are_shown(listed, default, shown):
     Component.__doc__ = f"A loss.\n\n    Args:\n        reduction: {listed}\n    "
     (found,) = parameters(Component)
     assert found.annotation == shown
-    assert not list(check([found], {"reduction": "what the docs forgot"}))
+    told = [(misfit.kind, misfit.expected) for misfit in check([found], {"reduction": "maen"})]
+    assert told == ([] if shown == "str" else [("choice", found.narrowed.words)])
+    taken = shown.split(" | ") if told else []
+    assert not [choice for choice in taken if list(check([found], {"reduction": choice.strip("'")}))]
+    assert [misfit.kind for misfit in check([found], {"reduction": 1})] == ["type"]
 
 
 def test_lines_among_the_arguments_that_begin_none_are_no_obstacle():
