@@ -43,8 +43,8 @@ class Mean(NamedTuple):
             values: (...) on the graph.
             weights: 0 or more, bool or number, of as many axes as `values`, with sizes of 1 where they are the same
                 along an axis. They are constants, without a gradient. An element of weight 0 is left out, also if its
-                value is NaN. Where the prediction or
-                the target is NaN, replace it before computing `values`: the gradient of a NaN is NaN.
+                value is NaN. Where the prediction or the target is NaN, replace it before computing `values`: the
+                gradient of a NaN is NaN.
         """
         return Elements(tuple(values.shape), inner=weights).mean(values)
 
