@@ -655,7 +655,7 @@ def unquoted(value: Any) -> Any:
     if isinstance(value, list) and len(value) <= MAX_NAME:
         read = [unquoted(item) for item in value]
         return value if all(map(operator.is_, read, value)) else read
-    if not isinstance(value, str) or len(value) > MAX_NAME:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
         return value
     import yaml
 

@@ -157,7 +157,7 @@ def test_what_yaml_reads_in_a_text_without_its_quotes(text: Any, value: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "value", ["much", "inf", "1e999", "[", "2020-13-45", "[" * 100, ["a"], "1" * 101, 5, {"a": "1"}]
+    "value", ["", "much", "inf", "1e999", "[", "2020-13-45", "[" * 100, ["a"], "1" * 101, 5, {"a": "1"}]
 )
 def test_what_it_reads_otherwise_stays_as_it_is(value: Any) -> None:
     assert unquoted(value) is value

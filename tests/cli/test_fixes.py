@@ -24,7 +24,7 @@ SOME = "[{loss: torch/L1Loss, weight: 1.0}]"
 NO_TERMS = [
     ("", f"losses: {SOME}"),
     ("# nothing yet\n", f"losses: {SOME}"),
-    ("losses:", f"loss_list: {SOME}"),
+    ("losses:", f"losses: {SOME}"),
     ("losses: []", f"losses: {SOME}"),
     ("loss_list: 3", f"loss_list: {SOME}"),
 ]
@@ -202,8 +202,8 @@ MISTAKES = [
     ),
     (
         "normalize_losses: 'no'\nlosses: [slope]",
-        "normalize_losses: true",
-        "normalize_losses: true\nlosses: [slope]",
+        "normalize_losses: false",
+        "normalize_losses: false\nlosses: [slope]",
     ),
     (
         "losses: [{loss: from_dict}]",
