@@ -528,7 +528,7 @@ class MultiLoss(nn.Module):
         opened.settle(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_windows": 0}  # a copy is in no window
+        return {**super().__getstate__(), "_open_windows": 0}  # a copy is in no window
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""

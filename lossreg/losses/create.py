@@ -147,7 +147,7 @@ def _check_options(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> 
             if options.get(option) is not None:
                 checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
     own, asked = arguments.get("reduction"), options.get("reduction")
-    if own in ("mean", "sum") and asked not in (None, own):
+    if {own, asked} == {"mean", "sum"}:
         problem = f"is given twice: {asked!r} here, and {own!r} as an argument of the loss"
         checks.report("reduction", problem, "leave out one of them", "conflict")
     checks.done()

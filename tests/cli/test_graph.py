@@ -39,6 +39,7 @@ def test_a_text_is_written_and_the_option_wins(run, good, tmp_path, name, option
     assert "    reads pred.height" in (tmp_path / name).read_text()
 
 
+@pytest.mark.needs_plugins
 def test_what_cannot_be_drawn_is_told_without_torch(write):
     lone = write("loss: {loss: torch/L1Loss}\n")
     code = f"""
