@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import textwrap
@@ -24,13 +25,15 @@ from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import LOSS
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
-from lossreg.values import did_you_mean, flow, keys_of
+from lossreg.values import ANYTHING, did_you_mean, flow, keys_of
 
 if TYPE_CHECKING:
     from lossreg.registry.params import Parameter
 
 _WIDTH, _WIDEST = 80, 100
 """Width of the text where there is no terminal, and the most in one."""
+_UNTOLD = object()
+"""A default that no text describes."""
 
 
 @click.command("show", epilog="Example: lossreg show crossfield_align")
@@ -60,7 +63,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         raise UnknownNameError(error.problem, near) if near else error from None
     target = entry.load()
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
-    settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
+    settable = [_made(p, target) for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
     line = _yaml_line(entry, settable)
     if as_json:
         facts = described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)}
@@ -196,13 +199,24 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
 
 
 def _given(entry: Entry[Any], parameter: Parameter) -> bool:
-    """Return whether the term sets this parameter: the name of a loss."""
-    return entry.spec.kind == "loss" and parameter.name == "name"
+    """Return whether the term sets this parameter: the name of a `Loss`."""
+    return parameter.name == "name" and _is_loss(entry.load())
+
+
+def _made(parameter: Parameter, target: Any) -> Parameter:
+    """Return a parameter with the default that the factory of a dataclass's field makes, if that is plain data."""
+    field = getattr(target, "__dataclass_fields__", {}).get(parameter.name)
+    if field is None or type(parameter.default).__module__ != dataclasses.__name__:  # not the mark of a factory
+        return parameter
+    default = field.default_factory()
+    return dataclasses.replace(parameter, default=default if ANYTHING.fits(default) else _UNTOLD)
 
 
 def _default(entry: Entry[Any], parameter: Parameter) -> str:
     if _given(entry, parameter):
         return f" = {_shortest_name(entry)}"
+    if parameter.default is _UNTOLD:
+        return ""
     return ", required" if parameter.required else f" = {json.dumps(parameter.default, default=repr)}"
 
 
@@ -212,7 +226,7 @@ def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "type": parameter.annotation,
         "required": required,
-        **({} if parameter.required else {"default": parameter.default}),
+        **({} if parameter.required or parameter.default is _UNTOLD else {"default": parameter.default}),
         "doc": parameter.doc,
     }
 

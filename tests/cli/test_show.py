@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import lossreg
@@ -211,6 +214,37 @@ def test_show_tells_whether_a_loss_has_a_count(run):
 
     assert json.loads(run("show", "Counting", "--json").stdout)["count"] is True
     assert json.loads(run("show", "height", "--json").stdout)["count"] is False
+
+
+def test_show_keeps_the_name_of_a_term_apart_from_a_parameter_called_so(run):
+    @lossreg.register("G6")
+    class G6(torch.nn.Module):
+        """A loss."""
+
+        def __init__(self, name: str, size: int = 1) -> None: ...
+
+    assert "  name: str, required (under args)\n" in run("show", "G6").stdout
+    shown = json.loads(run("show", "G6", "--json").stdout)
+    assert shown["parameters"][0]["required"]
+    assert shown["yaml"] == '- {loss: G6, args: {name: "???"}, weight: 1.0}'
+
+
+def test_show_tells_what_the_factory_of_a_default_makes(run):
+    @lossreg.register("Made")
+    @dataclasses.dataclass
+    class Made:
+        """A loss."""
+
+        scales: list[float] = dataclasses.field(default_factory=lambda: [1.0, 0.5])
+        other: Any = dataclasses.field(default_factory=object)
+
+    shown = run("show", "Made").stdout
+    assert "  scales: list[float] = [1.0, 0.5]\n" in shown
+    assert "  other: any\n" in shown
+    first, second = json.loads(run("show", "Made", "--json").stdout)["parameters"]
+    assert first["default"] == [1.0, 0.5]
+    assert not second["required"]
+    assert "default" not in second
 
 
 def test_show_has_plain_words(run):
