@@ -24,6 +24,7 @@ from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import LOSS
+from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
 from lossreg.values import ANYTHING, did_you_mean, flow, keys_of
 
@@ -61,7 +62,7 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
         told = kind is not None or error.near or any(section.missing(name) for section in catalog().sections)
         near = "" if told else did_you_mean(name, config_keys.names())
         raise UnknownNameError(error.problem, near) if near else error from None
-    target = entry.load()
+    target = _target(entry)
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
     settable = [_made(p, target) for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
     line = _yaml_line(entry, settable)
@@ -178,6 +179,11 @@ def _declared(entry: Entry[Any], parameter: Parameter) -> str:
     return f"{parameter.name}: {parameter.annotation or 'any'}{_default(entry, parameter)}{under}"
 
 
+def _target(entry: Entry[Any]) -> Any:
+    """Return a loss, which tells what it reads; of another component its signature, which its source has."""
+    return entry.load() if entry.spec.kind == "loss" else Sources().of(entry) or entry.load()
+
+
 def _find(name: str, kind: str | None) -> Entry[Any]:
     """Return the component with a name, of one kind or of any."""
     found: list[Entry[Any]] = []
@@ -200,7 +206,7 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
 
 def _given(entry: Entry[Any], parameter: Parameter) -> bool:
     """Return whether the term sets this parameter: the name of a `Loss`."""
-    return parameter.name == "name" and _is_loss(entry.load())
+    return entry.spec.kind == "loss" and parameter.name == "name" and _is_loss(entry.load())
 
 
 def _made(parameter: Parameter, target: Any) -> Parameter:

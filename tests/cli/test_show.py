@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -88,6 +90,18 @@ def test_show_says_nothing_of_masks_where_that_is_not_known(run):
 )
 def test_show_knows_schedules_weightings_and_preprocesses(run, name, line):
     assert f"\n  {line}\n" in run("show", name).stdout
+
+
+def test_show_of_a_weighting_imports_no_torch():
+    code = """
+import sys
+from click.testing import CliRunner
+from lossreg.cli import main
+result = CliRunner().invoke(main, ["show", "dwa"])
+assert result.exit_code == 0 and "temperature" in result.stdout, result.output
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_line_of_every_installed_component_is_yaml_that_names_it(run):
