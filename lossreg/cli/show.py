@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import click
 import yaml
 
 from lossreg.cli import config_keys
-from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
+from lossreg.cli.catalog import KINDS, as_json, described, is_blocked, is_glob, origin_of, section_of
 from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import Safe, echo, show_json, stream, styled
@@ -53,15 +55,25 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     if name == FROM_DICT and kind in (None, "loss"):
         _show_from_dict(as_json)
         return
+    if is_glob(name):
+        raise click.ClickException(
+            f"expected one name, found {name!r}; `lossreg list {shlex.quote(name)}` lists losses"
+        )
     try:
         entry = _find(name, kind)
     except UnknownNameError as error:
         if kind is None and config_keys.named(name):
             _show_key(name, as_json)
             return
-        told = kind is not None or error.near or any(section.missing(name) for section in catalog().sections)
-        near = "" if told else did_you_mean(name, config_keys.names())
-        raise UnknownNameError(error.problem, near) if near else error from None
+        if any(section.missing(name) for section in catalog().sections):
+            raise
+        problem, plugin = error.problem, name.partition("/")[0]
+        if kind is None:  # the sections were searched one by one
+            problem = re.sub(r"^no \w+ is", "nothing is", problem)
+        if plugin != name and is_blocked(plugin):
+            raise UnknownNameError(problem, f"LOSSREG_DISABLE switches the plugin {plugin!r} off") from None
+        near = "" if kind is not None or error.near else did_you_mean(name, config_keys.names())
+        raise UnknownNameError(problem, near or error.hint) from None
     target = _target(entry)
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
     settable = [_made(p, target) for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]

@@ -60,7 +60,7 @@ def test_list_names_a_key_below_the_losses_and_where_there_is_none(run):
 def test_a_misspelt_key_is_told_the_nearest(run):
     shown = run("show", "maks")
     assert shown.exit_code == 1
-    assert "no loss is named 'maks'; did you mean 'mask'?" in shown.stderr
+    assert "nothing is named 'maks'; did you mean 'mask'?" in shown.stderr
     assert "mask" not in run("show", "maks", "--kind", "schedule").stderr.replace("maks", "")
 
 

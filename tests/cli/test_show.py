@@ -127,6 +127,35 @@ def test_show_of_an_unknown_name_suggests_the_nearest_of_any_kind(run, typo, mea
     assert meant in result.stderr.lower()
 
 
+def test_show_of_an_unknown_name_names_no_kind_that_nobody_gave(run):
+    assert "nothing is named 'zzz'" in run("show", "zzz").stderr
+    assert "nothing is named 'gradnom'" in run("show", "gradnom").stderr
+    assert "no schedule is named 'gradnom'" in run("show", "gradnom", "--kind", "schedule").stderr
+
+
+def test_show_of_a_pattern_names_the_command_for_it(run):
+    result = run("show", "local/*")
+    assert result.exit_code == 1
+    assert "expected one name, found 'local/*'; `lossreg list 'local/*'` lists losses" in " ".join(
+        result.stderr.split()
+    )
+
+
+@pytest.mark.parametrize("disabled", ["ac", "acme"])
+def test_show_of_a_name_of_a_blocked_plugin_names_the_switch(run, monkeypatch, tmp_path, disabled):
+    folder = tmp_path / "acme-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[lossreg]\nac = acme.plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LOSSREG_DISABLE", disabled)
+    lossreg.refresh()
+    result = run("show", "ac/Huge")
+    assert result.exit_code == 1
+    assert "nothing is named 'ac/Huge'; LOSSREG_DISABLE switches the plugin 'ac' off" in result.stderr
+    assert "LOSSREG_DISABLE" not in run("show", "acme/Huge").stderr
+
+
 def test_show_of_a_name_that_two_kinds_share_asks_for_the_kind(run):
     @lossreg.register("Cosine")
     class Cosine(lossreg.Loss): ...
