@@ -28,6 +28,11 @@ def test_show_tells_of_each_key_where_it_stands_and_what_it_means(run, name):
         assert ("required" in words) >= key["required"]
 
 
+@pytest.mark.parametrize("name", ["schedule", "strategy", "preprocess", "compute_seg", "coefs"])
+def test_the_keys_that_choose_a_part_and_those_of_a_legacy_block_are_known(name):
+    assert name in NAMES
+
+
 def test_what_show_says_of_mask_can_be_copied_into_a_term(run):
     assert yaml.safe_load(run("show", "mask").stdout.partition("In YAML:\n")[2]) == {"mask": "gt.has_depth"}
 
