@@ -55,7 +55,7 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
     the best match first, and also those that are not installed: imbalanced segmentation.
     """
     section = section_of(kind)
-    globs = [word for word in words if _is_glob(word)]
+    globs = [word for word in words if is_glob(word)]
     query = "" if globs or not words_of(" ".join(words)) else " ".join(words)
     absent = [*(entry for entry, _ in section.absent), *section.elsewhere] if absent_too or query else []
     every = [entry for entry in (*section, *absent) if _is_for(entry, task)]
@@ -94,7 +94,8 @@ def list_command(words: tuple[str, ...], kind: str, task: str | None, absent_too
         console.say(note, rest="  ")
 
 
-def _is_glob(word: str) -> bool:
+def is_glob(word: str) -> bool:
+    """Return whether a word is a pattern of names."""
     return any(char in word for char in "*?[") and not any(char.isspace() for char in word)
 
 
@@ -223,6 +224,12 @@ def blocked_names() -> dict[str, list[str]]:
         "blocked": [name for name in disabled if canonicalize_name(name) in installed],
         "unknown": [name for name in disabled if canonicalize_name(name) not in installed],
     }
+
+
+def is_blocked(plugin: str) -> bool:
+    """Return whether a plugin is installed, and LOSSREG_DISABLE has its name or that of its distribution."""
+    distribution = plugin_names().get(plugin)
+    return distribution is not None and Switches.from_environment().block(plugin, distribution)
 
 
 def _by_kind(plugin: Plugin) -> dict[str, list[str]]:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING
 from typing import Any
 
-from lossreg.keys import Compound, Deep, FromDict, Group, Normalization, Term, Wrap
+from lossreg.keys import Compound, Deep, FromDict, Group, Legacy, Normalization, Switches, Term, Wrap
 from lossreg.registry.search import words_of
-from lossreg.values import Key, keys_of
+from lossreg.values import Key, block, key, keys_of
+
+
+@block
+class _Schedule:
+    schedule: str = key("Name of a schedule; its parameters stand beside it.", MISSING, "cosine")
+
+
+@block
+class _Weighting:
+    strategy: str = key("Name of a weighting; its parameters stand beside it.", MISSING, "uncertainty")
+
+
+@block
+class _Preprocess:
+    preprocess: str = key("Name of a preprocess; its parameters stand beside it.", MISSING, "gt_field")
+
 
 BLOCKS: Mapping[str, type] = {
     "a term": Term,
@@ -17,6 +34,11 @@ BLOCKS: Mapping[str, type] = {
     "a term's wrap": Wrap,
     "a term's deep_supervision": Deep,
     "a compound loss's normalization_params": Normalization,
+    "a weight that is a mapping": _Schedule,
+    "a weighting that is a mapping": _Weighting,
+    "an item of pre_processes": _Preprocess,
+    "a config with a legacy block": Switches,
+    "a legacy block": Legacy,
 }
 """The blocks of a config, by what they are called."""
 
@@ -29,12 +51,12 @@ def names() -> list[str]:
 def named(name: str) -> dict[str, Key]:
     """Return the keys with a name, by the blocks that they stand in; one that several blocks declare alike is one."""
     found: dict[str, Key] = {}
-    for place, block in BLOCKS.items():
-        if (key := keys_of(block).get(name)) is not None:
-            same = next((p for p, k in found.items() if (k.doc, k.default) == (key.doc, key.default)), None)
+    for place, declared in BLOCKS.items():
+        if (one := keys_of(declared).get(name)) is not None:
+            same = next((p for p, k in found.items() if (k.doc, k.default) == (one.doc, one.default)), None)
             if same is not None:
-                key = found.pop(same)
-            found[f"{same}, {place}" if same is not None else place] = key
+                one = found.pop(same)
+            found[f"{same}, {place}" if same is not None else place] = one
     return found
 
 

@@ -17,7 +17,7 @@ from yaml.scanner import ScannerError
 from lossreg.cli.console import say
 from lossreg.cli.output import Safe, echo, stream, styled
 from lossreg.config.bounds import RefusedError
-from lossreg.config.positions import Position, Positions, error_position
+from lossreg.config.positions import Position, Positions, error_position, lines_of
 from lossreg.config.reading import Source
 from lossreg.errors import ConfigError, ConfigProblem, ProblemKind
 from lossreg.printable import MOST_SHOWN, clipped, counted, paragraph, printable, width_of
@@ -143,7 +143,7 @@ def _syntax(error: yaml.YAMLError, text: str) -> Mistake:
         reason = " ".join(part for name in ("context", "problem") if (part := getattr(error, name, None)))
         message = f"is not valid YAML: {reason or getattr(error, 'reason', error)}"
         mistake = Mistake("", message, _fix(error, text), "syntax")
-    return _placed(mistake, error_position(error, text), text.splitlines())
+    return _placed(mistake, error_position(error, text), lines_of(text))
 
 
 def _fix(error: yaml.YAMLError, text: str) -> str:

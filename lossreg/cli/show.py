@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
+import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ import click
 import yaml
 
 from lossreg.cli import config_keys
-from lossreg.cli.catalog import KINDS, as_json, described, origin_of, section_of
+from lossreg.cli.catalog import KINDS, as_json, described, is_blocked, is_glob, origin_of, section_of
 from lossreg.cli.choice import Choice
 from lossreg.cli.import_option import importing
 from lossreg.cli.output import Safe, echo, show_json, stream, styled
@@ -23,14 +26,17 @@ from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.docstrings import plain_words
 from lossreg.registry.signature import LOSS
+from lossreg.registry.source import Sources
 from lossreg.registry.specs import LossSpec, PreprocessSpec, Spec
-from lossreg.values import did_you_mean, flow, keys_of
+from lossreg.values import ANYTHING, did_you_mean, flow, keys_of
 
 if TYPE_CHECKING:
     from lossreg.registry.params import Parameter
 
 _WIDTH, _WIDEST = 80, 100
 """Width of the text where there is no terminal, and the most in one."""
+_UNTOLD = object()
+"""A default that no text describes."""
 
 
 @click.command("show", epilog="Example: lossreg show crossfield_align")
@@ -49,18 +55,28 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
     if name == FROM_DICT and kind in (None, "loss"):
         _show_from_dict(as_json)
         return
+    if is_glob(name):
+        raise click.ClickException(
+            f"expected one name, found {name!r}; `lossreg list {shlex.quote(name)}` lists losses"
+        )
     try:
         entry = _find(name, kind)
     except UnknownNameError as error:
         if kind is None and config_keys.named(name):
             _show_key(name, as_json)
             return
-        told = kind is not None or error.near or any(section.missing(name) for section in catalog().sections)
-        near = "" if told else did_you_mean(name, config_keys.names())
-        raise UnknownNameError(error.problem, near) if near else error from None
-    target = entry.load()
+        if any(section.missing(name) for section in catalog().sections):
+            raise
+        problem, plugin = error.problem, name.partition("/")[0]
+        if kind is None:  # the sections were searched one by one
+            problem = re.sub(r"^no \w+ is", "nothing is", problem)
+        if plugin != name and is_blocked(plugin):
+            raise UnknownNameError(problem, f"LOSSREG_DISABLE switches the plugin {plugin!r} off") from None
+        near = "" if kind is not None or error.near else did_you_mean(name, config_keys.names())
+        raise UnknownNameError(problem, near or error.hint) from None
+    target = _target(entry)
     tensors = entry.spec.tensors if isinstance(entry.spec, LossSpec) else ()
-    settable = [p for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
+    settable = [_made(p, target) for p in parameters(target, hidden=entry.spec.hidden, tensors=tensors) if p.settable]
     line = _yaml_line(entry, settable)
     if as_json:
         facts = described(entry) | {"target": entry.spec.target, "targets": list(entry.spec.targets)}
@@ -175,6 +191,11 @@ def _declared(entry: Entry[Any], parameter: Parameter) -> str:
     return f"{parameter.name}: {parameter.annotation or 'any'}{_default(entry, parameter)}{under}"
 
 
+def _target(entry: Entry[Any]) -> Any:
+    """Return a loss, which tells what it reads; of another component its signature, which its source has."""
+    return entry.load() if entry.spec.kind == "loss" else Sources().of(entry) or entry.load()
+
+
 def _find(name: str, kind: str | None) -> Entry[Any]:
     """Return the component with a name, of one kind or of any."""
     found: list[Entry[Any]] = []
@@ -196,13 +217,24 @@ def _find(name: str, kind: str | None) -> Entry[Any]:
 
 
 def _given(entry: Entry[Any], parameter: Parameter) -> bool:
-    """Return whether the term sets this parameter: the name of a loss."""
-    return entry.spec.kind == "loss" and parameter.name == "name"
+    """Return whether the term sets this parameter: the name of a `Loss`."""
+    return entry.spec.kind == "loss" and parameter.name == "name" and _is_loss(entry.load())
+
+
+def _made(parameter: Parameter, target: Any) -> Parameter:
+    """Return a parameter with the default that the factory of a dataclass's field makes, if that is plain data."""
+    field = getattr(target, "__dataclass_fields__", {}).get(parameter.name)
+    if field is None or type(parameter.default).__module__ != dataclasses.__name__:  # not the mark of a factory
+        return parameter
+    default = field.default_factory()
+    return dataclasses.replace(parameter, default=default if ANYTHING.fits(default) else _UNTOLD)
 
 
 def _default(entry: Entry[Any], parameter: Parameter) -> str:
     if _given(entry, parameter):
         return f" = {_shortest_name(entry)}"
+    if parameter.default is _UNTOLD:
+        return ""
     return ", required" if parameter.required else f" = {json.dumps(parameter.default, default=repr)}"
 
 
@@ -212,7 +244,7 @@ def _parameter(entry: Entry[Any], parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "type": parameter.annotation,
         "required": required,
-        **({} if parameter.required else {"default": parameter.default}),
+        **({} if parameter.required or parameter.default is _UNTOLD else {"default": parameter.default}),
         "doc": parameter.doc,
     }
 

@@ -35,7 +35,7 @@ class Positions:
     """
 
     def __init__(self, text: str) -> None:
-        self.lines = text.removeprefix(_BOM).splitlines()
+        self.lines = lines_of(text)
         self._root: yaml.Node | None = None
         self._keys: dict[int, _Keys] = {}  # by the identity of the mapping's node
         with suppress(yaml.YAMLError, RecursionError):
@@ -98,14 +98,19 @@ class Positions:
         return self.lines[line - 1] if 1 <= line <= len(self.lines) else ""
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a file; columns do not count a byte order mark before the first."""
+    return text.removeprefix(_BOM).splitlines()
+
+
 def error_position(error: yaml.YAMLError, text: str) -> Position | None:
     """Return where in `text` a YAML error stands; None where it does not say.
 
     Where the text ends in the middle of something (a list that is not closed), that is where it began.
     """
     if isinstance(error, ReaderError):  # a character that YAML does not allow
-        before = text[: error.position]
-        return Position(before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
+        before = text[: error.position].removeprefix(_BOM)
+        return Position(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
     if not isinstance(error, yaml.MarkedYAMLError):
         return None
     mark = error.problem_mark or error.context_mark

@@ -28,6 +28,11 @@ def test_show_tells_of_each_key_where_it_stands_and_what_it_means(run, name):
         assert ("required" in words) >= key["required"]
 
 
+@pytest.mark.parametrize("name", ["schedule", "strategy", "preprocess", "compute_seg", "coefs"])
+def test_the_keys_that_choose_a_part_and_those_of_a_legacy_block_are_known(name):
+    assert name in NAMES
+
+
 def test_what_show_says_of_mask_can_be_copied_into_a_term(run):
     assert yaml.safe_load(run("show", "mask").stdout.partition("In YAML:\n")[2]) == {"mask": "gt.has_depth"}
 
@@ -60,7 +65,7 @@ def test_list_names_a_key_below_the_losses_and_where_there_is_none(run):
 def test_a_misspelt_key_is_told_the_nearest(run):
     shown = run("show", "maks")
     assert shown.exit_code == 1
-    assert "no loss is named 'maks'; did you mean 'mask'?" in shown.stderr
+    assert "nothing is named 'maks'; did you mean 'mask'?" in shown.stderr
     assert "mask" not in run("show", "maks", "--kind", "schedule").stderr.replace("maks", "")
 
 

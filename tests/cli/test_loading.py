@@ -108,3 +108,14 @@ def test_a_file_is_loaded_built_or_ends_the_command_with_1(capsys: pytest.Captur
 def test_a_single_loss_has_no_terms_to_show() -> None:
     with pytest.raises(click.ClickException, match=r"describes a single loss \(local/SlopeLoss\)"):
         load_config(source("loss: {loss: slope}"), None)
+
+
+@pytest.mark.parametrize(("text", "marked"), [("a: 1: 2\n", ":"), ("a: \x01\n", "\x01"), ("- a\n", "-")])
+def test_a_byte_order_mark_moves_no_mark(text: str, marked: str) -> None:
+    file = source("\ufeff" + text)
+    with pytest.raises(ConfigError) as raised:
+        file.load()
+    (found,) = mistakes(file, raised.value)
+    assert found.text == text.rstrip("\n")
+    assert found.column is not None
+    assert found.text[found.column - 1] == marked

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import lossreg
@@ -87,6 +92,18 @@ def test_show_knows_schedules_weightings_and_preprocesses(run, name, line):
     assert f"\n  {line}\n" in run("show", name).stdout
 
 
+def test_show_of_a_weighting_imports_no_torch():
+    code = """
+import sys
+from click.testing import CliRunner
+from lossreg.cli import main
+result = CliRunner().invoke(main, ["show", "dwa"])
+assert result.exit_code == 0 and "temperature" in result.stdout, result.output
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_line_of_every_installed_component_is_yaml_that_names_it(run):
     for section in catalog().sections:
         for entry in section:
@@ -108,6 +125,35 @@ def test_show_of_an_unknown_name_suggests_the_nearest_of_any_kind(run, typo, mea
     assert result.exit_code == 1
     assert "did you mean" in result.stderr
     assert meant in result.stderr.lower()
+
+
+def test_show_of_an_unknown_name_names_no_kind_that_nobody_gave(run):
+    assert "nothing is named 'zzz'" in run("show", "zzz").stderr
+    assert "nothing is named 'gradnom'" in run("show", "gradnom").stderr
+    assert "no schedule is named 'gradnom'" in run("show", "gradnom", "--kind", "schedule").stderr
+
+
+def test_show_of_a_pattern_names_the_command_for_it(run):
+    result = run("show", "local/*")
+    assert result.exit_code == 1
+    assert "expected one name, found 'local/*'; `lossreg list 'local/*'` lists losses" in " ".join(
+        result.stderr.split()
+    )
+
+
+@pytest.mark.parametrize("disabled", ["ac", "acme"])
+def test_show_of_a_name_of_a_blocked_plugin_names_the_switch(run, monkeypatch, tmp_path, disabled):
+    folder = tmp_path / "acme-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[lossreg]\nac = acme.plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LOSSREG_DISABLE", disabled)
+    lossreg.refresh()
+    result = run("show", "ac/Huge")
+    assert result.exit_code == 1
+    assert "nothing is named 'ac/Huge'; LOSSREG_DISABLE switches the plugin 'ac' off" in result.stderr
+    assert "LOSSREG_DISABLE" not in run("show", "acme/Huge").stderr
 
 
 def test_show_of_a_name_that_two_kinds_share_asks_for_the_kind(run):
@@ -211,6 +257,37 @@ def test_show_tells_whether_a_loss_has_a_count(run):
 
     assert json.loads(run("show", "Counting", "--json").stdout)["count"] is True
     assert json.loads(run("show", "height", "--json").stdout)["count"] is False
+
+
+def test_show_keeps_the_name_of_a_term_apart_from_a_parameter_called_so(run):
+    @lossreg.register("G6")
+    class G6(torch.nn.Module):
+        """A loss."""
+
+        def __init__(self, name: str, size: int = 1) -> None: ...
+
+    assert "  name: str, required (under args)\n" in run("show", "G6").stdout
+    shown = json.loads(run("show", "G6", "--json").stdout)
+    assert shown["parameters"][0]["required"]
+    assert shown["yaml"] == '- {loss: G6, args: {name: "???"}, weight: 1.0}'
+
+
+def test_show_tells_what_the_factory_of_a_default_makes(run):
+    @lossreg.register("Made")
+    @dataclasses.dataclass
+    class Made:
+        """A loss."""
+
+        scales: list[float] = dataclasses.field(default_factory=lambda: [1.0, 0.5])
+        other: Any = dataclasses.field(default_factory=object)
+
+    shown = run("show", "Made").stdout
+    assert "  scales: list[float] = [1.0, 0.5]\n" in shown
+    assert "  other: any\n" in shown
+    first, second = json.loads(run("show", "Made", "--json").stdout)["parameters"]
+    assert first["default"] == [1.0, 0.5]
+    assert not second["required"]
+    assert "default" not in second
 
 
 def test_show_has_plain_words(run):
