@@ -276,7 +276,7 @@ def test_the_errors_of_missing_arguments_are_in_their_order(
         ("validate", 2, "no command is named 'validate'; the commands are list, show, plugins, env, check,"),
         ("list --kidn loss", 2, "--kind"),
         ("list --kind losses", 2, "did you mean 'loss'?"),
-        ("show Quux", 1, "no loss is named 'Quux'; did you mean 'QuuxLoss'?"),
+        ("show Quux", 1, "nothing is named 'Quux'; did you mean 'QuuxLoss'?"),
         ("show hieght", 1, "did you mean 'height'?"),
         ("show Cosin --kind schedule", 1, "did you mean 'cosine'?"),
         ("graph --format svgg -", 2, "did you mean 'svg'?"),

@@ -114,6 +114,7 @@ def of_libraries() -> dict[str, Subject]:
             continue  # an older release of the library lacks the option
         overlap = spec.masking.startswith("pixels")
         unit = "nothing" if name in WITHOUT_TARGET else "pixels" if overlap else _UNITS[loss.unit]
+        last = "mean" if arguments.get("reduction") == "mean" else "sum"  # a term may not contradict its arguments
         title = name if name not in found else "-".join([name, *map(str, arguments.values()), example])
         found[title] = Subject(
             name,
@@ -121,7 +122,7 @@ def of_libraries() -> dict[str, Subject]:
             arguments,
             unit,
             weighs="samples" if overlap else "",
-            reductions=(None,) if unit == "nothing" else (None, None, "per_sample", "sum"),
+            reductions=(None,) if unit == "nothing" else (None, None, "per_sample", last),
             ignored=arguments.get("ignore_index"),
             tolerance=1e-5 if name in IN_FLOAT32 else 1e-9,
         )
