@@ -528,7 +528,8 @@ class MultiLoss(nn.Module):
         opened.settle(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_open_windows": 0}  # a copy is in no window
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "_open_windows": 0}  # a copy is in no window
 
     def window_of_forward(self, targets: Any) -> Window | None:
         """Return the window that a forward is in: one that is open, or its own over the ranks; None for none."""
