@@ -14,7 +14,8 @@ from lossreg.composition.dependencies import check_functions
 from lossreg.composition.from_dict import FromDict
 from lossreg.composition.multiloss import MultiLoss, PreprocessFunction
 from lossreg.config.grammar import Component, CompoundConfig, TermConfig
-from lossreg.config.parsing import COMPOUND, Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
+from lossreg.config.legacy import COMPOUND
+from lossreg.config.parsing import Permissions, parse_blocks, parse_compound, parse_criterion, parse_file
 from lossreg.errors import ArgumentError, ConfigError, LossregError
 from lossreg.keys import MASKS
 from lossreg.losses.base import Loss

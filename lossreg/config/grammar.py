@@ -151,6 +151,10 @@ class Leaf:
         )
 
 
+NOWHERE_ELSE: Mapping[str, str] = MappingProxyType({})
+"""The places of a block that is read as it stands in its file."""
+
+
 class Grammar:
     """Parse compound losses, collecting problems in place of raising at the first.
 
@@ -158,14 +162,21 @@ class Grammar:
         allow_import: modules, by their exact dotted path, whose own classes and functions `_target_` may name
             beside the registered components; from Python code only.
         problems: what was found wrong before parsing.
+        places: for parts, by path, where the file has what they were made of.
     """
 
-    def __init__(self, allow_import: Collection[str] = (), problems: Iterable[ConfigProblem] = ()) -> None:
+    def __init__(
+        self,
+        allow_import: Collection[str] = (),
+        problems: Iterable[ConfigProblem] = (),
+        places: Mapping[str, str] = NOWHERE_ELSE,
+    ) -> None:
         if isinstance(allow_import, str):
             raise TypeError(f"allow_import: expected a tuple of module paths, found the string {allow_import!r}")
         self.allow_import = frozenset(allow_import)
         self.problems = Problems(problems)
         self.report = self.problems.report
+        self._places = places
         self._sources = Sources()
 
     # --- compound ---------------------------------------------------------------------------------
@@ -624,7 +635,8 @@ class Grammar:
         """Parse the weight of a term; a list may be meant for the loss, where that has weights of its own."""
         weight, before = data.get("weight", 1.0), len(self.problems)
         meant = f"args: {{weight: {shown(weight)}}}" if has_own and isinstance(weight, list) else ""
-        schedule = self._schedule(weight, f"{path}.weight", thresholds, "weight", meant)
+        *_, key = self._places.get(f"{path}.weight", "weight").split(".")  # the file's, for what to write
+        schedule = self._schedule(weight, f"{path}.weight", thresholds, key, meant)
         if meant and len(self.problems) == before and "weight" not in (data.get("args") or {}):
             warn(
                 f"{path.lstrip('.')}.weight: a list is the term's weight over the epochs; write {meant} for the loss's "

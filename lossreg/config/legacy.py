@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from lossreg.config.reading import Data, Root, has, plain
 from lossreg.keys import Coefs, Legacy, SegLossParams, SegParams, Switches, Trainer
 from lossreg.values import Type, arguments_of, keys_of, misfits_of, type_of, unquoted
 
+COMPOUND = "loss_params.compound_loss"
 LEGACY_BLOCKS = ("loss_params.multi_loss", "loss_params.multiloss")
 _MIXED = ("16", "16-mixed", "bf16", "bf16-mixed")
 _CROSSFIELD = ("compute_crossfield",)
@@ -71,8 +72,9 @@ def legacy_compound(cfg: Any, switches: Mapping[str, Data], allow_resolvers: Col
     block["normalization_params"] = reader.block.get("normalization_params")
     if reader.switches["compute_seg"]:
         block["pre_processes"] = [{"preprocess": "seg/SegLossWeights", **reader.seg_params("seg/SegLossWeights")}]
-    block |= {key: value for key, value in switches.items() if value is not None}
-    return Rewritten(block, reader.path, reader.places(block))
+    given = {key: value for key, value in switches.items() if value is not None}
+    block |= given
+    return Rewritten(block, reader.path, reader.places(terms, given))
 
 
 class _LegacyReader:
@@ -131,10 +133,11 @@ class _LegacyReader:
         """Return those of `seg_loss_params` that a component takes."""
         return arguments_of(SegLossParams, component, {name: value for name, (value, _) in self.params.items()})
 
-    def places(self, block: Mapping[str, Data]) -> dict[str, str]:
+    def places(self, terms: Iterable[Data], switches: Iterable[str]) -> dict[str, str]:
         """Say for parts of the compound block, by path, where the file has what they were made of."""
-        places = {f"{self.path}.epoch_thresholds": f"{self.path}.coefs.epoch_thresholds"}
-        for i, term in enumerate(block["loss_list"]):
+        places = {f"{self.path}.{key}": f"{COMPOUND}.{key}" for key in switches}
+        places.setdefault(f"{self.path}.epoch_thresholds", f"{self.path}.coefs.epoch_thresholds")
+        for i, term in enumerate(terms):
             at = f"{self.path}.loss_list[{i}]"
             places[f"{at}.weight"] = f"{self.path}.coefs.{term['name']}"
             places |= {f"{at}.{name}": place for name, (_, place) in self.params.items()}

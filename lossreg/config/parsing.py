@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from lossreg.arguments import Problems
-from lossreg.config.grammar import Component, CompoundConfig, Grammar
-from lossreg.config.legacy import LEGACY_BLOCKS, has_legacy, legacy_compound
+from lossreg.config.grammar import NOWHERE_ELSE, Component, CompoundConfig, Grammar
+from lossreg.config.legacy import COMPOUND, LEGACY_BLOCKS, has_legacy, legacy_compound
 from lossreg.config.nodes import loss_block
 from lossreg.config.reading import Data, Source, has, plain
 from lossreg.errors import ConfigError, ConfigProblem
 from lossreg.keys import LISTS, SOME_TERMS
-
-COMPOUND = "loss_params.compound_loss"
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,9 @@ class Permissions:
         """Return what stands at `keys`, as `reading.plain` does."""
         return plain(cfg, path, *keys, allow_resolvers=self.resolvers)
 
-    def grammar(self, problems: Collection[ConfigProblem]) -> Grammar:
+    def grammar(self, problems: Collection[ConfigProblem], places: Mapping[str, str] = NOWHERE_ELSE) -> Grammar:
         """Return a grammar that goes on from problems."""
-        return Grammar(self.imports, problems)
+        return Grammar(self.imports, problems, places)
 
 
 def parse_compound(cfg: Any, path: str, allowed: Permissions) -> CompoundConfig:
@@ -81,19 +78,11 @@ def parse_blocks(cfg: Any, allowed: Permissions) -> CompoundConfig:
         raise ConfigError([ConfigProblem(path, expected, hint, "missing")])
     rewritten = legacy_compound(cfg, switches or {}, allowed.resolvers)
     try:
-        return _compound(rewritten.block, problems, rewritten.path, allowed)
+        return _compound(rewritten.block, problems, rewritten.path, allowed, rewritten.places)
     except ConfigError as error:
         found = Problems(error.problems)
-        given = [key for key, value in (switches or {}).items() if value is not None]
-        over = {f"{rewritten.path}.{key}": f"{COMPOUND}.{key}" for key in given}
-        found.relocate(over | dict(rewritten.places) | over)  # first, also where the legacy block has the same key
-        raise ConfigError(map(_of_coefs, found)) from None
-
-
-def _of_coefs(problem: ConfigProblem) -> ConfigProblem:
-    """Name the weights of a legacy block in what to write: each is a `weight` of the block that was made of it."""
-    key, *_ = re.split(r"[.\[]", problem.path.partition(".coefs.")[2])
-    return replace(problem, hint=problem.hint.replace("weight: ", f"{key}: ")) if key else problem
+        found.relocate(rewritten.places)
+        raise ConfigError(found) from None
 
 
 def parse_criterion(cfg: Any, allowed: Permissions) -> CompoundConfig | Component:
@@ -172,8 +161,14 @@ def parse_source(source: Source, key: str | None, allowed: Permissions) -> Compo
     return parse_criterion(cfg, allowed)
 
 
-def _compound(data: Data, problems: list[ConfigProblem], path: str, allowed: Permissions) -> CompoundConfig:
-    grammar = allowed.grammar(problems)
+def _compound(
+    data: Data,
+    problems: list[ConfigProblem],
+    path: str,
+    allowed: Permissions,
+    places: Mapping[str, str] = NOWHERE_ELSE,
+) -> CompoundConfig:
+    grammar = allowed.grammar(problems, places)
     config = grammar.compound(data, path)
     grammar.problems.done()
     config.data = data
