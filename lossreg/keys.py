@@ -461,6 +461,30 @@ class Term(Member, Lone):
     wrap: Wrap | None = key("How a loss that is called with tensors is given them.", None, {"target_dtype": "long"})
 
 
+# --- the parts of a compound loss that are chosen by name -----------------------------------------
+
+
+@block
+class NamedSchedule:
+    """A weight that is a schedule."""
+
+    schedule: str = key("Name of a schedule; its parameters stand beside it.", MISSING, "cosine")
+
+
+@block
+class NamedWeighting:
+    """An adaptive weighting."""
+
+    strategy: str = key("Name of a weighting; its parameters stand beside it.", MISSING, "uncertainty")
+
+
+@block
+class NamedPreprocess:
+    """A preprocess."""
+
+    preprocess: str = key("Name of a preprocess; its parameters stand beside it.", MISSING, "gt_field")
+
+
 # --- the legacy block -----------------------------------------------------------------------------
 
 

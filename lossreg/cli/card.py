@@ -10,7 +10,7 @@ import click
 
 from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_config, mistakes_shown
-from lossreg.cli.output import echo, writing
+from lossreg.cli.output import echo, refuse_suffix, writing
 from lossreg.config.reading import Source
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _write(file: str, key: str | None, output: Path | None, checkpoint: Path | N
     from lossreg.config.card import Record
 
     suffix = ".md" if output is None else output.suffix.lower()
-    if suffix not in FORMATS:
-        raise click.UsageError(f"{output}: cannot tell what to write; write a .md, .html or .tex")
+    if output is not None and suffix not in FORMATS:
+        refuse_suffix(output, list(FORMATS))
     if checkpoint is not None and not checkpoint.exists():
         raise click.UsageError(f"--checkpoint {checkpoint}: there is no such file")
     source = Source(*_content(file))

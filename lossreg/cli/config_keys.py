@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING
 from typing import Any
 
-from lossreg.keys import Compound, Deep, FromDict, Group, Legacy, Normalization, Switches, Term, Wrap
+from lossreg.keys import (
+    Compound,
+    Deep,
+    FromDict,
+    Group,
+    Legacy,
+    NamedPreprocess,
+    NamedSchedule,
+    NamedWeighting,
+    Normalization,
+    Switches,
+    Term,
+    Wrap,
+)
 from lossreg.registry.search import words_of
-from lossreg.values import Key, block, key, keys_of
-
-
-@block
-class _Schedule:
-    schedule: str = key("Name of a schedule; its parameters stand beside it.", MISSING, "cosine")
-
-
-@block
-class _Weighting:
-    strategy: str = key("Name of a weighting; its parameters stand beside it.", MISSING, "uncertainty")
-
-
-@block
-class _Preprocess:
-    preprocess: str = key("Name of a preprocess; its parameters stand beside it.", MISSING, "gt_field")
-
+from lossreg.values import Key, keys_of
 
 BLOCKS: Mapping[str, type] = {
     "a term": Term,
@@ -34,9 +30,9 @@ BLOCKS: Mapping[str, type] = {
     "a term's wrap": Wrap,
     "a term's deep_supervision": Deep,
     "a compound loss's normalization_params": Normalization,
-    "a weight that is a mapping": _Schedule,
-    "a weighting that is a mapping": _Weighting,
-    "an item of pre_processes": _Preprocess,
+    "a weight that is a mapping": NamedSchedule,
+    "a weighting that is a mapping": NamedWeighting,
+    "an item of pre_processes": NamedPreprocess,
     "a config with a legacy block": Switches,
     "a legacy block": Legacy,
 }

@@ -12,7 +12,7 @@ from lossreg.cli.choice import Choice
 from lossreg.cli.drawing import Arrow, Drawing
 from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_multi_loss, source
-from lossreg.cli.output import echo, stream, writing
+from lossreg.cli.output import echo, refuse_suffix, stream, writing
 from lossreg.cli.vector import svg
 from lossreg.config.reading import Source
 from lossreg.losses.paths import join
@@ -214,7 +214,7 @@ def graph_command(file: Source, key: str | None, form: str | None, output: Path 
     if form is None and output is not None:
         form = _FORMS.get(output.suffix.lower())
         if form is None:
-            raise click.UsageError(f"{output}: cannot tell what to write; write a .svg, .dot, .mmd or .txt")
+            refuse_suffix(output, (".svg", ".dot", ".mmd", ".txt"))
     plan = running(load_multi_loss(file, key).plan())
     forms: dict[str | None, Any] = {"mermaid": mermaid, "dot": dot, "svg": svg}
     width = width_of(stream()) if output is None else None

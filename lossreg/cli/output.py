@@ -10,11 +10,11 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TextIO, TypeVar
+from typing import IO, Any, NoReturn, ParamSpec, TextIO, TypeVar
 
 import click
 
@@ -100,6 +100,11 @@ def writing(file: Path) -> Iterator[Path]:
     except OSError as error:
         raise click.ClickException(f"{file}: cannot be written: {error.strerror or error}") from None
     echo(f"wrote {printable(str(file))}")
+
+
+def refuse_suffix(output: Path, suffixes: Sequence[str]) -> NoReturn:
+    """Raise a `UsageError`: the suffix of a file is none of those that say what to write."""
+    raise click.UsageError(f"{output}: cannot tell what to write; write a {', '.join(suffixes[:-1])} or {suffixes[-1]}")
 
 
 # --- exclusive standard output ----------------------------------------------------------------------

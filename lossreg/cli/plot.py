@@ -10,7 +10,7 @@ import click
 
 from lossreg.cli.import_option import importing
 from lossreg.cli.loading import load_config, source
-from lossreg.cli.output import echo, stream, writing
+from lossreg.cli.output import echo, refuse_suffix, stream, writing
 from lossreg.config.bounds import MAX_EPOCH
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def plot_command(
     from lossreg.cli.curves import curves_of, draw_text, last_epoch
 
     if output is not None and not text and output.suffix.lower() not in _SUFFIXES:
-        raise click.UsageError(
-            f"{output}: cannot tell what to write; write a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
-        )
+        refuse_suffix(output, _SUFFIXES)
     if output is not None and text and output.suffix.lower() in _SUFFIXES:
         raise click.UsageError(f"{output}: --text writes no picture; leave it out, or write a .txt")
     config = load_config(file, key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -67,9 +66,8 @@ def show_command(name: str, kind: str | None, as_json: bool) -> None:
             return
         if any(section.missing(name) for section in catalog().sections):
             raise
-        problem, plugin = error.problem, name.partition("/")[0]
-        if kind is None:  # the sections were searched one by one
-            problem = re.sub(r"^no \w+ is", "nothing is", problem)
+        plugin = name.partition("/")[0]
+        problem = error.problem if kind is not None else section_of("loss").unknown(name, "nothing")
         if plugin != name and is_blocked(plugin):
             raise UnknownNameError(problem, f"LOSSREG_DISABLE switches the plugin {plugin!r} off") from None
         near = "" if kind is not None or error.near else did_you_mean(name, config_keys.names())

@@ -239,11 +239,8 @@ class Section(Generic[S]):
             ways = dict.fromkeys(entry.needs for entry in absent)
             needs = " or ".join(" and ".join(f"{package} ({unmet(package)})" for package in way) for way in ways)
             raise UnknownNameError(f"{self.kind} {name!r} needs {needs}", " or ".join(install_line(*w) for w in ways))
-        suspects = [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
-        problem = f"no {self.kind} is named {name!r}"
-        for plugin in suspects:
-            if plugin.error is not None:
-                problem += f"; {plugin.origin} could not be used: {message_of(plugin.error) or described(plugin.error)}"
+        suspects = self._suspects(name)
+        problem = self.unknown(name, f"no {self.kind}")
         near = self._nearest(name, known) if suggest else []
         if near:
             hint = f"did you mean {' or '.join(map(repr, near))}?"
@@ -252,6 +249,22 @@ class Section(Generic[S]):
         else:
             hint = f"`lossreg list --kind {self.kind}` shows what is installed"
         raise UnknownNameError(problem, hint, near) from (suspects[0].error if suspects else None)
+
+    def unknown(self, name: str, subject: str) -> str:
+        """Return the problem with a name that nothing has, and which plugins that failed may have had it.
+
+        Args:
+            name: the name.
+            subject: what was looked for: `"no loss"`, or `"nothing"` where any kind would do.
+        """
+        problem = f"{subject} is named {name!r}"
+        for plugin in self._suspects(name):
+            if plugin.error is not None:
+                problem += f"; {plugin.origin} could not be used: {message_of(plugin.error) or described(plugin.error)}"
+        return problem
+
+    def _suspects(self, name: str) -> list[Plugin]:
+        return [p for p in self._failed if "/" not in name or p.name == name.partition("/")[0]]
 
     def _nearest(self, name: str, known: Mapping[str, list[Entry[S]]]) -> list[str]:
         """Return up to three names that are meant by a name, each of another component; in full if it is ambiguous.
