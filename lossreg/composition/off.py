@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -17,15 +18,16 @@ def nothing_of(tensors: Iterable[Tensor], like: Tensor) -> list[Tensor]:
 
 
 def nothing_behind(tensors: Sequence[Tensor], values: Sequence[Tensor], shares: Tensor) -> list[Tensor]:
-    """Return vectors of no elements of all leaves behind tensors and values that the shares of the total do not reach.
+    """Return vectors of no elements that keep on the graph what the total does not read.
 
-    Their gradients are zero. What lies between is passed with no gradient, rather than with zeros: nothing is computed
-    there, since 0 times an infinite derivative is NaN; but hooks on the way run, for what waits there.
+    A leaf (a parameter) that the total does not reach gets a gradient of zero. The operations between it and its
+    prediction get no gradient at all, and compute nothing: zeros would do harm, since 0 times an infinite derivative is
+    NaN. The hooks on the way run, which wrappers such as FSDP wait for.
 
     Args:
-        tensors: of the batch, which lossreg did not compute.
-        values: of terms.
-        shares: the shares.
+        tensors: the predictions.
+        values: the raw values of terms that are not part of the total.
+        shares: the shares of the terms that are.
     """
     given = {(t.grad_fn, t.output_nr) for t in tensors if t.grad_fn is not None}
     known, met = _walk([shares], set(), given)
@@ -36,18 +38,14 @@ def nothing_behind(tensors: Sequence[Tensor], values: Sequence[Tensor], shares: 
         seen: set[Any] = set()
         known |= _walk([shares], seen)[0]
         leaves |= _walk(unread, seen)[0]
-    return nothing_but([leaf for key, leaf in leaves.items() if key not in known], shares, unread)
-
-
-def nothing_but(leaves: Iterable[Tensor], like: Tensor, passed: Sequence[Tensor] = ()) -> list[Tensor]:
-    """Return vectors of no elements whose backward gives zeros to some leaves, and no gradient to other tensors."""
     plain: list[Tensor] = []
-    others: list[Tensor] = []
-    for leaf in leaves:
-        (plain if type(leaf) in (Tensor, nn.Parameter) else others).append(leaf)
-    kept = nothing_of(others, like)
-    if plain or passed:
-        kept.append(_Nothing.apply(like.detach(), len(passed), *passed, *plain))  # type: ignore[no-untyped-call]
+    others: list[Tensor] = []  # of classes with operations of their own
+    for key, leaf in leaves.items():
+        if key not in known:
+            (plain if type(leaf) in (Tensor, nn.Parameter) else others).append(leaf)
+    kept = nothing_of(others, shares)
+    if plain or unread:
+        kept.append(_Nothing.apply(shares.detach(), len(unread), *unread, *plain))  # type: ignore[no-untyped-call]
     return kept
 
 
@@ -103,12 +101,14 @@ class _Nothing(torch.autograd.Function):
         del output
         _, ctx.passed, *tensors = inputs
         # not the tensors, which an optimizer may change before the backward
-        ctx.forms = [(t.size(), t.stride(), t.dtype, t.device) for t in tensors[ctx.passed :]]
+        ctx.empty = [
+            functools.partial(torch.empty_strided, t.size(), t.stride(), dtype=t.dtype, device=t.device)
+            for t in tensors[ctx.passed :]
+        ]
 
     @staticmethod
     def backward(ctx: Any, *_gradients: Tensor) -> Any:
-        zeros = (torch.empty_strided(*form[:2], dtype=form[2], device=form[3]).zero_() for form in ctx.forms)
-        return (None, None, *(None for _ in range(ctx.passed)), *zeros)
+        return (None, None, *[None] * ctx.passed, *(empty().zero_() for empty in ctx.empty))
 
     @staticmethod
     def jvp(_ctx: Any, like: Tensor, *_tangents: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from lossreg.errors import ArgumentError, PluginError, PluginWarning, UnknownNam
 from lossreg.keys import FROM_DICT
 from lossreg.losses.base import Loss
 from lossreg.losses.description import describe
-from lossreg.losses.wrapper import LossWrapper
+from lossreg.losses.wrapper import LossWrapper, refuse_beside_inputs
 from lossreg.registry import catalog
 from lossreg.registry.components import Entry
 from lossreg.registry.foreign import described, foreign
@@ -143,9 +143,7 @@ def _check_options(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> 
     """
     checks = Arguments("LossWrapper")
     if options.get("inputs") is not None:
-        for option in ("pred_key", "gt_key"):
-            if options.get(option) is not None:
-                checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
+        refuse_beside_inputs(checks, {option: options.get(option) for option in ("pred_key", "gt_key")})
     own, asked = arguments.get("reduction"), options.get("reduction")
     if {own, asked} == {"mean", "sum"}:
         problem = f"is given twice: {asked!r} here, and {own!r} as an argument of the loss"

@@ -238,8 +238,7 @@ class LossWrapper(Loss):
             "gt_channels": self.gt_index,
             "target_dtype": self.target_dtype,
         }
-        for option in (option for option, value in beside.items() if value is not None):
-            checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
+        refuse_beside_inputs(checks, beside)
 
     def _check_number(self, checks: Arguments, count: int) -> None:
         """Report `inputs` whose number differs from that of the wrapped loss's arguments."""
@@ -730,6 +729,13 @@ def _own_name(loss_func: Any) -> str:
     """Return the name of a module's class, of a function, or of the function inside a partial."""
     inner = loss_func.func if isinstance(loss_func, functools.partial) else loss_func
     return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def refuse_beside_inputs(checks: Arguments, options: Mapping[str, Any]) -> None:
+    """Report the options that are given, none of which has an effect beside `inputs`."""
+    for option, value in options.items():
+        if value is not None:
+            checks.report(option, "has no effect beside inputs", "leave out one of them", "conflict")
 
 
 def _further_reductions(inner: Any) -> Sequence[str]:
