@@ -139,7 +139,7 @@ def _check_options(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> 
     A plugin that wraps the loss gets the options together with those of the spec, and cannot tell them apart.
 
     Raises:
-        ArgumentError: `pred_key` or `gt_key` stands beside `inputs`, or two different reductions are given.
+        ArgumentError: `pred_key` or `gt_key` stands beside `inputs`, or a mean and a sum are both asked for.
     """
     checks = Arguments("LossWrapper")
     if options.get("inputs") is not None:
